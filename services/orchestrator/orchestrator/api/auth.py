@@ -1,0 +1,192 @@
+"""API keys: where their hashes come from, and whose a request's key is."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import os
+from typing import Any
+
+import orjson
+
+from ..errors import InvalidKey, ServiceError, SettingsError
+from ..settings import KEY_NAME, SHA256_HEX, Settings
+
+log = logging.getLogger("orchestrator.auth")
+
+_FILE_POLL_SECONDS = 1.0
+_BOOTSTRAP = "bootstrap"
+
+Hashes = list[tuple[str, str]]
+
+
+def parse_hashes(document: bytes | str) -> dict[str, list[str]]:
+    """The named hashes of a key file or secret.
+
+    `{"alice": "<sha256 hex>", "bob": {"sha256": "<hex>", ...}, "carol": [<two of either>], "dave": null}`;
+    null takes a key away, which is how the bootstrap key is revoked.
+
+    Raises:
+        ValueError: says what is wrong, without showing a value.
+    """
+    try:
+        value = orjson.loads(document)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object of names and hashes")
+    hashes: dict[str, list[str]] = {}
+    for name, entry in value.items():
+        if not KEY_NAME.fullmatch(name):
+            raise ValueError("a name must be 1 to 64 letters, digits, '.', '_' or '-'")
+        entries = entry if isinstance(entry, list) else [] if entry is None else [entry]
+        digests = [str(item.get("sha256") if isinstance(item, dict) else item) for item in entries]
+        if not all(SHA256_HEX.fullmatch(digest) for digest in digests):
+            raise ValueError(f"{name}: must be the key's SHA-256 as 64 lower-case hexadecimal digits")
+        hashes[name] = digests
+    return hashes
+
+
+class Keys:
+    """The keys of all configured sources. None configured means open to all."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._file = settings.api_keys_file
+        self._secret_arn = settings.api_keys_secret_arn
+        self._refresh_seconds = settings.keys_refresh_seconds
+        self._fixed: Hashes = list(settings.api_keys.items())
+        self._bootstrap = (
+            _digest(settings.bootstrap_api_key.get_secret_value()) if (settings.bootstrap_api_key) else None
+        )
+        self._from_file: dict[str, list[str]] = {}
+        self._from_secret: dict[str, list[str]] | None = None
+        self._file_version: tuple[int, int, int] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.open = not (self._fixed or self._bootstrap or self._file or self._secret_arn)
+        self._all: Hashes = []
+        self._join()
+
+    async def start(self) -> None:
+        """Reads file and secret once and keeps watching them.
+
+        Raises:
+            SettingsError: the file cannot be read.
+        """
+        if self.open:
+            log.warning("no API keys are configured: the server is open to everyone who reaches it")
+        if self._file:
+            try:
+                self._read_file(self._file)
+            except (OSError, ValueError) as error:
+                raise SettingsError("API_KEYS_FILE", self._file, f"{error}") from None
+            self._tasks.append(asyncio.create_task(self._watch_file(self._file)))
+        if self._secret_arn:
+            await self._read_secret()
+            self._tasks.append(asyncio.create_task(self._watch_secret()))
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def check(self, headers: dict[bytes, bytes]) -> str:
+        """The name of the request's key, `-` where the server is open.
+
+        Raises:
+            InvalidKey: missing or unknown. ServiceError: the secret has not been read yet.
+        """
+        if self.open:
+            return "-"
+        if self._secret_arn and self._from_secret is None:
+            raise ServiceError(
+                "The server cannot read its API keys yet. Try again in a few seconds.",
+                status=503,
+                code="keys_unavailable",
+                headers={"retry-after": "5"},
+            )
+        digest = _digest_bytes(_presented(headers))
+        found = None
+        for name, known in self._all:
+            if hmac.compare_digest(digest, known):
+                found = name
+        if found is None:
+            raise InvalidKey("The API key is not known to this server. Ask whoever runs it for one.")
+        return found
+
+    def _join(self) -> None:
+        secret = self._from_secret or {}
+        hashes = list(self._fixed)
+        if self._bootstrap and not (_BOOTSTRAP in secret and not secret[_BOOTSTRAP]):
+            hashes.append((_BOOTSTRAP, self._bootstrap))
+        for source in (self._from_file, secret):
+            hashes += [(name, digest) for name, digests in source.items() for digest in digests]
+        self._all = hashes
+
+    def _read_file(self, path: str) -> None:
+        status = os.stat(path)
+        version = (status.st_mtime_ns, status.st_size, status.st_ino)
+        if version != self._file_version:
+            self._file_version = version
+            with open(path, "rb") as file:
+                self._from_file = parse_hashes(file.read())
+            self._join()
+
+    async def _watch_file(self, path: str) -> None:
+        while True:
+            await asyncio.sleep(_FILE_POLL_SECONDS)
+            try:
+                self._read_file(path)
+            except (OSError, ValueError) as error:
+                log.error("API_KEYS_FILE not read; the last good copy holds", extra=_reason(error))
+
+    async def _watch_secret(self) -> None:
+        while True:
+            await asyncio.sleep(self._refresh_seconds if self._from_secret is not None else 1.0)
+            await self._read_secret()
+
+    async def _read_secret(self) -> None:
+        assert self._secret_arn is not None
+        try:
+            document = await asyncio.to_thread(_fetch_secret, self._secret_arn)
+            self._from_secret = parse_hashes(document)
+        except Exception as error:  # noqa: BLE001 (boto3 raises many kinds; the last good copy holds for all)
+            log.error("the secret of API keys was not read", extra=_reason(error))
+            return
+        self._join()
+
+
+def _presented(headers: dict[bytes, bytes]) -> bytes:
+    key = headers.get(b"x-api-key", b"")
+    scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() == b"bearer" and token.strip():
+        key = token.strip()
+    if not key:
+        raise InvalidKey(
+            "This server needs an API key: send Authorization: Bearer KEY or X-API-Key: KEY",
+            code="missing_api_key",
+            headers={"www-authenticate": "Bearer"},
+        )
+    return key
+
+
+def _fetch_secret(arn: str) -> str:
+    import boto3  # imported where it is used: 25 MB that most installations never need
+
+    # The region is part of the ARN, so that it need not be configured a second time.
+    region = arn.split(":")[3] if arn.startswith("arn:") else None
+    answer: Any = boto3.client("secretsmanager", region_name=region).get_secret_value(SecretId=arn)
+    return str(answer["SecretString"])
+
+
+def _digest(key: str) -> str:
+    return _digest_bytes(key.encode())
+
+
+def _digest_bytes(key: bytes) -> str:
+    return hashlib.sha256(key).hexdigest()
+
+
+def _reason(error: Exception) -> dict[str, Any]:
+    return {"fields": {"reason": f"{type(error).__name__}: {error}"}}

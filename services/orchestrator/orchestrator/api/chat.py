@@ -1,0 +1,154 @@
+"""POST /v1/chat/completions: a plain relay, or the tool loop told as a stream or as one answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import aclosing
+
+import orjson
+
+from ..chat_loop import ChatLoop
+from ..conversation import Chunk, Ending, Event, ToolEvent
+from ..protocol import DONE, JsonObject, check_chat_request, event, parse_object
+from ..tool_plan import ToolPlan, plan_tools
+from ..tools.toolbox import Toolbox
+from .endpoint import Request
+from .relay import Relay
+from .reply import Reply
+
+
+class Chat:
+    """The handler of the route."""
+
+    def __init__(self, loop: ChatLoop, relay: Relay, toolbox: Toolbox, *, attached: Sequence[str]) -> None:
+        self._loop = loop
+        self._relay = relay
+        self._toolbox = toolbox
+        self._attached = attached
+
+    async def __call__(self, request: Request, reply: Reply) -> None:
+        payload = parse_object(request.body)
+        check_chat_request(payload)
+        execution = request.headers.get(b"x-tool-execution")
+        plan = plan_tools(
+            payload,
+            self._toolbox,
+            execution=execution.decode("latin-1") if execution else None,
+            attached=self._attached,
+        )
+        if not plan.runs_tools:
+            body = orjson.dumps(plan.request) if plan.changed else request.body
+            await self._relay.forward(request, reply, plan.request, body)
+        elif plan.stream:
+            request.record.stream = True
+            reply.expect_stream()
+            await self._stream(plan, request, reply)
+        else:
+            await self._whole(plan, request, reply)
+
+    async def _stream(self, plan: ToolPlan, request: Request, reply: Reply) -> None:
+        teller = _Teller(plan)
+        async with aclosing(self._loop.run(plan, request.record)) as batches:
+            async for events in batches:
+                await reply.write(b"".join([teller.tell(item) for item in events]))
+        await reply.end()
+
+    async def _whole(self, plan: ToolPlan, request: Request, reply: Reply) -> None:
+        folder = _Folder(plan)
+        async with aclosing(self._loop.run(plan, request.record)) as batches:
+            async for events in batches:
+                for item in events:
+                    folder.fold(item)
+        await reply.whole(200, orjson.dumps(folder.answer))
+
+
+class _Identity:
+    """The id and time of the first chunk, which all of an answer carries."""
+
+    def __init__(self) -> None:
+        self._identity: JsonObject = {}
+
+    def of(self, chunk: JsonObject) -> JsonObject:
+        if not self._identity:
+            self._identity = {key: chunk[key] for key in ("id", "created", "model") if key in chunk}
+        return self._identity
+
+
+class _Teller:
+    """Tells events as server-sent events."""
+
+    def __init__(self, plan: ToolPlan) -> None:
+        options = plan.request.get("stream_options") or {}
+        self._tell_usage = bool(options.get("include_usage"))
+        self._identity = _Identity()
+
+    def tell(self, item: Event) -> bytes:
+        if isinstance(item, Chunk):
+            return event({**item.chunk, **self._identity.of(item.chunk)})
+        if isinstance(item, ToolEvent):
+            identity = self._identity.of({})
+            return event({**identity, "object": "chat.completion.chunk", "choices": [], "tandem": item.event})
+        return self._end(item)
+
+    def _end(self, ending: Ending) -> bytes:
+        last = {**ending.chunk, **self._identity.of(ending.chunk)}
+        last.pop("usage", None)
+        choice = {**ending.chunk["choices"][0], "delta": {}, "finish_reason": ending.finish_reason}
+        told = event({**last, "choices": [choice]})
+        if self._tell_usage:
+            told += event({**last, "choices": [], "usage": ending.usage})
+        return told + DONE
+
+
+class _Folder:
+    """Folds events into one chat.completion."""
+
+    def __init__(self, plan: ToolPlan) -> None:
+        self._message: JsonObject = {"role": "assistant", "content": None}
+        self._trace: list[JsonObject] | None = [] if plan.events else None
+        self._identity = _Identity()
+        self.answer: JsonObject = {}
+
+    def fold(self, item: Event) -> None:
+        if isinstance(item, Chunk):
+            self._identity.of(item.chunk)
+            self._fold_delta(item.chunk["choices"][0]["delta"])
+        elif isinstance(item, ToolEvent):
+            if self._trace is not None:
+                self._trace.append(item.event)
+        else:
+            self._end(item)
+
+    def _fold_delta(self, delta: JsonObject) -> None:
+        message = self._message
+        for key, value in delta.items():
+            if key == "tool_calls":
+                self._fold_calls(value)
+            elif isinstance(value, str) and isinstance(message.get(key), str) and key != "role":
+                message[key] += value
+            elif value is not None or key not in message:
+                message[key] = value
+
+    def _fold_calls(self, deltas: list[JsonObject]) -> None:
+        calls: list[JsonObject] = self._message.setdefault("tool_calls", [])
+        for delta in deltas:
+            index = delta["index"]
+            call = {key: value for key, value in delta.items() if key != "index"}
+            if index < len(calls):
+                function = calls[index]["function"]
+                function["arguments"] = function.get("arguments", "") + call["function"].get("arguments", "")
+            else:
+                calls.append(call)
+
+    def _end(self, ending: Ending) -> None:
+        choice = {**ending.chunk["choices"][0], "message": self._message}
+        choice["finish_reason"] = ending.finish_reason
+        choice.pop("delta", None)
+        self.answer = {
+            **ending.chunk,
+            **self._identity.of(ending.chunk),
+            "choices": [choice],
+            "usage": ending.usage,
+        }
+        if self._trace is not None:
+            self.answer["tandem"] = {"events": self._trace}

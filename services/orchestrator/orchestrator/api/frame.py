@@ -1,0 +1,121 @@
+"""The FastAPI frame: the routes that are asked seldom, the documentation, errors in OpenAI's shape."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from ..engine import Engines
+from ..errors import ApiError, CallerError, InvalidRequest, NotFound
+from ..protocol import JsonObject
+from ..telemetry import Telemetry
+from ..tools.toolbox import Toolbox
+from .auth import Keys
+from .documentation import post_routes
+
+
+def build_frame(
+    *, engines: Engines, toolbox: Toolbox, keys: Keys, telemetry: Telemetry, default_model: str
+) -> FastAPI:
+    """Every route but the POST ones."""
+    frame = FastAPI(
+        title="Tandem",
+        summary="OpenAI-compatible chat with tools that the server runs.",
+        version="1",
+        redoc_url=None,
+    )
+    _add_model_routes(frame, engines, default_model)
+    _add_state_routes(frame, engines, telemetry)
+
+    @frame.get("/v1/tools", tags=["tools"], summary="The tools that the server runs")
+    async def list_tools(request: Request) -> list[JsonObject]:
+        keys.check(dict(request.scope["headers"]))
+        return toolbox.specs()
+
+    for kind in (ApiError, HTTPException, RequestValidationError):
+        frame.add_exception_handler(kind, _answer_error)
+    build_schema = frame.openapi
+
+    def openapi() -> JsonObject:
+        schema = build_schema()
+        schema["paths"].update(post_routes())
+        return schema
+
+    frame.openapi = openapi  # type: ignore[method-assign]
+    return frame
+
+
+def _add_model_routes(frame: FastAPI, engines: Engines, default_model: str) -> None:
+    started = int(time.time())
+
+    def models() -> list[JsonObject]:
+        configured = {"id": default_model, "object": "model", "created": started, "owned_by": "tandem"}
+        return engines.models or [configured]
+
+    @frame.get("/v1/models", tags=["models"], summary="The engine's models; always 200")
+    async def list_models() -> JsonObject:
+        return {"object": "list", "data": models()}
+
+    @frame.get("/v1/models/{model:path}", tags=["models"], summary="One model")
+    async def get_model(model: str) -> JsonObject:
+        known = {entry["id"]: entry for entry in models()}
+        if model not in known:
+            raise NotFound(
+                f"The model {model!r} does not exist; there are: {', '.join(known)}",
+                param="model",
+                code="model_not_found",
+            )
+        return known[model]
+
+
+def _add_state_routes(frame: FastAPI, engines: Engines, telemetry: Telemetry) -> None:
+    @frame.get("/health", tags=["state"], summary="Whether this process lives")
+    async def health() -> JsonObject:
+        return {"status": "ok"}
+
+    @frame.get("/ready", tags=["state"], summary="Whether an engine answers")
+    async def ready() -> Response:
+        reason = engines.why_not_ready()
+        body: JsonObject = (
+            {"status": "ready"} if reason is None else {"status": "not ready", "reason": reason}
+        )
+        return JSONResponse(body, status_code=200 if reason is None else 503)
+
+    @frame.get("/metrics", tags=["state"], summary="Metrics in Prometheus' text format")
+    async def metrics() -> Response:
+        return Response(telemetry.exposition(), media_type="text/plain; version=0.0.4")
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    known = _as_api_error(request, error)
+    return Response(
+        orjson.dumps(known.body()), known.status, headers=known.headers, media_type="application/json"
+    )
+
+
+def _as_api_error(request: Request, error: Exception) -> ApiError:
+    if isinstance(error, ApiError):
+        return error
+    where = f"{request.method} {request.url.path}"
+    if isinstance(error, RequestValidationError):
+        problem: Any = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"])
+        return InvalidRequest(f"{field}: {problem['msg']}", param=field, status=422)
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == 404:
+        return NotFound(f"There is no route {where}; /docs lists them all", code="unknown_route")
+    if error.status_code == 405:
+        return CallerError(
+            f"{where}: method not allowed; use {headers.get('Allow', 'another')}",
+            status=405,
+            code="method_not_allowed",
+            headers=headers,
+        )
+    return CallerError(str(error.detail), status=error.status_code, headers=headers)

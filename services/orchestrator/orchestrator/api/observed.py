@@ -1,0 +1,48 @@
+"""Request ids, metrics and logs for the routes of the frame."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import Any
+
+from fastapi import FastAPI
+
+from ..telemetry import Record, Telemetry
+from .endpoint import Receive, Scope, request_id
+from .in_flight import InFlight
+from .reply import Send
+
+# Load balancers and scrapers ask for these every few seconds.
+_QUIET = frozenset({"/health", "/ready", "/metrics", "/v1/models"})
+
+
+class Observed:
+    """Wraps the frame; a pure ASGI callable, since Starlette's own middleware base buffers streams."""
+
+    def __init__(self, frame: FastAPI, in_flight: InFlight, telemetry: Telemetry) -> None:
+        self._frame = frame
+        self._in_flight = in_flight
+        self._telemetry = telemetry
+        self._known = {getattr(route, "path", "") for route in frame.routes}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        route = "/v1/models/{model}" if path.startswith("/v1/models/") else path
+        if path not in self._known and route == path:
+            route = "unknown"
+        record = Record(request_id(dict(scope["headers"])), route)
+
+        async def send_observed(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                record.status = message["status"]
+                extra = [(b"x-request-id", record.request_id.encode("latin-1"))]
+                if self._in_flight.draining:
+                    extra.append((b"connection", b"close"))
+                message["headers"] = [*message.get("headers", []), *extra]
+            await send(message)
+
+        try:
+            await self._frame(scope, receive, send_observed)
+        finally:
+            quiet = path in _QUIET and record.status < 400
+            self._telemetry.finished(record, quiet=quiet)

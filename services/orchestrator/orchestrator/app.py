@@ -1,0 +1,129 @@
+"""Wires the service: the only place that knows all its parts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .api.auth import Keys
+from .api.chat import Chat
+from .api.endpoint import Endpoint, Handler, Receive, Scope
+from .api.frame import build_frame
+from .api.in_flight import InFlight
+from .api.observed import Observed
+from .api.relay import Relay
+from .api.reply import Send
+from .chat_loop import ChatLoop
+from .engine import Engines
+from .errors import SettingsError
+from .settings import Settings
+from .telemetry import Telemetry
+from .tools.calculator import calculate_math
+from .tools.database import Database
+from .tools.toolbox import Toolbox, load_tools
+from .tools.weather import Weather
+
+
+class Orchestrator:
+    """The ASGI application."""
+
+    def __init__(self, settings: Settings) -> None:
+        telemetry = Telemetry(log_content=settings.log_content)
+        key = settings.vllm_api_key
+        self.in_flight = InFlight(settings.max_in_flight)
+        self._keys = Keys(settings)
+        self._engines = Engines(
+            settings.vllm_url,
+            api_key=key.get_secret_value() if key else None,
+            wait_seconds=settings.engine_wait_seconds,
+            connect_seconds=settings.engine_connect_seconds,
+            refresh_seconds=settings.engine_refresh_seconds,
+            telemetry=telemetry,
+        )
+        telemetry.watch_engines(self._engines.states)
+        self._weather = Weather(
+            source=settings.weather_source,
+            forecast_url=settings.weather_url,
+            geocoding_url=settings.geocoding_url,
+        )
+        url = settings.database_url
+        self._database = Database(
+            url.get_secret_value() if url else None, tables=settings.database_tables or None
+        )
+        self._toolbox = Toolbox(
+            self._functions(settings),
+            timeout=settings.tool_timeout_seconds,
+            result_limit=settings.tool_result_bytes,
+            max_threads=settings.tool_threads,
+        )
+        loop = ChatLoop(self._engines, self._toolbox, telemetry, max_rounds=settings.max_tool_rounds)
+        relay = Relay(self._engines, usage_on_request=True)
+        whole_relay = Relay(self._engines, usage_on_request=False)
+        chat = Chat(loop, relay, self._toolbox, attached=_attached(settings, self._toolbox))
+        handlers: dict[str, Handler] = {
+            "/v1/chat/completions": chat,
+            "/v1/completions": relay,
+            "/v1/embeddings": whole_relay,
+            "/v1/responses": whole_relay,
+        }
+        self._endpoints = {
+            route: Endpoint(
+                route,
+                handler,
+                settings=settings,
+                keys=self._keys,
+                in_flight=self.in_flight,
+                telemetry=telemetry,
+            )
+            for route, handler in handlers.items()
+        }
+        frame = build_frame(
+            engines=self._engines,
+            toolbox=self._toolbox,
+            keys=self._keys,
+            telemetry=telemetry,
+            default_model=settings.default_model,
+        )
+        self._frame = Observed(frame, self.in_flight, telemetry)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._endpoints.get(scope["path"], self._frame)(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Starts the clients, and closes them when the server stops."""
+        await receive()
+        try:
+            await self._keys.start()
+            await asyncio.to_thread(self._database.prepare)
+            await self._engines.start()
+        except SettingsError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._engines.close()
+        await self._keys.close()
+        await self._toolbox.aclose()
+        await self._weather.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _functions(self, settings: Settings) -> Sequence[Callable[..., Any]]:
+        try:
+            own = load_tools(settings.tool_modules)
+        except ValueError as error:
+            raise SettingsError("TOOL_MODULES", ",".join(settings.tool_modules), str(error)) from None
+        return [self._weather.get_current_weather, calculate_math, self._database.query_database, *own]
+
+
+def _attached(settings: Settings, toolbox: Toolbox) -> tuple[str, ...]:
+    if settings.attach_tools == ("all",):
+        return tuple(sorted(toolbox.names))
+    for name in settings.attach_tools:
+        if name not in toolbox.names:
+            known = ", ".join(sorted(toolbox.names))
+            raise SettingsError("ATTACH_TOOLS", name, f"must be `all` or some of: {known}")
+    return settings.attach_tools

@@ -1,0 +1,208 @@
+"""The tool loop: ask the engine, relay what the client may see, run tools, ask again.
+
+Written once, as a stream of events; a non-streaming answer is a fold of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+
+from .conversation import SAME_CALL_LIMIT, Conversation, Event, ToolEvent
+from .engine import Answer, Engines
+from .errors import ApiError, EngineFailed, EngineRejected, engine_error
+from .protocol import EventBuffer, JsonObject, ToolCall, add_usage, payloads
+from .telemetry import Record, Telemetry, log
+from .tool_plan import ToolPlan
+from .tools.toolbox import Toolbox, ToolResult, canonical_arguments
+from .turn import Finish, HandBack, RunTools, Turn
+
+PATH = "/v1/chat/completions"
+
+_ROUND_RETRIES = 2
+
+
+class ChatLoop:
+    """Answers requests for which the server runs tools."""
+
+    def __init__(self, engines: Engines, toolbox: Toolbox, telemetry: Telemetry, *, max_rounds: int) -> None:
+        self._engines = engines
+        self._toolbox = toolbox
+        self._telemetry = telemetry
+        self._max_rounds = max_rounds
+
+    async def run(self, plan: ToolPlan, record: Record) -> AsyncGenerator[list[Event], None]:
+        """The answer as batches of events; the last event is the `Ending`.
+
+        Raises:
+            ApiError: the engine refused, failed or did not come up.
+        """
+        talk = Conversation(plan)
+        while True:
+            talk.rounds = record.rounds = talk.rounds + 1
+            async with aclosing(self._ask(talk, record)) as rounds:
+                async for item in rounds:
+                    if isinstance(item, Turn):
+                        turn = item
+                    else:
+                        yield item
+            match turn.next_step():
+                case RunTools(calls):
+                    async with aclosing(self._run_tools(talk, turn, calls, record)) as tool_events:
+                        async for event in tool_events:
+                            yield [event]
+                    talk.last_ask = self._why_last_ask(talk)
+                case HandBack():
+                    yield [talk.ending("tool_calls")]
+                    return
+                case Finish(reason):
+                    if talk.last_ask and not turn.text.strip():
+                        yield [talk.tail({"content": f"({talk.last_ask}, and the model gave no answer.)"})]
+                    yield [talk.ending(reason)]
+                    return
+
+    async def _ask(self, talk: Conversation, record: Record) -> AsyncGenerator[list[Event] | Turn, None]:
+        """One round: batches of events, then the turn. Tried again while the client has seen none of it."""
+        body = talk.body()
+        for attempt in range(_ROUND_RETRIES + 1):
+            reader = talk.new_reader()
+            shown = False
+            try:
+                with await self._engines.ask(
+                    PATH, body, request_id=record.request_id, whole=not talk.plan.stream, prefer=talk.engine
+                ) as answer:
+                    talk.engine = answer.address
+                    record.saw_first_token()
+                    usage: JsonObject = {}
+                    async with aclosing(_chunks(answer)) as batches:
+                        async for chunks in batches:
+                            usage = next((c["usage"] for c in reversed(chunks) if c.get("usage")), usage)
+                            events = talk.visible(chunks, reader)
+                            if events:
+                                shown = True
+                                yield events
+                break
+            except EngineFailed:
+                if shown or attempt == _ROUND_RETRIES:
+                    raise
+                self._telemetry.engine_retried()
+        rest, turn = reader.end()
+        if rest:
+            yield [talk.tail(rest)]
+        talk.usage = add_usage(talk.usage, usage)
+        record.count_tokens(usage)
+        record.model = str(talk.last_chunk.get("model", "-"))
+        yield turn
+
+    async def _run_tools(
+        self, talk: Conversation, turn: Turn, calls: list[ToolCall], record: Record
+    ) -> AsyncGenerator[ToolEvent, None]:
+        """Runs the calls side by side, equal ones once, and adds turn and results to the history."""
+        keys = [(call.name, canonical_arguments(call.arguments)) for call in calls]
+        first = dict(reversed(list(zip(keys, calls, strict=True))))
+        if talk.plan.events:
+            for call in calls:
+                yield ToolEvent({"type": "tool_call.started", **_told(call)})
+        tasks = {key: asyncio.create_task(self._call(call, talk.plan, record)) for key, call in first.items()}
+        try:
+            pending = set(tasks.values())
+            while pending:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                if talk.plan.events:
+                    for key, call in zip(keys, calls, strict=True):
+                        if tasks[key] in done:
+                            yield ToolEvent(
+                                {"type": "tool_call.finished", **_told(call, tasks[key].result())}
+                            )
+        finally:
+            for task in tasks.values():
+                task.cancel()
+        talk.remember(turn, [(call, tasks[key].result()) for key, call in zip(keys, calls, strict=True)])
+
+    async def _call(self, call: ToolCall, plan: ToolPlan, record: Record) -> ToolResult:
+        if call.name not in plan.server:
+            known = ", ".join(sorted(plan.server | plan.client))
+            content = orjson.dumps(
+                {"error": f"there is no tool named {call.name}; there are: {known}"}
+            ).decode()
+            return ToolResult(content=content, outcome="error", arguments="{}", parsed=None, seconds=0.0)
+        result = await self._toolbox.call(call.name, call.arguments, request_id=record.request_id)
+        record.tools.append(call.name)
+        self._telemetry.tool_called(call.name, result.outcome, result.seconds)
+        if self._telemetry.log_content:
+            fields = {"request_id": record.request_id, **_told(call, result)}
+            log.info("tool call", extra={"fields": fields})
+        return result
+
+    def _why_last_ask(self, talk: Conversation) -> str | None:
+        """Why the model is asked once more without the tools; None while it may go on."""
+        if talk.rounds >= self._max_rounds:
+            return f"The limit of {self._max_rounds} rounds of tool calls was reached"
+        repeated = talk.repeated_call()
+        if repeated:
+            return f"{repeated} was called {SAME_CALL_LIMIT} times running with the same arguments"
+        return None
+
+
+def _told(call: ToolCall, result: ToolResult | None = None) -> JsonObject:
+    told: JsonObject = {"id": call.id, "name": call.name, "arguments": call.arguments}
+    if result:
+        told |= {"outcome": result.outcome, "result": result.content, "seconds": round(result.seconds, 4)}
+    return told
+
+
+async def _chunks(answer: Answer) -> AsyncGenerator[list[JsonObject], None]:
+    """The chunks of an answer, a list for each read; a non-streaming answer is one chunk.
+
+    Raises:
+        EngineRejected, EngineUnavailable: the engine's own error. EngineFailed: it broke off.
+    """
+    if answer.status >= 400:
+        raise engine_error(answer.status, await answer.read(), answer.retry_after)
+    if not answer.is_stream:
+        yield [_parsed(await answer.read())]
+        return
+    buffer = EventBuffer()
+    done = False
+    while piece := await answer.read():
+        chunks: list[JsonObject] = []
+        try:
+            for payload in payloads(_whole_events(buffer, piece)):
+                done = done or payload == b"[DONE]"
+                if not done:
+                    chunks.append(_parsed(payload))
+        except ApiError:
+            if chunks:
+                yield chunks  # what came before the error is the client's
+            raise
+        if chunks:
+            yield chunks
+    if not done:
+        raise EngineFailed("The engine's stream ended before it was complete")
+
+
+def _whole_events(buffer: EventBuffer, piece: bytes) -> bytes:
+    try:
+        return buffer.feed(piece)
+    except ValueError as error:
+        raise EngineFailed(f"The engine's stream cannot be read: {error}") from None
+
+
+def _parsed(payload: bytes) -> JsonObject:
+    try:
+        chunk: Any = orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        raise EngineFailed(f"The engine sent what is not JSON: {error}") from None
+    if not isinstance(chunk, dict):
+        raise EngineFailed("The engine sent a chunk that is not an object")
+    if chunk.get("error"):
+        said = chunk["error"] if isinstance(chunk["error"], dict) else {"message": str(chunk["error"])}
+        code = said.get("code")
+        if isinstance(code, int) and 400 <= code < 500:
+            raise EngineRejected(code, said)
+        raise EngineFailed(f"The engine failed: {said.get('message')}")
+    return chunk

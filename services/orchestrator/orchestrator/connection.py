@@ -1,0 +1,179 @@
+"""One HTTP/1.1 connection to an engine, on httptools; carries one request at a time.
+
+A client of our own because it halves the CPU of a relayed request against the fastest library
+(docs/decisions/0002-engine-client.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from ssl import SSLContext
+from typing import cast
+
+import httptools
+
+_PAUSE_AT = 262_144
+
+
+class ConnectionBroken(Exception):
+    """The connection ended, or spoke no HTTP, before the answer was whole."""
+
+
+class Connection(asyncio.Protocol):
+    """Use: `send`, then `head`, then `read` until `b""`; then `reusable` tells whether to keep it."""
+
+    __slots__ = (
+        "_body", "_broken", "_buffered", "_framed", "_keep_alive", "_loop", "_parser", "_paused",
+        "_started", "_transport", "_waiter", "complete", "content_type", "idle_since", "retry_after",
+        "status",
+    )  # fmt: skip
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._broken: str | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self.idle_since = 0.0
+        self._begin()
+
+    @classmethod
+    async def open(
+        cls, host: str, port: int, *, tls: SSLContext | None = None, server_name: str | None = None
+    ) -> Connection:
+        """Connects.
+
+        Raises:
+            OSError: as the operating system tells it.
+        """
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(
+            lambda: cls(loop), host, port, ssl=tls, server_hostname=server_name if tls else None
+        )
+        return connection
+
+    def _begin(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._body: list[bytes] = []
+        self._buffered = 0
+        self._paused = False
+        self._started = False
+        self._framed = False
+        self._keep_alive = False
+        self.complete = False
+        self.status = 0
+        self.content_type = b""
+        self.retry_after = b""
+
+    def send(self, request: bytes) -> None:
+        """Starts the next exchange on this connection."""
+        self._begin()
+        if self._transport is None or self._broken:
+            raise ConnectionBroken(self._broken or "not connected")
+        self._transport.write(request)
+
+    async def head(self) -> None:
+        """Waits for the status and headers.
+
+        Raises:
+            ConnectionBroken: it ended first.
+        """
+        while not self._started:
+            await self._news()
+
+    async def read(self) -> bytes:
+        """All body bytes that have come since the last read; waits for some; `b""` at the end.
+
+        Raises:
+            ConnectionBroken: it ended before the body did.
+        """
+        while not self._body:
+            if self.complete:
+                return b""
+            await self._news()
+        body = self._body
+        self._body = []
+        self._buffered = 0
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        return body[0] if len(body) == 1 else b"".join(body)
+
+    @property
+    def reusable(self) -> bool:
+        return self._keep_alive and not self._broken and not self._body
+
+    @property
+    def broken(self) -> bool:
+        return self._broken is not None
+
+    @property
+    def answered(self) -> bool:
+        """Whether any part of an answer to the last request has come."""
+        return self._started
+
+    def abort(self) -> None:
+        """Closes at once, so that the engine stops generating."""
+        self._broken = self._broken or "closed by us"
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _news(self) -> None:
+        if self._broken:
+            raise ConnectionBroken(self._broken)
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._broken = f"the answer is not HTTP: {error}"
+            self.abort()
+        if self._buffered > _PAUSE_AT and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._started and not self._framed and exc is None and not self._broken:
+            self.complete = True  # a body without a length ends with its connection
+        self._broken = self._broken or (str(exc) if exc else "closed by the engine")
+        self._wake()
+
+    # httptools' callbacks
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        lowered = name.lower()
+        if lowered == b"content-type":
+            self.content_type = value
+        elif lowered in (b"content-length", b"transfer-encoding"):
+            self._framed = True
+        elif lowered == b"retry-after":
+            self.retry_after = value
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status >= 200:
+            self.status = status
+            self._started = True
+
+    def on_body(self, body: bytes) -> None:
+        self._body.append(body)
+        self._buffered += len(body)
+
+    def on_message_complete(self) -> None:
+        if self._started:
+            self.complete = True
+            self._keep_alive = self._parser.should_keep_alive()

@@ -1,0 +1,128 @@
+"""What one request has gathered: history, usage, and what of it the client has been shown; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+
+from .engine import Address
+from .protocol import JsonObject, ToolCall, add_usage
+from .tool_plan import ToolPlan
+from .tools.toolbox import ToolResult, canonical_arguments
+from .turn import Turn, TurnReader
+
+SAME_CALL_LIMIT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Something for the client to see: an engine's chunk, cut down to that."""
+
+    chunk: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEvent:
+    """A tool call that starts or has ended, for clients that asked to be told."""
+
+    event: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The answer is complete: the engine's last chunk, the reason, and the usage of all rounds."""
+
+    chunk: JsonObject
+    finish_reason: str
+    usage: JsonObject
+
+
+Event = Chunk | ToolEvent | Ending
+
+
+class Conversation:
+    """One request on its way through the rounds."""
+
+    def __init__(self, plan: ToolPlan) -> None:
+        self.plan = plan
+        self.messages: list[JsonObject] = list(plan.request["messages"])
+        self.rounds = 0
+        self.last_ask: str | None = None
+        self.usage: JsonObject = {}
+        self.engine: Address | None = None
+        self.last_chunk: JsonObject = {}
+        self._shown_tail = ""
+        self._shown_this_round = False
+        self._streaks: dict[tuple[str, str], int] = {}
+
+    def body(self) -> bytes:
+        """The engine's request of this round."""
+        request = {**self.plan.request, "messages": self.messages}
+        if self.rounds > 1:
+            # A forced call holds for the first round only: otherwise the model could never answer.
+            request.pop("tool_choice", None)
+        if self.last_ask:
+            for field in ("tools", "tool_choice", "parallel_tool_calls"):
+                request.pop(field, None)
+        if self.plan.stream:
+            request["stream_options"] = {**(request.get("stream_options") or {}), "include_usage": True}
+        return orjson.dumps(request)
+
+    def new_reader(self) -> TurnReader:
+        plan = self.plan
+        self._shown_this_round = False
+        return TurnReader(
+            plan.server | plan.client,
+            plan.client,
+            rescue=True,
+            bare=plan.request.get("response_format") is None,
+            tools_offered=self.last_ask is None,
+            first=self.rounds == 1,
+        )
+
+    def visible(self, chunks: list[JsonObject], reader: TurnReader) -> list[Event]:
+        """What the client may see of some chunks; their usage is counted."""
+        events: list[Event] = []
+        for chunk in chunks:
+            choices = chunk.get("choices")
+            if not choices:
+                continue
+            self.last_chunk = chunk
+            delta = reader.read(choices[0])
+            if delta is not None:
+                events.append(self._show(chunk, delta))
+        return events
+
+    def tail(self, delta: JsonObject) -> Event:
+        return self._show(self.last_chunk, delta)
+
+    def _show(self, chunk: JsonObject, delta: JsonObject) -> Chunk:
+        text = delta.get("content")
+        if text:
+            if not self._shown_this_round and self._shown_tail and not self._shown_tail.isspace():
+                delta["content"] = "\n\n" + text
+            self._shown_this_round = True
+            self._shown_tail = text[-1:]
+        choice = {**chunk["choices"][0], "delta": delta, "finish_reason": None}
+        choice.pop("message", None)
+        shown = {**chunk, "choices": [choice]}
+        if chunk.get("usage"):
+            shown["usage"] = add_usage(self.usage, chunk["usage"])
+        return Chunk(shown)
+
+    def ending(self, reason: str) -> Ending:
+        return Ending(self.last_chunk, reason, self.usage)
+
+    def remember(self, turn: Turn, results: list[tuple[ToolCall, ToolResult]]) -> None:
+        """Adds a turn and its results, in the order of the calls."""
+        self.messages.append(turn.message([call.wire(result.arguments) for call, result in results]))
+        self.messages += [
+            {"role": "tool", "tool_call_id": call.id, "content": result.content} for call, result in results
+        ]
+        keys = {(call.name, canonical_arguments(call.arguments)) for call, _ in results}
+        self._streaks = {key: self._streaks.get(key, 0) + 1 for key in keys}
+
+    def repeated_call(self) -> str | None:
+        """The name of a tool that was called with the same arguments too many rounds running."""
+        return next((name for (name, _), n in self._streaks.items() if n >= SAME_CALL_LIMIT), None)

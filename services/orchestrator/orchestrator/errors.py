@@ -1,0 +1,162 @@
+"""What can go wrong, as a tree; the caller's errors stand apart from ours.
+
+TandemError
+├── SettingsError           a wrong environment variable: stops the start
+├── ToolError               a tool refuses: its message goes back to the model
+└── ApiError                ends a request, in OpenAI's error shape
+    ├── CallerError         4xx: the caller can mend it
+    │   ├── InvalidRequest      400, 405, 408, 413, 422
+    │   ├── InvalidKey          401
+    │   ├── NotFound            404
+    │   ├── Overloaded          429
+    │   └── EngineRejected      the engine's own 4xx, passed on
+    └── ServiceError        5xx: ours or the engine's
+        ├── EngineUnavailable   503, no engine answers
+        ├── EngineFailed        502, an engine broke off or answered nonsense
+        ├── DeadlineExceeded    504
+        └── ShuttingDown        503
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+
+class TandemError(Exception):
+    """The root of every error that this service raises on purpose."""
+
+
+class SettingsError(TandemError):
+    """An environment variable has a value that cannot be used."""
+
+    def __init__(self, name: str, value: str, allowed: str) -> None:
+        super().__init__(f"{name}={value!r} cannot be used: {allowed}")
+
+
+class ToolError(TandemError):
+    """A tool cannot do what the model asked; the message is written for the model."""
+
+
+class ApiError(TandemError):
+    """Ends a request with `status` and a body in OpenAI's error shape."""
+
+    status = 500
+    type = "server_error"
+    code: str | int | None = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code if code is not None else type(self).code
+        self.status = status if status is not None else type(self).status
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, Any]:
+        """`{"error": {"message", "type", "param", "code"}}`."""
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+
+
+class CallerError(ApiError):
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_request"
+
+
+class InvalidRequest(CallerError):
+    """The request cannot be understood or goes against a limit."""
+
+
+class InvalidKey(CallerError):
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class NotFound(CallerError):
+    status = 404
+    code = "not_found"
+
+
+class Overloaded(CallerError):
+    status = 429
+    type = "rate_limit_error"
+    code = "too_many_requests"
+
+
+class EngineRejected(CallerError):
+    """The engine's own refusal; its error object is passed on unchanged."""
+
+    def __init__(self, status: int, error: Mapping[str, Any]) -> None:
+        super().__init__(str(error.get("message", "")), status=status)
+        self.error = dict(error)
+
+    def body(self) -> dict[str, Any]:
+        return {"error": self.error}
+
+
+class ServiceError(ApiError):
+    """Not the caller's fault."""
+
+
+class EngineUnavailable(ServiceError):
+    status = 503
+    type = "service_unavailable_error"
+    code = "engine_unavailable"
+
+
+class EngineFailed(ServiceError):
+    status = 502
+    type = "engine_error"
+    code = "engine_failed"
+
+
+class DeadlineExceeded(ServiceError):
+    status = 504
+    type = "timeout_error"
+    code = "deadline_exceeded"
+
+
+class ShuttingDown(ServiceError):
+    status = 503
+    type = "service_unavailable_error"
+    code = "shutting_down"
+
+
+def engine_error(status: int, body: bytes, retry_after: bytes = b"") -> ApiError:
+    """Our error for an engine's answer with `status` 400 or more; vLLM's several shapes are made one."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        value = None
+    said = value if isinstance(value, dict) else {}
+    error = said.get("error", said.get("detail"))
+    message = error.get("message") if isinstance(error, dict) else error
+    text = str(message or body[:200].decode(errors="replace") or "no reason given")
+    if status in (401, 403):
+        return EngineFailed(
+            f"The engine refused the orchestrator's key ({text}): set VLLM_API_KEY to the engine's key"
+        )
+    if status == 503:
+        seconds = retry_after.decode("latin-1") if retry_after.isdigit() else "5"
+        return EngineUnavailable(
+            f"The engine cannot take the request now: {text}", headers={"retry-after": seconds}
+        )
+    if status >= 500:
+        return EngineFailed(f"The engine failed with status {status}: {text}")
+    if isinstance(error, dict):
+        return EngineRejected(status, {"type": "invalid_request_error", "param": None, "code": None, **error})
+    if status == 404:
+        return NotFound("The engine does not serve this route, or not for this model")
+    return InvalidRequest(f"The engine refused the request: {text}", status=status)

@@ -1,0 +1,194 @@
+"""Wire types: the chat request, a tool call, usage, and the framing of event streams."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import jsonschema_rs
+import orjson
+
+from .errors import InvalidRequest
+
+JsonObject = dict[str, Any]
+
+DONE = b"data: [DONE]\n\n"
+TOOL_NAME = re.compile(r"[a-zA-Z0-9_.:/-]{1,128}")
+
+
+def parse_object(body: bytes) -> JsonObject:
+    """The JSON object that `body` is.
+
+    Raises:
+        InvalidRequest: not JSON, not UTF-8, nested too deep, or not an object.
+    """
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"The request body is not valid JSON: {error}", code="invalid_json") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest(
+            f"The request body must be a JSON object, not {_kind(value)}", code="invalid_json"
+        )
+    return value
+
+
+def check_chat_request(request: JsonObject) -> None:
+    """Refuses what neither we nor the engine can make sense of; the engine checks the rest.
+
+    Raises:
+        InvalidRequest: names the field, what it holds and what it must hold.
+    """
+    messages = request.get("messages")
+    if not isinstance(messages, list) or not messages:
+        found = "an empty list" if messages == [] else "missing" if messages is None else _kind(messages)
+        raise InvalidRequest(
+            f"messages must be a list of at least one message; it is {found}", param="messages"
+        )
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict):
+            raise InvalidRequest(
+                f"messages[{index}] must be an object, not {_kind(message)}", param=f"messages[{index}]"
+            )
+    for field, kind in (("stream", bool), ("stream_options", dict), ("model", str)):
+        value = request.get(field)
+        if value is not None and not isinstance(value, kind):
+            wanted = {bool: "true or false", dict: "an object", str: "a string"}[kind]
+            raise InvalidRequest(f"{field} must be {wanted}, not {_kind(value)}", param=field)
+    if request.get("tools") is not None:
+        _check_tools(request["tools"])
+
+
+def _check_tools(tools: Any) -> None:
+    if not isinstance(tools, list):
+        raise InvalidRequest(f"tools must be a list, not {_kind(tools)}", param="tools")
+    for index, tool in enumerate(tools):
+        where = f"tools[{index}]"
+        if not isinstance(tool, dict):
+            raise InvalidRequest(f"{where} must be an object, not {_kind(tool)}", param=where)
+        if tool.get("type", "function") != "function":
+            continue
+        function = tool.get("function")
+        if not isinstance(function, dict):
+            raise InvalidRequest(
+                f"{where}.function must be an object with a name, not {_kind(function)}",
+                param=f"{where}.function",
+            )
+        name = function.get("name")
+        if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
+            raise InvalidRequest(
+                f"{where}.function.name must be 1 to 128 letters, digits or _ . : / -, not {_show(name)}",
+                param=f"{where}.function.name",
+            )
+        if function.get("parameters") is not None:
+            _check_schema(function["parameters"], f"{where}.function.parameters")
+
+
+def _check_schema(schema: Any, where: str) -> None:
+    if not isinstance(schema, dict):
+        raise InvalidRequest(f"{where} must be a JSON schema object, not {_kind(schema)}", param=where)
+    problem = _schema_problem(orjson.dumps(schema))
+    if problem:
+        raise InvalidRequest(f"{where} is not a JSON schema: {problem}", param=where)
+
+
+@lru_cache(maxsize=1024)
+def _schema_problem(schema: bytes) -> str | None:
+    """Cached, since a client sends the same few schemas with every request."""
+    try:
+        jsonschema_rs.meta.validate(orjson.loads(schema))
+    except (ValueError, jsonschema_rs.ValidationError) as error:
+        return str(error).partition("\n")[0]
+    return None
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _show(value: Any) -> str:
+    return repr(value[:80]) if isinstance(value, str) else _kind(value)
+
+
+@dataclass(slots=True)
+class ToolCall:
+    """One call that the model made; `arguments` is its JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+    def wire(self, arguments: str | None = None) -> JsonObject:
+        text = self.arguments if arguments is None else arguments
+        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": text}}
+
+
+def add_usage(total: JsonObject, more: JsonObject | None) -> JsonObject:
+    """The sum of two usage objects, nested details included; counts that one lacks are taken as 0."""
+    result = dict(total)
+    for key, value in (more or {}).items():
+        before = result.get(key)
+        if isinstance(value, dict):
+            result[key] = add_usage(before if isinstance(before, dict) else {}, value)
+        elif isinstance(value, int | float) and isinstance(before, int | float):
+            result[key] = before + value
+        elif before is None:
+            result[key] = value
+    return result
+
+
+def event(payload: JsonObject) -> bytes:
+    """One server-sent event with `payload` as its data."""
+    return b"data: " + orjson.dumps(payload) + b"\n\n"
+
+
+class EventBuffer:
+    """Cuts a byte stream, however it was split into reads, at the ends of server-sent events."""
+
+    __slots__ = ("_limit", "_tail")
+
+    def __init__(self, limit: int = 16_777_216) -> None:
+        self._tail = b""
+        self._limit = limit
+
+    def feed(self, data: bytes) -> bytes:
+        """All events that are now whole, each ending in one blank line; `b""` if none is.
+
+        Line ends are made `\\n`, which JSON allows, since it has no raw control characters.
+
+        Raises:
+            ValueError: one event is longer than the limit, in bytes.
+        """
+        data = self._tail + data if self._tail else data
+        held = b""
+        if b"\r" in data:
+            if data.endswith(b"\r"):
+                data, held = data[:-1], b"\r"
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        end = data.rfind(b"\n\n") + 2
+        if end == 1:
+            self._tail = data + held
+            if len(self._tail) > self._limit:
+                raise ValueError(f"one event is longer than {self._limit} bytes")
+            return b""
+        self._tail = data[end:] + held
+        return data[:end]
+
+    @property
+    def empty(self) -> bool:
+        return not self._tail.strip()
+
+
+def payloads(block: bytes) -> Iterator[bytes]:
+    """The data of each event in a block of whole events; events without data are left out."""
+    for raw in block.split(b"\n\n"):
+        if raw.startswith(b"data: ") and b"\n" not in raw:
+            yield raw[6:]
+            continue
+        lines = [line[5:].removeprefix(b" ") for line in raw.split(b"\n") if line.startswith(b"data:")]
+        if lines:
+            yield b"\n".join(lines)

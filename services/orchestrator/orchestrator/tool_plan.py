@@ -1,0 +1,91 @@
+"""Which tools of a request run where: on the server, on the client, or nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .errors import InvalidRequest
+from .protocol import JsonObject
+from .tools.toolbox import Toolbox
+
+
+@dataclass(frozen=True, slots=True)
+class ToolPlan:
+    """A checked request, made ready for the engine.
+
+    Attributes:
+        request: the client's, without `tandem`, its server tools filled in.
+        server, client: names of the tools that each side runs.
+        events: whether the client asked to be told of each tool call.
+        changed: whether `request` differs from what the client sent.
+    """
+
+    request: JsonObject
+    server: frozenset[str] = frozenset()
+    client: frozenset[str] = frozenset()
+    events: bool = False
+    changed: bool = False
+
+    @property
+    def runs_tools(self) -> bool:
+        return bool(self.server)
+
+    @property
+    def stream(self) -> bool:
+        return bool(self.request.get("stream"))
+
+
+def plan_tools(
+    request: JsonObject, toolbox: Toolbox, *, execution: str | None, attached: Sequence[str]
+) -> ToolPlan:
+    """Plans a request that `check_chat_request` accepted.
+
+    Args:
+        execution: the header `X-Tool-Execution`; `client` leaves every tool to the client.
+        attached: server tools for requests that bring none.
+
+    Raises:
+        InvalidRequest: a bad header or `tandem` field, or `n` above 1 with server tools.
+    """
+    if execution not in (None, "client", "server"):
+        raise InvalidRequest(
+            f"The header X-Tool-Execution must be client or server, not {execution[:40]!r}",
+            param="x-tool-execution",
+        )
+    changed = "tandem" in request
+    events = _wants_events(request.pop("tandem", None))
+    if execution == "client":
+        return ToolPlan(request, changed=changed)
+    tools = request.get("tools")
+    if tools is None and attached:
+        tools = [{"type": "function", "function": {"name": name}} for name in attached]
+    if not tools:
+        return ToolPlan(request, changed=changed)
+    names = {tool["function"]["name"] for tool in tools if tool.get("type", "function") == "function"}
+    server = frozenset(names & toolbox.names)
+    if not server:
+        return ToolPlan(request, changed=changed)
+    request["tools"] = [
+        toolbox.complete(tool) if tool.get("function", {}).get("name") in server else tool for tool in tools
+    ]
+    if request.get("tool_choice") == "none":
+        return ToolPlan(request, changed=True)
+    if request.get("n") not in (None, 1):
+        raise InvalidRequest(
+            f"n must be 1 where the server runs tools ({', '.join(sorted(server))}); it is {request['n']}. "
+            "Send X-Tool-Execution: client to run them yourself.",
+            param="n",
+        )
+    return ToolPlan(request, server, frozenset(names) - server, events, True)
+
+
+def _wants_events(field: object) -> bool:
+    if field is None:
+        return False
+    if not isinstance(field, dict) or not set(field) <= {"events"}:
+        raise InvalidRequest('tandem must be an object such as {"events": true}', param="tandem")
+    events = field.get("events", False)
+    if not isinstance(events, bool):
+        raise InvalidRequest("tandem.events must be true or false", param="tandem.events")
+    return events

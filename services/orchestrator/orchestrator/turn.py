@@ -1,0 +1,204 @@
+"""One turn of the model: the engine's chunks in, what the client may see and the whole turn out; pure.
+
+A non-streaming answer is read as one chunk whose delta is the whole message.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from .markup import CallScanner
+from .protocol import JsonObject, ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class RunTools:
+    """Every call is the server's: run them and ask again."""
+
+    calls: list[ToolCall]
+
+
+@dataclass(frozen=True, slots=True)
+class HandBack:
+    """The turn holds calls for the client: they are its to run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The answer is complete, for the engine's own reason."""
+
+    reason: str
+
+
+NextStep = RunTools | HandBack | Finish
+
+
+@dataclass(slots=True)
+class Turn:
+    """A whole turn. `calls` holds the server's, `client_calls` how many there were for the client."""
+
+    text: str
+    reasoning: str
+    calls: list[ToolCall]
+    client_calls: int
+    finish_reason: str
+
+    def next_step(self) -> NextStep:
+        """Decided by the calls that are there; a finish reason of `length` means that one may be cut."""
+        if self.finish_reason == "length":
+            return Finish("length")
+        if self.client_calls:
+            return HandBack()
+        if self.calls:
+            return RunTools(self.calls)
+        return Finish("stop" if self.finish_reason == "tool_calls" else self.finish_reason)
+
+    def message(self, calls: Sequence[JsonObject]) -> JsonObject:
+        """The assistant message that stands for this turn in the history."""
+        message: JsonObject = {"role": "assistant", "content": self.text or None, "tool_calls": list(calls)}
+        if self.reasoning:
+            message["reasoning"] = self.reasoning
+        return message
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A structured call while its pieces come in."""
+
+    id: str
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+    client_index: int | None = None
+
+
+class TurnReader:
+    """Reads the chunks of one turn.
+
+    Args:
+        in_play: names of all tools of the request.
+        client: those of them that the client runs.
+        rescue: whether calls written as text are looked for.
+        bare: whether a bare JSON object counts as one.
+        tools_offered: False for a last ask without tools, whose calls are dropped.
+        first: whether this is the first turn of the answer, the one that tells the role.
+    """
+
+    def __init__(
+        self,
+        in_play: frozenset[str],
+        client: frozenset[str],
+        *,
+        rescue: bool,
+        bare: bool,
+        tools_offered: bool = True,
+        first: bool = True,
+    ) -> None:
+        self._client = client
+        self._tools_offered = tools_offered
+        self._first = first
+        self._scanner = CallScanner(in_play, _new_id, bare=bare) if rescue else None
+        self._drafts: dict[int, _Draft] = {}
+        self._client_calls = 0
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._finish_reason: str | None = None
+
+    @property
+    def complete(self) -> bool:
+        return self._finish_reason is not None
+
+    def read(self, choice: JsonObject) -> JsonObject | None:
+        """What the client may see of the choice's delta; None if nothing."""
+        if choice.get("finish_reason"):
+            self._finish_reason = choice["finish_reason"]
+        visible: JsonObject = {}
+        for key, value in (choice.get("delta") or choice.get("message") or {}).items():
+            if key == "content":
+                visible["content"] = self._read_text(value) if value else value
+            elif key == "tool_calls":
+                calls = self._read_calls(value or [])
+                if calls:
+                    visible["tool_calls"] = calls
+            elif key != "role" or self._first:
+                if key in ("reasoning", "reasoning_content") and value:
+                    self._reasoning.append(value)
+                visible[key] = value
+        if "role" not in visible and not any(visible.values()):
+            return None
+        self._first = False
+        return visible
+
+    def end(self) -> tuple[JsonObject | None, Turn]:
+        """The last of what the client may see, and the turn."""
+        visible: JsonObject = {}
+        rescued: list[ToolCall] = []
+        if self._scanner:
+            rest = self._scanner.end()
+            if rest:
+                self._text.append(rest)
+                visible["content"] = rest
+            rescued = self._scanner.calls
+        calls = [
+            ToolCall(d.id, d.name, "".join(d.arguments))
+            for _, d in sorted(self._drafts.items())
+            if d.client_index is None and d.name
+        ]
+        if self._finish_reason != "length" and self._tools_offered:
+            handed = self._missing_arguments()
+            handed += [self._client_delta(call) for call in rescued if call.name in self._client]
+            if handed:
+                visible["tool_calls"] = handed
+            calls += [call for call in rescued if call.name not in self._client]
+        turn = Turn(
+            text="".join(self._text),
+            reasoning="".join(self._reasoning),
+            calls=calls if self._tools_offered else [],
+            client_calls=self._client_calls,
+            finish_reason=self._finish_reason or "stop",
+        )
+        return visible or None, turn
+
+    def _read_text(self, text: str) -> str:
+        shown = self._scanner.feed(text) if self._scanner else text
+        if shown:
+            self._text.append(shown)
+        return shown
+
+    def _read_calls(self, deltas: list[JsonObject]) -> list[JsonObject]:
+        """Collects pieces of calls; gives those for the client, numbered from 0."""
+        visible = []
+        for position, delta in enumerate(deltas):
+            index = delta.get("index", position)
+            function = delta.get("function") or {}
+            draft = self._drafts.get(index)
+            if draft is None:
+                draft = self._drafts[index] = _Draft(delta.get("id") or _new_id())
+            if function.get("arguments"):
+                draft.arguments.append(function["arguments"])
+            if function.get("name") and not draft.name:
+                draft.name = function["name"]
+                if draft.name in self._client and self._tools_offered:
+                    draft.client_index = self._client_calls
+                    self._client_calls += 1
+                    visible.append({**delta, "id": draft.id, "type": "function", "index": draft.client_index})
+            elif draft.client_index is not None:
+                visible.append({**delta, "index": draft.client_index})
+        return visible
+
+    def _missing_arguments(self) -> list[JsonObject]:
+        """Engines leave the arguments of a call without any out; clients expect JSON text."""
+        return [
+            {"index": draft.client_index, "function": {"arguments": "{}"}}
+            for draft in self._drafts.values()
+            if draft.client_index is not None and not draft.arguments
+        ]
+
+    def _client_delta(self, call: ToolCall) -> JsonObject:
+        self._client_calls += 1
+        return {"index": self._client_calls - 1, **call.wire()}
+
+
+def _new_id() -> str:
+    return f"call_{uuid.uuid4().hex[:24]}"

@@ -1,0 +1,28 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import uvloop
+
+from tests.support.live import Live, live
+from tests.support.scripted_engine import ScriptedEngine, scripted_engine
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[ScriptedEngine]:
+    async with scripted_engine() as running:
+        yield running
+
+
+@pytest.fixture
+async def server(engine: ScriptedEngine) -> AsyncIterator[Live]:
+    async with live(engine.url) as running:
+        yield running

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+from orchestrator.api.auth import Keys, parse_hashes
+from orchestrator.errors import InvalidKey, ServiceError, SettingsError
+from orchestrator.settings import Settings
+
+from tests.support.live import live
+from tests.support.scripted_engine import ScriptedEngine, whole
+
+
+def sha(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def bearer(key: str) -> dict[bytes, bytes]:
+    return {b"authorization": f"Bearer {key}".encode()}
+
+
+def keys(**environment: str) -> Keys:
+    return Keys(Settings.from_environment(environment))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 (what is polled has no event to wait for)
+            await asyncio.sleep(0.01)
+
+
+def accepts(known: Keys, key: str) -> bool:
+    try:
+        known.check(bearer(key))
+    except InvalidKey:
+        return False
+    return True
+
+
+async def test_missing_and_wrong_keys_are_refused_over_the_wire(engine: ScriptedEngine) -> None:
+    async with live(engine.url, API_KEYS=f"alice:{sha('one')},bob:{sha('two')}") as server:
+        engine.play(whole("ok"), whole("ok"))
+        missing = await server.chat()
+        wrong = await server.chat(headers={"authorization": "Bearer nope"})
+        assert (await server.chat(headers={"authorization": "Bearer one"})).status_code == 200
+        assert (await server.chat(headers={"X-API-Key": "two"})).status_code == 200
+        assert (await server.http.get("/v1/tools")).status_code == 401
+        for open_route in ("/v1/models", "/health", "/metrics"):
+            assert (await server.http.get(open_route)).status_code == 200
+        metrics = await server.metrics()
+    assert (missing.status_code, wrong.status_code) == (401, 401)
+    assert missing.json()["error"]["code"] == "missing_api_key"
+    assert wrong.json()["error"]["code"] == "invalid_api_key"
+    assert "nope" not in wrong.text
+    assert 'key_name="alice"' in metrics
+    assert 'key_name="bob"' in metrics
+    assert len(engine.requests) == 2
+
+
+def test_without_any_source_the_server_is_open() -> None:
+    assert keys().check({}) == "-"
+
+
+async def test_open_server_warns_at_start(caplog: pytest.LogCaptureFixture) -> None:
+    await keys().start()
+    assert "open to everyone" in caplog.text
+
+
+def test_bootstrap_key_is_named_so() -> None:
+    known = keys(BOOTSTRAP_API_KEY="a-long-secret-key")
+    assert known.check(bearer("a-long-secret-key")) == "bootstrap"
+    assert not accepts(known, "another")
+
+
+def test_key_file_shapes() -> None:
+    document = {
+        "alice": sha("a"),
+        "bob": {"sha256": sha("b"), "created": "2026-11-23"},
+        "carol": [sha("c1"), {"sha256": sha("c2")}],
+        "dave": None,
+    }
+    assert parse_hashes(json.dumps(document)) == {
+        "alice": [sha("a")],
+        "bob": [sha("b")],
+        "carol": [sha("c1"), sha("c2")],
+        "dave": [],
+    }
+
+
+@pytest.mark.parametrize(
+    "document", ["", "[]", '{"a b": "x"}', '{"a": "plaintext"}', '{"a": {"sha": 1}}', '{"a": 1}']
+)
+def test_bad_key_document_is_refused_without_showing_it(document: str) -> None:
+    with pytest.raises(ValueError, match=r".") as caught:
+        parse_hashes(document)
+    assert "plaintext" not in str(caught.value)
+
+
+async def test_file_is_read_again_when_it_changes(tmp_path: Path, monkeypatch: Any, caplog: Any) -> None:
+    monkeypatch.setattr("orchestrator.api.auth._FILE_POLL_SECONDS", 0.01)
+    file = tmp_path / "keys.json"
+    file.write_text(json.dumps({"alice": sha("one")}))
+    known = keys(API_KEYS_FILE=str(file))
+    await known.start()
+    try:
+        assert known.check(bearer("one")) == "alice"
+        replacement = tmp_path / "new.json"
+        replacement.write_text(json.dumps({"alice": [sha("one"), sha("two")]}))
+        os.replace(replacement, file)
+        await until(lambda: accepts(known, "two"))
+        assert accepts(known, "one")
+        file.write_text("{broken")
+        await until(lambda: "last good copy" in caplog.text)
+        assert accepts(known, "two")
+    finally:
+        await known.close()
+
+
+async def test_unreadable_file_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="API_KEYS_FILE"):
+        await keys(API_KEYS_FILE=str(tmp_path / "missing.json")).start()
+
+
+@pytest.fixture
+def aws(monkeypatch: Any) -> Any:
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with mock_aws():
+        yield boto3.client("secretsmanager", region_name="eu-west-1")
+
+
+async def test_secret_is_polled_and_revokes(aws: Any) -> None:
+    arn = aws.create_secret(Name="api-keys", SecretString=json.dumps({"alice": sha("one")}))["ARN"]
+    known = keys(API_KEYS_SECRET_ARN=arn, KEYS_REFRESH_SECONDS="0.05", BOOTSTRAP_API_KEY="a-long-secret-key")
+    with pytest.raises(ServiceError) as caught:
+        known.check(bearer("a-long-secret-key"))
+    assert (caught.value.status, caught.value.code) == (503, "keys_unavailable")
+    await known.start()
+    try:
+        assert known.check(bearer("one")) == "alice"
+        assert known.check(bearer("a-long-secret-key")) == "bootstrap"
+        aws.put_secret_value(SecretId=arn, SecretString=json.dumps({"bob": sha("two"), "bootstrap": None}))
+        await until(lambda: accepts(known, "two"))
+        assert not accepts(known, "one")
+        assert not accepts(known, "a-long-secret-key")
+    finally:
+        await known.close()
+
+
+async def test_last_good_copy_of_the_secret_holds(aws: Any, caplog: Any) -> None:
+    arn = aws.create_secret(Name="api-keys", SecretString=json.dumps({"alice": sha("one")}))["ARN"]
+    known = keys(API_KEYS_SECRET_ARN=arn, KEYS_REFRESH_SECONDS="0.05")
+    await known.start()
+    try:
+        aws.put_secret_value(SecretId=arn, SecretString="{broken")
+        await until(lambda: "was not read" in caplog.text)
+        assert accepts(known, "one")
+        assert sha("one") not in caplog.text
+    finally:
+        await known.close()
+
+
+async def test_closed_until_the_secret_can_be_read(aws: Any) -> None:
+    known = keys(API_KEYS_SECRET_ARN="arn:aws:secretsmanager:eu-west-1:123456789012:secret:none-AbCdEf")
+    await known.start()
+    try:
+        with pytest.raises(ServiceError):
+            known.check(bearer("anything"))
+    finally:
+        await known.close()

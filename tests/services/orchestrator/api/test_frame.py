@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from typing import Any
+
+from tests.support.live import Live, live
+from tests.support.scripted_engine import ScriptedEngine, whole
+
+
+async def until_ready(server: Live) -> None:
+    while (await server.http.get("/ready")).status_code != 200:
+        pass
+
+
+async def test_models_are_the_engines(server: Live) -> None:
+    await until_ready(server)
+    assert [model.id async for model in server.openai.models.list()] == ["scripted"]
+    assert (await server.openai.models.retrieve("scripted")).id == "scripted"
+
+
+async def test_models_stay_200_without_an_engine() -> None:
+    async with live("http://127.0.0.1:9", DEFAULT_MODEL="org/name") as server:
+        answer = await server.http.get("/v1/models")
+        assert answer.status_code == 200
+        assert answer.json()["data"][0]["id"] == "org/name"
+        assert (await server.openai.models.retrieve("org/name")).id == "org/name"
+        missing = await server.http.get("/v1/models/other")
+        assert missing.status_code == 404
+        assert missing.json()["error"]["code"] == "model_not_found"
+        ready = await server.http.get("/ready")
+        assert ready.status_code == 503
+        assert "127.0.0.1:9" in ready.json()["reason"]
+        assert (await server.http.get("/health")).json() == {"status": "ok"}
+
+
+async def test_models_outlive_their_engine(server: Live, engine: ScriptedEngine) -> None:
+    await until_ready(server)
+    await engine.stop()
+    while (await server.http.get("/ready")).status_code != 503:
+        pass
+    assert (await server.http.get("/v1/models")).json()["data"][0]["id"] == "scripted"
+
+
+async def test_tools_are_listed_in_the_requests_format(server: Live, engine: ScriptedEngine) -> None:
+    tools: list[Any] = (await server.http.get("/v1/tools")).json()
+    assert {tool["function"]["name"] for tool in tools} == {
+        "get_current_weather",
+        "calculate_math",
+        "query_database",
+    }
+    engine.play(whole("ok"))
+    await server.openai.chat.completions.create(
+        model="m", messages=[{"role": "user", "content": "x"}], tools=tools
+    )
+    assert engine.requests[0].json["tools"] == tools
+
+
+async def test_documentation_tells_every_route(server: Live) -> None:
+    assert (await server.http.get("/docs")).status_code == 200
+    paths = (await server.http.get("/openapi.json")).json()["paths"]
+    assert set(paths) == {
+        "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/models",
+        "/v1/models/{model}", "/v1/tools", "/health", "/ready", "/metrics",
+    }  # fmt: skip
+
+
+async def test_metrics_have_the_promised_names(server: Live, engine: ScriptedEngine) -> None:
+    engine.play(whole("ok"))
+    await server.chat()
+    metrics = await server.metrics()
+    for name in (
+        "tool_calls_total", "tool_call_duration_seconds", "request_latency_seconds", "requests_total",
+        "time_to_first_token_seconds", "tool_rounds", "tokens_total", "engine_requests_in_flight", "engine_up",
+        "engine_retries_total",
+    ):  # fmt: skip
+        assert f"# TYPE {name.removesuffix('_total')}" in metrics
+    assert 'requests_total{key_name="-",route="/v1/chat/completions",status="200"} 1.0' in metrics
+    assert f'engine_requests_in_flight{{engine="127.0.0.1:{engine.port}"}} 0.0' in metrics
+
+
+async def test_unknown_paths_do_not_become_labels(server: Live) -> None:
+    await server.http.get("/some/random/path")
+    metrics = await server.metrics()
+    assert "random" not in metrics
+    assert 'route="unknown",status="404"' in metrics

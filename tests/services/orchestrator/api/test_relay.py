@@ -1,0 +1,175 @@
+"""The plain relay: the same bytes, tracked."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.live import Live
+from tests.support.scripted_engine import (
+    CUT,
+    NO_DONE,
+    ScriptedEngine,
+    body,
+    chunk,
+    counts,
+    raw_stream,
+    stream,
+    text,
+    whole,
+)
+
+STREAM = b"".join(chunk(delta) for delta in text("Hel", "lo")) + chunk({}, "stop")
+DONE = b"data: [DONE]\n\n"
+USAGE = chunk(None, usage=counts(10, 5))
+
+
+async def test_whole_answer_is_the_engines_bytes(server: Live, engine: ScriptedEngine) -> None:
+    sent = b'{ "id":"x",  "object":"chat.completion","model":"scripted","unknown": [1.50], "choices":[]}'
+    engine.play(body(sent))
+    answer = await server.chat(temperature=0.25, unknown_field={"a": 1})
+    assert answer.content == sent
+    assert answer.headers["content-type"] == "application/json"
+    assert engine.requests[0].json["unknown_field"] == {"a": 1}
+
+
+async def test_request_body_is_relayed_as_it_is(server: Live, engine: ScriptedEngine) -> None:
+    engine.play(whole("ok"))
+    sent = b'{"messages" : [{"role":"user","content":"\\u00e9"}], "seed": 12345678901234567890123}'
+    await server.http.post("/v1/chat/completions", content=sent)
+    assert engine.requests[0].body == sent
+
+
+async def test_stream_is_the_engines_bytes_without_the_usage_nobody_asked_for(
+    server: Live, engine: ScriptedEngine
+) -> None:
+    engine.play(raw_stream(STREAM + USAGE + DONE))
+    answer = await server.chat(stream=True)
+    assert answer.content == STREAM + DONE
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert engine.requests[0].json["stream_options"] == {"include_usage": True}
+    assert 'tokens_total{key_name="-",kind="prompt",model="scripted"} 10.0' in await server.metrics()
+
+
+async def test_usage_that_was_asked_for_stays(server: Live, engine: ScriptedEngine) -> None:
+    engine.play(raw_stream(STREAM + USAGE + DONE))
+    answer = await server.chat(stream=True, stream_options={"include_usage": True})
+    assert answer.content == STREAM + USAGE + DONE
+
+
+async def test_options_without_usage_are_completed(server: Live, engine: ScriptedEngine) -> None:
+    engine.play(raw_stream(STREAM + USAGE + DONE))
+    options = {"include_usage": False, "continuous_usage_stats": True, "other": 1}
+    assert (await server.chat(stream=True, stream_options=options)).content == STREAM + DONE
+    assert engine.requests[0].json["stream_options"] == {"include_usage": True, "other": 1}
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(sizes=st.lists(st.integers(1, 120), max_size=30))
+async def test_any_split_gives_the_same_bytes(server: Live, engine: ScriptedEngine, sizes: list[int]) -> None:
+    engine.play(raw_stream(STREAM + USAGE + DONE, sizes))
+    assert (await server.chat(stream=True)).content == STREAM + DONE
+
+
+@pytest.mark.parametrize("pieces", [(*text("It "), CUT), (*text("It "), NO_DONE)])
+async def test_broken_stream_ends_in_an_error_not_in_done(
+    server: Live, engine: ScriptedEngine, pieces: tuple[Any, ...]
+) -> None:
+    engine.play(stream(*pieces))
+    events = await server.chat_events()
+    assert isinstance(events[-1], dict)
+    assert events[-1]["error"]["code"] == "engine_failed"
+    assert "[DONE]" not in events
+
+
+async def test_half_an_event_at_the_end_is_not_relayed(server: Live, engine: ScriptedEngine) -> None:
+    engine.play(raw_stream(STREAM + DONE + b'data: {"half'))
+    content = (await server.chat(stream=True)).content
+    assert b"half" not in content
+    assert b'"error"' in content
+
+
+async def test_engines_error_event_is_told_after_what_came_before(
+    server: Live, engine: ScriptedEngine
+) -> None:
+    error = b'data: {"error": {"message": "boom", "type": "InternalServerError", "code": 500}}\n\n'
+    engine.play(raw_stream(STREAM + error + DONE))
+    content = (await server.chat(stream=True)).content
+    assert content.startswith(STREAM)
+    assert b"boom" in content
+    assert DONE not in content
+
+
+async def test_text_that_speaks_of_usage_and_errors_is_relayed(server: Live, engine: ScriptedEngine) -> None:
+    odd = chunk({"content": '"usage": {"error": 1} data: {"error"'})
+    engine.play(raw_stream(odd + STREAM + DONE))
+    assert (await server.chat(stream=True)).content == odd + STREAM + DONE
+
+
+@pytest.mark.parametrize("route", ["/v1/completions", "/v1/embeddings", "/v1/responses"])
+async def test_other_routes_are_relayed(server: Live, engine: ScriptedEngine, route: str) -> None:
+    engine.play(body({"object": "list", "model": "m", "usage": {"prompt_tokens": 3, "total_tokens": 3}}))
+    answer = await server.http.post(route, json={"input": "x", "prompt": "x"})
+    assert answer.json()["object"] == "list"
+    assert engine.requests[0].path == route
+    assert engine.requests[0].json == {"input": "x", "prompt": "x"}
+
+
+async def test_responses_stream_is_relayed_and_counted(server: Live, engine: ScriptedEngine) -> None:
+    end = {
+        "type": "response.completed",
+        "response": {"model": "m", "usage": {"input_tokens": 3, "output_tokens": 2}},
+    }
+    sent = (
+        b"event: response.created\ndata: {}\n\nevent: response.completed\ndata: "
+        + json.dumps(end).encode()
+        + b"\n\n"
+    )
+    engine.play(raw_stream(sent))
+    answer = await server.http.post("/v1/responses", json={"input": "x", "stream": True})
+    assert answer.content == sent
+    assert "stream_options" not in engine.requests[0].json
+    assert 'tokens_total{key_name="-",kind="completion",model="m"} 2.0' in await server.metrics()
+
+
+@pytest.mark.parametrize(
+    ("reply", "status", "said"),
+    [
+        (body({"error": "Unauthorized"}, 401), 502, "VLLM_API_KEY"),
+        (body({"detail": "Not Found"}, 404), 404, "does not serve this route"),
+        (body(b"<html>", 500), 502, "status 500"),
+        (body({"error": {"message": "queue is full"}}, 503, retry_after="7"), 503, "queue is full"),
+        (
+            body({"error": {"message": "no such model", "param": "model", "code": 404}}, 404),
+            404,
+            "no such model",
+        ),
+        (body({"detail": "odd"}, 418), 418, "odd"),
+    ],
+)
+async def test_engines_errors_get_one_shape(
+    server: Live, engine: ScriptedEngine, reply: Any, status: int, said: str
+) -> None:
+    engine.play(reply)
+    answer = await server.http.post("/v1/embeddings", json={"input": "x"})
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert {"message", "type", "param", "code"} <= set(error)
+    assert said in error["message"]
+    if status == 503:
+        assert answer.headers["retry-after"] == "7"
+
+
+async def test_request_id_goes_all_the_way(server: Live, engine: ScriptedEngine) -> None:
+    engine.play(whole("ok"), whole("ok"), whole("ok"))
+    answer = await server.chat(headers={"x-request-id": "my-request-1"})
+    assert answer.headers["x-request-id"] == "my-request-1"
+    assert engine.requests[0].headers["x-request-id"] == "my-request-1"
+    made = (await server.chat()).headers["x-request-id"]
+    assert engine.requests[1].headers["x-request-id"] == made
+    refused = (await server.chat(headers={"x-request-id": "bad id\tx"})).headers["x-request-id"]
+    assert "bad" not in refused

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from orchestrator.errors import InvalidRequest
+from orchestrator.protocol import EventBuffer, add_usage, check_chat_request, parse_object, payloads
+
+MESSAGES = [{"role": "user", "content": "Hi"}]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "not valid JSON"),
+        (b"{not json", "not valid JSON"),
+        (b"[1]", "must be a JSON object, not a list"),
+        (b'"text"', "not a string"),
+        (b"1", "not a number"),
+        (b"null", "not null"),
+        (b'{"a": "\xff"}', "UTF-8"),
+        (b"[" * 10_000, "depth"),
+        (b'{"a":' * 10_000, "depth"),
+    ],
+)
+def test_what_is_no_object_is_refused(body: bytes, said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said) as caught:
+        parse_object(body)
+    assert caught.value.code == "invalid_json"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "said"),
+    [
+        ({"messages": []}, "messages", "an empty list"),
+        ({"messages": None}, "messages", "missing"),
+        ({"messages": "Hi"}, "messages", "a string"),
+        ({"messages": ["Hi"]}, "messages[0]", "must be an object, not a string"),
+        ({"stream": "yes"}, "stream", "true or false"),
+        ({"stream_options": []}, "stream_options", "an object"),
+        ({"model": 7}, "model", "a string"),
+        ({"tools": {}}, "tools", "must be a list, not an object"),
+        ({"tools": ["x"]}, "tools[0]", "must be an object"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function", "with a name"),
+        ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name", "not null"),
+        ({"tools": [{"type": "function", "function": {"name": ""}}]}, "tools[0].function.name", "1 to 128"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "a b"}}]},
+            "tools[0].function.name",
+            "not 'a b'",
+        ),
+        (
+            {"tools": [{"type": "function", "function": {"name": "x", "parameters": "object"}}]},
+            "tools[0].function.parameters",
+            "must be a JSON schema object, not a string",
+        ),
+        (
+            {"tools": [{"type": "function", "function": {"name": "x", "parameters": {"type": "nonsense"}}}]},
+            "tools[0].function.parameters",
+            "is not a JSON schema: .*nonsense",
+        ),
+    ],
+)
+def test_bad_field_is_named_with_what_it_must_be(fields: dict[str, Any], param: str, said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said) as caught:
+        check_chat_request({"messages": MESSAGES, **fields})
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"stream": None, "tools": None, "unknown": 1},
+        {"tools": [{"type": "mcp", "server_label": "x"}]},
+        {"tools": [{"type": "function", "function": {"name": "x", "parameters": {"type": "object"}}}]},
+    ],
+)
+def test_what_the_engine_can_judge_is_left_to_it(fields: dict[str, Any]) -> None:
+    check_chat_request({"messages": MESSAGES, **fields})
+
+
+def test_usage_sums_counts_and_details() -> None:
+    first = {"prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": 3}, "other": None}
+    second = {"prompt_tokens": 4, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 1}}
+    assert add_usage(add_usage({}, first), second) == {
+        "prompt_tokens": 14,
+        "completion_tokens": 2,
+        "prompt_tokens_details": {"cached_tokens": 4},
+        "other": None,
+    }
+    assert add_usage(first, None) == first
+    assert add_usage({"a": {"b": 1}}, {"a": None}) == {"a": {"b": 1}}
+
+
+EVENT = st.one_of(
+    st.dictionaries(st.text(max_size=5), st.text(max_size=20), max_size=3).map(
+        lambda value: b"data: " + orjson.dumps(value)
+    ),
+    st.just(b"data: [DONE]"),
+    st.just(b": keep-alive"),
+    st.just(b"event: x\ndata: 1\ndata:2"),
+)
+
+
+@given(
+    st.lists(EVENT, max_size=6),
+    st.sampled_from([b"\n", b"\r\n", b"\r"]),
+    st.lists(st.integers(0, 5000), max_size=10),
+)
+def test_any_split_into_reads_gives_the_same_events(
+    events: list[bytes], line_end: bytes, at: list[int]
+) -> None:
+    data = b"".join(event.replace(b"\n", line_end) + line_end * 2 for event in events)
+    places = sorted({place % (len(data) + 1) for place in at})
+    buffer = EventBuffer()
+    blocks = [buffer.feed(data[a:b]) for a, b in itertools.pairwise([0, *places, len(data)])]
+    assert all(block == b"" or block.endswith(b"\n\n") for block in blocks)
+    whole = b"".join(blocks)
+    expected = [p for event in events for p in payloads(event)]
+    found = list(payloads(whole))
+    # A lone CR at the very end may still be half of a CRLF, and stays held.
+    assert found == expected or (line_end == b"\r" and found == expected[:-1])
+
+
+def test_event_without_end_is_refused_at_the_limit() -> None:
+    buffer = EventBuffer(limit=100)
+    buffer.feed(b"data: " + b"x" * 90)
+    with pytest.raises(ValueError, match="longer than 100 bytes"):
+        buffer.feed(b"x" * 50)
