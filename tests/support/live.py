@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -57,6 +57,13 @@ def text_of(events: list[Json | str]) -> str:
         event["choices"][0]["delta"] for event in events if isinstance(event, dict) and event.get("choices")
     ]
     return "".join(delta.get("content") or "" for delta in deltas)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for what tells no event, at most 10 s."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 @contextlib.asynccontextmanager

@@ -32,6 +32,10 @@ _PROBE_WHILE_DOWN_SECONDS = 0.25
 _PROBE_AT_MOST_EVERY_SECONDS = 0.02
 
 
+class StaleConnection(ConnectionBroken):
+    """A kept connection that the engine closed while we wrote to it, as it may: a new one will do."""
+
+
 @dataclass(eq=False, slots=True)
 class Address:
     """One engine process: where it is, whether it answers, and what is under way on it."""
@@ -55,13 +59,14 @@ class Address:
 class Answer:
     """An engine's answer. `close` keeps or drops its connection; use it as a context manager."""
 
-    __slots__ = ("_body", "_connection", "address", "content_type", "retry_after", "status")
+    __slots__ = ("_body", "_connection", "address", "content_type", "counted", "retry_after", "status")
 
     def __init__(self, address: Address, connection: Connection, body: bytes) -> None:
         self.address = address
         self.status = connection.status
         self.content_type = connection.content_type
         self.retry_after = connection.retry_after
+        self.counted = False
         self._body = body
         self._connection = connection
 
@@ -86,7 +91,7 @@ class Answer:
             ) from None
 
     def close(self) -> None:
-        self.address.in_flight -= 1
+        self.address.in_flight -= self.counted
         if self._connection.reusable:
             self._connection.idle_since = time.monotonic()
             self.address.idle.append(self._connection)
@@ -181,18 +186,24 @@ class Engines:
                 await self._wait_for_engine(until)
                 refused.clear()
                 continue
+            address.in_flight += 1
             try:
-                answer = await self._ask_once(address, path, body, request_id, whole)
-            except OSError as error:
-                self._mark_down(address, str(error))
-            except ConnectionBroken as error:
-                self._mark_down(address, str(error))
-                resends += 1
+                answer = await self._ask_once(address, path, body, request_id, whole=whole)
+            except BaseException as error:
+                address.in_flight -= 1
+                if not isinstance(error, OSError | ConnectionBroken):
+                    raise
+                resends += isinstance(error, ConnectionBroken)
                 if resends > _RESENDS:
                     raise EngineFailed(
                         f"The engine broke the connection {resends} times before it answered ({error})"
                     ) from None
+                if isinstance(error, StaleConnection):
+                    _close_idle(address)
+                else:
+                    self._mark_down(address, str(error))
             else:
+                answer.counted = True
                 refused.add(address)
                 if answer.status != 503 or self._choose(None, refused) is None:
                     return answer
@@ -200,28 +211,29 @@ class Engines:
             self._telemetry.engine_retried()
 
     async def _ask_once(
-        self, address: Address, path: str, body: bytes | None, request_id: str, whole: bool
+        self,
+        address: Address,
+        path: str,
+        body: bytes | None = None,
+        request_id: str = "",
+        *,
+        whole: bool = True,
     ) -> Answer:
-        request = self._request(address, path, body, request_id)
         connection = None
-        address.in_flight += 1
+        while address.idle and connection is None:
+            connection = address.idle.pop()
+            connection = None if connection.broken else connection
+        reused = connection is not None
         try:
-            while address.idle:
-                connection = address.idle.pop()
-                if connection.broken:
-                    continue
-                try:
-                    return await _exchange(address, connection, request, whole)
-                except ConnectionBroken:
-                    # An engine may close an idle connection while we write to it: try a new one.
-                    if connection.answered:
-                        raise
-            connection = await self._connect(address)
-            return await _exchange(address, connection, request, whole)
-        except BaseException:
-            address.in_flight -= 1
+            connection = connection or await self._connect(address)
+            return await _exchange(
+                address, connection, self._request(address, path, body, request_id), whole=whole
+            )
+        except BaseException as error:
             if connection is not None:
                 connection.abort()
+                if reused and isinstance(error, ConnectionBroken) and not connection.answered:
+                    raise StaleConnection(str(error)) from None
             raise
 
     def _request(self, address: Address, path: str, body: bytes | None, request_id: str) -> bytes:
@@ -296,11 +308,11 @@ class Engines:
         _drop_old_idle(address)
         try:
             async with asyncio.timeout(_PROBE_SECONDS):
-                with await self._ask_once(address, "/health", None, "", True) as health:
+                with await self._ask_once(address, "/health") as health:
                     if health.status != 200:
                         self._mark_down(address, f"/health answered {health.status}")
                         return
-                with await self._ask_once(address, "/v1/models", None, "", True) as models:
+                with await self._ask_once(address, "/v1/models") as models:
                     self._take_models(address, models.status, await models.read())
             self._mark_up(address)
         except TimeoutError:
@@ -353,7 +365,7 @@ async def _lookup(name: str, port: int) -> list[str]:
     return list(dict.fromkeys(four or [str(row[4][0]) for row in rows]))
 
 
-async def _exchange(address: Address, connection: Connection, request: bytes, whole: bool) -> Answer:
+async def _exchange(address: Address, connection: Connection, request: bytes, *, whole: bool) -> Answer:
     connection.send(request)
     await connection.head()
     body = await connection.read()

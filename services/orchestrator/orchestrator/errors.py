@@ -156,7 +156,9 @@ def engine_error(status: int, body: bytes, retry_after: bytes = b"") -> ApiError
     if status >= 500:
         return EngineFailed(f"The engine failed with status {status}: {text}")
     if isinstance(error, dict):
-        return EngineRejected(status, {"type": "invalid_request_error", "param": None, "code": None, **error})
+        return EngineRejected(
+            status, {"message": text, "type": "invalid_request_error", "param": None, "code": None, **error}
+        )
     if status == 404:
         return NotFound("The engine does not serve this route, or not for this model")
     return InvalidRequest(f"The engine refused the request: {text}", status=status)

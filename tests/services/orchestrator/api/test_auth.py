@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from orchestrator.api.auth import Keys, parse_hashes
 from orchestrator.errors import InvalidKey, ServiceError, SettingsError
 from orchestrator.settings import Settings
 
-from tests.support.live import live
+from tests.support.live import live, until
 from tests.support.scripted_engine import ScriptedEngine, whole
 
 
@@ -29,12 +28,6 @@ def bearer(key: str) -> dict[bytes, bytes]:
 
 def keys(**environment: str) -> Keys:
     return Keys(Settings.from_environment(environment))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 (what is polled has no event to wait for)
-            await asyncio.sleep(0.01)
 
 
 def accepts(known: Keys, key: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
 import time
@@ -11,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from orchestrator.telemetry import configure_logging
+from orchestrator.telemetry import JsonFormatter
 
 from tests.support.live import Live, live
 from tests.support.scripted_engine import ScriptedEngine, after, call, call_deltas, stream, text, whole
@@ -225,23 +226,26 @@ async def test_unexpected_error_is_a_500_without_insides(
 
 
 @pytest.fixture
-def json_log(capsys: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[str]]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    configure_logging("info")
-    yield capsys
-    root.handlers[:] = handlers
-    root.setLevel(level)
+def json_log() -> Iterator[io.StringIO]:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    logger = logging.getLogger("orchestrator")
+    logger.addHandler(handler)
+    logger.setLevel("INFO")
+    yield stream
+    logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
 
 
 async def test_call_is_logged_as_one_json_line_without_content(
-    engine: ScriptedEngine, json_log: pytest.CaptureFixture[str]
+    engine: ScriptedEngine, json_log: io.StringIO
 ) -> None:
     async with live(engine.url, BOOTSTRAP_API_KEY="a-long-secret-key") as server:
         engine.play(whole(calls=[call("calculate_math", '{"expression": "40+2"}')]), whole("private answer"))
         headers = {"authorization": "Bearer a-long-secret-key", "x-request-id": "r-7"}
         await server.chat("private question", tools=[MATH], headers=headers)
-    lines = [json.loads(line) for line in json_log.readouterr().out.splitlines()]
+    lines = [json.loads(line) for line in json_log.getvalue().splitlines()]
     line = next(line for line in lines if line.get("request_id") == "r-7")
     assert line["key_name"] == "bootstrap"
     assert line["rounds"] == 2

@@ -69,8 +69,8 @@ async def test_metrics_have_the_promised_names(server: Live, engine: ScriptedEng
     metrics = await server.metrics()
     for name in (
         "tool_calls_total", "tool_call_duration_seconds", "request_latency_seconds", "requests_total",
-        "time_to_first_token_seconds", "tool_rounds", "tokens_total", "engine_requests_in_flight", "engine_up",
-        "engine_retries_total",
+        "time_to_first_token_seconds", "tool_rounds", "tokens_total", "engine_requests_in_flight",
+        "engine_up", "engine_retries_total",
     ):  # fmt: skip
         assert f"# TYPE {name.removesuffix('_total')}" in metrics
     assert 'requests_total{key_name="-",route="/v1/chat/completions",status="200"} 1.0' in metrics

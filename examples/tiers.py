@@ -1,0 +1,218 @@
+"""Both tiers as processes on this machine, without a GPU: `up` leaves them running, `down` ends them.
+
+The engine is the stand-in, which is no language model; see services/vllm/standin.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN = ROOT / ".run"
+MODEL = "Qwen/Qwen2.5-7B-Instruct"
+TIERS = ("engine", "orchestrator")
+
+
+class StartError(Exception):
+    """A tier did not start; the message holds the end of its log."""
+
+
+@dataclass(frozen=True)
+class Tier:
+    """One running process."""
+
+    name: str
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def stop(self) -> None:
+        stop_process(self.process)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def standin_command(port: int) -> list[str]:
+    """The stand-in with the arguments that the real vLLM would be given."""
+    launch = [sys.executable, str(ROOT / "services/vllm/launch.py"), "--print"]
+    environment = {"MODEL": MODEL, "HOST": "127.0.0.1", "PORT": str(port), "PATH": os.environ.get("PATH", "")}
+    line = subprocess.run(launch, env=environment, check=True, capture_output=True, text=True).stdout  # noqa: S603
+    return [sys.executable, str(ROOT / "services/vllm/standin.py"), *line.split()[2:]]
+
+
+def start_engine(port: int = 0) -> Tier:
+    """Starts the stand-in and waits until it answers.
+
+    Raises:
+        StartError: it ended, or the port is taken.
+    """
+    port = port or free_port()
+    return start("engine", standin_command(port), port, "/health")
+
+
+def start_orchestrator(engine_urls: Sequence[str], port: int = 0, settings: Mapping[str, str] = {}) -> Tier:
+    """Starts the orchestrator before these engines and waits until it reaches one.
+
+    Raises:
+        StartError: it ended, or the port is taken.
+    """
+    port = port or free_port()
+    environment = {
+        "VLLM_URL": ",".join(engine_urls),
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "WEATHER_SOURCE": "sample",
+        "PYTHONPATH": f"{ROOT / 'services/orchestrator'}:{ROOT / 'examples/tools'}",
+        **settings,
+    }
+    return start("orchestrator", [sys.executable, "-m", "orchestrator"], port, "/ready", environment)
+
+
+def start(
+    name: str,
+    command: Sequence[str],
+    port: int,
+    ready: str,
+    environment: Mapping[str, str] = {},
+    seconds: float = 60,
+) -> Tier:
+    """Starts a server and waits until its route `ready` answers 200.
+
+    Raises:
+        StartError: the port is taken, the process ended, or the time is up.
+    """
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise StartError(f"port {port} of 127.0.0.1 is taken, so the {name} cannot start: free it first")
+    RUN.mkdir(exist_ok=True)
+    log = RUN / f"{name}-{port}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+    tier = Tier(name, f"http://127.0.0.1:{port}", process, log)
+    try:
+        _wait_until_ready(tier, ready, seconds)
+    except BaseException:
+        tier.stop()
+        raise
+    return tier
+
+
+def _wait_until_ready(tier: Tier, ready: str, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if tier.process.poll() is not None:
+            raise StartError(f"the {tier.name} ended with status {tier.process.returncode}:\n{_tail(tier.log)}")
+        with contextlib.suppress(OSError), urllib.request.urlopen(tier.url + ready, timeout=5):  # noqa: S310
+            return
+        time.sleep(0.05)
+    raise StartError(f"the {tier.name} was not ready within {seconds:g} s:\n{_tail(tier.log)}")
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+
+
+def stop_process(process: subprocess.Popen[bytes], seconds: float = 10) -> None:
+    """Ends a process: asked first, then forced."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    process.wait()
+
+
+@contextlib.contextmanager
+def running_tiers() -> Iterator[tuple[Tier, Tier]]:
+    """Both tiers on free ports, for as long as the block runs."""
+    engine = start_engine()
+    try:
+        orchestrator = start_orchestrator([engine.url])
+        try:
+            yield engine, orchestrator
+        finally:
+            orchestrator.stop()
+    finally:
+        engine.stop()
+
+
+def up() -> None:
+    """Leaves both tiers running on 8000 and 8001."""
+    engine = start_engine(8000)
+    _write_pid(engine)
+    orchestrator = start_orchestrator([engine.url], 8001)
+    _write_pid(orchestrator)
+    print(f"""\
+engine        {engine.url}  a stand-in, no language model; log: {engine.log.relative_to(ROOT)}
+orchestrator  {orchestrator.url}  log: {orchestrator.log.relative_to(ROOT)}; API page: {orchestrator.url}/docs
+
+Ask it (end both with: make down):
+
+curl -s {orchestrator.url}/v1/chat/completions -H 'Content-Type: application/json' -d '{{
+  "model": "{MODEL}",
+  "messages": [{{"role": "user", "content": "What is the weather in San Francisco?"}}],
+  "tools": [{{"type": "function", "function": {{"name": "get_current_weather"}}}}]
+}}'""")
+
+
+def _write_pid(tier: Tier) -> None:
+    (RUN / f"{tier.name}.pid").write_text(f"{tier.process.pid}\n")
+
+
+def down() -> None:
+    """Ends what `up` left running."""
+    for name in reversed(TIERS):
+        file = RUN / f"{name}.pid"
+        if not file.exists():
+            print(f"the {name} is not running")
+            continue
+        pid = int(file.read_text())
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGINT)
+            _wait_until_gone(pid)
+        file.unlink()
+        print(f"the {name} has ended")
+
+
+def _wait_until_gone(pid: int) -> None:
+    for _ in range(200):
+        os.kill(pid, 0)
+        time.sleep(0.05)
+    os.kill(pid, signal.SIGKILL)
+
+
+def main() -> None:
+    commands = {"up": up, "down": down}
+    if len(sys.argv) != 2 or sys.argv[1] not in commands:
+        sys.exit(f"usage: {Path(sys.argv[0]).name} {'|'.join(commands)}")
+    try:
+        commands[sys.argv[1]]()
+    except StartError as error:
+        sys.exit(f"{error}")
+
+
+if __name__ == "__main__":
+    main()

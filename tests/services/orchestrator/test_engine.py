@@ -1,0 +1,321 @@
+"""Several engines as one: retries, health, the wait for one that starts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from orchestrator import engine as engine_module
+from orchestrator.engine import Engines
+from orchestrator.errors import EngineFailed, EngineUnavailable
+from orchestrator.telemetry import Telemetry
+
+from tests.support.live import Live, live, until
+from tests.support.scripted_engine import (
+    CUT,
+    ScriptedEngine,
+    after,
+    body,
+    call,
+    cut,
+    raw_stream,
+    scripted_engine,
+    stream,
+    text,
+    whole,
+)
+
+CHAT = "/v1/chat/completions"
+BUSY = body({"error": {"message": "queue is full"}}, 503)
+MATH = {"type": "function", "function": {"name": "calculate_math"}}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+@contextlib.asynccontextmanager
+async def engines(*urls: str, wait: float = 5.0) -> AsyncIterator[Engines]:
+    running = Engines(
+        urls, api_key="engine-key", wait_seconds=wait, connect_seconds=1, refresh_seconds=0.1,
+        telemetry=Telemetry(),
+    )  # fmt: skip
+    await running.start()
+    try:
+        yield running
+    finally:
+        await running.close()
+
+
+@pytest.fixture
+async def second() -> AsyncIterator[ScriptedEngine]:
+    async with scripted_engine() as running:
+        yield running
+
+
+def content(answer: Any) -> Any:
+    return answer.json()["choices"][0]["message"]["content"]
+
+
+async def test_engines_key_and_request_id_go_with_each_request(engine: ScriptedEngine) -> None:
+    async with engines(engine.url) as known:
+        engine.play(whole("ok"))
+        with await known.ask(CHAT, b"{}", request_id="r-1") as answer:
+            assert b"ok" in await answer.read()
+            assert await answer.read() == b""
+    assert engine.requests[0].headers["authorization"] == "Bearer engine-key"
+    assert engine.requests[0].headers["x-request-id"] == "r-1"
+    assert engine.requests[0].headers["host"] == f"127.0.0.1:{engine.port}"
+
+
+async def test_connections_are_used_again(engine: ScriptedEngine) -> None:
+    async with engines(engine.url) as known:
+        engine.play(whole("1"), stream(*text("2")), whole("3"))
+        for streaming in (False, True, False):
+            with await known.ask(CHAT, b'{"stream": true}', whole=not streaming) as answer:
+                while await answer.read():
+                    pass
+        (state,) = known._addresses.values()
+        assert len(state.idle) == 1
+        assert state.in_flight == 0
+
+
+async def test_stale_connection_is_replaced_unseen(server: Live, engine: ScriptedEngine) -> None:
+    engine.play(whole("first"))
+    await server.chat()
+    port = engine.port
+    await engine.stop()
+    await engine.start(port)
+    engine.play(whole("second"))
+    assert content(await server.chat()) == "second"
+
+
+@pytest.mark.parametrize("failure", ["refused", "reset", "cut in the body", "503"])
+async def test_failure_before_the_first_byte_is_retried_on_another_engine(
+    engine: ScriptedEngine, second: ScriptedEngine, failure: str
+) -> None:
+    bad = {
+        "refused": None,
+        "reset": cut(),
+        "cut in the body": cut(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx"),
+        "503": BUSY,
+    }[failure]
+    async with live(engine.url, second.url) as server:
+        if bad is None:
+            await engine.stop()
+        else:
+            engine.otherwise = bad
+        second.play(whole("second"), whole("second"))
+        assert content(await server.chat()) == "second"
+        assert "engine_retries_total 0.0" not in await server.metrics() or bad is None
+        if bad is None:
+            await engine.start(engine.port)
+
+
+async def test_nothing_is_retried_after_the_first_byte(
+    engine: ScriptedEngine, second: ScriptedEngine
+) -> None:
+    async with live(engine.url, second.url) as server:
+        engine.play(stream(*text("It "), CUT))
+        events = await server.chat_events()
+    assert isinstance(events[-1], dict)
+    assert "error" in events[-1]
+    assert second.requests == []
+
+
+async def test_every_engine_busy_is_a_503_at_once(engine: ScriptedEngine, second: ScriptedEngine) -> None:
+    engine.otherwise = second.otherwise = BUSY
+    async with live(engine.url, second.url) as server:
+        answer = await server.chat()
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "5"
+    assert "queue is full" in answer.json()["error"]["message"]
+    assert (len(engine.requests), len(second.requests)) == (1, 1)
+
+
+async def test_request_that_breaks_every_engine_is_not_sent_for_ever(engine: ScriptedEngine) -> None:
+    engine.otherwise = cut()
+    async with engines(engine.url) as known:
+        with pytest.raises(EngineFailed, match="3 times"):
+            await known.ask(CHAT, b"{}")
+    assert len(engine.requests) == 3
+
+
+async def test_request_waits_for_an_engine_that_starts(engine: ScriptedEngine) -> None:
+    port = engine.port
+    await engine.stop()
+    engine.play(whole("awake"))
+    async with live(engine.url) as server:
+        waiting = asyncio.create_task(server.chat())
+        while 'engine_up{engine="127.0.0.1' not in await server.metrics():
+            pass
+        await until(lambda: len(server.server._in_flight) == 1)
+        await engine.start(port)
+        assert content(await waiting) == "awake"
+
+
+async def test_engine_that_never_comes_is_a_503_that_says_so() -> None:
+    port = free_port()
+    async with live(f"http://127.0.0.1:{port}", ENGINE_WAIT_SECONDS="0.2") as server:
+        answer = await server.chat()
+    error = answer.json()["error"]
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "5"
+    assert f"127.0.0.1:{port}" in error["message"]
+    assert "starting" in error["message"]
+    assert "VLLM_URL" in error["message"]
+
+
+async def test_engine_that_is_not_healthy_gets_no_requests(
+    engine: ScriptedEngine, second: ScriptedEngine
+) -> None:
+    engine.healthy = False
+    async with live(engine.url, second.url) as server:
+        while f'engine_up{{engine="127.0.0.1:{engine.port}"}} 0.0' not in await server.metrics():
+            pass
+        second.play(*[whole("second")] * 4)
+        for _ in range(4):
+            assert content(await server.chat()) == "second"
+        engine.healthy = True
+        while f'engine_up{{engine="127.0.0.1:{engine.port}"}} 1.0' not in await server.metrics():
+            pass
+
+
+async def test_least_loaded_engine_is_chosen(engine: ScriptedEngine, second: ScriptedEngine) -> None:
+    go_on = asyncio.Event()
+    async with live(engine.url, second.url) as server:
+        engine.otherwise = second.otherwise = after(go_on, whole("ok"))
+        asks = [asyncio.create_task(server.chat()) for _ in range(6)]
+        await until(lambda: engine.running + second.running == 6)
+        assert (engine.running, second.running) == (3, 3)
+        metrics = await server.metrics()
+        assert f'engine_requests_in_flight{{engine="127.0.0.1:{engine.port}"}} 3.0' in metrics
+        go_on.set()
+        await asyncio.gather(*asks)
+
+
+async def test_rounds_of_one_request_go_to_the_same_engine(
+    engine: ScriptedEngine, second: ScriptedEngine
+) -> None:
+    async with live(engine.url, second.url) as server:
+        for number in range(4):
+            calls = [call("calculate_math", {"expression": f"1+{number}"})]
+            for one in (engine, second):
+                one.replies.clear()
+                one.play(whole(calls=calls), whole("done"))
+            before = (len(engine.requests), len(second.requests))
+            await server.chat(tools=[MATH])
+            grown = (len(engine.requests) - before[0], len(second.requests) - before[1])
+            assert grown in ((2, 0), (0, 2))
+
+
+async def test_preference_is_bounded_by_load(engine: ScriptedEngine, second: ScriptedEngine) -> None:
+    async with engines(engine.url, second.url) as known:
+        first, other = known._addresses.values()
+        assert known._choose(other, set()) is other
+        other.in_flight = 8
+        assert known._choose(other, set()) is first
+        first.in_flight = 7
+        assert known._choose(other, set()) is other
+
+
+async def test_name_is_resolved_again_and_again(
+    engine: ScriptedEngine, second: ScriptedEngine, monkeypatch: Any
+) -> None:
+    found: list[str] = ["127.0.0.1"]
+
+    async def lookup(name: str, port: int) -> list[str]:
+        assert name == "vllm.internal"
+        if not found:
+            raise OSError("no such name")
+        return found
+
+    monkeypatch.setattr(engine_module, "_lookup", lookup)
+    async with engines(f"http://vllm.internal:{engine.port}") as known:
+        assert [state.engine for state in known.states()] == [f"127.0.0.1:{engine.port}"]
+        found[:] = ["127.0.0.1", "127.0.0.2"]
+        await until(lambda: len(known.states()) == 2)
+        found.clear()
+        await known._resolve()
+        assert len(known.states()) == 2
+        found[:] = ["127.0.0.2"]
+        await until(lambda: len(known.states()) == 1)
+
+
+async def test_name_that_never_resolved_is_named(monkeypatch: Any) -> None:
+    async def lookup(name: str, port: int) -> list[str]:
+        raise OSError("no such name")
+
+    monkeypatch.setattr(engine_module, "_lookup", lookup)
+    async with engines("http://vllm.internal:8000", wait=0.1) as known:
+        with pytest.raises(EngineUnavailable, match=r"vllm\.internal:8000: the name does not resolve"):
+            await known.ask(CHAT, b"{}")
+
+
+async def test_localhost_is_one_engine(engine: ScriptedEngine) -> None:
+    async with engines(f"http://localhost:{engine.port}") as known:
+        assert [state.engine for state in known.states()] == [f"127.0.0.1:{engine.port}"]
+
+
+async def test_engine_that_refuses_our_key_is_told_at_ready(engine: ScriptedEngine, monkeypatch: Any) -> None:
+    monkeypatch.setattr(engine, "models", {"error": "Unauthorized"})
+    async with engines(engine.url) as known:
+        (address,) = known._addresses.values()
+        known._take_models(address, 401, b"")
+        address.known = True
+        assert "VLLM_API_KEY" in (known.why_not_ready() or "")
+
+
+async def test_body_without_length_ends_with_its_connection(engine: ScriptedEngine) -> None:
+    async with engines(engine.url) as known:
+
+        async def until_close(exchange: Any) -> None:
+            await exchange.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{}")
+            exchange.writer.close()
+
+        engine.play(until_close)
+        with await known.ask(CHAT, b"{}") as answer:
+            assert await answer.read() == b"{}"
+
+
+async def test_what_is_not_http_is_an_engine_that_failed(engine: ScriptedEngine) -> None:
+    engine.otherwise = cut(b"220 smtp.example.com\r\n")
+    async with engines(engine.url) as known:
+        with pytest.raises(EngineFailed, match="not HTTP"):
+            await known.ask(CHAT, b"{}")
+
+
+async def test_slow_client_slows_the_engine_instead_of_filling_memory(
+    server: Live, engine: ScriptedEngine
+) -> None:
+    flood = b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % (b"x" * 65_000)
+    engine.play(raw_stream(flood * 2000 + b"data: [DONE]\n\n", [len(flood)] * 2000))
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1000)
+    sent = b'{"stream": true, "messages": [{"role": "user", "content": "x"}]}'
+    writer.write(
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(sent) + sent
+    )
+    await reader.readuntil(b"\r\n\r\n")
+    (address,) = server.server.config.app._engines._addresses.values()  # type: ignore[union-attr]
+    assert address.in_flight == 1
+    paused: list[int] = []
+    while len(paused) < 50:
+        await asyncio.sleep(0.01)
+        paused.append(engine_buffer(engine))
+        if len(paused) > 10 and paused[-1] == paused[-10] > 0:
+            break
+    else:
+        pytest.fail("the engine was never held back")
+    writer.transport.abort()
+    await asyncio.wait_for(engine.aborted.wait(), 5)
+
+
+def engine_buffer(engine: ScriptedEngine) -> int:
+    """Bytes that the engine could not send yet."""
+    return sum(writer.transport.get_write_buffer_size() for writer in engine._writers)

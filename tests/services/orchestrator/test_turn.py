@@ -1,0 +1,174 @@
+"""Turns as a real vLLM 0.32 gave them (recordings in wire/), and those that it may give."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from orchestrator.protocol import EventBuffer, payloads
+from orchestrator.turn import Finish, HandBack, RunTools, Turn, TurnReader
+
+WIRE = Path(__file__).parent / "wire"
+NAMES = frozenset({"get_current_weather", "calculate_math"})
+NOBODY: frozenset[str] = frozenset()
+
+
+def reader(client: frozenset[str] = NOBODY, **options: Any) -> TurnReader:
+    return TurnReader(NAMES | client, client, rescue=True, bare=True, **options)
+
+
+def recorded(name: str, client: frozenset[str] = NOBODY) -> tuple[list[dict[str, Any]], Turn]:
+    """What the client would see of a recording, and the turn."""
+    reading = reader(client)
+    seen = []
+    if (file := WIRE / f"{name}.sse").exists():
+        chunks = [json.loads(p) for p in payloads(EventBuffer().feed(file.read_bytes())) if p != b"[DONE]"]
+    else:
+        chunks = [json.loads((WIRE / f"{name}.json").read_text())["body"]]
+    for chunk in chunks:
+        if chunk["choices"] and (delta := reading.read(chunk["choices"][0])):
+            seen.append(delta)
+    rest, turn = reading.end()
+    return seen + ([rest] if rest else []), turn
+
+
+def calls_of(turn: Turn) -> list[tuple[str, Any]]:
+    return [(call.name, json.loads(call.arguments)) for call in turn.calls]
+
+
+PARIS = ("get_current_weather", {"location": "Paris"})
+TOKYO = ("get_current_weather", {"location": "Tokyo"})
+FRISCO = ("get_current_weather", {"location": "San Francisco"})
+
+
+@pytest.mark.parametrize(
+    ("name", "calls"),
+    [
+        ("tools-auto", [FRISCO]),
+        ("tools-auto-stream", [FRISCO]),
+        ("tools-required", [FRISCO]),
+        ("tools-two-cities-parallel", [PARIS, TOKYO]),
+        ("tools-two-cities-parallel-stream", [PARIS, TOKYO]),
+    ],
+)
+def test_recorded_calls(name: str, calls: list[Any]) -> None:
+    seen, turn = recorded(name)
+    assert calls_of(turn) == calls
+    assert isinstance(turn.next_step(), RunTools)
+    assert all(not delta.get("content") and "tool_calls" not in delta for delta in seen)
+
+
+@pytest.mark.parametrize("name", ["tools-named", "tools-named-stream"])
+def test_named_function_gives_stop_with_a_call(name: str) -> None:
+    _, turn = recorded(name)
+    assert turn.finish_reason == "stop"
+    assert turn.next_step() == RunTools(turn.calls)
+    assert calls_of(turn) == [FRISCO]
+
+
+@pytest.mark.parametrize("name", ["tools-none", "tools-none-stream"])
+def test_raw_call_as_content_is_rescued(name: str) -> None:
+    _, turn = recorded(name)
+    assert calls_of(turn) == [FRISCO]
+
+
+@pytest.mark.parametrize("name", ["tools-required-truncated", "tools-required-truncated-stream"])
+def test_truncated_call_finishes_with_length(name: str) -> None:
+    seen, turn = recorded(name)
+    assert turn.next_step() == Finish("length")
+    text = "".join(delta.get("content") or "" for delta in seen)
+    # vLLM gives the half call as content when it does not stream, and nothing when it does.
+    assert text == ("" if name.endswith("stream") else '<tool_call>\n{"name": "get_current')
+
+
+def test_recorded_plain_text() -> None:
+    seen, turn = recorded("chat-plain-stream-usage")
+    assert turn.text == "I have no tool for that."
+    assert turn.next_step() == Finish("stop")
+    assert seen[0]["role"] == "assistant"
+
+
+def test_recorded_call_for_the_client_is_relayed() -> None:
+    seen, turn = recorded("tools-auto-stream", client=frozenset({"get_current_weather"}))
+    assert turn.next_step() == HandBack()
+    pieces = [piece for delta in seen for piece in delta.get("tool_calls", [])]
+    assert pieces[0]["function"]["name"] == "get_current_weather"
+    assert json.loads("".join(p["function"].get("arguments", "") for p in pieces)) == FRISCO[1]
+
+
+def test_empty_list_with_finish_tool_calls_is_an_end() -> None:
+    reading = reader()
+    reading.read({"message": {"content": "Done", "tool_calls": []}, "finish_reason": "tool_calls"})
+    assert reading.end()[1].next_step() == Finish("stop")
+
+
+def test_content_beside_calls_is_shown_and_remembered() -> None:
+    reading = reader()
+    calls = [{"id": "a", "type": "function", "function": {"name": "calculate_math", "arguments": "{}"}}]
+    seen = reading.read({"message": {"content": "Hm.", "tool_calls": calls}, "finish_reason": "tool_calls"})
+    _, turn = reading.end()
+    assert seen == {"content": "Hm."}
+    assert turn.message(calls) == {"role": "assistant", "content": "Hm.", "tool_calls": calls}
+
+
+def test_later_turns_tell_no_role() -> None:
+    reading = reader(first=False)
+    assert reading.read({"delta": {"role": "assistant", "content": ""}}) is None
+    assert reading.read({"delta": {"content": "x"}}) == {"content": "x"}
+
+
+def test_calls_of_a_last_ask_are_dropped() -> None:
+    reading = reader(tools_offered=False)
+    calls = [{"id": "a", "type": "function", "function": {"name": "calculate_math", "arguments": "{}"}}]
+    reading.read({"message": {"content": "No.", "tool_calls": calls}, "finish_reason": "tool_calls"})
+    _, turn = reading.end()
+    assert turn.calls == []
+    assert turn.next_step() == Finish("stop")
+
+
+def test_call_without_an_id_gets_one() -> None:
+    reading = reader()
+    reading.read({"message": {"tool_calls": [{"function": {"name": "calculate_math", "arguments": "{}"}}]}})
+    (call,) = reading.end()[1].calls
+    assert call.id.startswith("call_")
+
+
+@given(
+    arguments=st.lists(st.text(max_size=20), min_size=1, max_size=4),
+    order=st.randoms(use_true_random=False),
+)
+def test_pieces_of_several_calls_may_be_interleaved(arguments: list[str], order: Any) -> None:
+    reading = reader()
+    pieces: list[list[dict[str, Any]]] = []
+    for index, text in enumerate(arguments):
+        first = {"index": index, "id": f"c{index}", "function": {"name": "calculate_math"}}
+        pieces.append([first, *({"index": index, "function": {"arguments": c}} for c in text)])
+    while any(pieces):
+        chosen = order.choice([p for p in pieces if p])
+        assert reading.read({"delta": {"content": None, "tool_calls": [chosen.pop(0)]}}) is None
+    _, turn = reading.end()
+    assert [(call.id, call.arguments) for call in turn.calls] == [
+        (f"c{i}", text) for i, text in enumerate(arguments)
+    ]
+
+
+def test_names_of_both_sides_do_not_mix() -> None:
+    owners = itertools.product([("calculate_math", False), ("mine", True)], repeat=3)
+    for combination in owners:
+        reading = reader(frozenset({"mine"}))
+        calls = [
+            {"index": i, "id": f"c{i}", "function": {"name": name, "arguments": "{}"}}
+            for i, (name, _) in enumerate(combination)
+        ]
+        seen = reading.read({"delta": {"tool_calls": calls}}) or {}
+        _, turn = reading.end()
+        mine = [call["id"] for call, (_, is_mine) in zip(calls, combination, strict=True) if is_mine]
+        relayed = seen.get("tool_calls", [])
+        assert [call["id"] for call in relayed] == mine
+        assert [call["index"] for call in relayed] == list(range(len(mine)))
+        assert isinstance(turn.next_step(), HandBack if mine else RunTools)
