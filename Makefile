@@ -6,31 +6,38 @@ RUN := .venv/bin/python
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-.venv/ready: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tandem needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
-	$(PYTHON) -m venv --clear .venv && $(RUN) -m pip install --disable-pip-version-check --progress-bar on --require-hashes -r requirements.txt && touch $@
+LOCK := .venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
+INSTALL := $(RUN) -m pip install --disable-pip-version-check --require-hashes -r
 
-demo: .venv/ready ## Ask two questions of both tiers on this machine, without a GPU
+.venv/demo: examples/requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tandem needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv --clear .venv && $(INSTALL) examples/requirements.txt && touch $@
+
+.venv/developer: .venv/demo requirements.txt
+	$(INSTALL) requirements.txt && touch $@
+
+demo: .venv/demo ## Ask two questions of both tiers on this machine, without a GPU
 	@$(RUN) examples/demo.py
 
-up: .venv/ready ## Leave both tiers running on ports 8000 and 8001
+up: .venv/demo ## Leave both tiers running on ports 8000 and 8001
 	@$(RUN) examples/tiers.py up
 
-down: .venv/ready ## End what `make up` started
+down: .venv/demo ## End what `make up` started
 	@$(RUN) examples/tiers.py down
 
-test: .venv/ready ## Run the whole test suite
+test: .venv/developer ## Run the whole test suite
 	$(RUN) -m pytest -n auto
 
-soak: .venv/ready ## 10,000 requests while engines and orchestrators are killed and restarted
+soak: .venv/developer ## 10,000 requests while engines and orchestrators are killed and restarted
 	$(RUN) -m tests.soak
 
-check: .venv/ready ## Lint, types, imports, and generated texts
+check: .venv/developer ## Lint, types, imports, and generated texts
 	$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy && .venv/bin/lint-imports
 	$(RUN) docs/settings_table.py --check
 
-lock: .venv/ready ## Write the lock files anew from requirements.in
-	.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url services/orchestrator/requirements.in -o services/orchestrator/requirements.txt
-	.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -c services/orchestrator/requirements.txt requirements.in -o requirements.txt
+lock: .venv/developer ## Write the lock files anew from requirements.in
+	$(LOCK) services/orchestrator/requirements.in -o services/orchestrator/requirements.txt
+	$(LOCK) -c services/orchestrator/requirements.txt examples/requirements.in -o examples/requirements.txt
+	$(LOCK) -c examples/requirements.txt requirements.in -o requirements.txt
 
 .PHONY: help demo up down test soak check lock

@@ -76,8 +76,14 @@ def start_orchestrator(engine_urls: Sequence[str], port: int = 0, settings: Mapp
         "VLLM_URL": ",".join(engine_urls),
         "HOST": "127.0.0.1",
         "PORT": str(port),
-        "WEATHER_SOURCE": "sample",
-        "PYTHONPATH": f"{ROOT / 'services/orchestrator'}:{ROOT / 'examples/tools'}",
+        "WEATHER_SOURCE": os.environ.get("WEATHER_SOURCE", "sample"),
+        "PYTHONPATH": os.pathsep.join(
+            [
+                str(ROOT / "services/orchestrator"),
+                str(ROOT / "examples/tools"),
+                os.environ.get("PYTHONPATH", ""),
+            ]
+        ),
         **settings,
     }
     return start("orchestrator", [sys.executable, "-m", "orchestrator"], port, "/ready", environment)
@@ -123,7 +129,9 @@ def _wait_until_ready(tier: Tier, ready: str, seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if tier.process.poll() is not None:
-            raise StartError(f"the {tier.name} ended with status {tier.process.returncode}:\n{_tail(tier.log)}")
+            raise StartError(
+                f"the {tier.name} ended with status {tier.process.returncode}:\n{_tail(tier.log)}"
+            )
         with contextlib.suppress(OSError), urllib.request.urlopen(tier.url + ready, timeout=5):  # noqa: S310
             return
         time.sleep(0.05)

@@ -29,9 +29,9 @@ from tests.support.scripted_engine import (
     whole,
 )
 
-WEATHER = {"type": "function", "function": {"name": "get_current_weather"}}
-MATH = {"type": "function", "function": {"name": "calculate_math"}}
-MINE = {
+WEATHER: Any = {"type": "function", "function": {"name": "get_current_weather"}}
+MATH: Any = {"type": "function", "function": {"name": "calculate_math"}}
+MINE: Any = {
     "type": "function",
     "function": {
         "name": "my_tool",
@@ -519,9 +519,7 @@ async def test_engines_refusal_keeps_its_status_and_words(server: Live, engine: 
     engine.play(whole(calls=[call("calculate_math", SUM)]), body({"error": error}, 400))
     with pytest.raises(openai.BadRequestError, match="too long"):
         await server.openai.chat.completions.create(
-            model="m",
-            messages=[{"role": "user", "content": "x"}],
-            tools=[MATH],  # type: ignore[list-item]
+            model="m", messages=[{"role": "user", "content": "x"}], tools=[MATH]
         )
 
 
