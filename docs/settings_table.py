@@ -33,7 +33,7 @@ def main() -> int:
     wanted = before + BEGIN + table() + END + after
     if "--check" in sys.argv:
         if text != wanted:
-            print("README.md: the table of settings is out of date; run: .venv/bin/python docs/settings_table.py")
+            print("README.md: the table of settings is old; run: .venv/bin/python docs/settings_table.py")
         return int(text != wanted)
     readme.write_text(wanted)
     return 0

@@ -1,4 +1,4 @@
-"""`make demo`: both tiers on this machine, two questions through the official OpenAI client, and the answers."""
+"""`make demo`: both tiers on this machine, and two questions through the official OpenAI client."""
 
 from __future__ import annotations
 

@@ -86,7 +86,9 @@ def start_orchestrator(engine_urls: Sequence[str], port: int = 0, settings: Mapp
         ),
         **settings,
     }
-    return start("orchestrator", [sys.executable, "-m", "orchestrator"], port, "/ready", environment)
+    return start(
+        "orchestrator", [sys.executable, "-m", "orchestrator"], port, "/ready", environment=environment
+    )
 
 
 def start(
@@ -94,6 +96,7 @@ def start(
     command: Sequence[str],
     port: int,
     ready: str,
+    *,
     environment: Mapping[str, str] = {},
     seconds: float = 60,
 ) -> Tier:
