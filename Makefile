@@ -17,13 +17,13 @@ INSTALL := $(RUN) -m pip install --disable-pip-version-check --require-hashes -r
 	$(INSTALL) requirements.txt && touch $@
 
 demo: .venv/demo ## Ask two questions of both tiers on this machine, without a GPU
-	@$(RUN) examples/demo.py
+	@$(RUN) -m examples.demo
 
 up: .venv/demo ## Leave both tiers running on ports 8000 and 8001
-	@$(RUN) examples/tiers.py up
+	@$(RUN) -m examples.tiers up
 
 down: .venv/demo ## End what `make up` started
-	@$(RUN) examples/tiers.py down
+	@$(RUN) -m examples.tiers down
 
 test: .venv/developer ## Run the whole test suite
 	$(RUN) -m pytest -n auto

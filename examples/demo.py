@@ -6,7 +6,8 @@ import sys
 from typing import Any
 
 from openai import OpenAI
-from tiers import MODEL, StartError, running_tiers
+
+from examples.tiers import MODEL, StartError, running_tiers
 
 TOOLS: Any = [
     {"type": "function", "function": {"name": name}}

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import openai
+
 from orchestrator.__main__ import Server, build_server
 from orchestrator.settings import Settings
 

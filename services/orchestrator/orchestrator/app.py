@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any
 
 from .api.auth import Keys
 from .api.chat import Chat
@@ -51,12 +49,7 @@ class Orchestrator:
         self._database = Database(
             url.get_secret_value() if url else None, tables=settings.database_tables or None
         )
-        self._toolbox = Toolbox(
-            self._functions(settings),
-            timeout=settings.tool_timeout_seconds,
-            result_limit=settings.tool_result_bytes,
-            max_threads=settings.tool_threads,
-        )
+        self._toolbox = self._build_toolbox(settings)
         loop = ChatLoop(self._engines, self._toolbox, telemetry, max_rounds=settings.max_tool_rounds)
         relay = Relay(self._engines, usage_on_request=True)
         whole_relay = Relay(self._engines, usage_on_request=False)
@@ -111,12 +104,17 @@ class Orchestrator:
         await self._weather.aclose()
         await send({"type": "lifespan.shutdown.complete"})
 
-    def _functions(self, settings: Settings) -> Sequence[Callable[..., Any]]:
+    def _build_toolbox(self, settings: Settings) -> Toolbox:
+        own = [self._weather.get_current_weather, calculate_math, self._database.query_database]
         try:
-            own = load_tools(settings.tool_modules)
+            return Toolbox(
+                [*own, *load_tools(settings.tool_modules)],
+                timeout=settings.tool_timeout_seconds,
+                result_limit=settings.tool_result_bytes,
+                max_threads=settings.tool_threads,
+            )
         except ValueError as error:
             raise SettingsError("TOOL_MODULES", ",".join(settings.tool_modules), str(error)) from None
-        return [self._weather.get_current_weather, calculate_math, self._database.query_database, *own]
 
 
 def _attached(settings: Settings, toolbox: Toolbox) -> tuple[str, ...]:

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+
 from orchestrator import engine as engine_module
 from orchestrator.engine import Engines
 from orchestrator.errors import EngineFailed, EngineUnavailable
 from orchestrator.telemetry import Telemetry
-
 from tests.support.live import Live, live, until
 from tests.support.scripted_engine import (
     CUT,

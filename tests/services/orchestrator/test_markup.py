@@ -6,6 +6,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from orchestrator.markup import CallScanner
 
 NAMES = frozenset({"get_current_weather", "calculate_math"})

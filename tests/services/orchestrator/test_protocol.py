@@ -7,6 +7,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from orchestrator.errors import InvalidRequest
 from orchestrator.protocol import EventBuffer, add_usage, check_chat_request, parse_object, payloads
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+
 from orchestrator.errors import SettingsError
 from orchestrator.settings import Settings
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from orchestrator.protocol import EventBuffer, payloads
 from orchestrator.turn import Finish, HandBack, RunTools, Turn, TurnReader
 

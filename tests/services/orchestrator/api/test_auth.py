@@ -9,10 +9,10 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
+
 from orchestrator.api.auth import Keys, parse_hashes
 from orchestrator.errors import InvalidKey, ServiceError, SettingsError
 from orchestrator.settings import Settings
-
 from tests.support.live import live, until
 from tests.support.scripted_engine import ScriptedEngine, whole
 

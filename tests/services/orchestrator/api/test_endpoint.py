@@ -12,8 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
-from orchestrator.telemetry import JsonFormatter
 
+from orchestrator.telemetry import JsonFormatter
 from tests.support.live import Live, live
 from tests.support.scripted_engine import ScriptedEngine, after, call, call_deltas, stream, text, whole
 

@@ -1,0 +1,54 @@
+"""What a model wrote as a call's arguments, read with suspicion."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic_core import from_json
+
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
+class MalformedArguments(ValueError):
+    """The text is not a JSON object; the message says what it is instead."""
+
+
+def parse_arguments(arguments: str | None) -> tuple[dict[str, Any], str]:
+    """The object that `arguments` holds, and its canonical text (sorted keys, no spaces).
+
+    Absent, empty, blank and `null` arguments are `{}`; a JSON string that holds JSON is unwrapped.
+    Integers of any size stay exact.
+
+    Raises:
+        MalformedArguments: not JSON, not an object, or a number that JSON cannot carry.
+    """
+    value: Any = arguments
+    while isinstance(value, str):
+        value = _parse_json(value) if value.strip() else None
+    if value is None:
+        value = {}
+    if not isinstance(value, dict):
+        raise MalformedArguments(f"the arguments are {_KINDS[type(value)]}, not a JSON object")
+    try:
+        return value, _encode(value)
+    except ValueError as error:
+        raise MalformedArguments("the arguments hold a number that is too large for JSON") from error
+
+
+def canonical_arguments(arguments: str | None) -> str:
+    """One text for all spellings of the same object; malformed text stands for itself."""
+    try:
+        return parse_arguments(arguments)[1]
+    except MalformedArguments:
+        return arguments or ""
+
+
+def _parse_json(text: str) -> Any:
+    try:
+        return from_json(text, allow_inf_nan=False)
+    except (ValueError, TypeError) as error:  # TypeError: a lone surrogate
+        raise MalformedArguments(f"the arguments are not valid JSON: {error}") from error
+
+
+_KINDS = {list: "an array", bool: "a boolean", int: "a number", float: "a number"}

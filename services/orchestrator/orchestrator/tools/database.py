@@ -1,0 +1,147 @@
+"""`query_database`: reads allow-listed tables; the model names things, and never writes SQL."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..errors import SettingsError, ToolError
+from . import sample_shop
+from .context import ToolContext
+
+if TYPE_CHECKING:
+    from .readonly import ReadOnlyDatabase
+
+log = logging.getLogger("orchestrator.tools")
+
+
+_SCHEMES = ("postgresql", "postgres", "sqlite")
+_URL_FORMS = "use postgresql://user:password@host:5432/database or sqlite:////absolute/path.db"
+
+
+class Filter(BaseModel):
+    """A condition on one column; all filters must hold."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    column: str
+    op: Literal["=", "!=", "<", "<=", ">", ">=", "like", "in", "not_in", "is_null", "is_not_null"] = "="
+    value: Annotated[
+        str | int | float | bool | list[str | int | float | bool] | None,
+        Field(description="A list for in and not_in; with wildcards % and _ for like, which ignores case."),
+    ] = None
+
+
+class Database:
+    """The tool with its database.
+
+    Args:
+        url: `postgresql://…` or `sqlite:///…`; None for the sample shop.
+        tables: the tables and views that models may read, as `name` or `schema.name`. Required with a
+            url; None means all of the sample's.
+        row_limit: rows that one call returns at most.
+        statement_timeout: seconds that one statement may take.
+
+    Raises:
+        SettingsError: `DATABASE_URL` or `DATABASE_TABLES` cannot be used. Passwords are never in it.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        tables: Sequence[str] | None = None,
+        *,
+        row_limit: int = 100,
+        statement_timeout: float = 5.0,
+    ) -> None:
+        self._url = url
+        self._row_limit = row_limit
+        self._statement_timeout = statement_timeout
+        self._lock = threading.Lock()
+        self._connected: ReadOnlyDatabase | None = None
+        self.tool_notes: dict[str, str] = {}
+        if url is None:
+            self._tables = self._describe_sample(tables)
+        elif not tables:
+            raise SettingsError("DATABASE_TABLES", "", "name what models may read, as in orders,products")
+        elif not url.startswith(_SCHEMES):
+            raise SettingsError("DATABASE_URL", f"{url.partition('://')[0][:20]}…", _URL_FORMS)
+        else:
+            self._tables = list(tables)
+
+    def prepare(self) -> None:
+        """Connect and read what the tables hold, so that the tool's description can name it. Blocks.
+
+        Does nothing for the sample, whose description is known at once.
+
+        Raises:
+            SettingsError: the database cannot be reached, or a table is not there.
+        """
+        if self._url is not None:
+            self._connect()
+
+    def query_database(
+        self,
+        context: ToolContext,
+        *,
+        table: str,
+        columns: list[str] | None = None,
+        filters: list[Filter] | None = None,
+        order_by: list[str] | None = None,
+        limit: Annotated[int, Field(ge=1)] = 20,
+    ) -> dict[str, Any]:
+        """Read rows of one table, or count, sum, avg, min and max over them.
+
+        Args:
+            table: The table to read.
+            columns: Columns and aggregates such as count(*) or sum(price), grouped by the plain columns
+                among them. All columns if left out.
+            filters: Conditions that all have to hold.
+            order_by: Columns or aggregates of the result, each with asc or desc, e.g. price desc
+            limit: Rows at most. truncated in the answer says whether there are more.
+        """
+        database = self._usable()
+        from .selection import build_select, pick
+
+        chosen = pick(database.tables, "table", table)
+        statement = build_select(chosen, columns or [], filters or [], order_by or [])
+        count = min(limit, self._row_limit)
+        names, rows = database.read(statement.limit(count + 1), context, self._statement_timeout)
+        return {"columns": names, "rows": rows[:count], "truncated": len(rows) > count}
+
+    def _usable(self) -> ReadOnlyDatabase:
+        try:
+            return self._connect()
+        except SettingsError as error:
+            log.error("%s", error)
+            raise ToolError("the database cannot be used at the moment") from error
+
+    def _connect(self) -> ReadOnlyDatabase:
+        # SQLAlchemy and psycopg take 30 MB, which a server whose models never query does not pay.
+        from .readonly import ReadOnlyDatabase
+
+        with self._lock:
+            if self._connected is None:
+                self._connected = ReadOnlyDatabase(self._url, self._tables)
+                self._describe(self._connected.columns())
+            return self._connected
+
+    def _describe_sample(self, tables: Sequence[str] | None) -> list[str]:
+        known = sample_shop.schema()
+        for name in tables or ():
+            if name not in known:
+                raise SettingsError("DATABASE_TABLES", name, f"the sample shop has {', '.join(known)}")
+        chosen = list(tables or known)
+        self._describe({name: known[name] for name in chosen})
+        return chosen
+
+    def _describe(self, tables: Mapping[str, Mapping[str, str]]) -> None:
+        lines = [
+            f"{name}({', '.join(f'{column} {kind}' for column, kind in columns.items())})"
+            for name, columns in tables.items()
+        ]
+        self.tool_notes["query_database"] = "Tables and their columns:\n" + "\n".join(lines)

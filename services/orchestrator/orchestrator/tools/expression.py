@@ -1,0 +1,87 @@
+"""From the way people write arithmetic to Python's syntax, letting nothing else through."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from ..errors import ToolError
+
+_UNICODE = str.maketrans(
+    {
+        "\N{MULTIPLICATION SIGN}": "*",
+        "\N{MIDDLE DOT}": "*",
+        "\N{DOT OPERATOR}": "*",
+        "\N{DIVISION SIGN}": "/",
+        "\N{DIVISION SLASH}": "/",
+        "\N{MINUS SIGN}": "-",
+        "\N{EN DASH}": "-",
+        "\N{SQUARE ROOT}": "sqrt",
+        "\N{GREEK SMALL LETTER PI}": "pi",
+    }
+)
+_EXPONENT = r"(?:[eE][+-]?[0-9]+)?"
+_PLAIN = rf"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+){_EXPONENT}"
+_GROUPED = rf"[0-9]{{1,3}}(?:,[0-9]{{3}})+(?![0-9])(?:\.[0-9]*)?{_EXPONENT}"
+_REST = r"(?P<name>[A-Za-z_][A-Za-z_0-9]*)|(?P<operator>\*\*|//|[-+*/%^(),])"
+_INSIDE_CALL = re.compile(rf"(?P<number>{_PLAIN})|{_REST}")
+_OUTSIDE_CALL = re.compile(rf"(?P<number>{_GROUPED}|{_PLAIN})|{_REST}")
+
+
+def to_python(expression: str, functions: Collection[str], constants: Collection[str]) -> str:
+    """The expression in Python's syntax: numbers, `constants`, calls of `functions`, operators, parentheses.
+
+    `^` becomes `**`, since whoever asks for arithmetic means a power and not a bitwise exclusive or.
+    `1,234` is one number, except directly inside a call: `max(1,234)` has two arguments.
+
+    Raises:
+        ToolError: anything else is in the text. Whether the order of the parts makes sense is left to
+            Python's parser.
+    """
+    text = expression.translate(_UNICODE)
+    parts: list[str] = []
+    calls: list[bool] = []  # for each open parenthesis, whether it belongs to a call
+    position = 0
+    while position < len(text):
+        if text[position].isspace():
+            position += 1
+            continue
+        pattern = _INSIDE_CALL if calls and calls[-1] else _OUTSIDE_CALL
+        match = pattern.match(text, position)
+        if match is None:
+            raise ToolError(f"{text[position]!r} is not part of an arithmetic expression")
+        position = match.end()
+        part = match.group()
+        if match["name"]:
+            _check_name(part, text[position:].lstrip()[:1] == "(", functions, constants)
+        if match["operator"] != part or part == "(":
+            _check_operator_between(parts, part, functions)
+        if part == "(":
+            calls.append(bool(parts) and parts[-1] in functions)
+        elif part == ")" and calls:
+            calls.pop()
+        elif part == "," and not (calls and calls[-1]):
+            raise ToolError("a comma outside a function is unclear: write 1234.5 for a number")
+        parts.append(_python_number(part) if match["number"] else "**" if part == "^" else part)
+    if not parts:
+        raise ToolError("the expression is empty")
+    return " ".join(parts)
+
+
+def _check_name(name: str, is_called: bool, functions: Collection[str], constants: Collection[str]) -> None:
+    if name in functions and not is_called:
+        raise ToolError(f"{name} is a function: write {name}(...)")
+    if name not in functions and name not in constants:
+        known = ", ".join([*functions, *constants])
+        raise ToolError(f"{name[:40]!r} is unknown: use numbers, operators and {known}")
+
+
+def _check_operator_between(parts: list[str], part: str, functions: Collection[str]) -> None:
+    if parts and (parts[-1] == ")" or parts[-1][-1:].isalnum()) and parts[-1] not in functions:
+        raise ToolError(f"an operator is missing between {parts[-1][:40]!r} and {part[:40]!r}, * for example")
+
+
+def _python_number(digits: str) -> str:
+    """Without separators and leading zeros, which Python takes for a mistake."""
+    plain = digits.replace(",", "").lstrip("0")
+    return plain if plain[:1].isdigit() else f"0{plain}"

@@ -1,0 +1,167 @@
+"""The connections of `query_database`: read-only, limited in time, and cancelled on request."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+from ..errors import SettingsError, ToolError
+from . import sample_shop
+from .context import ToolContext
+
+log = logging.getLogger("orchestrator.tools")
+
+_CONNECT_SECONDS = 5
+_CANCEL_SECONDS = 2.0
+_SECONDS_BETWEEN_CANCELS = 0.05
+_STEPS_BETWEEN_CHECKS = 10_000  # of SQLite's virtual machine: well under a millisecond
+_QUERY_CANCELED = "57014"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
+_MODELS_MISTAKES = ("22", "42")  # its classes for data exceptions, and for syntax and access rules
+
+
+class ReadOnlyDatabase:
+    """One database and the tables in it that may be read.
+
+    Args:
+        url: `postgresql://…` or `sqlite:///…`; None for the sample shop.
+        tables: `name` or `schema.name` of tables and views.
+
+    Raises:
+        SettingsError: the database cannot be reached, or a table is not in it. Without the password.
+    """
+
+    def __init__(self, url: str | None, tables: Sequence[str]) -> None:
+        if url is None:
+            self._engine = _sqlite(sample_shop.connect)
+            self.tables = _reflect(self._engine, tables)
+            return
+        try:
+            address = sa.make_url(url)
+            self._engine = _make_engine(address)
+        except (sa.exc.ArgumentError, ValueError):
+            raise SettingsError(
+                "DATABASE_URL",
+                "…",
+                "write postgresql://user:password@host:5432/database, special characters as %40",
+            ) from None
+        try:
+            self.tables = _reflect(self._engine, tables)
+        except sa.exc.DBAPIError as error:
+            shown = address.set(query={}).render_as_string(hide_password=True)
+            raise SettingsError(
+                "DATABASE_URL", shown, f"no connection to the database: {error.orig}"
+            ) from None
+
+    def columns(self) -> dict[str, dict[str, str]]:
+        """Column types by column, by table."""
+        return {name: {c.name: str(c.type) for c in table.columns} for name, table in self.tables.items()}
+
+    def read(
+        self, statement: sa.Select[Any], context: ToolContext, timeout: float
+    ) -> tuple[list[str], list[list[Any]]]:
+        """Column names and rows of a statement that may take `timeout` seconds.
+
+        Raises:
+            ToolError: it took too long, or the database refused it or was not there.
+        """
+        ended = threading.Event()
+        try:
+            with self._engine.connect() as connection:
+                _limit(connection, context, timeout, ended)
+                result = connection.execute(statement)
+                return list(result.keys()), [list(row) for row in result]
+        except sa.exc.DBAPIError as error:
+            raise _for_model(error, timeout) from error
+        finally:
+            ended.set()
+
+
+def _make_engine(url: sa.URL) -> sa.Engine:
+    if url.get_backend_name() == "sqlite":
+        address = f"file:{quote(url.database or '')}?mode=ro"
+        return _sqlite(lambda: sqlite3.connect(address, uri=True, check_same_thread=False))
+    return sa.create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        # A connection a call: a late cancellation cannot hit the next call's statement.
+        poolclass=NullPool,
+        hide_parameters=True,
+        connect_args={"connect_timeout": _CONNECT_SECONDS, "application_name": "tandem"},
+        execution_options={"postgresql_readonly": True},
+    )
+
+
+def _sqlite(connect: Callable[[], sqlite3.Connection]) -> sa.Engine:
+    return sa.create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True)
+
+
+def _reflect(engine: sa.Engine, names: Sequence[str]) -> dict[str, sa.Table]:
+    metadata = sa.MetaData()
+    with engine.connect() as connection:
+        return {name: _reflect_table(connection, metadata, name) for name in names}
+
+
+def _reflect_table(connection: sa.Connection, metadata: sa.MetaData, name: str) -> sa.Table:
+    schema, _, plain = name.rpartition(".")
+    try:
+        table = sa.Table(plain, metadata, schema=schema or None, autoload_with=connection, resolve_fks=False)
+    except sa.exc.NoSuchTableError as error:
+        inspector = sa.inspect(connection)
+        there = ", ".join([*inspector.get_table_names(), *inspector.get_view_names()]) or "none"
+        raise SettingsError(
+            "DATABASE_TABLES", name, f"the database has no such table; it has: {there}"
+        ) from error
+    if connection.dialect.name == "sqlite":
+        for column in table.columns:
+            column.type = _as_stored(column.type)
+    return table
+
+
+def _as_stored(kind: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
+    """SQLite stores decimals as floats and dates as text, whatever the column is declared as."""
+    if isinstance(kind, sa.Numeric):
+        return sa.Float()
+    if isinstance(kind, sa.Date | sa.DateTime | sa.Time):
+        return sa.Text()
+    return kind
+
+
+def _limit(connection: sa.Connection, context: ToolContext, timeout: float, ended: threading.Event) -> None:
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.name == "sqlite":
+        deadline = time.monotonic() + timeout
+        driver.set_progress_handler(
+            lambda: context.cancelled or time.monotonic() > deadline, _STEPS_BETWEEN_CHECKS
+        )
+        return
+    milliseconds = str(round(timeout * 1000))
+    connection.execute(sa.select(sa.func.set_config("statement_timeout", milliseconds, True)))
+    context.on_cancel(lambda: _cancel(driver, ended))
+
+
+def _cancel(driver: Any, ended: threading.Event) -> None:
+    """Until the call has ended: a request that comes before the statement cancels nothing."""
+    while not ended.is_set():
+        driver.cancel_safe(timeout=_CANCEL_SECONDS)
+        ended.wait(_SECONDS_BETWEEN_CANCELS)
+
+
+def _for_model(error: sa.exc.DBAPIError, timeout: float) -> ToolError:
+    """Without SQL, host and user, all of which are in the drivers' own texts."""
+    state: str = getattr(error.orig, "sqlstate", None) or ""
+    if state == _QUERY_CANCELED or str(error.orig) == "interrupted":
+        return ToolError(f"the query took longer than {timeout:g} s and was stopped: filter more")
+    if state[:2] in _MODELS_MISTAKES:
+        diagnostics: Any = getattr(error.orig, "diag", None)
+        return ToolError(f"the database refuses the query: {diagnostics.message_primary}")
+    log.warning("the database failed a query: %s %s", type(error.orig).__name__, state)
+    if isinstance(error, sa.exc.OperationalError) and not state:
+        return ToolError("the database cannot be reached at the moment")
+    return ToolError("the database could not run the query")

@@ -1,0 +1,216 @@
+"""A typed Python function with a docstring, as a tool that a model can call."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args, get_origin
+
+import docstring_parser
+from docstring_parser import Docstring, DocstringStyle, ParseError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic.errors import PydanticUserError
+from pydantic.json_schema import GenerateJsonSchema
+
+from .context import ToolContext
+
+# https://github.com/openai/openai-openapi, FunctionObject.name
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_MENTIONED_ERRORS = 5
+_SHOWN_CHARACTERS = 80
+
+
+class InvalidArguments(ValueError):
+    """The arguments do not fit the tool's schema; the message is written for the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One function that models can call.
+
+    Attributes:
+        name: the function's name.
+        function: called with keyword arguments.
+        is_async: whether its result has to be awaited.
+        parameters: the JSON schema of its arguments. Shared; not to be changed.
+        context_parameters: the parameters that take the `ToolContext`, usually none or one.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    is_async: bool
+    parameters: dict[str, Any]
+    context_parameters: tuple[str, ...]
+    _docstring: str
+    _model: type[BaseModel]
+    _fields: tuple[tuple[str, str], ...]  # (parameter, field of the model)
+
+    @property
+    def description(self) -> str:
+        """The docstring, and what a method's object adds to it under `tool_notes[name]` once it knows."""
+        notes: str = getattr(getattr(self.function, "__self__", None), "tool_notes", {}).get(self.name, "")
+        return f"{self._docstring}\n\n{notes}" if notes else self._docstring
+
+    def spec(self) -> dict[str, Any]:
+        """The tool in the request's `tools` format."""
+        function = {"name": self.name, "description": self.description, "parameters": self.parameters}
+        return {"type": "function", "function": function}
+
+    def validate(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The keyword arguments of the call, converted to the annotated types.
+
+        Raises:
+            InvalidArguments: they go against the schema.
+        """
+        try:
+            fields = self._model.model_validate(arguments).__dict__
+        except ValidationError as error:
+            raise InvalidArguments(self._explain(error)) from error
+        return {parameter: fields[name] for parameter, name in self._fields}
+
+    def expected(self) -> str:
+        """The arguments in a few words, for a model that got them wrong."""
+        required = self.parameters.get("required", [])
+        known = self.parameters["properties"]
+        if not known:
+            return "no arguments"
+        return ", ".join(_summary(name, schema, name in required) for name, schema in known.items())
+
+    def _explain(self, error: ValidationError) -> str:
+        problems = error.errors(include_url=False)
+        lines = [_problem(problem) for problem in problems[:_MENTIONED_ERRORS]]
+        if len(problems) > _MENTIONED_ERRORS:
+            lines.append(f"and {len(problems) - _MENTIONED_ERRORS} more")
+        return "; ".join(lines)
+
+
+def define_tool(function: Callable[..., Any]) -> Tool:
+    """Read name, description and parameters from a function or a bound method.
+
+    Parameter descriptions come from a Google-style docstring unless `Annotated[..., Field(...)]` has one.
+
+    Raises:
+        ValueError: the function cannot be a tool; the message names it, the parameter and the mend.
+    """
+    where = where_defined(function)
+    name = _checked_name(function, where)
+    docstring = _docstring(function, where)
+    told = {entry.arg_name: entry.description for entry in docstring.params if entry.description}
+    parameters = _parameters(function, where)
+    context = tuple(parameter.name for parameter in parameters if parameter.annotation is ToolContext)
+    taken = [parameter for parameter in parameters if parameter.annotation is not ToolContext]
+    fields = {parameter.name: f"argument_{index}" for index, parameter in enumerate(taken)}
+    for parameter in taken:
+        _check_type(parameter, where)
+    model: type[BaseModel] = create_model(  # type: ignore[call-overload]
+        "Arguments",
+        __config__=ConfigDict(extra="forbid"),
+        **{fields[parameter.name]: _field(parameter, told.get(parameter.name)) for parameter in taken},
+    )
+    schema = model.model_json_schema(schema_generator=_Untitled)
+    return Tool(
+        name=name,
+        function=function,
+        is_async=inspect.iscoroutinefunction(function),
+        parameters={"type": "object", "properties": {}} | {k: v for k, v in schema.items() if k != "title"},
+        context_parameters=context,
+        _docstring=(docstring.description or "").strip(),
+        _model=model,
+        _fields=tuple(fields.items()),
+    )
+
+
+def where_defined(function: Callable[..., Any]) -> str:
+    """`module.function`, as messages name it."""
+    name = getattr(function, "__qualname__", None) or repr(function)
+    return f"{getattr(function, '__module__', '?')}.{name}"
+
+
+class _Untitled(GenerateJsonSchema):
+    """Titles repeat the names of the properties, and every model reads them as tokens."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
+        return False
+
+
+def _checked_name(function: Callable[..., Any], where: str) -> str:
+    name = getattr(function, "__name__", "")
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{where}: {name!r} cannot be the name of a tool: use 1 to 64 of the characters a-z A-Z 0-9 _ -"
+        )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ValueError(f"{where} is a generator: return one value, a list for example, instead of yielding")
+    return name
+
+
+def _docstring(function: Callable[..., Any], where: str) -> Docstring:
+    try:
+        docstring = docstring_parser.parse(inspect.getdoc(function) or "", DocstringStyle.GOOGLE)
+    except ParseError as error:
+        raise ValueError(f"{where}: its docstring is not in Google's style ({error}): correct it") from error
+    if not docstring.description:
+        raise ValueError(f"{where} has no docstring: the model needs one to know when to call it, so add one")
+    return docstring
+
+
+def _parameters(function: Callable[..., Any], where: str) -> list[inspect.Parameter]:
+    try:
+        parameters = list(inspect.signature(function, eval_str=True).parameters.values())
+    except Exception as error:  # evaluating an annotation may raise anything
+        raise ValueError(
+            f"{where}: an annotation cannot be read ({error}): correct it, "
+            "and import the names in it outside `if TYPE_CHECKING`"
+        ) from error
+    for parameter in parameters:
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise ValueError(
+                f"{where}: parameter {parameter} is {parameter.kind.description}, "
+                "but arguments come by name: give each its own named parameter"
+            )
+        if parameter.annotation is parameter.empty:
+            raise ValueError(
+                f"{where}: parameter {parameter.name!r} has no type: "
+                f"annotate it, {parameter.name}: str for example"
+            )
+    return parameters
+
+
+def _field(parameter: inspect.Parameter, description: str | None) -> tuple[Any, Any]:
+    """Type and default for `create_model`; the alias because a model has no field named `json` or `_x`."""
+    annotated = get_origin(parameter.annotation) is Annotated
+    kind, *own = get_args(parameter.annotation) if annotated else [parameter.annotation]
+    # What comes later in the metadata wins, so the author's own Field goes last.
+    metadata = (Field(alias=parameter.name, description=description), *own)
+    annotation = Annotated[kind, *metadata]  # type: ignore[valid-type]
+    return annotation, ... if parameter.default is parameter.empty else parameter.default
+
+
+def _check_type(parameter: inspect.Parameter, where: str) -> None:
+    try:
+        TypeAdapter(parameter.annotation).json_schema()
+    except PydanticUserError as error:
+        raise ValueError(
+            f"{where}: parameter {parameter.name!r} has a type without a JSON schema: "
+            "use str, int, float, bool, Literal, list, dict, a dataclass or a pydantic model"
+        ) from error
+
+
+def _summary(name: str, schema: dict[str, Any], required: bool) -> str:
+    choices = schema.get("enum") or [schema.get("type", "any")]
+    kind = " | ".join(repr(c) if "enum" in schema else str(c) for c in choices)
+    return f"{name} ({kind}{', required' if required else ''})"
+
+
+def _problem(problem: Any) -> str:
+    path = ".".join(str(step) for step in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown argument {path!r}"
+    if problem["type"] == "missing":
+        return f"{path!r} is missing"
+    shown = repr(problem["input"])
+    if len(shown) > _SHOWN_CHARACTERS:
+        shown = f"{shown[:_SHOWN_CHARACTERS]}…"
+    return f"{path!r}: {problem['msg']}, not {shown}"

@@ -1,0 +1,172 @@
+"""The tools that the server runs: what they are, and one call that never fails."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..errors import ToolError
+from .arguments import MalformedArguments, canonical_arguments, parse_arguments
+from .context import ToolContext
+from .loading import define_tools, load_tools
+from .results import render, render_error
+from .schema import InvalidArguments, Tool, where_defined
+from .threads import NoFreeThread, WorkerThreads
+
+__all__ = ["Outcome", "ToolContext", "ToolResult", "Toolbox", "canonical_arguments", "load_tools"]
+
+Outcome = Literal["ok", "error", "timeout", "invalid_arguments", "busy"]
+
+log = logging.getLogger("orchestrator.tools")
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What came of one call.
+
+    Attributes:
+        content: the text of the tool's message: the result, or `{"error": "..."}` for the model to read.
+        outcome: which of the two, and why.
+        arguments: canonical JSON object to replay in the history, `{}` if the model wrote none.
+        parsed: the same as a dict, None if the model's text was not a JSON object.
+        seconds: from the call to its end.
+    """
+
+    content: str
+    outcome: Outcome
+    arguments: str
+    parsed: dict[str, Any] | None
+    seconds: float
+
+
+class Toolbox:
+    """A set of tools by name.
+
+    Args:
+        functions: typed functions or bound methods with docstrings; a coroutine function is awaited, any
+            other runs in a thread.
+        timeout: seconds that one call may take.
+        result_limit: bytes of UTF-8 of a result that the model is shown.
+        max_threads: threads for blocking tools, those included whose call was given up.
+
+    Raises:
+        ValueError: a function cannot be a tool, or two have one name.
+    """
+
+    def __init__(
+        self,
+        functions: Sequence[Callable[..., Any]],
+        *,
+        timeout: float = 10.0,
+        result_limit: int = 16_384,
+        max_threads: int = 32,
+    ) -> None:
+        self._tools = define_tools(functions)
+        self._timeout = timeout
+        self._result_limit = result_limit
+        self._max_threads = max_threads
+        self._threads = WorkerThreads(max_threads)
+        self.names = frozenset(self._tools)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tools
+
+    def specs(self) -> list[dict[str, Any]]:
+        """All tools in the request's `tools` format."""
+        return [tool.spec() for tool in self._tools.values()]
+
+    def complete(self, tool: dict[str, Any]) -> dict[str, Any]:
+        """A client's tool with the description and parameters that it left out, if its name is known here."""
+        given = tool.get("function")
+        if not isinstance(given, dict) or not isinstance(given.get("name"), str):
+            return tool
+        known = self._tools.get(given["name"])
+        if known is None:
+            return tool
+        ours = known.spec()["function"]
+        missing = {key: value for key, value in ours.items() if given.get(key) is None}
+        return {**tool, "function": {**given, **missing}} if missing else tool
+
+    async def call(self, name: str, arguments: str | None, *, request_id: str) -> ToolResult:
+        """Run the tool; what goes wrong becomes a message to the model.
+
+        Raises:
+            asyncio.CancelledError: the caller was cancelled; an async tool is cancelled too, a thread is
+                abandoned after its `on_cancel` callbacks were started.
+        """
+        started = time.perf_counter()
+        parsed, replay = None, "{}"
+        try:
+            parsed, replay = parse_arguments(arguments)
+            outcome, content = await self._call_known(name, parsed, request_id)
+        except MalformedArguments as error:
+            outcome, content = self._reject(name, str(error))
+        return ToolResult(content, outcome, replay, parsed, time.perf_counter() - started)
+
+    async def aclose(self) -> None:
+        """End the threads; calls to blocking tools are refused from now on."""
+        self._threads.close()
+
+    async def _call_known(self, name: str, parsed: dict[str, Any], request_id: str) -> tuple[Outcome, str]:
+        tool = self._tools.get(name)
+        if tool is None:
+            return self._reject(name, "")
+        try:
+            values = tool.validate(parsed)
+        except InvalidArguments as error:
+            return self._reject(name, str(error))
+        except Exception as error:  # noqa: BLE001  a validator in the tool's annotations may raise anything
+            return "error", self._explain(tool, error)
+        context = ToolContext(request_id) if tool.context_parameters else None
+        values.update(dict.fromkeys(tool.context_parameters, context))
+        return await self._run(tool, values, context)
+
+    async def _run(
+        self, tool: Tool, values: dict[str, Any], context: ToolContext | None
+    ) -> tuple[Outcome, str]:
+        task = asyncio.current_task()
+        cancels = task.cancelling() if task else 0
+        try:
+            async with asyncio.timeout(self._timeout) as limit:
+                call = functools.partial(tool.function, **values)
+                value = await (call() if tool.is_async else self._threads.run(call))
+            return "ok", render(value, self._result_limit)
+        except NoFreeThread:
+            return "busy", self._error(f"all {self._max_threads} tool threads are taken: try again later")
+        except Exception as error:  # noqa: BLE001  whatever a tool raises is for the model to read
+            if not limit.expired():
+                return "error", self._explain(tool, error)
+            if context:
+                context.cancel()
+            return "timeout", self._error(f"{tool.name} took longer than {self._timeout:g} s and was stopped")
+        except BaseException as error:
+            if context:
+                context.cancel()
+            if isinstance(error, asyncio.CancelledError) and task and task.cancelling() == cancels:
+                return "error", self._error(f"{tool.name} was cancelled from within")
+            raise
+
+    def _reject(self, name: str, problem: str) -> tuple[Outcome, str]:
+        tool = self._tools.get(name)
+        if tool is None:
+            known = ", ".join(sorted(self.names)) or "none"
+            return "error", self._error(f"there is no tool named {name!r}; there are: {known}")
+        return "invalid_arguments", self._error(f"{problem}. {name} expects: {tool.expected()}")
+
+    def _explain(self, tool: Tool, error: Exception) -> str:
+        if isinstance(error, ToolError):
+            return self._error(str(error))
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        # An exception's own text often repeats arguments, so it is logged on request only.
+        log.error("%s raised %s\n%s", where_defined(tool.function), type(error).__name__, frames)
+        log.debug("the exception in full", exc_info=error)
+        return self._error("".join(traceback.format_exception_only(error)).strip())
+
+    def _error(self, message: str) -> str:
+        return render_error(message, self._result_limit)

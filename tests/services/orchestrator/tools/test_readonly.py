@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import asyncio
+import datetime
+import threading
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+import pytest
+
+from orchestrator.errors import SettingsError
+from orchestrator.tools.context import ToolContext
+from orchestrator.tools.database import Database, Filter
+from orchestrator.tools.toolbox import Toolbox
+from tests.services.orchestrator.tools.asking import ask, refusal
+from tests.support.postgres import Postgres
+
+# An installation of PostgreSQL may be part of the first test.
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def production(postgres_url: str) -> Database:
+    database = Database(postgres_url, ["items", "sales.orders", "writes", "endless", "forbidden"])
+    database.prepare()
+    return database
+
+
+def test_a_statement_in_sqlite_has_a_time_limit(sqlite_url: str) -> None:
+    database = Database(sqlite_url, ["endless"], statement_timeout=0.1)
+    began = time.monotonic()
+    assert refusal(database, "endless") == "the query took longer than 0.1 s and was stopped: filter more"
+    assert 0.1 <= time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_an_abandoned_query_is_interrupted(kind: str, request: pytest.FixtureRequest) -> None:
+    url = request.getfixturevalue(f"{kind}_url")
+    database = Database(url, ["endless"], statement_timeout=60)
+    started, ended = threading.Event(), threading.Event()
+
+    def endless(context: ToolContext) -> Any:
+        """Query for ever."""
+        started.set()
+        try:
+            return database.query_database(context, table="endless")
+        finally:
+            ended.set()
+
+    toolbox = Toolbox([endless])
+    task = asyncio.create_task(toolbox.call("endless", None, request_id="r1"))
+    assert await asyncio.to_thread(started.wait, 5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await asyncio.to_thread(ended.wait, 5)
+    await toolbox.aclose()
+
+
+def test_a_running_query_in_postgresql_is_cancelled(production: Database, postgres: Postgres) -> None:
+    about_to_run = threading.Event()
+
+    class Watched(ToolContext):
+        def on_cancel(self, callback: Callable[[], object]) -> None:
+            super().on_cancel(callback)
+            about_to_run.set()
+
+    context = Watched("r1")
+    refusals: list[str] = []
+    thread = threading.Thread(target=lambda: refusals.append(refusal(production, "endless", context=context)))
+    thread.start()
+    assert about_to_run.wait(5)
+    began = time.monotonic()
+    context.cancel()
+    thread.join(5)
+    assert time.monotonic() - began < 1  # below 0.1 s where nothing else runs
+    assert refusals == ["the query took longer than 5 s and was stopped: filter more"]
+    with psycopg.connect(postgres.url) as connection:
+        left = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = 'reader' AND state = 'active'"
+        )
+        assert left.fetchone() == (0,)
+
+
+def test_postgresql_answers(production: Database) -> None:
+    assert ask(
+        production, "items", filters=[Filter(column="id", op="in", value=[2, 3])], order_by=["id desc"]
+    ) == {
+        "columns": ["id", "name", "price", "day", "tags"],
+        "rows": [
+            [3, "item 3", Decimal("4.50"), datetime.date(2026, 1, 4), ["x", "y"]],
+            [2, "item 2", Decimal("3.00"), datetime.date(2026, 1, 3), ["x", "y"]],
+        ],
+        "truncated": False,
+    }
+    assert ask(
+        production,
+        "items",
+        columns=["count(*)", "sum(price)", "min(day)"],
+        filters=[
+            Filter(column="day", op="<=", value="2026-01-11"),
+            Filter(column="name", op="like", value="ITEM %"),
+            Filter(column="price", op="!=", value=1.5),
+        ],
+    )["rows"] == [[9, Decimal("81.00"), datetime.date(2026, 1, 3)]]
+    like = [Filter(column="day", op="like", value="2026-01-1_"), Filter(column="id", op="like", value="1%")]
+    assert ask(production, "items", columns=["count(*)"], filters=like)["rows"] == [[9]]
+    tagged = [Filter(column="tags", op="is_not_null"), Filter(column="id", op=">", value=290)]
+    assert ask(production, "items", columns=["count(*)"], filters=tagged)["rows"] == [[10]]
+    placed = datetime.datetime(2026, 5, 4, 3, 2, 1, tzinfo=datetime.UTC)
+    assert ask(production, "sales.orders", filters=[Filter(column="number", value="7")])["rows"] == [
+        [7, placed]
+    ]
+
+
+def test_postgresqls_tables_are_in_the_description(production: Database) -> None:
+    notes = production.tool_notes["query_database"]
+    assert "items(id INTEGER, name TEXT, price NUMERIC(10, 2), day DATE, tags ARRAY)" in notes
+    assert "sales.orders(number INTEGER, placed TIMESTAMP)" in notes
+    assert "secrets" not in notes
+
+
+def test_what_the_allow_list_lacks_cannot_be_read(production: Database) -> None:
+    known = "items, sales.orders, writes, endless, forbidden"
+    for table in ("secrets", "orders", "public.items", "items; DROP TABLE items", ""):
+        assert refusal(production, table) == f"there is no table {table!r}; there are: {known}"
+
+
+def test_a_query_cannot_write_even_through_a_view(production: Database, postgres: Postgres) -> None:
+    assert refusal(production, "writes") == "the database could not run the query"
+    with psycopg.connect(postgres.url) as connection:
+        assert connection.execute("SELECT count(*) FROM log").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM writes").fetchone() == (1,)
+
+
+def test_a_statement_in_postgresql_has_a_time_limit(postgres_url: str) -> None:
+    database = Database(postgres_url, ["endless"], statement_timeout=0.2)
+    database.prepare()
+    began = time.monotonic()
+    assert refusal(database, "endless") == "the query took longer than 0.2 s and was stopped: filter more"
+    assert 0.2 <= time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize(
+    ("table", "arguments", "message"),
+    [
+        (
+            "items",
+            {"columns": ["sum(name)"]},
+            "the database refuses the query: function sum(text) does not exist",
+        ),
+        (
+            "items",
+            {"filters": [Filter(column="id", value=2**40)]},
+            "the database refuses the query: integer out of range",
+        ),
+        ("items", {"filters": [Filter(column="name", value="a\0b")]}, "the database could not run the query"),
+        ("forbidden", {}, "the database refuses the query: permission denied for table forbidden"),
+    ],
+)
+def test_errors_of_postgresql_come_without_sql(
+    production: Database, table: str, arguments: dict[str, Any], message: str
+) -> None:
+    assert refusal(production, table, **arguments) == message
+
+
+def test_a_database_that_goes_away_later(postgres: Postgres, caplog: pytest.LogCaptureFixture) -> None:
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE leaver LOGIN PASSWORD 'leaver-pw-55'")
+        connection.execute("CREATE TABLE things (id int)")
+        url = postgres.url.replace(f"{postgres.user}:{postgres.password}", "leaver:leaver-pw-55")
+        database = Database(url.replace("postgresql:", "postgres:"), ["things"])
+        database.prepare()
+        connection.execute("ALTER ROLE leaver NOLOGIN")
+        assert refusal(database, "things") == "the database cannot be reached at the moment"
+        connection.execute("DROP ROLE leaver")
+        connection.execute("DROP TABLE things")
+    assert "OperationalError" in caplog.text
+    assert "leaver" not in caplog.text
+
+
+def test_a_wrong_password_is_not_repeated(postgres: Postgres) -> None:
+    database = Database(postgres.url.replace(postgres.password, "wrong-pw-99"), ["items"])
+    with pytest.raises(SettingsError, match="password authentication failed") as error:
+        database.prepare()
+    assert "wrong-pw-99" not in str(error.value)
+
+
+def test_a_table_that_is_not_there_is_named(postgres_url: str, sqlite_url: str) -> None:
+    for url in (postgres_url, sqlite_url):
+        with pytest.raises(SettingsError, match=r"DATABASE_TABLES='itms' cannot be used: .* it has: .*items"):
+            Database(url, ["items", "itms"]).prepare()
+
+
+def test_a_sqlite_file_is_read_as_it_is(sqlite_url: str) -> None:
+    database = Database(sqlite_url, ["items", "endless"])
+    database.prepare()
+    assert (
+        "items(id INTEGER, price FLOAT, day TEXT, at TEXT, data BLOB)"
+        in database.tool_notes["query_database"]
+    )
+    assert ask(database, "items")["rows"] == [
+        [1, 19.9, "2026-02-01", "2026-02-01 10:00:00", b"\xff"],
+        [2, 5.0, "soon", 3, None],
+    ]
+    assert refusal(database, "secrets") == "there is no table 'secrets'; there are: items, endless"

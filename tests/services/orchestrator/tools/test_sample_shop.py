@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+
+import pytest
+
+from orchestrator.tools import sample_shop
+
+
+def test_the_data_are_consistent() -> None:
+    with contextlib.closing(sample_shop.connect()) as connection:
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        wrong = connection.execute(
+            "SELECT o.id FROM orders o "
+            "JOIN products p ON p.id = o.product_id JOIN customers c ON c.id = o.customer_id "
+            "WHERE abs(o.total_eur - o.quantity * p.price_eur) > 0.001 OR o.ordered_on < c.joined_on"
+        ).fetchall()
+        assert wrong == []
+
+
+def test_the_schema_is_that_of_the_data() -> None:
+    schema = sample_shop.schema()
+    assert list(schema) == ["products", "customers", "orders"]
+    with contextlib.closing(sample_shop.connect()) as connection:
+        for table, columns in schema.items():
+            cursor = connection.execute(f"SELECT * FROM {table}")
+            assert [column[0] for column in cursor.description] == list(columns)
+            assert len(cursor.fetchall()) >= 8
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM orders", "CREATE TABLE t (x)", "DROP TABLE orders"])
+def test_it_cannot_be_written_to(statement: str) -> None:
+    with (
+        contextlib.closing(sample_shop.connect()) as connection,
+        pytest.raises(sqlite3.OperationalError, match="readonly"),
+    ):
+        connection.execute(statement)

@@ -1,0 +1,153 @@
+"""The stand-in engine and the orchestrator as processes of their own, on free ports of 127.0.0.1."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+MODEL = "Qwen/Qwen2.5-7B-Instruct"
+ROOT = Path(__file__).parents[2]
+ORCHESTRATOR = ROOT / "services" / "orchestrator"
+STANDIN = ROOT / "services" / "vllm" / "standin.py"
+
+_START_SECONDS = 30.0
+_STOP_SECONDS = 10.0
+_STANDIN_SERVES = re.compile(r"Serving on http://127\.0\.0\.1:(\d+)")
+_ORCHESTRATOR_SERVES = re.compile(r'"message":"listening".*"port":(\d+)')
+
+
+class NotStarted(Exception):
+    """A service ended, or did not say in time that it serves; the message holds its log."""
+
+
+class Service:
+    """A process that serves HTTP at `url`. What it writes is read at once and kept in `log`."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], environment: dict[str, str], serves: re.Pattern[str]
+    ) -> None:
+        self.name = name
+        self.url = ""
+        self._lines: list[str] = []
+        self._serves = serves
+        self._known = threading.Event()
+        # Only what is given: a key or an address in the tester's own environment must not leak in.
+        self._process = subprocess.Popen(
+            command,
+            env={"PATH": os.environ.get("PATH", os.defpath), **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, name=f"log of {name}")
+        self._reader.start()
+
+    @property
+    def log(self) -> str:
+        return "".join(self._lines)
+
+    def wait(self) -> None:
+        """Returns once the service has written its port.
+
+        Raises:
+            NotStarted: it ended, or took more than 30 s.
+        """
+        self._known.wait(_START_SECONDS)
+        if not self.url:
+            self.terminate()
+            raise NotStarted(f"{self.name} did not start (status {self.ended()}):\n{self.log}")
+
+    def terminate(self) -> None:
+        """Sends SIGTERM, and does not wait."""
+        self._process.terminate()
+
+    def ended(self) -> int:
+        """The exit status of a process that was told to end; one that does not is killed after 10 s."""
+        try:
+            status = self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
+        self._reader.join()
+        return status
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        with self._process.stdout as lines:
+            for line in lines:
+                self._lines.append(line)
+                served = self._serves.search(line)
+                if served:
+                    self.url = f"http://127.0.0.1:{served[1]}"
+                    self._known.set()
+        self._known.set()
+
+
+class Processes:
+    """Starts services; stops them all when it is left."""
+
+    def __init__(self) -> None:
+        self.services: list[Service] = []
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for service in self.services:
+            service.terminate()
+        statuses = {service.name: service.ended() for service in self.services}
+        if error is None and any(statuses.values()):
+            logs = "\n".join(service.log for service in self.services)
+            raise RuntimeError(f"a service ended with another exit status than 0: {statuses}\n{logs}")
+
+    def standin(self, *arguments: str, model: str = MODEL, **environment: str) -> Service:
+        """The stand-in engine, with these command-line arguments of `vllm serve` after its own."""
+        command = [sys.executable, str(STANDIN), model, *arguments, "--host", "127.0.0.1", "--port", "0"]
+        return self._start("standin", command, environment, _STANDIN_SERVES)
+
+    def orchestrator(self, *engine_urls: str, **environment: str) -> Service:
+        """The orchestrator with these settings, by the names of their variables; PYTHONPATH is added to."""
+        path = os.pathsep.join([str(ORCHESTRATOR), *filter(None, [environment.pop("PYTHONPATH", "")])])
+        settings = {
+            "VLLM_URL": ",".join(engine_urls),
+            "HOST": "127.0.0.1",
+            "PORT": "0",
+            "WEATHER_SOURCE": "sample",
+            "DRAIN_SECONDS": "0",
+            "STOP_SECONDS": "1",
+            **environment,
+            "PYTHONPATH": path,
+        }
+        command = [sys.executable, "-m", "orchestrator"]
+        return self._start("orchestrator", command, settings, _ORCHESTRATOR_SERVES)
+
+    def _start(
+        self, name: str, command: Sequence[str], environment: dict[str, str], serves: re.Pattern[str]
+    ) -> Service:
+        service = Service(f"{name} {len(self.services) + 1}", command, environment, serves)
+        service.wait()
+        self.services.append(service)
+        return service
+
+
+async def eventually(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+    """Returns as soon as the condition holds.
+
+    Raises:
+        AssertionError: it did not within `seconds`; names `what` was waited for.
+    """
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, f"waited {seconds:g} s for: {what}"
+        await asyncio.sleep(0.005)
