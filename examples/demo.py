@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
 from openai import OpenAI
 
-from examples.tiers import MODEL, StartError, running_tiers
+from examples.tiers import StartError, running_tiers
 
 TOOLS: Any = [
     {"type": "function", "function": {"name": name}}
     for name in ("get_current_weather", "calculate_math", "query_database")
 ]
+ABOUT = {
+    "standin": "a stand-in: no language model, it picks tools by rules",
+    "vllm": "vLLM on the CPU",
+}
 BOLD, DIM, PLAIN = ("\033[1m", "\033[2m", "\033[0m") if sys.stdout.isatty() else ("", "", "")
 
 
-def ask_streaming(client: OpenAI, question: str) -> None:
+def ask_streaming(client: OpenAI, model: str, question: str) -> None:
     """Asks, and prints tool calls and answer as they come."""
     print(f"\n{BOLD}Question:{PLAIN} {question}  {DIM}(streamed){PLAIN}")
     stream = client.chat.completions.create(
-        model=MODEL,
+        model=model,
+        temperature=0,
         messages=[{"role": "user", "content": question}],
         tools=TOOLS,
         stream=True,
@@ -38,11 +44,12 @@ def ask_streaming(client: OpenAI, question: str) -> None:
     print()
 
 
-def ask(client: OpenAI, question: str) -> None:
+def ask(client: OpenAI, model: str, question: str) -> None:
     """Asks, and prints tool calls and answer when all is there."""
     print(f"\n{BOLD}Question:{PLAIN} {question}  {DIM}(in one piece){PLAIN}")
     answer = client.chat.completions.create(
-        model=MODEL,
+        model=model,
+        temperature=0,
         messages=[{"role": "user", "content": question}],
         tools=TOOLS,
         extra_body={"tandem": {"events": True}},
@@ -63,11 +70,12 @@ def main() -> None:
     print("Starting both tiers ...", flush=True)
     try:
         with running_tiers() as (engine, orchestrator):
-            print(f"  engine        {engine.url}  a stand-in: no language model, it picks tools by rules")
+            print(f"  engine        {engine.url}  {ABOUT[os.environ.get('ENGINE', 'standin')]}")
             print(f"  orchestrator  {orchestrator.url}  speaks the OpenAI API and runs the tools")
             with OpenAI(base_url=f"{orchestrator.url}/v1", api_key="unused") as client:
-                ask_streaming(client, "What is the weather in San Francisco?")
-                ask(client, "Calculate 123 * 456")
+                model = client.models.list().data[0].id
+                ask_streaming(client, model, "What is the weather in San Francisco?")
+                ask(client, model, "Calculate 123 * 456")
     except StartError as error:
         sys.exit(str(error))
     print("\nBoth tiers have ended. `make up` leaves them running.")

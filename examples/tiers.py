@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 RUN = ROOT / ".run"
 MODEL = "Qwen/Qwen2.5-7B-Instruct"
+TINY = ROOT / "tests/e2e/engine/model"
 TIERS = ("engine", "orchestrator")
 
 
@@ -49,20 +51,53 @@ def free_port() -> int:
 
 def standin_command(port: int) -> list[str]:
     """The stand-in with the arguments that the real vLLM would be given."""
+    arguments = _launch_arguments({"MODEL": MODEL, "HOST": "127.0.0.1", "PORT": str(port)})
+    return [sys.executable, str(ROOT / "services/vllm/standin.py"), *arguments]
+
+
+def vllm_command(port: int) -> list[str]:
+    """The real vLLM on the CPU with the tests' tiny model, or with the one that MODEL names."""
+    named = os.environ.get("MODEL")
+    settings = {"MODEL": named or str(TINY), "HOST": "127.0.0.1", "PORT": str(port), "MAX_NUM_SEQS": "8"}
+    if named:
+        settings |= {"MAX_MODEL_LEN": "4096", "EXTRA_ARGS": "--enforce-eager"}
+    else:
+        settings |= {
+            "TOKENIZER": str(TINY / "tokenizer"),
+            "SERVED_MODEL_NAME": "tiny",
+            "TOOL_CALL_PARSER": "hermes",
+            "DTYPE": "float32",
+            "MAX_MODEL_LEN": "2048",
+            "EXTRA_ARGS": "--enforce-eager",
+        }
+    python = str(ROOT / ".venv-vllm/bin/python")
+    return [python, "-m", "vllm.entrypoints.openai.api_server", "--model", *_launch_arguments(settings)]
+
+
+def _launch_arguments(settings: Mapping[str, str]) -> list[str]:
+    """What launch.py gives `vllm serve` with these settings."""
     launch = [sys.executable, str(ROOT / "services/vllm/launch.py"), "--print"]
-    environment = {"MODEL": MODEL, "HOST": "127.0.0.1", "PORT": str(port), "PATH": os.environ.get("PATH", "")}
+    environment = {"PATH": os.environ.get("PATH", ""), **settings}
     line = subprocess.run(launch, env=environment, check=True, capture_output=True, text=True).stdout  # noqa: S603
-    return [sys.executable, str(ROOT / "services/vllm/standin.py"), *line.split()[2:]]
+    return shlex.split(line)[2:]
 
 
 def start_engine(port: int = 0) -> Tier:
-    """Starts the stand-in and waits until it answers.
+    """Starts the engine that ENGINE names, `standin` (the default) or `vllm`, and waits until it answers.
 
     Raises:
-        StartError: it ended, or the port is taken.
+        StartError: it ended, the port is taken, or ENGINE is something else.
     """
     port = port or free_port()
-    return start("engine", standin_command(port), port, "/health")
+    kind = os.environ.get("ENGINE", "standin")
+    if kind == "standin":
+        return start("engine", standin_command(port), port, "/health")
+    if kind != "vllm":
+        raise StartError(f"ENGINE={kind} is not known: use standin or vllm")
+    environment = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_HOST_IP": "127.0.0.1", "VLLM_NO_USAGE_STATS": "1"}
+    if "MODEL" not in os.environ:
+        environment["HF_HUB_OFFLINE"] = "1"
+    return start("engine", vllm_command(port), port, "/health", environment=environment, seconds=1800)
 
 
 def start_orchestrator(engine_urls: Sequence[str], port: int = 0, settings: Mapping[str, str] = {}) -> Tier:

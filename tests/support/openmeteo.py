@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -63,6 +63,8 @@ class OpenMeteo:
 
     def __init__(self) -> None:
         self.url = ""
+        self.places = PLACES
+        self.temperature: Callable[[float], float] | None = None
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.instead: dict[str, tuple[int, bytes]] = {}
         self.silent = False
@@ -74,9 +76,9 @@ class OpenMeteo:
         if path in self.instead:
             return self.instead[path]
         if path == "/v1/search":
-            return _search(parameters)
+            return _search(parameters, self.places)
         if path == "/v1/forecast":
-            return _forecast(parameters)
+            return _forecast(parameters, self.temperature)
         return _error(404, "Not Found")
 
 
@@ -118,21 +120,23 @@ def running_open_meteo() -> Iterator[OpenMeteo]:
         server.server_close()
 
 
-def _search(parameters: dict[str, str]) -> tuple[int, bytes]:
+def _search(parameters: dict[str, str], places: list[dict[str, Any]]) -> tuple[int, bytes]:
     name, count = parameters.get("name", ""), int(parameters.get("count", "10"))
     if not 1 <= count <= 100:
         return _error(400, "Parameter count must be between 1 and 100.")
     found = [
-        place for place in PLACES if len(name) > 1 and place["name"].casefold().startswith(name.casefold())
+        place for place in places if len(name) > 1 and place["name"].casefold().startswith(name.casefold())
     ]
     results = {"results": found[:count]} if found else {}
     return 200, json.dumps({**results, "generationtime_ms": 0.9}).encode()
 
 
-def _forecast(parameters: dict[str, str]) -> tuple[int, bytes]:
+def _forecast(parameters: dict[str, str], temperature: Callable[[float], float] | None) -> tuple[int, bytes]:
     if not {"latitude", "longitude"} <= parameters.keys():
         return _error(400, "Parameter 'latitude' and 'longitude' must have the same number of elements")
     current = {name: CURRENT[name] for name in parameters.get("current", "").split(",")}
+    if temperature:
+        current["temperature_2m"] = temperature(float(parameters["latitude"]))
     fahrenheit = parameters.get("temperature_unit") == "fahrenheit"
     if fahrenheit:
         current["temperature_2m"] = round(current["temperature_2m"] * 9 / 5 + 32, 1)

@@ -31,7 +31,8 @@ def build_select(
     """
     names = list(columns) or [column.name for column in table.columns]
     selected = {name: _expression(table, name) for name in names}
-    statement = sa.select(*(expression.label(name) for name, expression in selected.items()))
+    labels = [expression.label(name) for name, expression in selected.items()]
+    statement = sa.select(*labels).select_from(table)
     statement = statement.where(*(_condition(table, condition) for condition in filters))
     orders = [_order(entry) for entry in order_by]
     groups = [expression for name, expression in selected.items() if not _AGGREGATE.fullmatch(name)]

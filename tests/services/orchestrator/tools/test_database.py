@@ -38,6 +38,12 @@ def test_the_sample_shop_answers(shop: Database) -> None:
     }
 
 
+def test_count_alone_counts_the_rows_of_the_table(shop: Database) -> None:
+    everybody = ask(shop, "customers", columns=["name"])["rows"]
+    assert len(everybody) > 1
+    assert ask(shop, "customers", columns=["count(*)"])["rows"] == [[len(everybody)]]
+
+
 def test_all_columns_and_the_row_limits(shop: Database) -> None:
     everything = ask(shop, "orders", limit=1000)
     assert everything["columns"][0] == "id"

@@ -1,0 +1,301 @@
+"""Starts vLLM: environment -> `Settings` -> command line -> exec.
+
+`python launch.py --print` prints the command line and exits. `VLLM_API_KEY` is read by vLLM itself from the
+environment, so that it stands in no process list.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MODELS_FILE = Path(__file__).with_name("models.yaml")
+NO_PARSER = "none"
+
+CHILD_DEFAULTS = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_MAX_N_SEQUENCES": "8",
+}
+"""Set in vLLM's environment where they are not set already. vLLM's own default of `n` is 16384 at most."""
+
+SECRET_FLAGS = {"--api-key": "VLLM_API_KEY", "--hf-token": "HF_TOKEN"}
+
+
+class LaunchError(Exception):
+    """A setting that vLLM cannot be started with; the message names it, its value and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What a model of models.yaml asks of the command line."""
+
+    tool_call_parser: str | None
+    reasoning_parser: str | None
+    chat_template: str | None
+    extra_args: tuple[str, ...]
+    revision: str | None
+    max_positions: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set, with its default; read from the variable of the same name in capitals."""
+
+    model: str = "Qwen/Qwen2.5-7B-Instruct"
+    """Name on the Hugging Face Hub, or a path."""
+    model_revision: str | None = None
+    """Commit, tag or branch of the model; default: the one in models.yaml, if any."""
+    served_model_name: str | None = None
+    """The name that clients use; default: the model's own."""
+    tokenizer: str | None = None
+    """Name or path of another tokenizer than the model's own."""
+    host: str = "0.0.0.0"  # noqa: S104 - a container's port is published by its host, or not at all
+    port: int = 8000
+    dtype: str = "bfloat16"
+    """Of the activations, and of weights that are not quantized."""
+    quantization: str | None = None
+    """Default: what the model's own config.json says."""
+    kv_cache_dtype: str | None = None
+    """Default: the activations' own."""
+    load_format: str | None = None
+    """How weights are read, e.g. runai_streamer; default: vLLM's auto."""
+    max_model_len: int = 16384
+    """Tokens of prompt and answer together."""
+    gpu_memory_utilization: float = 0.90
+    """Share of the GPU's memory that vLLM takes."""
+    max_num_seqs: int = 32
+    """Requests generated side by side."""
+    max_num_queued_reqs: int = 64
+    """Requests under way or waiting, beyond which vLLM answers 503."""
+    tensor_parallel_size: int = 1
+    """GPUs that share the model."""
+    tool_call_parser: str | None = None
+    """Default: the one in models.yaml. `none` serves without tools."""
+    reasoning_parser: str | None = None
+    """Default: the one in models.yaml, if any. `none` leaves the reasoning in the text."""
+    chat_template: str | None = None
+    """Path of a Jinja file; default: the one in models.yaml, else the model's own."""
+    shutdown_timeout: int = 90
+    """Seconds that requests under way may take to finish after SIGTERM."""
+    extra_args: tuple[str, ...] = ()
+    """Further arguments of `vllm serve`, split as a shell splits."""
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Settings:
+        """Reads the settings; a variable that is unset or empty keeps its default.
+
+        Raises:
+            LaunchError: a value is wrong; names the variable, the value and what is allowed.
+        """
+        given: dict[str, Any] = {}
+        for field in fields(cls):
+            name = field.name.upper()
+            value = environ.get(name, "").strip()
+            if value:
+                try:
+                    given[field.name] = _READERS.get(field.name, _word)(value)
+                except ValueError as error:
+                    raise LaunchError(f"{name}={value!r}: {error}") from None
+        return cls(**given)
+
+
+def _word(value: str) -> str:
+    if value.startswith("-") or any(c.isspace() for c in value):
+        raise ValueError("must be one word that does not begin with '-'")
+    return value
+
+
+def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    allowed = f"must be a whole number from {low}" + (f" to {high}" if high is not None else " up")
+
+    def read(value: str) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            raise ValueError(allowed) from None
+        if number < low or (high is not None and number > high):
+            raise ValueError(allowed)
+        return number
+
+    return read
+
+
+def _share(value: str) -> float:
+    allowed = "must be a number above 0 and at most 1, e.g. 0.90"
+    try:
+        share = float(value)
+    except ValueError:
+        raise ValueError(allowed) from None
+    if not 0 < share <= 1:
+        raise ValueError(allowed)
+    return share
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def read(value: str) -> str:
+        if value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return value
+
+    return read
+
+
+def _arguments(value: str) -> tuple[str, ...]:
+    try:
+        arguments = tuple(shlex.split(value))
+    except ValueError as error:
+        raise ValueError(f"is no shell text: {error}") from None
+    for argument in arguments:
+        flag = argument.partition("=")[0].replace("_", "-")
+        for secret, variable in SECRET_FLAGS.items():
+            if len(flag) > 2 and secret.startswith(flag):  # argparse takes a flag's beginning for the flag
+                raise ValueError(f"{secret} would show a secret to every user; set {variable} instead")
+        if flag in _OWN_FLAGS:
+            raise ValueError(f"{flag} is set by {_OWN_FLAGS[flag]}; set that instead")
+    return arguments
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "port": _whole(1, 65535),
+    "dtype": _one_of("auto", "bfloat16", "float16", "float32"),
+    "max_model_len": _whole(1),
+    "gpu_memory_utilization": _share,
+    "max_num_seqs": _whole(1),
+    "max_num_queued_reqs": _whole(1),
+    "tensor_parallel_size": _whole(1),
+    "shutdown_timeout": _whole(0),
+    "extra_args": _arguments,
+}
+
+_OWN_FLAGS = {
+    f"--{name.replace('_', '-')}": name.upper()
+    for name in (field.name for field in fields(Settings))
+    if name != "extra_args"
+} | {"--revision": "MODEL_REVISION"}
+
+
+def load_models(path: Path = MODELS_FILE) -> dict[str, Model]:
+    """Reads the models of models.yaml by their name on the Hugging Face Hub."""
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return {
+        name: Model(
+            tool_call_parser=facts["tool_call_parser"],
+            reasoning_parser=facts.get("reasoning_parser"),
+            chat_template=facts.get("chat_template"),
+            extra_args=tuple(facts.get("extra_args", ())),
+            revision=facts.get("revision"),
+            max_positions=facts["max_positions"],
+        )
+        for name, facts in document["models"].items()
+    }
+
+
+def build_argv(settings: Settings, models: Mapping[str, Model]) -> list[str]:
+    """The command line that starts vLLM, beginning with `vllm serve`.
+
+    Raises:
+        LaunchError: the model is unknown and no parser is named, or a setting does not fit the model.
+    """
+    model = _model_of(settings, models)
+    argv = ["vllm", "serve", settings.model]
+    argv += _flag("--revision", settings.model_revision or model.revision)
+    argv += _flag("--served-model-name", settings.served_model_name)
+    argv += _flag("--tokenizer", settings.tokenizer)
+    argv += ["--host", settings.host, "--port", str(settings.port), "--dtype", settings.dtype]
+    argv += _flag("--quantization", settings.quantization)
+    argv += _flag("--kv-cache-dtype", settings.kv_cache_dtype)
+    argv += _flag("--load-format", settings.load_format)
+    argv += ["--max-model-len", str(settings.max_model_len)]
+    argv += ["--gpu-memory-utilization", _decimal(settings.gpu_memory_utilization)]
+    argv += ["--max-num-seqs", str(settings.max_num_seqs)]
+    argv += ["--max-num-queued-reqs", str(settings.max_num_queued_reqs)]
+    if settings.tensor_parallel_size > 1:
+        argv += ["--tensor-parallel-size", str(settings.tensor_parallel_size)]
+    argv += _tool_flags(settings, model)
+    argv += ["--shutdown-timeout", str(settings.shutdown_timeout), "--disable-fastapi-docs"]
+    argv += ["--disable-access-log-for-endpoints", "/health,/metrics,/ping"]
+    return [*argv, *model.extra_args, *settings.extra_args]
+
+
+def _model_of(settings: Settings, models: Mapping[str, Model]) -> Model:
+    model = models.get(settings.model)
+    if model is None:
+        if settings.tool_call_parser is None:
+            near = _nearest(settings.model, models)
+            raise LaunchError(
+                f"MODEL={settings.model!r}: not in models.yaml"
+                + (f"; the nearest there: {', '.join(near)}" if near else "")
+                + f". For another model set TOOL_CALL_PARSER to vLLM's parser for it, or to {NO_PARSER!r} to "
+                "serve it without tools."
+            )
+        return Model(None, None, None, (), None, None)
+    if model.max_positions is not None and settings.max_model_len > model.max_positions:
+        raise LaunchError(
+            f"MAX_MODEL_LEN='{settings.max_model_len}': {settings.model} has at most "
+            f"{model.max_positions} positions"
+        )
+    return model
+
+
+def _nearest(name: str, names: Iterable[str]) -> list[str]:
+    """At most three of `names`, likest first: by whole parts of the name, then by letters."""
+    parts = set(re.split("[-/]", name.lower()))
+
+    def likeness(other: str) -> float:
+        others = set(re.split("[-/]", other.lower()))
+        shared = 2 * len(parts & others) / (len(parts) + len(others))
+        return shared + difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio()
+
+    return [other for other in sorted(names, key=likeness, reverse=True)[:3] if likeness(other) > 0.8]
+
+
+def _tool_flags(settings: Settings, model: Model) -> list[str]:
+    parser = settings.tool_call_parser or model.tool_call_parser
+    if parser is None:
+        raise LaunchError(
+            f"MODEL={settings.model!r}: vLLM documents no tool-call parser for it. Set TOOL_CALL_PARSER, and "
+            f"CHAT_TEMPLATE if its own has no tools, or TOOL_CALL_PARSER={NO_PARSER} to serve without tools."
+        )
+    tools = ["--enable-auto-tool-choice", "--tool-call-parser", parser, "--tool-strict-level", "function"]
+    reasoning = settings.reasoning_parser or model.reasoning_parser
+    return [
+        *(tools if parser != NO_PARSER else []),
+        *_flag("--reasoning-parser", reasoning if reasoning != NO_PARSER else None),
+        *_flag("--chat-template", settings.chat_template or model.chat_template),
+    ]
+
+
+def _flag(name: str, value: str | None) -> list[str]:
+    return [] if value is None else [name, value]
+
+
+def _decimal(share: float) -> str:
+    return f"{share:.2f}" if round(share, 2) == share else repr(share)
+
+
+def main(arguments: list[str]) -> None:
+    """Replaces this process by vLLM, or prints its command line with `--print`."""
+    if arguments not in ([], ["--print"]):
+        sys.exit(f"launch.py takes --print or nothing, not {shlex.join(arguments)}; set variables instead")
+    try:
+        argv = build_argv(Settings.from_environment(os.environ), load_models())
+    except LaunchError as error:
+        sys.exit(f"launch.py: {error}")
+    if arguments:
+        print(shlex.join(argv))  # noqa: T201 - what --print is for
+        return
+    print(f"launch.py: {shlex.join(argv)}", file=sys.stderr, flush=True)  # noqa: T201 - the log of the start
+    os.execvpe(argv[0], argv, CHILD_DEFAULTS | dict(os.environ))  # noqa: S606 - no shell, and that is the point
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""A stand-in engine: speaks vLLM's API without a model. Started by standin.py."""
