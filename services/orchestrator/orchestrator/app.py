@@ -105,10 +105,14 @@ class Orchestrator:
         await send({"type": "lifespan.shutdown.complete"})
 
     def _build_toolbox(self, settings: Settings) -> Toolbox:
-        own = [self._weather.get_current_weather, calculate_math, self._database.query_database]
         try:
             return Toolbox(
-                [*own, *load_tools(settings.tool_modules)],
+                [
+                    self._weather.get_current_weather,
+                    calculate_math,
+                    self._database.query_database,
+                    *load_tools(settings.tool_modules),
+                ],
                 timeout=settings.tool_timeout_seconds,
                 result_limit=settings.tool_result_bytes,
                 max_threads=settings.tool_threads,

@@ -156,7 +156,10 @@ class Engines:
             return None
         names = ", ".join(url.netloc for url in self._urls)
         if not self._addresses:
-            return f"No address is known for {names}: the name does not resolve"
+            return (
+                f"No address is known for {names}: the name does not resolve. "
+                "Set VLLM_URL to the engine's address, such as http://vllm:8000"
+            )
         return f"No engine answers at {names}: it is starting, or VLLM_URL is wrong"
 
     async def ask(

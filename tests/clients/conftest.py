@@ -1,0 +1,80 @@
+"""Tandem as processes of its own, once a session: the stand-in engine and orchestrators before it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator, Iterator
+
+import openai
+import pytest
+
+from tests.clients.support import Client, settle
+from tests.support.processes import Processes, Service
+
+KEY = "sk-a-key-of-these-tests"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Function, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Shows the log of each process that a failed test used."""
+    report = yield
+    if report.failed:
+        for value in item.funcargs.values():
+            if isinstance(value, Processes):
+                report.sections += [
+                    (f"log of {service.name}", service.log[-8000:]) for service in value.services
+                ]
+    return report
+
+
+@pytest.fixture(scope="session")
+def shared_processes() -> Iterator[Processes]:
+    with Processes() as started:
+        yield started
+
+
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    """For the services of one test."""
+    with Processes() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def standin(shared_processes: Processes) -> Service:
+    return shared_processes.standin(
+        "--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--enable-prompt-tokens-details"
+    )
+
+
+@pytest.fixture(scope="session")
+def tandem(shared_processes: Processes, standin: Service) -> Service:
+    """Tandem as a user would have it after the first start: open, with sample data."""
+    return shared_processes.orchestrator(standin.url)
+
+
+@pytest.fixture(scope="session")
+def strict_tandem(shared_processes: Processes, standin: Service) -> Service:
+    """Needs `KEY`, takes one request at a time, no body over 4096 bytes, and has a fast heartbeat."""
+    return shared_processes.orchestrator(
+        standin.url,
+        BOOTSTRAP_API_KEY=KEY,
+        MAX_IN_FLIGHT="1",
+        MAX_BODY_BYTES="4096",
+        HEARTBEAT_SECONDS="0.2",
+    )
+
+
+@pytest.fixture(scope="session")
+def hurried_tandem(shared_processes: Processes, standin: Service) -> Service:
+    """Gives up after 0.3 s."""
+    return shared_processes.orchestrator(standin.url, REQUEST_TIMEOUT_SECONDS="0.3")
+
+
+@pytest.fixture(params=[openai.OpenAI, openai.AsyncOpenAI], ids=["sync", "async"])
+async def client(request: pytest.FixtureRequest, tandem: Service) -> AsyncIterator[Client]:
+    """The official client, unchanged but for its base_url; it does not retry, so that errors are seen."""
+    made: Client = request.param(base_url=f"{tandem.url}/v1", api_key="dummy", max_retries=0, timeout=20)
+    yield made
+    await settle(made.close())

@@ -1,0 +1,105 @@
+"""What the client suites share: tools, questions, and one way to use sync and async clients."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterable, Iterable
+from typing import Any
+
+import httpx
+import openai
+
+from tests.support.processes import MODEL, Service
+from tests.support.scripted_engine import Exchange, whole
+
+Json = dict[str, Any]
+Client = openai.OpenAI | openai.AsyncOpenAI
+
+WEATHER = {"type": "function", "function": {"name": "get_current_weather"}}
+CALCULATOR = {"type": "function", "function": {"name": "calculate_math"}}
+EMAIL = {
+    "type": "function",
+    "function": {
+        "name": "send_email",
+        "description": "Send an email",
+        "parameters": {
+            "type": "object",
+            "properties": {"to": {"type": "string", "description": "Email address"}},
+            "required": ["to"],
+        },
+    },
+}
+
+# Question, tools, how often each is called, what the answer says. The degrees are the sample data's.
+SERVER_TOOL_CASES = {
+    "weather": (
+        "What is the weather in San Francisco?", [WEATHER],
+        {"get_current_weather": 1}, ["San Francisco", "14.6 °C"],
+    ),
+    "calculator": ("Calculate 123 * 456", [CALCULATOR], {"calculate_math": 1}, ["56088"]),
+    "two cities": (
+        "What is the weather in Paris and in Tokyo?", [WEATHER],
+        {"get_current_weather": 2}, ["Paris", "12.3 °C", "Tokyo", "15.4 °C"],
+    ),
+    "both tools": (
+        "What is the weather in Oslo, and what is 12 * 7?", [WEATHER, CALCULATOR],
+        {"get_current_weather": 1, "calculate_math": 1}, ["Oslo", "5.7 °C", "84"],
+    ),
+}  # fmt: skip
+
+
+def question(content: str, *tools: Json, **fields: Any) -> Json:
+    """The fields of a chat request that asks this."""
+    asked: Json = {"model": MODEL, "messages": [{"role": "user", "content": content}], **fields}
+    return {**asked, "tools": list(tools)} if tools else asked
+
+
+def fault(**fields: Any) -> Json:
+    """The field that makes the stand-in engine misbehave, as the SDK's argument for unknown fields."""
+    return {"extra_body": {"standin": fields}}
+
+
+async def settle(result: Any) -> Any:
+    """What a method of the sync or the async client came to."""
+    return await result if inspect.isawaitable(result) else result
+
+
+async def collect(stream: AsyncIterable[Any] | Iterable[Any]) -> list[Any]:
+    """Every chunk of a stream of the sync or the async client."""
+    return [chunk async for chunk in stream] if isinstance(stream, AsyncIterable) else list(stream)
+
+
+async def complete(client: Client, **request: Any) -> Any:
+    """What the client gives: a chat completion, or with `stream=True` the stream of one."""
+    return await settle(client.chat.completions.create(**request))
+
+
+async def streamed(client: Client, **request: Any) -> list[Any]:
+    """The chunks of a chat completion that the client streams."""
+    return await collect(await complete(client, **request, stream=True))
+
+
+def text_of(chunks: list[Any]) -> str:
+    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+
+
+def metric(service: Service, name: str, **labels: str) -> float:
+    """The sum of a service's samples of that name with at least these labels."""
+    wanted = [f'{key}="{value}"' for key, value in labels.items()]
+    lines = httpx.get(f"{service.url}/metrics").text.splitlines()
+    return sum(
+        float(line.rpartition(" ")[2])
+        for line in lines
+        if line.partition("{")[0].partition(" ")[0] == name and all(pair in line for pair in wanted)
+    )
+
+
+def running(engine: Service) -> int:
+    """How many requests the stand-in engine is working on."""
+    load: int = httpx.get(f"{engine.url}/load").json()["server_load"]
+    return load
+
+
+async def echo(exchange: Exchange) -> None:
+    """A scripted engine's reply: an answer whose text is the request's body."""
+    await whole(exchange.request.body.decode())(exchange)

@@ -1,0 +1,105 @@
+"""What can be seen of the images and the compose file without a Docker engine."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import launch
+from orchestrator.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+IMAGES = ("services/orchestrator/Dockerfile", "services/vllm/Dockerfile")
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+
+
+@pytest.mark.parametrize("file", IMAGES)
+def test_hadolint_has_nothing_to_say(file: str) -> None:
+    linter = Path(sys.executable).with_name("hadolint")
+    ran = subprocess.run([linter, ROOT / file], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("file", IMAGES)
+def test_images_run_without_root_rights_and_check_their_health(file: str) -> None:
+    text = (ROOT / file).read_text()
+    last_stage = text[text.rindex("\nFROM ") :]
+    assert re.search(r"^USER [1-9]\d*:\d+$", last_stage, re.MULTILINE)
+    assert "HEALTHCHECK" in last_stage
+    assert "/health" in last_stage
+    assert not re.search(r"(?i)\b(gcc|build-essential|apt-get)\b", last_stage)
+
+
+@pytest.mark.parametrize("file", IMAGES)
+def test_what_is_copied_exists(file: str) -> None:
+    folder = (ROOT / file).parent
+    for line in (ROOT / file).read_text().splitlines():
+        if line.startswith("COPY ") and "--from" not in line:
+            *sources, _ = line.split()[1:]
+            for source in sources:
+                assert (folder / source).exists(), source
+
+
+def test_only_the_orchestrator_is_published() -> None:
+    assert {name for name, service in COMPOSE.items() if "ports" in service} == {"orchestrator"}
+    assert COMPOSE["orchestrator"]["ports"][0].endswith(":8001")
+    assert COMPOSE["orchestrator"]["ports"][0].startswith("${ORCHESTRATOR_ADDRESS:-127.0.0.1}")
+
+
+def test_orchestrator_starts_once_an_engine_is_healthy_whichever_it_is() -> None:
+    engines = {name for name in COMPOSE if name != "orchestrator"}
+    waits = COMPOSE["orchestrator"]["depends_on"]
+    assert set(waits) == engines
+    assert all(wait == {"condition": "service_healthy", "required": False} for wait in waits.values())
+    for name in engines:
+        assert COMPOSE[name]["profiles"]
+        networks = COMPOSE[name]["networks"]
+        assert name == "vllm" or networks["tiers"]["aliases"] == ["vllm"]
+        assert "healthcheck" in COMPOSE[name] or name in ("vllm", "cpu")  # theirs is the image's
+
+
+def test_gpu_engine_has_a_gpu_shared_memory_and_a_cache() -> None:
+    (device,) = COMPOSE["vllm"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    assert COMPOSE["vllm"]["shm_size"] == "2gb"
+    assert COMPOSE["vllm"]["volumes"] == ["cache:/home/vllm/.cache"]
+    assert COMPOSE["vllm"]["profiles"] == ["gpu"]
+    assert "COMPOSE_PROFILES=gpu" in (ROOT / ".env").read_text().splitlines()
+
+
+def test_every_variable_is_one_that_the_service_reads() -> None:
+    ours = {name.upper() for name in Settings.model_fields}
+    assert set(COMPOSE["orchestrator"]["environment"]) <= ours
+    engine = {name.upper() for name in launch.Settings.__dataclass_fields__}
+    assert set(COMPOSE["vllm"]["environment"]) <= engine | {"VLLM_API_KEY", "HF_TOKEN"}
+
+
+def test_orchestrator_starts_with_an_empty_value_for_each_variable() -> None:
+    # Compose passes a variable that is not set as an empty one.
+    empty = dict.fromkeys(COMPOSE["orchestrator"]["environment"], "")
+    assert Settings.from_environment(empty) == Settings.from_environment({})
+
+
+def test_standin_is_started_with_arguments_that_it_takes() -> None:
+    command = COMPOSE["standin"]["entrypoint"]
+    arguments = [argument.replace("${MODEL:-Qwen/Qwen2.5-7B-Instruct}", "m") for argument in command[2:]]
+    check = (
+        "import json, sys; sys.path.insert(0, 'services/vllm'); "
+        "from standin_engine.arguments import parse_options; "
+        "print(parse_options(json.loads(sys.argv[1]), {}).model)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", check, json.dumps(arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stdout == "m\n", ran.stderr
