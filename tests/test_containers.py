@@ -62,7 +62,7 @@ def test_orchestrator_starts_once_an_engine_is_healthy_whichever_it_is() -> None
         assert COMPOSE[name]["profiles"]
         networks = COMPOSE[name]["networks"]
         assert name == "vllm" or networks["tiers"]["aliases"] == ["vllm"]
-        assert "healthcheck" in COMPOSE[name] or name in ("vllm", "cpu")  # theirs is the image's
+        assert "healthcheck" in COMPOSE[name] or name == "vllm"  # its check is the image's
 
 
 def test_gpu_engine_has_a_gpu_shared_memory_and_a_cache() -> None:
@@ -78,7 +78,14 @@ def test_every_variable_is_one_that_the_service_reads() -> None:
     ours = {name.upper() for name in Settings.model_fields}
     assert set(COMPOSE["orchestrator"]["environment"]) <= ours
     engine = {name.upper() for name in launch.Settings.__dataclass_fields__}
-    assert set(COMPOSE["vllm"]["environment"]) <= engine | {"VLLM_API_KEY", "HF_TOKEN"}
+    read_by_vllm = {"VLLM_API_KEY", "HF_TOKEN", "VLLM_CPU_KVCACHE_SPACE"}
+    assert set(COMPOSE["vllm"]["environment"]) <= engine | read_by_vllm
+    assert set(COMPOSE["cpu"]["environment"]) <= engine | read_by_vllm
+
+
+def test_images_of_the_engine_have_one_version() -> None:
+    dockerfile = (ROOT / "services/vllm/Dockerfile").read_text()
+    assert COMPOSE["cpu"]["image"].partition(":")[2] in dockerfile
 
 
 def test_orchestrator_starts_with_an_empty_value_for_each_variable() -> None:

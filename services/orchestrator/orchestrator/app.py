@@ -13,7 +13,7 @@ from .api.observed import Observed
 from .api.relay import Relay
 from .api.reply import Send
 from .chat_loop import ChatLoop
-from .engine import Engines
+from .engine import Discovery, Engines
 from .errors import SettingsError
 from .settings import Settings
 from .telemetry import Telemetry
@@ -31,15 +31,14 @@ class Orchestrator:
         key = settings.vllm_api_key
         self.in_flight = InFlight(settings.max_in_flight)
         self._keys = Keys(settings)
-        self._engines = Engines(
+        self._discovery = Discovery(
             settings.vllm_url,
             api_key=key.get_secret_value() if key else None,
-            wait_seconds=settings.engine_wait_seconds,
             connect_seconds=settings.engine_connect_seconds,
             refresh_seconds=settings.engine_refresh_seconds,
-            telemetry=telemetry,
         )
-        telemetry.watch_engines(self._engines.states)
+        telemetry.watch_engines(self._discovery.states)
+        engines = Engines(self._discovery, telemetry, wait_seconds=settings.engine_wait_seconds)
         self._weather = Weather(
             source=settings.weather_source,
             forecast_url=settings.weather_url,
@@ -50,9 +49,9 @@ class Orchestrator:
             url.get_secret_value() if url else None, tables=settings.database_tables or None
         )
         self._toolbox = self._build_toolbox(settings)
-        loop = ChatLoop(self._engines, self._toolbox, telemetry, max_rounds=settings.max_tool_rounds)
-        relay = Relay(self._engines, usage_on_request=True)
-        whole_relay = Relay(self._engines, usage_on_request=False)
+        loop = ChatLoop(engines, self._toolbox, telemetry, max_rounds=settings.max_tool_rounds)
+        relay = Relay(engines, usage_on_request=True)
+        whole_relay = Relay(engines, usage_on_request=False)
         chat = Chat(loop, relay, self._toolbox, attached=_attached(settings, self._toolbox))
         handlers: dict[str, Handler] = {
             "/v1/chat/completions": chat,
@@ -72,7 +71,7 @@ class Orchestrator:
             for route, handler in handlers.items()
         }
         frame = build_frame(
-            engines=self._engines,
+            discovery=self._discovery,
             toolbox=self._toolbox,
             keys=self._keys,
             telemetry=telemetry,
@@ -92,13 +91,13 @@ class Orchestrator:
         try:
             await self._keys.start()
             await asyncio.to_thread(self._database.prepare)
-            await self._engines.start()
+            await self._discovery.start()
         except SettingsError as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await self._engines.close()
+        await self._discovery.close()
         await self._keys.close()
         await self._toolbox.aclose()
         await self._weather.aclose()

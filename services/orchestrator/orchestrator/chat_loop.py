@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from .conversation import SAME_CALL_LIMIT, Conversation, Event, ToolEvent
-from .engine import Answer, Engines
+from .engine import Answer, EngineBroke, Engines
 from .errors import ApiError, EngineFailed, EngineRejected, engine_error
 from .protocol import EventBuffer, JsonObject, ToolCall, add_usage, payloads
 from .telemetry import Record, Telemetry, log
@@ -86,7 +86,7 @@ class ChatLoop:
                                 shown = True
                                 yield events
                 break
-            except EngineFailed:
+            except EngineBroke:
                 if shown or attempt == _ROUND_RETRIES:
                     raise
                 self._telemetry.engine_retried()
@@ -182,7 +182,7 @@ async def _chunks(answer: Answer) -> AsyncGenerator[list[JsonObject], None]:
         if chunks:
             yield chunks
     if not done:
-        raise EngineFailed("The engine's stream ended before it was complete")
+        raise EngineBroke("The engine's stream ended before it was complete")
 
 
 def _whole_events(buffer: EventBuffer, piece: bytes) -> bytes:

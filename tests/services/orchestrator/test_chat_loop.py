@@ -523,14 +523,22 @@ async def test_engines_refusal_keeps_its_status_and_words(server: Live, engine: 
         )
 
 
-async def test_nonsense_from_the_engine_is_an_error(server: Live, engine: ScriptedEngine) -> None:
-    for nonsense in (body(b"{oops"), body(b"[]")):
-        engine.play(nonsense, nonsense, nonsense)
+async def test_nonsense_from_the_engine_is_an_error_at_once(server: Live, engine: ScriptedEngine) -> None:
+    for nonsense in (body(b"{oops"), body(b"[]"), body({"error": {"message": "boom"}}, 500)):
+        engine.requests.clear()
+        engine.play(nonsense)
         answer = await server.chat(tools=[MATH])
         assert answer.status_code == 502
         assert answer.json()["error"]["type"] == "engine_error"
-    engine.play(*[cut(b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n{")] * 3)
+        assert len(engine.requests) == 1
+
+
+async def test_request_that_breaks_its_engine_is_sent_three_times(
+    server: Live, engine: ScriptedEngine
+) -> None:
+    engine.otherwise = cut(b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n{")
     assert (await server.chat(tools=[MATH])).status_code == 502
+    assert len(engine.requests) == 3
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from ..engine import Engines
+from ..engine import Discovery
 from ..errors import ApiError, CallerError, InvalidRequest, NotFound
 from ..protocol import JsonObject
 from ..telemetry import Telemetry
@@ -21,7 +21,7 @@ from .documentation import post_routes
 
 
 def build_frame(
-    *, engines: Engines, toolbox: Toolbox, keys: Keys, telemetry: Telemetry, default_model: str
+    *, discovery: Discovery, toolbox: Toolbox, keys: Keys, telemetry: Telemetry, default_model: str
 ) -> FastAPI:
     """Every route but the POST ones."""
     frame = FastAPI(
@@ -30,8 +30,8 @@ def build_frame(
         version="1",
         redoc_url=None,
     )
-    _add_model_routes(frame, engines, default_model)
-    _add_state_routes(frame, engines, telemetry)
+    _add_model_routes(frame, discovery, default_model)
+    _add_state_routes(frame, discovery, telemetry)
 
     @frame.get("/v1/tools", tags=["tools"], summary="The tools that the server runs")
     async def list_tools(request: Request) -> list[JsonObject]:
@@ -51,12 +51,12 @@ def build_frame(
     return frame
 
 
-def _add_model_routes(frame: FastAPI, engines: Engines, default_model: str) -> None:
+def _add_model_routes(frame: FastAPI, discovery: Discovery, default_model: str) -> None:
     started = int(time.time())
 
     def models() -> list[JsonObject]:
         configured = {"id": default_model, "object": "model", "created": started, "owned_by": "tandem"}
-        return engines.models or [configured]
+        return discovery.models or [configured]
 
     @frame.get("/v1/models", tags=["models"], summary="The engine's models; always 200")
     async def list_models() -> JsonObject:
@@ -74,14 +74,14 @@ def _add_model_routes(frame: FastAPI, engines: Engines, default_model: str) -> N
         return known[model]
 
 
-def _add_state_routes(frame: FastAPI, engines: Engines, telemetry: Telemetry) -> None:
+def _add_state_routes(frame: FastAPI, discovery: Discovery, telemetry: Telemetry) -> None:
     @frame.get("/health", tags=["state"], summary="Whether this process lives")
     async def health() -> JsonObject:
         return {"status": "ok"}
 
     @frame.get("/ready", tags=["state"], summary="Whether an engine answers")
     async def ready() -> Response:
-        reason = engines.why_not_ready()
+        reason = discovery.why_not_ready()
         body: JsonObject = (
             {"status": "ready"} if reason is None else {"status": "not ready", "reason": reason}
         )

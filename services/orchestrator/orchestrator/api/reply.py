@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..protocol import event
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
+_FAREWELL_SECONDS = 2.0
 _HEARTBEAT = b": keep-alive\n\n"
 _STREAM_HEADERS: list[Header] = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -26,8 +28,8 @@ class Reply:
     """Everything written is whole events, so that a heartbeat or an error never splits one."""
 
     __slots__ = (
-        "_beat", "_closing", "_heartbeat_seconds", "_last_write", "_loop", "_send", "_timer", "_writing",
-        "finished", "request_id", "started", "status",
+        "_beat", "_beating", "_closing", "_heartbeat_seconds", "_last_write", "_loop", "_send", "_timer",
+        "_writing", "finished", "request_id", "started", "status",
     )  # fmt: skip
 
     def __init__(
@@ -41,6 +43,7 @@ class Reply:
         self._writing = False
         self._timer: asyncio.TimerHandle | None = None
         self._beat: asyncio.Task[None] | None = None
+        self._beating = False
         self.request_id = request_id
         self.status = 0
         self.started = False
@@ -67,8 +70,7 @@ class Reply:
 
     async def write(self, events: bytes) -> None:
         """Sends whole events, and the headers before the first."""
-        if self._beat is not None:
-            await self._beat
+        await self._let_beat_finish()
         self._writing = True
         try:
             if not self.started:
@@ -81,6 +83,7 @@ class Reply:
     async def end(self) -> None:
         """The end of a stream that is complete."""
         self.close()
+        await self._let_beat_finish()
         self.finished = True
         await self._send({"type": "http.response.body", "body": b""})
 
@@ -90,17 +93,23 @@ class Reply:
         if self.finished:
             return
         if self.started:
-            await self.write(event(error.body()))
-            await self.end()
+            # A client that does not read any more is not waited for.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FAREWELL_SECONDS):
+                    await self.write(event(error.body()))
+                    await self.end()
             return
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]
         await self.whole(error.status, orjson.dumps(error.body()), headers=headers)
 
     def close(self) -> None:
-        """Stops the heartbeats."""
+        """Stops the heartbeats; one that is being sent goes on."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._beat is not None and not self._beating:
+            self._beat.cancel()
+            self._beat = None
 
     async def _start(self, status: int, headers: list[Header]) -> None:
         headers = [*headers, (b"x-request-id", self.request_id.encode("latin-1"))]
@@ -120,11 +129,20 @@ class Reply:
                 wait -= silence
         self._timer = self._loop.call_later(wait, self._tick)
 
+    async def _let_beat_finish(self) -> None:
+        if self._beat is not None and self._beating:
+            await self._beat
+        elif self._beat is not None:
+            self._beat.cancel()
+            self._beat = None
+
     async def _send_beat(self) -> None:
+        self._beating = True
         try:
             if not self.started:
                 await self._start(200, _STREAM_HEADERS)
             await self._send({"type": "http.response.body", "body": _HEARTBEAT, "more_body": True})
         finally:
             self._beat = None
+            self._beating = False
             self._last_write = self._loop.time()

@@ -212,12 +212,10 @@ async def test_client_that_leaves_in_its_body_is_forgotten(server: Live) -> None
 async def test_unexpected_error_is_a_500_without_insides(
     server: Live, engine: ScriptedEngine, monkeypatch: Any, caplog: Any
 ) -> None:
-    app: Any = server.server.config.app
-
     async def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(app._engines, "ask", broken)
+    monkeypatch.setattr("orchestrator.engine.Engines.ask", broken)
     answer = await server.chat(headers={"x-request-id": "r-1"})
     assert answer.status_code == 500
     assert "secret detail" not in answer.text

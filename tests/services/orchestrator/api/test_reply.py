@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
 
+from orchestrator.api.reply import Reply
 from tests.support.live import Live, events_of, live, text_of
 from tests.support.scripted_engine import ScriptedEngine, after, body, call_deltas, stream, text, whole
 
@@ -151,3 +153,38 @@ async def test_whole_answer_has_no_heartbeat(engine: ScriptedEngine, beat: str) 
                 if received.count(b": keep-alive") == 2:
                     go_on.set()
         assert (await slow).json()["choices"][0]["message"]["content"] == "slow"
+
+
+@pytest.mark.parametrize("finish", ["whole", "end"])
+async def test_heartbeat_that_is_due_as_the_answer_ends_is_not_sent_after_it(finish: str) -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(dict(message))
+
+    reply = Reply(send, "r", closing=lambda: False, heartbeat_seconds=60)
+    reply.expect_stream()
+    if finish == "end":
+        await reply.write(b"data: x\n\n")
+    reply._last_write -= 120
+    reply._tick()
+    await (reply.end() if finish == "end" else reply.whole(400, b"{}"))
+    await asyncio.sleep(0)
+    assert not sent[-1].get("more_body")
+    assert not any(message.get("body") == b": keep-alive\n\n" for message in sent)
+
+
+async def test_client_that_stops_reading_is_let_go_after_the_deadline(
+    engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.api.reply._FAREWELL_SECONDS", 0.1)
+    engine.otherwise = stream(*text(*["x" * 100_000] * 400))
+    async with live(engine.url, REQUEST_TIMEOUT_SECONDS="0.5") as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1)
+        sent = b'{"messages": [{"role": "user", "content": "x"}], "stream": true}'
+        writer.write(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(sent) + sent
+        )
+        while 'route="/v1/chat/completions",status="504"' not in await server.metrics():
+            pass
+        writer.transport.abort()

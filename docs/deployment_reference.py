@@ -1,0 +1,127 @@
+"""Writes the reference of the deployment file and its JSON schema; `--check` tells if they are up to date."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from infra.deployment import Deployment, ExistingVpc, Section  # noqa: E402
+from infra.deployment_checks import RULES  # noqa: E402
+from infra.findings import Severity  # noqa: E402
+
+COMMAND = ".venv/bin/python docs/deployment_reference.py"
+
+INTRODUCTION = f"""\
+# The deployment file
+
+<!-- Written by `{COMMAND}`. -->
+
+`tandem.yaml` holds everything that you may set of a deployment. What a file leaves out has its default, a
+name that does not exist is an error, and `npx cdk synth -c deployment=FILE` takes another file. Editors that
+know YAML schemas complete and check it by the first line of `tandem.yaml`.
+"""
+
+CHECKS = """\
+## What is checked
+
+`npx cdk synth` stops at an error and prints a warning. Every finding tells the line, the numbers, and where
+one was found, a value that works.
+
+| rule | | what it is about |
+|---|---|---|
+"""
+
+
+def schema() -> str:
+    """The JSON schema of the file."""
+    document: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    document |= Deployment.model_json_schema()
+    return json.dumps(document, indent=2) + "\n"
+
+
+def reference() -> str:
+    """Every knob, section by section, then every rule."""
+    sections = [(name, field.annotation) for name, field in Deployment.model_fields.items()]
+    parts = [INTRODUCTION, _table(Deployment)]
+    for name, section in sections:
+        if _is_section(section):
+            parts.append(f"## `{name}`\n\n{_first_line(section)}\n\n{_table(section)}")
+    parts.append(f"## `network.existing_vpc`\n\n{_first_line(ExistingVpc)}\n\n{_table(ExistingVpc)}")
+    parts.append(CHECKS + "".join(_rule_rows()))
+    return "\n".join(parts)
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Section)
+
+
+def _first_line(documented: Any) -> str:
+    return str(documented.__doc__).strip().splitlines()[0]
+
+
+def _table(section: Any) -> str:
+    properties = section.model_json_schema()["properties"]
+    rows = ["| knob | allowed | default | what it is |", "|---|---|---|---|"]
+    for name, field in section.model_fields.items():
+        if not _is_section(field.annotation):
+            default = "" if field.is_required() else f"`{_yaml(properties[name].get('default'))}`"
+            rows.append(f"| `{name}` | {_allowed(properties[name])} | {default} | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def _yaml(value: Any) -> str:
+    return json.dumps(value).replace('"', "")
+
+
+def _allowed(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return _allowed(next(one for one in schema["anyOf"] if one.get("type") != "null"))
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "$ref" in schema:
+        return "a section"
+    if schema["type"] == "array":
+        return "a list"
+    return _range(schema) or {
+        "string": "text",
+        "boolean": "`true`, `false`",
+        "object": "names and values",
+    }.get(schema["type"], "a number")
+
+
+def _range(schema: dict[str, Any]) -> str:
+    least, most = schema.get("minimum", schema.get("exclusiveMinimum")), schema.get("maximum")
+    above = "above " if "exclusiveMinimum" in schema else ""
+    if least is None:
+        return ""
+    return f"{above}{least:,} to {most:,}" if most is not None else f"{above}{least:,} up"
+
+
+def _rule_rows() -> list[str]:
+    rules = sorted(RULES, key=lambda rule: rule.severity is not Severity.ERROR)
+    return [f"| `{rule.name}` | {rule.severity} | {_first_line(rule.find)} |\n" for rule in rules]
+
+
+def main() -> int:
+    wanted = {
+        ROOT / "docs/deployment-reference.md": reference(),
+        ROOT / "docs/tandem.schema.json": schema(),
+    }
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    if "--check" not in sys.argv:
+        for path in stale:
+            path.write_text(wanted[path])
+    elif stale:
+        names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
+        print(f"{names}: out of date; run: {COMMAND}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

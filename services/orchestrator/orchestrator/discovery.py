@@ -1,0 +1,206 @@
+"""Which engines there are and whether they answer: names resolved and addresses probed in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import socket
+import ssl
+from collections.abc import Iterable
+from urllib.parse import SplitResult, urlsplit
+
+import orjson
+
+from .address import Address
+from .connection import ConnectionBroken
+from .protocol import JsonObject
+from .telemetry import EngineState
+
+log = logging.getLogger("orchestrator.engine")
+
+_PROBE_SECONDS = 5
+_PROBE_WHILE_DOWN_SECONDS = 0.25
+_PROBE_AT_MOST_EVERY_SECONDS = 0.02
+
+_Key = tuple[str, str, int]
+
+
+class Discovery:
+    """The addresses behind some base URLs.
+
+    Each address has a task of its own that probes it, so that one which hangs delays no other.
+
+    Attributes:
+        models: the list that an engine gave last, None before the first.
+    """
+
+    def __init__(
+        self, urls: Iterable[str], *, api_key: str | None, connect_seconds: float, refresh_seconds: float
+    ) -> None:
+        self.models: list[JsonObject] | None = None
+        self._urls = [urlsplit(url) for url in urls]
+        self._connect_seconds = connect_seconds
+        self._refresh_seconds = refresh_seconds
+        authorization = f"Authorization: Bearer {api_key}\r\n" if api_key else ""
+        self._headers = f"{authorization}Content-Type: application/json\r\n".encode()
+        encrypted = any(url.scheme == "https" for url in self._urls)
+        self._tls = ssl.create_default_context() if encrypted else None
+        self._addresses: dict[_Key, Address] = {}
+        self._probes: dict[_Key, asyncio.Task[None]] = {}
+        self._came_up = asyncio.Event()
+        self._resolver: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Resolves the names once, and watches from then on."""
+        await self._resolve()
+        self._resolver = asyncio.create_task(self._keep_resolving())
+
+    async def close(self) -> None:
+        tasks = [*self._probes.values(), *([self._resolver] if self._resolver else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for address in self._addresses.values():
+            address.drop_idle()
+
+    def up(self) -> list[Address]:
+        return [address for address in self._addresses.values() if address.up]
+
+    def states(self) -> list[EngineState]:
+        return [EngineState(a.label, a.up and a.known, a.in_flight) for a in self._addresses.values()]
+
+    def why_not_ready(self) -> str | None:
+        """None where an engine answers, else the reason."""
+        ready = [address for address in self.up() if address.known]
+        if ready and all(address.refuses_key for address in ready):
+            return "The engine refuses the orchestrator's key: set VLLM_API_KEY to the engine's"
+        if ready:
+            return None
+        names = ", ".join(url.netloc for url in self._urls)
+        if not self._addresses:
+            return (
+                f"No address is known for {names}: the name does not resolve. "
+                "Set VLLM_URL to the engine's address, such as http://vllm:8000"
+            )
+        return f"No engine answers at {names}: it is starting, or VLLM_URL is wrong"
+
+    async def wait_until_up(self, seconds: float) -> None:
+        """Returns as soon as an engine answers.
+
+        Raises:
+            TimeoutError: none did.
+        """
+        self._came_up.clear()
+        for address in self._addresses.values():
+            address.probe_now.set()
+        async with asyncio.timeout(seconds):
+            await self._came_up.wait()
+
+    def mark_down(self, address: Address, reason: str) -> None:
+        if address.up:
+            log.warning("engine down", extra={"fields": {"engine": address.label, "reason": reason}})
+        address.up = False
+        address.known = True
+        address.drop_idle()
+        address.probe_now.set()
+
+    def _mark_up(self, address: Address) -> None:
+        if not address.up:
+            log.info("engine up", extra={"fields": {"engine": address.label}})
+        address.up = address.known = True
+        address.missed_probes = 0
+        self._came_up.set()
+
+    async def _keep_probing(self, address: Address) -> None:
+        while True:
+            address.probe_now.clear()
+            await self._probe(address)
+            await asyncio.sleep(_PROBE_AT_MOST_EVERY_SECONDS)
+            pause = self._refresh_seconds if address.up else _PROBE_WHILE_DOWN_SECONDS
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(pause, self._refresh_seconds)):
+                    await address.probe_now.wait()
+
+    async def _probe(self, address: Address) -> None:
+        """Asks for /health and the models; two probes without an answer in time count as down."""
+        address.drop_old()
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                with await address.exchange("/health") as health:
+                    if health.status != 200:
+                        self.mark_down(address, f"/health answered {health.status}")
+                        return
+                with await address.exchange("/v1/models") as models:
+                    self._take_models(address, models.status, await models.read())
+            self._mark_up(address)
+        except TimeoutError:
+            address.missed_probes += 1
+            if address.missed_probes > 1:
+                self.mark_down(address, f"no answer to /health within {_PROBE_SECONDS} s")
+        except (OSError, ConnectionBroken) as error:
+            self.mark_down(address, str(error))
+
+    def _take_models(self, address: Address, status: int, body: bytes) -> None:
+        refuses = status in (401, 403)
+        if refuses and not address.refuses_key:
+            log.error("the engine refuses VLLM_API_KEY", extra={"fields": {"engine": address.label}})
+        address.refuses_key = refuses
+        with contextlib.suppress(orjson.JSONDecodeError, KeyError, TypeError):
+            if status == 200:
+                self.models = list(orjson.loads(body)["data"])
+
+    async def _keep_resolving(self) -> None:
+        while True:
+            await asyncio.sleep(self._refresh_seconds if self._addresses else _PROBE_WHILE_DOWN_SECONDS)
+            await self._resolve()
+
+    async def _resolve(self) -> None:
+        """Renews the addresses; a name that does not resolve keeps those it had."""
+        found = {key: address for url in self._urls for key, address in (await self._lookup(url)).items()}
+        for key, address in self._addresses.items():
+            if key not in found:
+                address.gone = True
+                address.drop_idle()
+                self._probes.pop(key).cancel()
+        for key, address in found.items():
+            if key not in self._probes:
+                self._probes[key] = asyncio.create_task(self._keep_probing(address))
+        self._addresses = found
+
+    async def _lookup(self, url: SplitResult) -> dict[_Key, Address]:
+        name = url.hostname or ""
+        port = url.port or (443 if url.scheme == "https" else 80)
+        try:
+            hosts = await lookup(name, port)
+        except OSError as error:
+            log.warning("name not resolved", extra={"fields": {"name": name, "reason": str(error)}})
+            return {key: address for key, address in self._addresses.items() if key[0] == url.netloc}
+        keys = [(url.netloc, host, port) for host in hosts]
+        return {key: self._addresses.get(key) or self._address(key, name, url) for key in keys}
+
+    def _address(self, key: _Key, name: str, url: SplitResult) -> Address:
+        return Address(
+            key[1],
+            key[2],
+            name=name,
+            tls=self._tls if url.scheme == "https" else None,
+            connect_seconds=self._connect_seconds,
+            headers=self._headers,
+        )
+
+
+async def lookup(name: str, port: int) -> list[str]:
+    """The IP addresses of a name.
+
+    Raises:
+        OSError: it has none.
+    """
+    with contextlib.suppress(ValueError):
+        return [str(ipaddress.ip_address(name))]
+    loop = asyncio.get_running_loop()
+    rows = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    # A and AAAA records of one name lead to the same engines: one family only.
+    four = [str(row[4][0]) for row in rows if row[0] == socket.AF_INET]
+    return list(dict.fromkeys(four or [str(row[4][0]) for row in rows]))
