@@ -77,7 +77,7 @@ class Scheduler:
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return sum(not granted.cancelled() for _, granted in self._waiting)
 
     def check_admission(self, sequences: int) -> None:
         """Raises the 503 of a full queue. `--max-num-queued-reqs` counts those that run, too."""
@@ -115,7 +115,7 @@ class Scheduler:
             self._count(run, sequences)
 
     async def _take(self, slots: int) -> None:
-        if not self._waiting and self.running + slots <= self._options.max_num_seqs:
+        if not self.waiting and self.running + slots <= self._options.max_num_seqs:
             self.running += slots
             return
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -123,20 +123,21 @@ class Scheduler:
         try:
             await granted
         except asyncio.CancelledError:
-            if granted.done() and not granted.cancelled():
-                self._give(slots)
-            else:
-                self._waiting.remove((slots, granted))
-                self._give(0)
+            # What was granted in the same moment is given back; one that gave up is passed over.
+            self._give(0 if granted.cancelled() else slots)
             raise
 
     def _give(self, slots: int) -> None:
         """Frees slots, and hands them on in the order of arrival."""
         self.running -= slots
-        while self._waiting and self.running + self._waiting[0][0] <= self._options.max_num_seqs:
-            wanted, granted = self._waiting.popleft()
-            self.running += wanted
-            granted.set_result(None)
+        while self._waiting:
+            wanted, granted = self._waiting[0]
+            if not granted.cancelled():
+                if self.running + wanted > self._options.max_num_seqs:
+                    return
+                self.running += wanted
+                granted.set_result(None)
+            self._waiting.popleft()
 
     def _count(self, run: Run, sequences: int) -> None:
         self._finished[run.finished or "abort"] += sequences
