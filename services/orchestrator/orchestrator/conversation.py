@@ -46,7 +46,7 @@ class Conversation:
 
     def __init__(self, plan: ToolPlan) -> None:
         self.plan = plan
-        self.messages: list[JsonObject] = list(plan.request["messages"])
+        self.messages: list[JsonObject] = [_without_empty_calls(m) for m in plan.request["messages"]]
         self.rounds = 0
         self.last_ask: str | None = None
         self.usage: JsonObject = {}
@@ -126,3 +126,10 @@ class Conversation:
     def repeated_call(self) -> str | None:
         """The name of a tool that was called with the same arguments too many rounds running."""
         return next((name for (name, _), n in self._streaks.items() if n >= SAME_CALL_LIMIT), None)
+
+
+def _without_empty_calls(message: JsonObject) -> JsonObject:
+    """Engines refuse or misread `tool_calls: []`, which clients send that echo every field of an answer."""
+    if message.get("tool_calls") == []:
+        return {key: value for key, value in message.items() if key != "tool_calls"}
+    return message

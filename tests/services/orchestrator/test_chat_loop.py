@@ -320,6 +320,13 @@ async def test_name_that_nobody_has_goes_back_to_the_model(server: Live, engine:
     assert "calculate_math" in error
 
 
+async def test_empty_list_of_calls_is_never_sent(server: Live, engine: ScriptedEngine) -> None:
+    engine.play(whole("ok"))
+    history = [{"role": "assistant", "content": "Hi", "tool_calls": []}, {"role": "user", "content": "x"}]
+    await server.http.post("/v1/chat/completions", json={"messages": history, "tools": [MATH]})
+    assert engine.requests[0].json["messages"] == [{"role": "assistant", "content": "Hi"}, history[1]]
+
+
 @pytest.mark.parametrize("streaming", [False, True])
 async def test_call_cut_by_length_is_not_run(server: Live, engine: ScriptedEngine, streaming: bool) -> None:
     if streaming:
