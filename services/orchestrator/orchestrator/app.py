@@ -49,16 +49,6 @@ class Orchestrator:
             url.get_secret_value() if url else None, tables=settings.database_tables or None
         )
         self._toolbox = self._build_toolbox(settings)
-        loop = ChatLoop(engines, self._toolbox, telemetry, max_rounds=settings.max_tool_rounds)
-        relay = Relay(engines, usage_on_request=True)
-        whole_relay = Relay(engines, usage_on_request=False)
-        chat = Chat(loop, relay, self._toolbox, attached=_attached(settings, self._toolbox))
-        handlers: dict[str, Handler] = {
-            "/v1/chat/completions": chat,
-            "/v1/completions": relay,
-            "/v1/embeddings": whole_relay,
-            "/v1/responses": whole_relay,
-        }
         self._endpoints = {
             route: Endpoint(
                 route,
@@ -68,7 +58,7 @@ class Orchestrator:
                 in_flight=self.in_flight,
                 telemetry=telemetry,
             )
-            for route, handler in handlers.items()
+            for route, handler in self._handlers(settings, engines, telemetry).items()
         }
         frame = build_frame(
             discovery=self._discovery,
@@ -102,6 +92,19 @@ class Orchestrator:
         await self._toolbox.aclose()
         await self._weather.aclose()
         await send({"type": "lifespan.shutdown.complete"})
+
+    def _handlers(self, settings: Settings, engines: Engines, telemetry: Telemetry) -> dict[str, Handler]:
+        loop = ChatLoop(engines, self._toolbox, telemetry, max_rounds=settings.max_tool_rounds)
+        relay = Relay(engines, usage_on_request=True)
+        plain_relay = Relay(engines, usage_on_request=False)
+        return {
+            "/v1/chat/completions": Chat(
+                loop, relay, self._toolbox, attached=_attached(settings, self._toolbox)
+            ),
+            "/v1/completions": relay,
+            "/v1/embeddings": plain_relay,
+            "/v1/responses": plain_relay,
+        }
 
     def _build_toolbox(self, settings: Settings) -> Toolbox:
         try:

@@ -1,0 +1,228 @@
+"""Calls of every kind: odd ones, equal ones, those written as text, and those that never end."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.live import Live, live, text_of
+from tests.support.scripted_engine import (
+    Exchange,
+    ScriptedEngine,
+    call,
+    call_deltas,
+    stream,
+    text,
+    whole,
+)
+
+from .chat_support import MATH, MINE, SUM, TAGGED, tool_messages
+
+
+async def test_results_stand_in_the_order_of_the_calls(server: Live, engine: ScriptedEngine) -> None:
+    expressions = ["1+0", "1+1", "1+2"]
+    calls = [call("calculate_math", {"expression": e}, id=f"c{i}") for i, e in enumerate(expressions)]
+    engine.play(whole(calls=calls), whole("done"))
+    await server.chat(tools=[MATH])
+    told = [(m["tool_call_id"], json.loads(m["content"])["result"]) for m in tool_messages(engine, 1)]
+    assert told == [("c0", 1), ("c1", 2), ("c2", 3)]
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(order=st.permutations([0, 1, 2, 3]))
+async def test_any_order_of_finishing_gives_messages_in_call_order(
+    server: Live, engine: ScriptedEngine, order: list[int]
+) -> None:
+    toolbox = server.server.config.app._toolbox  # type: ignore[union-attr]
+    original = toolbox.call
+    turns = [asyncio.Event() for _ in range(len(order) + 1)]
+    turns[0].set()
+
+    async def call_in_order(name: str, arguments: str, *, request_id: str) -> Any:
+        place = order.index(int(json.loads(arguments)["expression"]))
+        await turns[place].wait()
+        result = await original(name, arguments, request_id=request_id)
+        turns[place + 1].set()
+        return result
+
+    toolbox.call = call_in_order
+    try:
+        calls = [call("calculate_math", {"expression": str(i)}, id=f"c{i}") for i in range(4)]
+        engine.play(whole(calls=calls), whole("done"))
+        await server.chat(tools=[MATH])
+    finally:
+        toolbox.call = original
+    request = len(engine.requests) - 1
+    assert [m["tool_call_id"] for m in tool_messages(engine, request)] == ["c0", "c1", "c2", "c3"]
+    assert [json.loads(m["content"])["result"] for m in tool_messages(engine, request)] == [0, 1, 2, 3]
+
+
+async def test_equal_calls_run_once_and_answer_each(server: Live, engine: ScriptedEngine) -> None:
+    calls = [call("calculate_math", SUM, id="a"), call("calculate_math", '{"expression":"1+1"}', id="b")]
+    engine.play(whole(calls=calls), whole("done"))
+    await server.chat(tools=[MATH])
+    assert [m["tool_call_id"] for m in tool_messages(engine, 1)] == ["a", "b"]
+    assert 'tool_calls_total{outcome="ok",tool_name="calculate_math"} 1.0' in await server.metrics()
+
+
+async def test_after_the_last_round_the_model_is_asked_without_tools(engine: ScriptedEngine) -> None:
+    numbers = itertools.count()
+
+    async def call_again(exchange: Exchange) -> None:
+        if exchange.request.json.get("tools"):
+            reply = whole(calls=[call("calculate_math", {"expression": f"1+{next(numbers)}"})])
+        else:
+            reply = whole(f"I give up. {TAGGED}")
+        await reply(exchange)
+
+    engine.otherwise = call_again
+    async with live(engine.url, MAX_TOOL_ROUNDS="3") as server:
+        answer = (await server.chat(tools=[MATH], tool_choice="auto", parallel_tool_calls=True)).json()
+    assert answer["choices"][0]["message"]["content"] == "I give up. "
+    assert len(engine.requests) == 4
+    assert not {"tools", "tool_choice", "parallel_tool_calls"} & set(engine.requests[3].json)
+    assert len(tool_messages(engine, 3)) == 3
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_last_ask_that_gives_only_a_call_is_explained(engine: ScriptedEngine, streaming: bool) -> None:
+    if streaming:
+        engine.play(stream(*call_deltas("calculate_math", SUM)), stream(*text(TAGGED)))
+    else:
+        engine.play(whole(calls=[call("calculate_math", SUM)]), whole(TAGGED))
+    async with live(engine.url, MAX_TOOL_ROUNDS="1") as server:
+        if streaming:
+            content = text_of(await server.chat_events(tools=[MATH]))
+        else:
+            content = (await server.chat(tools=[MATH])).json()["choices"][0]["message"]["content"]
+    assert content == "(The limit of 1 rounds of tool calls was reached, and the model gave no answer.)"
+
+
+async def test_same_call_three_times_running_ends_the_loop(server: Live, engine: ScriptedEngine) -> None:
+    same = whole(calls=[call("calculate_math", SUM)])
+    engine.play(same, same, same, whole("All right: 2."))
+    answer = (await server.chat(tools=[MATH])).json()
+    assert answer["choices"][0]["message"]["content"] == "All right: 2."
+    assert "tools" in engine.requests[2].json
+    assert "tools" not in engine.requests[3].json
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ('{"expression": "1+', "JSON"),
+        ("Infinity", "JSON"),
+        ('["1+1"]', "object"),
+        ('{"expr": "1+1"}', "expression"),
+        ('{"expression": "1/0"}', "zero"),
+    ],
+)
+async def test_the_models_mistake_goes_back_to_the_model(
+    server: Live, engine: ScriptedEngine, arguments: str, said: str
+) -> None:
+    engine.play(whole(calls=[call("calculate_math", arguments)]), whole("Sorry."))
+    assert (await server.chat(tools=[MATH])).status_code == 200
+    history = engine.requests[1].json["messages"]
+    assert said in json.loads(history[2]["content"])["error"]
+    replayed = json.loads(history[1]["tool_calls"][0]["function"]["arguments"])
+    assert isinstance(replayed, dict)
+
+
+@pytest.mark.parametrize("arguments", ["", "{}", '"{\\"expression\\": \\"1+1\\"}"'])
+async def test_odd_but_clear_arguments_are_understood(
+    server: Live, engine: ScriptedEngine, arguments: str
+) -> None:
+    engine.play(whole(calls=[call("calculate_math", arguments)]), whole("ok"))
+    await server.chat(tools=[MATH])
+    history = engine.requests[1].json["messages"]
+    replayed = json.loads(history[1]["tool_calls"][0]["function"]["arguments"])
+    assert replayed == ({} if arguments in ("", "{}") else {"expression": "1+1"})
+
+
+async def test_call_without_arguments_key_is_an_empty_object(server: Live, engine: ScriptedEngine) -> None:
+    first = {"id": "a", "type": "function", "index": 0, "function": {"name": "calculate_math"}}
+    engine.play(stream({"tool_calls": [first]}, finish="tool_calls"), stream(*text("ok")))
+    await server.chat_events(tools=[MATH])
+    assistant = engine.requests[1].json["messages"][1]
+    assert assistant["tool_calls"][0]["function"]["arguments"] == "{}"
+
+
+async def test_name_that_nobody_has_goes_back_to_the_model(server: Live, engine: ScriptedEngine) -> None:
+    engine.play(whole(calls=[call("no_such_tool", {})]), whole("Sorry."))
+    await server.chat(tools=[MATH])
+    error = json.loads(tool_messages(engine, 1)[0]["content"])["error"]
+    assert "no_such_tool" in error
+    assert "calculate_math" in error
+
+
+async def test_empty_list_of_calls_is_never_sent(server: Live, engine: ScriptedEngine) -> None:
+    engine.play(whole("ok"))
+    history = [{"role": "assistant", "content": "Hi", "tool_calls": []}, {"role": "user", "content": "x"}]
+    await server.http.post("/v1/chat/completions", json={"messages": history, "tools": [MATH]})
+    assert engine.requests[0].json["messages"] == [{"role": "assistant", "content": "Hi"}, history[1]]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_call_cut_by_length_is_not_run(server: Live, engine: ScriptedEngine, streaming: bool) -> None:
+    if streaming:
+        engine.play(stream(*call_deltas("calculate_math", SUM), finish="length"))
+        events: list[Any] = await server.chat_events(tools=[MATH])
+        reason = events[-2]["choices"][0]["finish_reason"]
+        assert not any("tool_calls" in e["choices"][0]["delta"] for e in events[:-1])
+    else:
+        engine.play(whole(calls=[call("calculate_math", SUM)], finish="length"))
+        choice = (await server.chat(tools=[MATH])).json()["choices"][0]
+        reason = choice["finish_reason"]
+        assert "tool_calls" not in choice["message"]
+    assert reason == "length"
+    assert len(engine.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "written", [TAGGED, '{"tool": "calculate_math", "arguments": {"expression": "1+1"}}']
+)
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_call_written_as_text_is_run_and_not_shown(
+    server: Live, engine: ScriptedEngine, streaming: bool, written: str
+) -> None:
+    if streaming:
+        engine.play(stream(*text(*written)), stream(*text("It is 2.")))
+        content = text_of(await server.chat_events(tools=[MATH]))
+    else:
+        engine.play(whole(written), whole("It is 2."))
+        content = (await server.chat(tools=[MATH])).json()["choices"][0]["message"]["content"]
+    assert content == "It is 2."
+    assert json.loads(tool_messages(engine, 1)[0]["content"]) == {"result": 2}
+
+
+async def test_text_call_for_a_client_tool_becomes_a_call(server: Live, engine: ScriptedEngine) -> None:
+    engine.play(whole('<tool_call>{"name": "my_tool", "arguments": {"x": 1}}</tool_call>'))
+    choice = (await server.chat(tools=[MATH, MINE])).json()["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    assert json.loads(choice["message"]["tool_calls"][0]["function"]["arguments"]) == {"x": 1}
+
+
+async def test_bare_json_is_an_answer_where_json_was_asked_for(server: Live, engine: ScriptedEngine) -> None:
+    written = '{"tool": "calculate_math", "arguments": {"expression": "1+1"}}'
+    engine.play(whole(written))
+    answer = (await server.chat(tools=[MATH], response_format={"type": "json_object"})).json()
+    assert answer["choices"][0]["message"]["content"] == written
+    assert engine.requests[0].json["response_format"] == {"type": "json_object"}
+
+
+async def test_nothing_is_run_under_tool_choice_none(server: Live, engine: ScriptedEngine) -> None:
+    engine.play(whole(TAGGED))
+    answer = (await server.chat(tools=[MATH], tool_choice="none")).json()
+    assert answer["choices"][0]["message"]["content"] == TAGGED
+    assert len(engine.requests) == 1
+
+
+async def test_half_a_call_in_the_text_is_neither_lost_nor_run(server: Live, engine: ScriptedEngine) -> None:
+    engine.play(stream(*text("See ", TAGGED[:30])))
+    assert text_of(await server.chat_events(tools=[MATH])) == f"See {TAGGED[:30]}"

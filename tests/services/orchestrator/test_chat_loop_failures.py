@@ -1,0 +1,112 @@
+"""Engines that fail in the middle of the loop, and bytes that come in any pieces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.live import Live, events_of, text_of
+from tests.support.scripted_engine import (
+    CUT,
+    NO_DONE,
+    ScriptedEngine,
+    body,
+    call,
+    call_deltas,
+    chunk,
+    cut,
+    raw_stream,
+    stream,
+    text,
+    whole,
+)
+
+from .chat_support import MATH, SUM
+
+
+async def test_round_that_the_client_saw_nothing_of_is_asked_again(
+    server: Live, engine: ScriptedEngine
+) -> None:
+    engine.play(
+        stream(*call_deltas("calculate_math", SUM)),
+        stream(*call_deltas("calculate_math", '{"expression": "2+2"}'), CUT),
+        stream(*text("It is 2.")),
+    )
+    events = await server.chat_events(tools=[MATH])
+    assert text_of(events) == "It is 2."
+    assert events[-1] == "[DONE]"
+    assert engine.requests[1].body == engine.requests[2].body
+
+
+@pytest.mark.parametrize("broken", [(*text("It "), CUT), (*text("It "), NO_DONE)])
+async def test_stream_that_breaks_off_ends_in_an_error(
+    server: Live, engine: ScriptedEngine, broken: tuple[Any, ...]
+) -> None:
+    engine.play(stream(*call_deltas("calculate_math", SUM)), stream(*broken))
+    events = await server.chat_events(tools=[MATH])
+    last = events[-1]
+    assert isinstance(last, dict)
+    assert last["error"]["code"] == "engine_failed"
+    assert text_of(events[:-1]) == "It "
+    assert "[DONE]" not in events
+
+
+async def test_engines_error_event_ends_the_answer_after_what_came_before(
+    server: Live, engine: ScriptedEngine
+) -> None:
+    error = b'data: {"error": {"message": "boom", "type": "x", "param": null, "code": 500}}\n\n'
+    engine.play(raw_stream(chunk({"role": "assistant", "content": "Half"}) + error + b"data: [DONE]\n\n"))
+    events = await server.chat_events(tools=[MATH])
+    assert text_of(events) == "Half"
+    assert isinstance(events[-1], dict)
+    assert "boom" in events[-1]["error"]["message"]
+
+
+async def test_engines_refusal_keeps_its_status_and_words(server: Live, engine: ScriptedEngine) -> None:
+    error = {"message": "too long", "type": "BadRequestError", "param": "input_tokens", "code": 400}
+    engine.play(body({"error": error}, 400))
+    refused = await server.chat(stream=True, tools=[MATH])
+    assert (refused.status_code, refused.json()) == (400, {"error": error})
+    engine.play(whole(calls=[call("calculate_math", SUM)]), body({"error": error}, 400))
+    with pytest.raises(openai.BadRequestError, match="too long"):
+        await server.openai.chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "x"}], tools=[MATH]
+        )
+
+
+async def test_nonsense_from_the_engine_is_an_error_at_once(server: Live, engine: ScriptedEngine) -> None:
+    for nonsense in (body(b"{oops"), body(b"[]"), body({"error": {"message": "boom"}}, 500)):
+        engine.requests.clear()
+        engine.play(nonsense)
+        answer = await server.chat(tools=[MATH])
+        assert answer.status_code == 502
+        assert answer.json()["error"]["type"] == "engine_error"
+        assert len(engine.requests) == 1
+
+
+async def test_request_that_breaks_its_engine_is_sent_three_times(
+    server: Live, engine: ScriptedEngine
+) -> None:
+    engine.otherwise = cut(b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n{")
+    assert (await server.chat(tools=[MATH])).status_code == 502
+    assert len(engine.requests) == 3
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(sizes=st.lists(st.integers(1, 90), max_size=40))
+async def test_any_split_of_the_engines_bytes_gives_the_same_answer(
+    server: Live, engine: ScriptedEngine, sizes: list[int]
+) -> None:
+    first = b"".join(chunk(delta) for delta in call_deltas("calculate_math", SUM)) + chunk({}, "tool_calls")
+    second = b"".join(chunk(d) for d in text("Né", "e <tool", "_call> ", "2")) + chunk({}, "stop")
+    engine.play(
+        raw_stream(first + b"data: [DONE]\n\n", sizes), raw_stream(second + b"data: [DONE]\n\n", sizes)
+    )
+    response = await server.chat(stream=True, tools=[MATH])
+    events = events_of(response.text)
+    assert text_of(events) == "Née <tool_call> 2"
+    assert events[-1] == "[DONE]"
