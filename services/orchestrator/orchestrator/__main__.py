@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 from types import FrameType
@@ -15,6 +16,8 @@ from .app import Orchestrator
 from .errors import SettingsError
 from .settings import Settings
 from .telemetry import configure_logging, log
+
+_OTHER_FILES = 100
 
 
 class Server(uvicorn.Server):
@@ -75,11 +78,24 @@ def build_server(settings: Settings) -> Server:
     return Server(config, app.in_flight, settings)
 
 
+def raise_file_limit(max_in_flight: int) -> None:
+    """Lets this process open as many files as it may; each request takes a connection on either side."""
+    wanted = 2 * max_in_flight + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < possible:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
+    if possible < wanted:
+        fields = {"limit": possible, "wanted": wanted}
+        log.warning("MAX_IN_FLIGHT needs more open files than the limit allows", extra={"fields": fields})
+
+
 def main() -> int:
     """Serves until it is told to stop; 2 where a setting cannot be used."""
     try:
         settings = Settings.from_environment(os.environ)
         configure_logging(settings.log_level)
+        raise_file_limit(settings.max_in_flight)
         server = build_server(settings)
     except SettingsError as error:
         print(f"orchestrator: {error}", file=sys.stderr)  # noqa: T201 (before there is a log)

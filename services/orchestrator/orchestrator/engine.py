@@ -59,7 +59,7 @@ class Engines:
             except BaseException as error:
                 address.in_flight -= 1
                 if isinstance(error, ConnectionBroken):
-                    resends += 1
+                    resends += not isinstance(error, StaleConnection)
                     self._after_break(address, error, resends, avoid)
                 elif isinstance(error, OSError):
                     self._discovery.mark_down(address, str(error))

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import resource
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -164,3 +165,15 @@ async def test_second_signal_ends_at_once(engine: ScriptedEngine) -> None:
         await until(lambda: said("stopping", server.lines))
         server.process.send_signal(signal.SIGTERM)
         await asyncio.wait_for(server.process.wait(), 10)
+
+
+async def test_enough_files_may_be_open_for_max_in_flight(engine: ScriptedEngine) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))  # inherited by the process
+    try:
+        async with process(VLLM_URL=engine.url, MAX_IN_FLIGHT="300") as server:
+            limits = Path(f"/proc/{server.process.pid}/limits").read_text()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    (line,) = [line for line in limits.splitlines() if line.startswith("Max open files")]
+    assert int(line.split()[3]) == 700

@@ -1,0 +1,127 @@
+"""What an answer says, read without mercy: anything but one whole answer or one clear error is `Wrong`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.soak.client import Response
+
+Json = dict[str, Any]
+
+_ERROR_KEYS = {"message", "type", "param", "code"}
+
+
+class Wrong(Exception):
+    """The answer breaks a rule, which the message names."""
+
+
+@dataclass(slots=True)
+class Told:
+    """What a client has been told. A stream may break off after its finish: before the usage."""
+
+    text: str = ""
+    calls: list[Json] = field(default_factory=list)
+    finish: str | None = None
+    error: Json | None = None
+    status: int = 200
+    usage: Json | None = None
+    events: list[Json] = field(default_factory=list)
+
+
+def read(response: Response) -> Told:
+    """Raises:
+    Wrong: it is neither a whole answer nor one clear error.
+    """
+    told = _read_stream(response.body) if response.is_stream else _read_whole(response.status, response.body)
+    if told.finish is None and told.error is None:
+        raise Wrong(f"neither a finish nor an error: {response.body[-300:]!r}")
+    return told
+
+
+def _read_whole(status: int, body: bytes) -> Told:
+    answer = json.loads(body)
+    if status != 200:
+        return Told(error=_checked_error(answer.get("error")), status=status)
+    (choice,) = answer["choices"]
+    message = choice["message"]
+    return Told(
+        text=message["content"] or "",
+        calls=message.get("tool_calls") or [],
+        finish=choice["finish_reason"],
+        usage=_checked_usage(answer["usage"]),
+        events=(answer.get("tandem") or {}).get("events", []),
+    )
+
+
+def _read_stream(body: bytes) -> Told:
+    if not body.endswith(b"\n\n"):
+        raise Wrong(f"the stream ends within an event: {body[-300:]!r}")
+    told = Told()
+    identities: set[tuple[str, int, str]] = set()
+    roles = 0
+    payloads = [block.removeprefix("data: ") for block in _events(body)]
+    done = payloads[-1:] == ["[DONE]"]
+    for payload in payloads[:-1] if done else payloads:
+        chunk = json.loads(payload)
+        if told.error or (told.finish and chunk.get("choices")):
+            raise Wrong(f"more after the end: {payload}")
+        if "error" in chunk:
+            told.error = _checked_error(chunk["error"])
+            continue
+        identities.add((chunk["id"], chunk["created"], chunk["model"]))
+        roles += _read_chunk(chunk, told)
+    if done != (told.error is None):
+        raise Wrong("[DONE] after an error" if done else "a finish without [DONE]")
+    if len(identities) > 1 or (identities and roles != 1):
+        raise Wrong(f"{len(identities)} identities and {roles} roles in one answer")
+    return told
+
+
+def _events(body: bytes) -> list[str]:
+    blocks = body.decode().removesuffix("\n\n").split("\n\n")
+    for block in blocks:
+        if not block.startswith("data: ") and block != ": keep-alive":
+            raise Wrong(f"no event: {block!r}")
+    return [block for block in blocks if block != ": keep-alive"]
+
+
+def _read_chunk(chunk: Json, told: Told) -> int:
+    """Adds a chunk to what was told; how many roles it names."""
+    if "tandem" in chunk:
+        told.events.append(chunk["tandem"])
+    if not chunk["choices"]:
+        if "tandem" not in chunk:
+            if told.usage:
+                raise Wrong("usage told twice")
+            told.usage = _checked_usage(chunk["usage"])
+        return 0
+    (choice,) = chunk["choices"]
+    delta = choice["delta"]
+    told.text += delta.get("content") or ""
+    for call in delta.get("tool_calls") or []:
+        _add_call(call, told.calls)
+    told.finish = choice["finish_reason"]
+    return int("role" in delta)
+
+
+def _add_call(delta: Json, calls: list[Json]) -> None:
+    if delta["index"] == len(calls):
+        calls.append({"id": delta["id"], "function": {"arguments": "", **delta["function"]}})
+    elif delta["index"] == len(calls) - 1:
+        calls[-1]["function"]["arguments"] += delta["function"]["arguments"]
+    else:
+        raise Wrong(f"call {delta['index']} after {len(calls)} calls")
+
+
+def _checked_error(error: Any) -> Json:
+    if not isinstance(error, dict) or set(error) != _ERROR_KEYS or not error["message"] or not error["type"]:
+        raise Wrong(f"not an error in OpenAI's shape: {error}")
+    return error
+
+
+def _checked_usage(usage: Json) -> Json:
+    if usage["total_tokens"] != usage["prompt_tokens"] + usage["completion_tokens"]:
+        raise Wrong(f"the usage does not add up: {usage}")
+    return usage
