@@ -38,22 +38,31 @@ e2e: vllm-cpu ## Test both tiers with the real vLLM on the CPU and a tiny model
 record-wire: vllm-cpu ## Record the real vLLM's answers anew, for the stand-in's contract tests
 	$(PATHS) $(RUN) -m tests.e2e.record_wire
 
+node_modules/.package-lock.json: package-lock.json
+	npm ci --no-audit --no-fund
+
+synth: .venv/developer node_modules/.package-lock.json ## Synthesize the deployment of tandem.yaml; needs Node
+	npx cdk synth --quiet
+
+bench-synth: .venv/developer node_modules/.package-lock.json ## Measure synth beside an empty CDK app's
+	$(RUN) -m bench.synth_time
+
 bench-engine: vllm-cpu ## Measure what the orchestrator adds before the real vLLM
 	$(PATHS) $(RUN) -m bench.real_engine
 
-tiny-model: vllm-cpu ## Train the tiny model anew and print its scores (about 20 minutes on two cores)
-	$(PATHS) .venv-vllm/bin/python -m tests.e2e.engine.train && $(PATHS) $(RUN) -m tests.e2e.engine.evaluate
+tiny-model: vllm-cpu ## Train the tiny model anew and print its scores (20 to 30 minutes on two cores)
+	$(PATHS) .venv-vllm/bin/python -m tests.e2e.engine.train tests/e2e/engine/model && $(PATHS) $(RUN) -m tests.e2e.engine.evaluate
 
 soak: .venv/developer ## 10,000 requests while engines and orchestrators are killed and restarted
 	$(RUN) -m tests.soak
 
 check: .venv/developer ## Lint, types, imports, and generated texts
 	$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy && .venv/bin/lint-imports
-	$(RUN) docs/settings_table.py --check
+	$(RUN) docs/settings_table.py --check && $(RUN) docs/deployment_reference.py --check
 
 lock: .venv/developer ## Write the lock files anew from requirements.in
 	$(LOCK) services/orchestrator/requirements.in -o services/orchestrator/requirements.txt
 	$(LOCK) -c services/orchestrator/requirements.txt examples/requirements.in -o examples/requirements.txt
 	$(LOCK) -c examples/requirements.txt requirements.in -o requirements.txt
 
-.PHONY: help demo up down test e2e vllm-cpu record-wire bench-engine tiny-model soak check lock
+.PHONY: help demo up down test e2e vllm-cpu record-wire bench-engine bench-synth synth tiny-model soak check lock

@@ -13,17 +13,19 @@ import openai
 import pytest
 
 from tests.clients.support import Client, settle
-from tests.e2e.engine.serve import RealEngine
+from tests.e2e.engine.serve import MODEL_NAME, RealEngine
 from tests.e2e.engine.train.names import HELD_OUT_PLACES
 from tests.support.openmeteo import OpenMeteo, running_open_meteo
-from tests.support.processes import Processes, Service
+from tests.support.processes import MODEL, Processes, Service
 
 PYTHON = Path(os.environ.get("VLLM_PYTHON", ".venv-vllm/bin/python"))
 
 
 @pytest.fixture(scope="session")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealEngine]:
-    running = RealEngine(PYTHON, tmp_path_factory.mktemp("engine") / "engine.log")
+    log = tmp_path_factory.mktemp("engine") / "engine.log"
+    # The client suite asks for the model that users have; here the tiny one answers to that name too.
+    running = RealEngine(PYTHON, log, flags=("--served-model-name", MODEL_NAME, MODEL))
     running.start()
     try:
         yield running

