@@ -1,0 +1,26 @@
+"""The CDK app: reads the deployment file, builds the stacks, synthesizes.
+
+`-c deployment=FILE` takes another deployment file than tandem.yaml.
+"""
+
+import sys
+from pathlib import Path
+
+import aws_cdk as cdk
+
+from infra.cost import summary
+from infra.deployment import DeploymentError, load_deployment
+from infra.preflight import checked_plan
+from infra.stacks import build_stacks
+
+app = cdk.App(stack_traces=False)
+try:
+    plan = checked_plan(
+        load_deployment(Path(app.node.try_get_context("deployment") or "tandem.yaml")), tell=sys.stderr.write
+    )
+except DeploymentError as error:
+    sys.exit(str(error))
+preflight = build_stacks(app, plan)
+app.synth()
+if preflight.passed:
+    sys.stderr.write(summary(plan))

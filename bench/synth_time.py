@@ -1,0 +1,53 @@
+"""`make bench-synth`: whole-process time of `cdk synth`, ours beside an empty app's.
+
+In turns, the quickest of three runs each, since other work on the machine slows both: the ratio counts.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CDK = ROOT / "node_modules/.bin/cdk"
+DEPLOYMENT = ROOT / "tests/infra/variants/default.yaml"
+EMPTY_APP = "import aws_cdk as cdk\napp = cdk.App()\ncdk.Stack(app, 'Empty')\napp.synth()\n"
+ROUNDS = 3
+
+
+def seconds(folder: Path, output: Path, *context: str) -> float:
+    """How long one synth takes."""
+    command = [
+        str(CDK),
+        "synth",
+        "--quiet",
+        "--app",
+        f"{sys.executable} app.py",
+        "--output",
+        str(output),
+        *context,
+    ]
+    environment = os.environ | {"JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "18,20"}
+    begun = time.perf_counter()
+    subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=True)  # noqa: S603
+    return time.perf_counter() - begun
+
+
+def main() -> None:
+    empty, ours = [], []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "app.py").write_text(EMPTY_APP)
+        for number in range(ROUNDS):
+            empty.append(seconds(folder, folder / f"empty{number}"))
+            ours.append(seconds(ROOT, folder / f"ours{number}", "-c", f"deployment={DEPLOYMENT}"))
+    ratio = min(ours) / min(empty)
+    print(f"empty app {min(empty):.2f} s, default deployment {min(ours):.2f} s, ratio {ratio:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""What a deployment costs a month, and the summary that synth prints."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+
+from .catalog import Instance
+from .plan import Plan
+from .sizing import visible_gib
+
+HOURS_PER_MONTH = 730
+"""As the AWS Pricing Calculator counts."""
+
+WIDTH = 80
+
+ORCHESTRATOR_IMAGE_GB = 0.2
+SECRETS = 3
+"""The bootstrap key, the named hashes and the engine's key."""
+
+WAF_RULES = 4
+"""The limit of requests, and three managed groups."""
+
+QUOTAS = {
+    ("g", "on_demand"): "Running On-Demand G and VT instances (L-DB2E81BA)",
+    ("g", "spot"): "All G and VT Spot Instance Requests (L-3819A6DF)",
+    ("p", "on_demand"): "Running On-Demand P instances (L-417A185B)",
+    ("p", "spot"): "Spot Instance Requests of its generation of P instances",
+}
+"""EC2's quotas of vCPU by the first letter of the instance type, and how it is bought."""
+
+
+@dataclass(frozen=True, slots=True)
+class CostItem:
+    """One part of the bill: US dollars a month, None where the price is not known."""
+
+    name: str
+    count: str
+    usd: float | None
+
+
+def monthly_cost(plan: Plan) -> list[CostItem]:
+    """What is paid for a month of running without a request, at the prices of the catalog.
+
+    The first instance type is counted, at on-demand prices, which those of spot instances stay below. What
+    depends on traffic is not in it: data, log lines, metrics, requests to WAF and CloudFront.
+    """
+    return [
+        _instances(plan),
+        _volumes(plan),
+        _orchestrator(plan),
+        *_network(plan),
+        _load_balancer(plan),
+        *_firewall(plan),
+        _storage_and_names(plan),
+    ]
+
+
+def total_usd(items: list[CostItem]) -> float | None:
+    """The sum, in US dollars a month; None where a price is not known."""
+    return None if any(item.usd is None for item in items) else sum(item.usd or 0 for item in items)
+
+
+def _instances(plan: Plan) -> CostItem:
+    instance = plan.instances[0]
+    price = instance.usd_per_hour
+    return CostItem(
+        "GPU instances",
+        f"{plan.instance_count} x {instance.name}" + (f" at ${price:g}/h" if price else ", price not known"),
+        None if price is None else plan.instance_count * price * HOURS_PER_MONTH,
+    )
+
+
+def _volumes(plan: Plan) -> CostItem:
+    gib, price = plan.deployment.gpu.root_volume_gib, plan.catalog.prices.gp3_gb_month
+    return CostItem(
+        "root volumes", f"{plan.instance_count} x {gib} GiB gp3", plan.instance_count * gib * price
+    )
+
+
+def _orchestrator(plan: Plan) -> CostItem:
+    given = plan.deployment.orchestrator
+    price = plan.catalog.prices.fargate[given.architecture]
+    vcpu, memory_gib = given.cpu / 1024, given.memory_mib / 1024
+    hour = vcpu * price.vcpu_hour + memory_gib * price.gb_hour
+    return CostItem(
+        "orchestrator",
+        f"{given.min_tasks} x {vcpu:g} vCPU, {memory_gib:g} GiB (at most {given.max_tasks})",
+        given.min_tasks * hour * HOURS_PER_MONTH,
+    )
+
+
+def _network(plan: Plan) -> list[CostItem]:
+    network, prices = plan.deployment.network, plan.catalog.prices
+    gateways = 0 if network.existing_vpc else {"none": 0, "one": 1, "per_zone": _zones(plan)}[network.nat]
+    hour = prices.nat_gateway_hour + prices.public_ipv4_hour
+    return [CostItem("NAT", f"{gateways} with its address", gateways * hour * HOURS_PER_MONTH)] * bool(
+        gateways
+    )
+
+
+def _zones(plan: Plan) -> int:
+    network = plan.deployment.network
+    if network.existing_vpc:
+        return len(network.existing_vpc.availability_zones)
+    return len(network.availability_zones) or network.zones
+
+
+def _load_balancer(plan: Plan) -> CostItem:
+    ingress, prices = plan.deployment.ingress, plan.catalog.prices
+    addresses = _zones(plan) if ingress.scheme == "public" and not ingress.cloudfront else 0
+    hour = (
+        prices.load_balancer_hour
+        + prices.load_balancer_capacity_unit_hour
+        + addresses * prices.public_ipv4_hour
+    )
+    count = "1 capacity unit" + (f", {addresses} addresses" if addresses else "")
+    return CostItem("load balancer", count, hour * HOURS_PER_MONTH)
+
+
+def _firewall(plan: Plan) -> list[CostItem]:
+    prices = plan.catalog.prices
+    cost = prices.waf_web_acl_month + WAF_RULES * prices.waf_rule_month
+    return [CostItem("WAF", f"{WAF_RULES} rules", cost)] * plan.deployment.ingress.waf
+
+
+def _storage_and_names(plan: Plan) -> CostItem:
+    prices, engine = plan.catalog.prices, plan.catalog.engine
+    images = (engine.compressed_gb + ORCHESTRATOR_IMAGE_GB) * prices.ecr_gb_month
+    return CostItem(
+        "images, secrets, DNS",
+        f"{engine.compressed_gb + ORCHESTRATOR_IMAGE_GB:g} GB, {SECRETS}, 1 private zone",
+        images + SECRETS * prices.secret_month + prices.private_zone_month,
+    )
+
+
+def summary(plan: Plan) -> str:
+    """The deployment in plain text of 80 columns: what runs, what fits, what it costs.
+
+    Args:
+        plan: of a deployment that passed the checks.
+    """
+    instance = plan.instances[0]
+    model, gpu = plan.deployment.model, plan.deployment.gpu
+    rows = [
+        ("model", f"{model.id}, {model.quantization or model.dtype}, context {model.max_model_len:,} tokens"),
+        ("instance", _instance_line(plan, instance)),
+        *_fit_lines(plan, instance),
+        ("releases", _release_line(plan)),
+        ("quota", _quota_line(plan, instance)),
+    ]
+    lines = [f'Tandem deployment "{plan.deployment.name}", {gpu.replicas} engine{"s" * (gpu.replicas > 1)}']
+    lines += [line for name, text in rows for line in _wrapped(name, text)]
+    return "\n".join([*lines, *_cost_lines(plan)]) + "\n"
+
+
+def _instance_line(plan: Plan, instance: Instance) -> str:
+    bought = plan.deployment.gpu.capacity.replace("_", " ")
+    others = f", or {', '.join(plan.deployment.gpu.instance_types[1:])}" if len(plan.instances) > 1 else ""
+    return (
+        f"{plan.instance_count} x {instance.name}{others}, {bought}: {instance.gpus} x {instance.gpu.name}, "
+        f"{instance.vcpu} vCPU, {instance.memory_mib // 1024} GiB"
+    )
+
+
+def _fit_lines(plan: Plan, instance: Instance) -> list[tuple[str, str]]:
+    size, gpus = plan.size(instance), plan.deployment.gpu.gpus_per_task
+    if size is None or size.kv_tokens is None:
+        weights = (
+            "size not known"
+            if size is None or size.recipe_gb is None
+            else (f"{size.recipe_gb:g} GB by vLLM's recipe, of {size.offered_gb:.1f} GB")
+        )
+        return [("GPU memory", weights), ("KV cache", "not predicted for this model")]
+    given = visible_gib(instance) * plan.deployment.model.gpu_memory_utilization * gpus
+    requests = size.kv_tokens / plan.deployment.model.max_model_len
+    return [
+        (
+            "weights",
+            f"{size.weights_gib:.1f} of the {given:.1f} GiB that an engine takes of {gpus} "
+            f"GPU{'s' * (gpus > 1)}",
+        ),
+        ("KV cache", f"{size.kv_tokens:,} tokens: {requests:.1f} requests at full context"),
+    ]
+
+
+def _release_line(plan: Plan) -> str:
+    if plan.deployment.gpu.spare_instance:
+        return "a new engine starts before one stops"
+    minutes = f"about {plan.load_seconds / 60:.0f} minutes" if plan.load_seconds else "as long as it loads"
+    away = "the engine is" if plan.deployment.gpu.replicas == 1 else "one engine at a time is"
+    return f"{away} away for {minutes}; gpu.spare_instance: true avoids it"
+
+
+def _quota_line(plan: Plan, instance: Instance) -> str:
+    quota = QUOTAS[instance.name[0], plan.deployment.gpu.capacity]
+    return f"{plan.instance_count * instance.vcpu} vCPU of {quota}; new accounts have 0"
+
+
+def _cost_lines(plan: Plan) -> list[str]:
+    items, prices = monthly_cost(plan), plan.catalog.prices
+    heading = f"US dollars a month before traffic ({prices.region}, on demand, prices of {prices.date})"
+    rows = [
+        f"  {item.name:<22}{item.count:<46}{'?' if item.usd is None else f'{item.usd:,.0f}':>10}"
+        for item in items
+    ]
+    total = total_usd(items)
+    return [heading, *rows, f"  {'total':<68}{'?' if total is None else f'{total:,.0f}':>10}"]
+
+
+def _wrapped(name: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=f"  {name:<12}", subsequent_indent=" " * 14, break_on_hyphens=False
+    )

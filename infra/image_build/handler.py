@@ -1,0 +1,113 @@
+"""Builds a container image while CloudFormation waits.
+
+Invoked twice for one image: by CloudFormation, to start a build in CodeBuild, and by EventBridge when that
+build has ended, to tell CloudFormation how. An image that is there already is not built again: tags are
+immutable, and a rollback asks for the tag of the release before.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import urllib.request
+from typing import Any
+
+import boto3
+
+Event = dict[str, Any]
+
+
+def handle(event: Event, _context: object) -> None:
+    """Entry point of the Lambda function."""
+    if "RequestType" not in event:
+        _finish(event["detail"]["build-id"])
+        return
+    try:
+        waiting = _request(event)
+    except Exception as error:  # whatever it is, CloudFormation waits for an answer
+        logging.exception("the build was not started")
+        _answer(event, event.get("PhysicalResourceId", "failed"), f"{type(error).__name__}: {error}")
+        return
+    if not waiting:
+        _answer(event, event.get("PhysicalResourceId") or _tag(event))
+
+
+def _tag(event: Event) -> str:
+    return str(event["ResourceProperties"]["ImageTag"])
+
+
+def _request(event: Event) -> bool:
+    """Acts on CloudFormation's request; tells whether a build was started that will answer it."""
+    properties = event["ResourceProperties"]
+    if event["RequestType"] == "Delete":
+        return False
+    if _exists(properties["Repository"], properties["ImageTag"]):
+        event["PhysicalResourceId"] = _tag(event)
+        return False
+    variables = {
+        "SOURCE": properties["Source"],
+        "IMAGE_TAG": properties["ImageTag"],
+        "RESPONSE_URL": event["ResponseURL"],
+        "STACK_ID": event["StackId"],
+        "REQUEST_ID": event["RequestId"],
+        "LOGICAL_RESOURCE_ID": event["LogicalResourceId"],
+    }
+    boto3.client("codebuild").start_build(
+        projectName=properties["Project"],
+        environmentVariablesOverride=[
+            {"name": name, "value": value, "type": "PLAINTEXT"} for name, value in variables.items()
+        ],
+    )
+    return True
+
+
+def _exists(repository: str, tag: str) -> bool:
+    registry = boto3.client("ecr")
+    try:
+        registry.describe_images(repositoryName=repository, imageIds=[{"imageTag": tag}])
+    except registry.exceptions.ImageNotFoundException:
+        return False
+    return True
+
+
+def _finish(build_id: str) -> None:
+    build = boto3.client("codebuild").batch_get_builds(ids=[build_id])["builds"][0]
+    variables = {entry["name"]: entry["value"] for entry in build["environment"]["environmentVariables"]}
+    if "RESPONSE_URL" not in variables:
+        return
+    request = {
+        "ResponseURL": variables["RESPONSE_URL"],
+        "StackId": variables["STACK_ID"],
+        "RequestId": variables["REQUEST_ID"],
+        "LogicalResourceId": variables["LOGICAL_RESOURCE_ID"],
+    }
+    _answer(request, variables["IMAGE_TAG"], _failure(build))
+
+
+def _failure(build: dict[str, Any]) -> str | None:
+    """Why the build failed; None if it did not."""
+    if build["buildStatus"] == "SUCCEEDED":
+        return None
+    messages = [
+        context["message"]
+        for phase in build.get("phases", [])
+        for context in phase.get("contexts", [])
+        if context.get("message")
+    ]
+    logs = build.get("logs", {}).get("deepLink", "the log group of the project")
+    return f"The build of the image ended with {build['buildStatus']}: {' '.join(messages)} Logs: {logs}"
+
+
+def _answer(request: Event, physical_id: str, failure: str | None = None) -> None:
+    body = {
+        "Status": "FAILED" if failure else "SUCCESS",
+        "Reason": (failure or "")[:1000],
+        "PhysicalResourceId": physical_id,
+        "StackId": request["StackId"],
+        "RequestId": request["RequestId"],
+        "LogicalResourceId": request["LogicalResourceId"],
+    }
+    answer = urllib.request.Request(  # noqa: S310 - a URL of CloudFormation's
+        request["ResponseURL"], data=json.dumps(body).encode(), method="PUT", headers={"Content-Type": ""}
+    )
+    urllib.request.urlopen(answer, timeout=30).close()  # noqa: S310

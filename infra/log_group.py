@@ -1,0 +1,23 @@
+"""Log groups that are kept for as long as the deployment says."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from .exceptions import accept
+
+
+def log_group(scope: Construct, construct_id: str, *, retention_days: int, retain: bool) -> logs.LogGroup:
+    """A log group with a retention in days, any that CloudWatch Logs knows."""
+    group = logs.LogGroup(
+        scope,
+        construct_id,
+        removal_policy=cdk.RemovalPolicy.RETAIN if retain else cdk.RemovalPolicy.DESTROY,
+    )
+    resource = group.node.default_child
+    if isinstance(resource, logs.CfnLogGroup):
+        resource.retention_in_days = retention_days
+    accept(group, "CKV_AWS_158", reason="CloudWatch Logs encrypts with a key of its own.")
+    return group

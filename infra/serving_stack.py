@@ -1,0 +1,136 @@
+"""What a release changes: images, GPU capacity, engine, orchestrator, the way in, alarms."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_ecs as ecs
+from constructs import Construct
+
+from .certificate import certificate_arn
+from .deployment import Deployment
+from .engine import Engine
+from .exceptions import accept
+from .foundation_stack import FoundationStack
+from .gpu_capacity import GpuCapacity
+from .image_builder import ImageBuilder
+from .images import ORCHESTRATOR, VLLM, Image, local_image
+from .ingress import Ingress
+from .monitoring import Monitoring
+from .orchestrator import Orchestrator
+from .outputs import Outputs
+from .plan import Plan
+
+
+class ServingStack(cdk.Stack):
+    """The stack that is deployed second, and with every release."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        plan: Plan,
+        foundation: FoundationStack,
+        env: cdk.Environment | None,
+    ) -> None:
+        super().__init__(
+            scope, construct_id, env=env, description="Tandem: engine, orchestrator and load balancer"
+        )
+        self.add_stack_dependency(foundation)
+        deployment, vpc, keys = plan.deployment, foundation.network.vpc, foundation.keys
+        orchestrator_image, engine_image = self._images(deployment, foundation)
+        cluster = self._cluster(vpc, deployment)
+        capacity = GpuCapacity(
+            self,
+            "GpuCapacity",
+            cluster=cluster,
+            settings=deployment.gpu,
+            instance_count=plan.instance_count,
+        )
+        engine = Engine(
+            self,
+            "Engine",
+            cluster=cluster,
+            capacity=capacity,
+            image=engine_image,
+            deployment=deployment,
+            share=plan.share,
+            key=keys.engine,
+        )
+        orchestrator = Orchestrator(
+            self,
+            "Orchestrator",
+            cluster=cluster,
+            image=orchestrator_image,
+            deployment=deployment,
+            engine=engine,
+            keys=keys,
+        )
+        ingress = Ingress(
+            self,
+            "Ingress",
+            vpc=vpc,
+            deployment=deployment,
+            orchestrator=orchestrator,
+            certificate_arn=certificate_arn(self, deployment),
+        )
+        Monitoring(self, "Monitoring", engine=engine, ingress=ingress, email=deployment.metrics.alarm_email)
+        Outputs(
+            self,
+            "Outputs",
+            deployment=deployment,
+            cluster=cluster,
+            engine=engine,
+            orchestrator=orchestrator,
+            ingress=ingress,
+            keys=keys,
+        )
+
+    def _cluster(self, vpc: ec2.IVpc, deployment: Deployment) -> ecs.Cluster:
+        insights = deployment.metrics.container_insights
+        cluster = ecs.Cluster(
+            self,
+            "Cluster",
+            vpc=vpc,
+            container_insights_v2=ecs.ContainerInsights.ENABLED
+            if insights
+            else ecs.ContainerInsights.DISABLED,
+        )
+        if not insights:
+            accept(
+                cluster,
+                "AwsSolutions-ECS4",
+                "CKV_AWS_65",
+                reason="Container Insights is charged by metric: metrics.container_insights.",
+            )
+        return cluster
+
+    def _images(self, deployment: Deployment, foundation: FoundationStack) -> tuple[Image, Image]:
+        """The orchestrator's image and the engine's."""
+        architecture = deployment.orchestrator.architecture
+        if deployment.images.build == "local":
+            return (
+                local_image(self, "OrchestratorImage", recipe=ORCHESTRATOR, architecture=architecture),
+                local_image(self, "EngineImage", recipe=VLLM, architecture="x86_64"),
+            )
+        builder = ImageBuilder(
+            self,
+            "ImageBuilder",
+            retention_days=deployment.logs.retention_days,
+            retain=deployment.removal_policy == "retain",
+        )
+        return (
+            builder.image(
+                "Orchestrator",
+                recipe=ORCHESTRATOR,
+                architecture=architecture,
+                repository=foundation.registries.orchestrator,
+            ),
+            builder.image(
+                "Engine",
+                recipe=VLLM,
+                architecture="x86_64",
+                repository=foundation.registries.vllm,
+            ),
+        )

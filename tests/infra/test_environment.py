@@ -1,0 +1,109 @@
+"""The one place that knows both sides: what infra gives a container is what its service reads."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+import launch
+from infra.orchestrator import orchestrator_environment
+from infra.template import container, environment
+from infra.template_rules.capacity import engine_services
+from infra.template_rules.services import orchestrator_services
+from orchestrator.settings import Settings
+from tests.infra.synthesis import VARIANTS, Synthesis, synthesize
+
+VLLM_OWN = {"VLLM_API_KEY", "HF_TOKEN"}
+"""Read by vLLM and by huggingface_hub themselves."""
+
+GIVEN_BY_CDK = {"AWS_REGION"}
+SECRET = "s" * 48
+
+
+def _orchestrator(synthesis: Synthesis) -> Any:
+    [(_, task)] = orchestrator_services(synthesis.assembly())
+    return task
+
+
+def _engine(synthesis: Synthesis) -> Any:
+    [(_, task)] = engine_services(synthesis.assembly())
+    return task
+
+
+def _values(task: Any) -> dict[str, str]:
+    """The environment as the container sees it, with a stand-in for what only deploying tells."""
+    plain = {
+        name: value if isinstance(value, str) else "arn:aws:secretsmanager:us-east-1:123456789012:secret:x"
+        for name, value in environment(task).items()
+    }
+    secrets = {entry["Name"]: SECRET for entry in container(task).get("Secrets", [])}
+    assert not plain.keys() & secrets.keys()
+    return plain | secrets
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_orchestrator_reads_every_variable(variant: str) -> None:
+    values = _values(_orchestrator(synthesize(variant)))
+    known = {name.upper() for name in Settings.model_fields}
+    assert values.keys() - known == set()
+    if "DATABASE_URL" in values:
+        values["DATABASE_URL"] = "postgresql://reader:secret@database.example.com:5432/shop"
+    Settings.from_environment(values)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_engine_reads_every_variable(variant: str) -> None:
+    values = _values(_engine(synthesize(variant)))
+    known = {field.name.upper() for field in dataclasses.fields(launch.Settings)}
+    assert values.keys() - known - VLLM_OWN - GIVEN_BY_CDK == set()
+    launch.build_argv(launch.Settings.from_environment(values), launch.load_models())
+
+
+def test_settings_have_the_values_of_the_deployment() -> None:
+    synthesis = synthesize("existing_vpc")
+    values = _values(_orchestrator(synthesis)) | {"DATABASE_URL": "postgresql://a:b@c.example.com/d"}
+    settings = Settings.from_environment(values)
+    ingress, deployment = synthesis.plan.deployment.ingress, synthesis.plan.deployment
+    assert settings.vllm_url == ("http://vllm.tandem.internal:8000",)
+    assert settings.port == 8001
+    assert settings.default_model == deployment.model.id
+    assert settings.keep_alive_seconds > ingress.idle_timeout_seconds
+    assert settings.request_timeout_seconds == deployment.orchestrator.request_timeout_seconds
+    assert settings.stop_seconds < deployment.orchestrator.stop_timeout_seconds
+    assert settings.database_tables == ("orders",)
+    assert settings.bootstrap_api_key is not None
+    assert settings.vllm_api_key is not None
+    assert settings.api_keys_secret_arn is not None
+
+
+def test_engine_serves_what_the_deployment_says() -> None:
+    synthesis = synthesize("four_gpus")
+    settings = launch.Settings.from_environment(_values(_engine(synthesis)))
+    model = synthesis.plan.deployment.model
+    assert (settings.model, settings.max_model_len) == (model.id, model.max_model_len)
+    assert settings.gpu_memory_utilization == model.gpu_memory_utilization
+    assert settings.tensor_parallel_size == 4
+    assert settings.port == 8000
+
+
+def test_tool_settings_reach_the_orchestrator() -> None:
+    settings = Settings.from_environment(_values(_orchestrator(synthesize("internal"))))
+    assert settings.tool_modules == ("shipping",)
+    assert settings.attach_tools == ("all",)
+
+
+def test_gated_model_gets_its_token() -> None:
+    assert "HF_TOKEN" in _values(_engine(synthesize("internal")))
+    assert "HF_TOKEN" not in _values(_engine(synthesize("default")))
+
+
+def test_shortest_stop_timeout_is_still_one_that_the_service_takes() -> None:
+    deployment = synthesize("default").plan.deployment.with_knob("orchestrator.stop_timeout_seconds", 30)
+    values = orchestrator_environment(
+        deployment,
+        engine_url="http://vllm.tandem.internal:8000",
+        api_keys_secret_arn="arn:aws:secretsmanager:us-east-1:123456789012:secret:x",
+    )
+    assert Settings.from_environment(values).stop_seconds == 20
