@@ -3,7 +3,11 @@
 import asyncio
 
 
-async def wait_for_ever() -> str:
-    """Wait."""
+async def wait_for_ever(location: str) -> str:
+    """Wait in a place.
+
+    Args:
+        location: Where to wait.
+    """
     await asyncio.Event().wait()
-    return ""
+    return location
