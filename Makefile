@@ -57,7 +57,7 @@ soak: .venv/developer ## 10,000 requests while engines and orchestrators are kil
 	$(RUN) -m tests.soak
 
 check: .venv/developer ## Lint, types, imports, and generated texts
-	$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy && .venv/bin/lint-imports
+	$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy && $(PATHS) .venv/bin/lint-imports
 	$(RUN) docs/settings_table.py --check && $(RUN) docs/deployment_reference.py --check
 
 lock: .venv/developer ## Write the lock files anew from requirements.in
