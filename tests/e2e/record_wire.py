@@ -37,7 +37,8 @@ def record(group: str, url: str) -> None:
             if response.headers.get("content-type", "").startswith("text/event-stream"):
                 (WIRE / f"{name}.sse").write_bytes(response.content)
             print(f"{group:8} {name:40} {response.status_code}")
-    file.write_text(json.dumps(exchanges, indent=1, ensure_ascii=False) + "\n")
+    told = json.dumps(exchanges, indent=1, ensure_ascii=False).replace(f"{ROOT}/", "")
+    file.write_text(told + "\n")
 
 
 def _send(http: httpx.Client, request: dict[str, Any]) -> httpx.Response:
