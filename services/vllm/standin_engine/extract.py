@@ -45,6 +45,8 @@ _OPERATOR_WORDS = {
     "above": ">", "over": ">", "greater than": ">", "below": "<", "under": "<", "less than": "<",
     "at least": ">=", "at most": "<=", "not": "!=", "equal to": "=",
 }  # fmt: skip
+_CODE_NAME = re.compile(r"(?:^|_)(?:number|no|id|code|key|reference)$", re.IGNORECASE)
+_CODE = re.compile(r"\b(?=\w*\d)(?=\w*[A-Za-z])[A-Za-z0-9_-]{4,}\b")
 _HOW_MANY = re.compile(r"\bhow many\b", re.IGNORECASE)
 _FREE_TEXT = re.compile(r"\b(?:for|about|says?|saying|that)\s+(.+?)[?.!]*$|:\s*(.+)$", re.DOTALL)
 
@@ -235,6 +237,8 @@ def _strings(name: str, schema: Schema, text: str, vocabulary: frozenset[str]) -
         return after
     if re.fullmatch(r"(?:\w*_)?name", name, re.IGNORECASE):
         return re.findall(r"\b(?:named|called|for)\s+([A-Z][\w'-]*)", text)[:1]
+    if _CODE_NAME.search(name) and (codes := _CODE.findall(text)):
+        return codes[:1]
     return _described_words(str(schema.get("description") or ""), text)[:1]
 
 

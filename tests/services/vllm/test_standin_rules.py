@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from standin_engine.answer import Result, compose
 from standin_engine.arithmetic import expressions
 from standin_engine.choose import choose_calls, force_calls
+from standin_engine.extract import values_of
 from standin_engine.places import places
 from standin_engine.tokens import tokenize
 
@@ -345,3 +346,10 @@ def test_directions_tell_origin_from_destination() -> None:
 @given(text=st.text(st.one_of(st.characters(), st.sampled_from(string.printable)), max_size=200))
 def test_tokens_join_to_the_text(text: str) -> None:
     assert "".join(tokenize(text)) == text
+
+
+@given(st.from_regex(r"[A-Z]{2}[0-9]{9}[A-Z]{2}", fullmatch=True))
+def test_code_in_the_text_is_what_a_number_or_an_id_wants(code: str) -> None:
+    for name in ("tracking_number", "order_id", "reference"):
+        schema = {"type": "string", "description": "Two letters, nine digits, two letters"}
+        assert values_of(name, schema, f"Where is parcel {code}?", frozenset()) == [code]
