@@ -41,3 +41,18 @@ def error_of(result: ToolResult) -> str:
 
 async def until(event: threading.Event) -> None:
     assert await asyncio.to_thread(event.wait, 5)
+
+
+async def echo(text: str, times: int = 1) -> str:
+    """Say it.
+
+    Args:
+        text: What to say.
+        times: How often.
+    """
+    return text * times
+
+
+def thread_name() -> str:
+    """Name the thread."""
+    return threading.current_thread().name

@@ -14,24 +14,9 @@ from pydantic import AfterValidator
 
 from orchestrator.errors import ToolError
 from orchestrator.tools.toolbox import Toolbox, ToolContext
-from tests.services.orchestrator.tools.asking import Make, call, error_of
+from tests.services.orchestrator.tools.asking import Make, call, echo, error_of, thread_name
 
 request = contextvars.ContextVar("request", default="none")
-
-
-async def echo(text: str, times: int = 1) -> str:
-    """Say it.
-
-    Args:
-        text: What to say.
-        times: How often.
-    """
-    return text * times
-
-
-def thread_name() -> str:
-    """Name the thread."""
-    return threading.current_thread().name
 
 
 async def test_an_async_tool_answers(make_toolbox: Make) -> None:

@@ -8,22 +8,7 @@ import threading
 import pytest
 
 from orchestrator.tools.toolbox import ToolContext
-from tests.services.orchestrator.tools.asking import Make, call, error_of, until
-
-
-async def echo(text: str, times: int = 1) -> str:
-    """Say it.
-
-    Args:
-        text: What to say.
-        times: How often.
-    """
-    return text * times
-
-
-def thread_name() -> str:
-    """Name the thread."""
-    return threading.current_thread().name
+from tests.services.orchestrator.tools.asking import Make, call, echo, error_of, thread_name, until
 
 
 async def hang(context: ToolContext) -> None:
