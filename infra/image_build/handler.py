@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import urllib.request
+from collections.abc import Mapping
 from typing import Any
 
 import boto3
@@ -84,7 +85,7 @@ def _finish(build_id: str) -> None:
     _answer(request, variables["IMAGE_TAG"], _failure(build))
 
 
-def _failure(build: dict[str, Any]) -> str | None:
+def _failure(build: Mapping[str, Any]) -> str | None:
     """Why the build failed; None if it did not."""
     if build["buildStatus"] == "SUCCEEDED":
         return None

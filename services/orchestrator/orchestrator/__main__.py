@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import gc
 import os
 import resource
 import signal
@@ -11,6 +13,7 @@ from types import FrameType
 
 import uvicorn
 
+from .api.http import HttpProtocol
 from .api.in_flight import InFlight
 from .app import Orchestrator
 from .errors import SettingsError
@@ -65,12 +68,13 @@ def build_server(settings: Settings) -> Server:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=functools.partial(HttpProtocol, endpoints=app.endpoints),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=int(settings.keep_alive_seconds),
         # What `end_all` ended has a moment to be told so.
         timeout_graceful_shutdown=int(settings.stop_seconds) + 5,
@@ -100,6 +104,9 @@ def main() -> int:
     except SettingsError as error:
         print(f"orchestrator: {error}", file=sys.stderr)  # noqa: T201 (before there is a log)
         return 2
+    # What has been made so far lives as long as the process: the collector need not look at it again.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
     server.run()
     return 0 if server.started else 2
 

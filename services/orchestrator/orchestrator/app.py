@@ -6,12 +6,11 @@ import asyncio
 
 from .api.auth import Keys
 from .api.chat import Chat
-from .api.endpoint import Endpoint, Handler, Receive, Scope
+from .api.endpoint import Endpoint, Handler
 from .api.frame import build_frame
 from .api.in_flight import InFlight
-from .api.observed import Observed
+from .api.observed import Observed, Receive, Scope, Send
 from .api.relay import Relay
-from .api.reply import Send
 from .chat_loop import ChatLoop
 from .engine import Discovery, Engines
 from .errors import SettingsError
@@ -24,7 +23,7 @@ from .tools.weather import Weather
 
 
 class Orchestrator:
-    """The ASGI application."""
+    """The service: `endpoints` by path, and an ASGI application for all other requests."""
 
     def __init__(self, settings: Settings) -> None:
         telemetry = Telemetry(log_content=settings.log_content)
@@ -49,8 +48,8 @@ class Orchestrator:
             url.get_secret_value() if url else None, tables=settings.database_tables or None
         )
         self._toolbox = self._build_toolbox(settings)
-        self._endpoints = {
-            route: Endpoint(
+        self.endpoints = {
+            route.encode(): Endpoint(
                 route,
                 handler,
                 settings=settings,
@@ -71,7 +70,7 @@ class Orchestrator:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await self._endpoints.get(scope["path"], self._frame)(scope, receive, send)
+            await self._frame(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
 

@@ -1,18 +1,17 @@
 """The tool loop: ask the engine, relay what the client may see, run tools, ask again.
 
-Written once, as a stream of events; a non-streaming answer is a fold of it.
+Written once, as events told one after the other; a non-streaming answer is a fold of them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
 
-from .conversation import SAME_CALL_LIMIT, Conversation, Event, ToolEvent
+from .conversation import SAME_CALL_LIMIT, CallKey, Conversation, Event, ToolEvent
 from .engine import Answer, EngineBroke, Engines
 from .errors import ApiError, EngineFailed, EngineRejected, engine_error
 from .protocol import EventBuffer, JsonObject, ToolCall, add_usage, payloads
@@ -22,6 +21,9 @@ from .tools.toolbox import Toolbox, ToolResult, canonical_arguments
 from .turn import Finish, HandBack, RunTools, Turn
 
 PATH = "/v1/chat/completions"
+
+Tell = Callable[[list[Event]], Awaitable[None]]
+"""Takes the next events of an answer, and returns when the client can take more."""
 
 _ROUND_RETRIES = 2
 
@@ -35,8 +37,8 @@ class ChatLoop:
         self._telemetry = telemetry
         self._max_rounds = max_rounds
 
-    async def run(self, plan: ToolPlan, record: Record) -> AsyncGenerator[list[Event], None]:
-        """The answer as batches of events; the last event is the `Ending`.
+    async def run(self, plan: ToolPlan, record: Record, tell: Tell) -> None:
+        """Tells the answer in batches of events; the last event is the `Ending`.
 
         Raises:
             ApiError: the engine refused, failed or did not come up.
@@ -44,84 +46,76 @@ class ChatLoop:
         talk = Conversation(plan)
         while True:
             talk.rounds = record.rounds = talk.rounds + 1
-            async with aclosing(self._ask(talk, record)) as rounds:
-                async for item in rounds:
-                    if isinstance(item, Turn):
-                        turn = item
-                    else:
-                        yield item
+            turn = await self._ask(talk, record, tell)
             match turn.next_step():
                 case RunTools(calls):
-                    async with aclosing(self._run_tools(talk, turn, calls, record)) as tool_events:
-                        async for event in tool_events:
-                            yield [event]
+                    await self._run_tools(talk, turn, calls, record, tell)
                     talk.last_ask = self._why_last_ask(talk)
                 case HandBack():
-                    yield [talk.ending("tool_calls")]
+                    await tell([talk.ending("tool_calls")])
                     return
                 case Finish(reason):
                     if talk.last_ask and not turn.text.strip():
-                        yield [talk.tail({"content": f"({talk.last_ask}, and the model gave no answer.)"})]
-                    yield [talk.ending(reason)]
+                        await tell(
+                            [talk.tail({"content": f"({talk.last_ask}, and the model gave no answer.)"})]
+                        )
+                    await tell([talk.ending(reason)])
                     return
 
-    async def _ask(self, talk: Conversation, record: Record) -> AsyncGenerator[list[Event] | Turn, None]:
-        """One round: batches of events, then the turn. Tried again while the client has seen none of it."""
+    async def _ask(self, talk: Conversation, record: Record, tell: Tell) -> Turn:
+        """One round. Tried again while the client has seen none of it."""
         body = talk.body()
         for attempt in range(_ROUND_RETRIES + 1):
-            reader = talk.new_reader()
-            shown = False
+            talk.begin_turn()
             try:
                 with await self._engines.ask(
                     PATH, body, request_id=record.request_id, whole=not talk.plan.stream, prefer=talk.engine
                 ) as answer:
                     talk.engine = answer.address
                     record.saw_first_token()
-                    usage: JsonObject = {}
-                    async with aclosing(_chunks(answer)) as batches:
-                        async for chunks in batches:
-                            usage = next((c["usage"] for c in reversed(chunks) if c.get("usage")), usage)
-                            events = talk.visible(chunks, reader)
-                            if events:
-                                shown = True
-                                yield events
+                    usage = await _read(answer, talk, tell)
                 break
             except EngineBroke:
-                if shown or attempt == _ROUND_RETRIES:
+                if talk.shown_this_turn or attempt == _ROUND_RETRIES:
                     raise
                 self._telemetry.engine_retried()
-        rest, turn = reader.end()
+        rest, turn = talk.end_turn()
         if rest:
-            yield [talk.tail(rest)]
+            await tell([rest])
         talk.usage = add_usage(talk.usage, usage)
         record.count_tokens(usage)
         record.model = str(talk.last_chunk.get("model", "-"))
-        yield turn
+        return turn
 
     async def _run_tools(
-        self, talk: Conversation, turn: Turn, calls: list[ToolCall], record: Record
-    ) -> AsyncGenerator[ToolEvent, None]:
+        self, talk: Conversation, turn: Turn, calls: list[ToolCall], record: Record, tell: Tell
+    ) -> None:
         """Runs the calls side by side, equal ones once, and adds turn and results to the history."""
         keys = [(call.name, canonical_arguments(call.arguments)) for call in calls]
-        first = dict(reversed(list(zip(keys, calls, strict=True))))
         if talk.plan.events:
-            for call in calls:
-                yield ToolEvent({"type": "tool_call.started", **_told(call)})
-        tasks = {key: asyncio.create_task(self._call(call, talk.plan, record)) for key, call in first.items()}
-        try:
-            pending = set(tasks.values())
-            while pending:
-                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                if talk.plan.events:
-                    for key, call in zip(keys, calls, strict=True):
-                        if tasks[key] in done:
-                            yield ToolEvent(
-                                {"type": "tool_call.finished", **_told(call, tasks[key].result())}
-                            )
-        finally:
-            for task in tasks.values():
-                task.cancel()
-        talk.remember(turn, [(call, tasks[key].result()) for key, call in zip(keys, calls, strict=True)])
+            await tell([ToolEvent({"type": "tool_call.started", **_told(call)}) for call in calls])
+        results: dict[CallKey, ToolResult] = {}
+
+        async def run(key: CallKey, call: ToolCall) -> None:
+            results[key] = result = await self._call(call, talk.plan, record)
+            if talk.plan.events:
+                same = [call for call, its in zip(calls, keys, strict=True) if its == key]
+                await tell(
+                    [ToolEvent({"type": "tool_call.finished", **_told(call, result)}) for call in same]
+                )
+
+        different = dict(reversed(list(zip(keys, calls, strict=True))))
+        if len(different) == 1:  # no task for it: 10 µs
+            await run(*different.popitem())
+        else:
+            tasks = [asyncio.create_task(run(key, call)) for key, call in different.items()]
+            try:
+                for task in tasks:
+                    await task
+            finally:
+                for task in tasks:
+                    task.cancel()
+        talk.remember(turn, keys, [(call, results[key]) for call, key in zip(calls, keys, strict=True)])
 
     async def _call(self, call: ToolCall, plan: ToolPlan, record: Record) -> ToolResult:
         if call.name not in plan.server:
@@ -155,8 +149,8 @@ def _told(call: ToolCall, result: ToolResult | None = None) -> JsonObject:
     return told
 
 
-async def _chunks(answer: Answer) -> AsyncGenerator[list[JsonObject], None]:
-    """The chunks of an answer, a list for each read; a non-streaming answer is one chunk.
+async def _read(answer: Answer, talk: Conversation, tell: Tell) -> JsonObject:
+    """Tells what the client may see of an answer, and gives its usage; what is not streamed is one chunk.
 
     Raises:
         EngineRejected, EngineUnavailable: the engine's own error. EngineFailed: it broke off.
@@ -164,8 +158,10 @@ async def _chunks(answer: Answer) -> AsyncGenerator[list[JsonObject], None]:
     if answer.status >= 400:
         raise engine_error(answer.status, await answer.read(), answer.retry_after)
     if not answer.is_stream:
-        yield [_parsed(await answer.read())]
-        return
+        chunk = _parsed(await answer.read())
+        await _tell_visible([chunk], talk, tell)
+        return chunk.get("usage") or {}
+    usage: JsonObject = {}
     buffer = EventBuffer()
     done = False
     while piece := await answer.read():
@@ -174,15 +170,22 @@ async def _chunks(answer: Answer) -> AsyncGenerator[list[JsonObject], None]:
             for payload in payloads(_whole_events(buffer, piece)):
                 done = done or payload == b"[DONE]"
                 if not done:
-                    chunks.append(_parsed(payload))
+                    chunk = _parsed(payload)
+                    usage = chunk.get("usage") or usage
+                    chunks.append(chunk)
         except ApiError:
-            if chunks:
-                yield chunks  # what came before the error is the client's
+            await _tell_visible(chunks, talk, tell)  # what came before the error is the client's
             raise
-        if chunks:
-            yield chunks
+        await _tell_visible(chunks, talk, tell)
     if not done:
         raise EngineBroke("The engine's stream ended before it was complete")
+    return usage
+
+
+async def _tell_visible(chunks: list[JsonObject], talk: Conversation, tell: Tell) -> None:
+    events = talk.visible(chunks)
+    if events:
+        await tell(events)
 
 
 def _whole_events(buffer: EventBuffer, piece: bytes) -> bytes:

@@ -34,6 +34,7 @@ class Connection(asyncio.Protocol):
         self._broken: str | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.idle_since = 0.0
+        self._parser = httptools.HttpResponseParser(self)
         self._begin()
 
     @classmethod
@@ -52,7 +53,6 @@ class Connection(asyncio.Protocol):
         return connection
 
     def _begin(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
         self._buffered = 0
         self._paused = False
@@ -117,18 +117,16 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def _news(self) -> None:
+    def _news(self) -> asyncio.Future[None]:
         if self._broken:
             raise ConnectionBroken(self._broken)
         self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     # asyncio.Protocol
 
@@ -136,6 +134,10 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        if self.complete:
+            self._broken = "the engine sent what nobody asked for"
+            self.abort()
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -165,7 +167,9 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if status >= 200:
+        if self._started:
+            self._broken = "the engine answered twice"
+        elif status >= 200:
             self.status = status
             self._started = True
 

@@ -9,27 +9,30 @@ import orjson
 from .engine import Address
 from .protocol import JsonObject, ToolCall, add_usage
 from .tool_plan import ToolPlan
-from .tools.toolbox import ToolResult, canonical_arguments
+from .tools.toolbox import ToolResult
 from .turn import Turn, TurnReader
 
 SAME_CALL_LIMIT = 3
 
+CallKey = tuple[str, str]
+"""A tool's name and canonical arguments: equal for calls that ask for the same."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Chunk:
     """Something for the client to see: an engine's chunk, cut down to that."""
 
     chunk: JsonObject
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ToolEvent:
     """A tool call that starts or has ended, for clients that asked to be told."""
 
     event: JsonObject
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ending:
     """The answer is complete: the engine's last chunk, the reason, and the usage of all rounds."""
 
@@ -53,8 +56,9 @@ class Conversation:
         self.engine: Address | None = None
         self.last_chunk: JsonObject = {}
         self._shown_tail = ""
-        self._shown_this_round = False
-        self._streaks: dict[tuple[str, str], int] = {}
+        self.shown_this_turn = False
+        self._text_this_turn = False
+        self._streaks: dict[CallKey, int] = {}
 
     def body(self) -> bytes:
         """The engine's request of this round."""
@@ -69,10 +73,12 @@ class Conversation:
             request["stream_options"] = {**(request.get("stream_options") or {}), "include_usage": True}
         return orjson.dumps(request)
 
-    def new_reader(self) -> TurnReader:
+    def begin_turn(self) -> None:
+        """Forgets what was read of this round, if it was tried before."""
         plan = self.plan
-        self._shown_this_round = False
-        return TurnReader(
+        self.shown_this_turn = False
+        self._text_this_turn = False
+        self._reader = TurnReader(
             plan.server | plan.client,
             plan.client,
             rescue=True,
@@ -81,15 +87,20 @@ class Conversation:
             first=self.rounds == 1,
         )
 
-    def visible(self, chunks: list[JsonObject], reader: TurnReader) -> list[Event]:
-        """What the client may see of some chunks; their usage is counted."""
+    def end_turn(self) -> tuple[Event | None, Turn]:
+        """The last of what the client may see, and the turn."""
+        rest, turn = self._reader.end()
+        return (self.tail(rest) if rest else None), turn
+
+    def visible(self, chunks: list[JsonObject]) -> list[Event]:
+        """What the client may see of some chunks of this turn."""
         events: list[Event] = []
         for chunk in chunks:
             choices = chunk.get("choices")
             if not choices:
                 continue
             self.last_chunk = chunk
-            delta = reader.read(choices[0])
+            delta = self._reader.read(choices[0])
             if delta is not None:
                 events.append(self._show(chunk, delta))
         return events
@@ -98,30 +109,30 @@ class Conversation:
         return self._show(self.last_chunk, delta)
 
     def _show(self, chunk: JsonObject, delta: JsonObject) -> Chunk:
+        self.shown_this_turn = True
         text = delta.get("content")
         if text:
-            if not self._shown_this_round and self._shown_tail and not self._shown_tail.isspace():
+            if not self._text_this_turn and self._shown_tail and not self._shown_tail.isspace():
                 delta["content"] = "\n\n" + text
-            self._shown_this_round = True
+            self._text_this_turn = True
             self._shown_tail = text[-1:]
         choice = {**chunk["choices"][0], "delta": delta, "finish_reason": None}
         choice.pop("message", None)
         shown = {**chunk, "choices": [choice]}
-        if chunk.get("usage"):
+        if self.plan.stream and chunk.get("usage"):
             shown["usage"] = add_usage(self.usage, chunk["usage"])
         return Chunk(shown)
 
     def ending(self, reason: str) -> Ending:
         return Ending(self.last_chunk, reason, self.usage)
 
-    def remember(self, turn: Turn, results: list[tuple[ToolCall, ToolResult]]) -> None:
+    def remember(self, turn: Turn, keys: list[CallKey], results: list[tuple[ToolCall, ToolResult]]) -> None:
         """Adds a turn and its results, in the order of the calls."""
         self.messages.append(turn.message([call.wire(result.arguments) for call, result in results]))
         self.messages += [
             {"role": "tool", "tool_call_id": call.id, "content": result.content} for call, result in results
         ]
-        keys = {(call.name, canonical_arguments(call.arguments)) for call, _ in results}
-        self._streaks = {key: self._streaks.get(key, 0) + 1 for key in keys}
+        self._streaks = {key: self._streaks.get(key, 0) + 1 for key in set(keys)}
 
     def repeated_call(self) -> str | None:
         """The name of a tool that was called with the same arguments too many rounds running."""

@@ -48,6 +48,7 @@ class Discovery:
         encrypted = any(url.scheme == "https" for url in self._urls)
         self._tls = ssl.create_default_context() if encrypted else None
         self._addresses: dict[_Key, Address] = {}
+        self._up: list[Address] = []
         self._probes: dict[_Key, asyncio.Task[None]] = {}
         self._came_up = asyncio.Event()
         self._resolver: asyncio.Task[None] | None = None
@@ -66,7 +67,8 @@ class Discovery:
             address.drop_idle()
 
     def up(self) -> list[Address]:
-        return [address for address in self._addresses.values() if address.up]
+        """Those that are not known to be down. A new list with each change."""
+        return self._up
 
     def states(self) -> list[EngineState]:
         return [EngineState(a.label, a.up and a.known, a.in_flight) for a in self._addresses.values()]
@@ -102,6 +104,7 @@ class Discovery:
         if address.up:
             log.warning("engine down", extra={"fields": {"engine": address.label, "reason": reason}})
         address.up = False
+        self._renew_up()
         address.known = True
         address.drop_idle()
         address.probe_now.set()
@@ -109,9 +112,14 @@ class Discovery:
     def _mark_up(self, address: Address) -> None:
         if not address.up:
             log.info("engine up", extra={"fields": {"engine": address.label}})
-        address.up = address.known = True
+            address.up = True
+            self._renew_up()
+        address.known = True
         address.missed_probes = 0
         self._came_up.set()
+
+    def _renew_up(self) -> None:
+        self._up = [address for address in self._addresses.values() if address.up]
 
     async def _keep_probing(self, address: Address) -> None:
         while True:
@@ -168,6 +176,7 @@ class Discovery:
             if key not in self._probes:
                 self._probes[key] = asyncio.create_task(self._keep_probing(address))
         self._addresses = found
+        self._renew_up()
 
     async def _lookup(self, url: SplitResult) -> dict[_Key, Address]:
         name = url.hostname or ""

@@ -91,7 +91,9 @@ class Engines:
 
     def _choose(self, prefer: Address | None, avoid: set[Address]) -> Address | None:
         """The preferred address unless it is overloaded, else the least loaded one that is up."""
-        up = [address for address in self._discovery.up() if address not in avoid]
+        up = self._discovery.up()
+        if avoid:
+            up = [address for address in up if address not in avoid]
         if len(up) < 2:
             return up[0] if up else None
         # Bounded load: a preferred engine may have a quarter more than its share (Mirrokni et al. 2016).

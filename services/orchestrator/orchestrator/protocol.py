@@ -129,6 +129,8 @@ class ToolCall:
 
 def add_usage(total: JsonObject, more: JsonObject | None) -> JsonObject:
     """The sum of two usage objects, nested details included; counts that one lacks are taken as 0."""
+    if not total:
+        return dict(more or {})
     result = dict(total)
     for key, value in (more or {}).items():
         before = result.get(key)

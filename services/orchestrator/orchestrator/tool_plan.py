@@ -10,7 +10,7 @@ from .protocol import JsonObject
 from .tools.toolbox import Toolbox
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ToolPlan:
     """A checked request, made ready for the engine.
 

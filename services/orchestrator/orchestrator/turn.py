@@ -13,19 +13,19 @@ from .markup import CallScanner
 from .protocol import JsonObject, ToolCall
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunTools:
     """Every call is the server's: run them and ask again."""
 
     calls: list[ToolCall]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HandBack:
     """The turn holds calls for the client: they are its to run."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Finish:
     """The answer is complete, for the engine's own reason."""
 

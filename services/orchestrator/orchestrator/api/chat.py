@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import aclosing
 
 import orjson
 
@@ -48,18 +47,22 @@ class Chat:
 
     async def _stream(self, plan: ToolPlan, request: Request, reply: Reply) -> None:
         teller = _Teller(plan)
-        async with aclosing(self._loop.run(plan, request.record)) as batches:
-            async for events in batches:
-                await reply.write(b"".join([teller.tell(item) for item in events]))
-        await reply.end()
+
+        async def tell(events: list[Event]) -> None:
+            await reply.write(b"".join([teller.tell(item) for item in events]))
+
+        await self._loop.run(plan, request.record, tell)
+        reply.end()
 
     async def _whole(self, plan: ToolPlan, request: Request, reply: Reply) -> None:
         folder = _Folder(plan)
-        async with aclosing(self._loop.run(plan, request.record)) as batches:
-            async for events in batches:
-                for item in events:
-                    folder.fold(item)
-        await reply.whole(200, orjson.dumps(folder.answer))
+
+        async def tell(events: list[Event]) -> None:
+            for item in events:
+                folder.fold(item)
+
+        await self._loop.run(plan, request.record, tell)
+        reply.whole(200, orjson.dumps(folder.answer))
 
 
 class _Identity:

@@ -1,28 +1,27 @@
-"""The way of a POST request: key, body, limits, handler, and one answer whatever happens. Raw ASGI."""
+"""The way of a POST request: key, body, limits, handler, and one answer whatever happens."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import re
-import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..errors import ApiError, CallerError, DeadlineExceeded, InvalidRequest
 from ..settings import Settings
 from ..telemetry import Record, Telemetry
 from .auth import Keys
-from .in_flight import ClientGone, InFlight, Slot
-from .reply import Reply, Send
+from .in_flight import InFlight
+from .reply import Reply
 
 log = logging.getLogger("orchestrator.api")
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-
 CLIENT_GONE = 499  # nginx's status for a client that closed its connection
+_random_bits = random.getrandbits  # uuid4 asks the kernel each time: 3 µs
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -41,8 +40,8 @@ Handler = Callable[[Request, Reply], Awaitable[None]]
 
 def request_id(headers: dict[bytes, bytes]) -> str:
     """The client's x-request-id where it is fit for a log line, else a new one."""
-    given = headers.get(b"x-request-id", b"")
-    return given.decode("latin-1") if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    given = headers.get(b"x-request-id")
+    return given.decode("latin-1") if given and _REQUEST_ID.fullmatch(given) else f"{_random_bits(128):032x}"
 
 
 class Endpoint:
@@ -58,128 +57,226 @@ class Endpoint:
         in_flight: InFlight,
         telemetry: Telemetry,
     ) -> None:
-        self._route = route
-        self._handler = handler
-        self._keys = keys
-        self._in_flight = in_flight
-        self._telemetry = telemetry
-        self._max_body_bytes = settings.max_body_bytes
-        self._body_seconds = settings.body_timeout_seconds
-        self._request_seconds = settings.request_timeout_seconds
-        self._heartbeat_seconds = settings.heartbeat_seconds
+        self.route = route
+        self.handler = handler
+        self.keys = keys
+        self.in_flight = in_flight
+        self.telemetry = telemetry
+        self.max_body_bytes = settings.max_body_bytes
+        self.body_seconds = settings.body_timeout_seconds
+        self.request_seconds = settings.request_timeout_seconds
+        self.heartbeat_seconds = settings.heartbeat_seconds
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
-        record = Record(request_id(headers), self._route)
-        reply = Reply(
-            send,
-            record.request_id,
-            closing=lambda: self._in_flight.draining,
-            heartbeat_seconds=self._heartbeat_seconds,
-        )
-        try:
-            await self._admit(scope, headers, receive, reply, record)
-            record.status = reply.status
-        except ApiError as error:
-            record.status, record.error = error.status, error.message
-            await reply.fail(error)
-        except ClientGone:
-            record.status, record.error = CLIENT_GONE, "the client closed its connection"
-        except Exception:
-            log.exception("unexpected error", extra={"fields": {"request_id": record.request_id}})
-            record.status, record.error = 500, "unexpected error"
-            await reply.fail(
-                ApiError(f"The server failed unexpectedly; its log tells of {record.request_id}")
-            )
-        finally:
-            reply.close()
-            self._telemetry.finished(record)
+    def admit(self, method: bytes, headers: dict[bytes, bytes]) -> str:
+        """The name of the request's key.
 
-    async def _admit(
-        self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, reply: Reply, record: Record
-    ) -> None:
-        if scope["method"] != "POST":
+        Raises:
+            ApiError: the method, the key or the announced size is refused.
+        """
+        if method != b"POST":
             raise CallerError(
-                f"{scope['method']} is not allowed on {self._route}; use POST",
+                f"{method.decode()} is not allowed on {self.route}; use POST",
                 status=405,
                 code="method_not_allowed",
                 headers={"allow": "POST"},
             )
-        record.key_name = self._keys.check(headers)
+        name = self.keys.check(headers)
         length = headers.get(b"content-length", b"")
-        if length.isdigit() and int(length) > self._max_body_bytes:
-            raise self._too_large(int(length))
-        task = asyncio.current_task()
-        assert task is not None
-        slot = self._in_flight.enter(task)
-        try:
-            await self._serve(Request(scope["path"], headers, b"", record), receive, reply, slot)
-        except asyncio.CancelledError:
-            if slot.reason is None:
-                raise
-            task.uncancel()
-            raise slot.reason from None
-        finally:
-            self._in_flight.leave(slot)
+        if length.isdigit() and int(length) > self.max_body_bytes:
+            raise self.too_large(int(length))
+        return name
 
-    async def _serve(self, request: Request, receive: Receive, reply: Reply, slot: Slot) -> None:
-        """Reads the body and runs the handler, each within its time, watching the client."""
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
-        watcher = None
-        try:
-            async with asyncio.timeout_at(begun + self._body_seconds) as deadline:
-                request.body = await self._read_body(receive)
-                deadline.reschedule(begun + self._request_seconds)
-                watcher = loop.create_task(_watch_client(receive, reply, slot))
-                await self._handler(request, reply)
-        except TimeoutError:
-            if not deadline.expired():
-                raise
-            raise self._too_late(reading=watcher is None) from None
-        finally:
-            if watcher is not None:
-                watcher.cancel()
-
-    async def _read_body(self, receive: Receive) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            part = message.get("body", b"")
-            size += len(part)
-            if size > self._max_body_bytes:
-                raise self._too_large(size)
-            parts.append(part)
-            if not message.get("more_body", False):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _too_large(self, size: int) -> ApiError:
+    def too_large(self, size: int) -> ApiError:
         return InvalidRequest(
-            f"The request body has at least {size} bytes; at most {self._max_body_bytes} are taken "
+            f"The request body has at least {size} bytes; at most {self.max_body_bytes} are taken "
             "(MAX_BODY_BYTES). Send less.",
             status=413,
             code="request_too_large",
         )
 
-    def _too_late(self, *, reading: bool) -> ApiError:
-        if reading:
-            return InvalidRequest(
-                f"The request body did not arrive within {self._body_seconds:g} s (BODY_TIMEOUT_SECONDS).",
-                status=408,
-                code="request_timeout",
-                headers={"connection": "close"},
-            )
+    def body_too_late(self) -> ApiError:
+        return InvalidRequest(
+            f"The request body did not arrive within {self.body_seconds:g} s (BODY_TIMEOUT_SECONDS).",
+            status=408,
+            code="request_timeout",
+            headers={"connection": "close"},
+        )
+
+    def answer_too_late(self) -> ApiError:
         return DeadlineExceeded(
-            f"The answer was not complete within {self._request_seconds:g} s (REQUEST_TIMEOUT_SECONDS). "
+            f"The answer was not complete within {self.request_seconds:g} s (REQUEST_TIMEOUT_SECONDS). "
             "Ask for fewer tokens or raise the limit."
         )
 
 
-async def _watch_client(receive: Receive, reply: Reply, slot: Slot) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    if not reply.finished:
-        slot.end(ClientGone())
+class Exchange:
+    """One request on its connection, from its headers to the end of its answer.
+
+    Stands where uvicorn's protocol has its cycle, of which it reads `response_complete` and sets
+    `keep_alive`.
+    """
+
+    __slots__ = (
+        "_begun", "_connection", "_endpoint", "_expects_continue", "_headers", "_method", "_parts", "_reason",
+        "_record", "_reply", "_size", "_started", "_task", "_timer", "_whole_body",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        connection: HttpToolsProtocol,
+        *,
+        method: bytes,
+        headers: dict[bytes, bytes],
+        keep_alive: bool,
+        chunked: bool,
+        expects_continue: bool,
+    ) -> None:
+        self._endpoint = endpoint
+        self._connection = connection
+        self._method = method
+        self._headers = headers
+        self._expects_continue = expects_continue
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._whole_body = False
+        self._started = False
+        self._begun = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._reason: ApiError | None = None
+        self._record = Record(request_id(headers), endpoint.route)
+        self._reply = Reply(
+            connection.transport,
+            connection.flow,
+            self._record.request_id,
+            in_flight=endpoint.in_flight,
+            general_headers=b"".join(
+                [b"%b: %b\r\n" % header for header in connection.server_state.default_headers]
+            ),
+            keep_alive=keep_alive,
+            chunked=chunked,
+            head_only=method == b"HEAD",
+            heartbeat_seconds=endpoint.heartbeat_seconds,
+            loop=connection.loop,
+        )
+
+    @property
+    def response_complete(self) -> bool:
+        return self._reply.finished
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._reply.keep_alive
+
+    @keep_alive.setter
+    def keep_alive(self, value: bool) -> None:
+        self._reply.keep_alive = value
+
+    def start(self) -> None:
+        """Begins once the headers are there and the connection's earlier answer has ended."""
+        endpoint, loop = self._endpoint, self._connection.loop
+        self._started = True
+        self._begun = loop.time()
+        try:
+            self._record.key_name = endpoint.admit(self._method, self._headers)
+            endpoint.in_flight.enter(self)
+        except ApiError as error:
+            self._fail(error)
+            self._finish()
+            return
+        self._timer = loop.call_later(min(endpoint.body_seconds, endpoint.request_seconds), self._watch_time)
+        if self._size > endpoint.max_body_bytes:
+            self.end(endpoint.too_large(self._size))
+        elif self._whole_body:
+            self._task = loop.create_task(self._serve())
+        elif self._expects_continue:
+            self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def feed(self, part: bytes) -> None:
+        """A part of the body has come."""
+        if self._reply.finished:
+            return
+        self._parts.append(part)
+        self._size += len(part)
+        if self._size > self._endpoint.max_body_bytes and self._started:
+            self.end(self._endpoint.too_large(self._size))
+
+    def feed_end(self) -> None:
+        """The body is whole."""
+        self._whole_body = True
+        if self._started and not self._reply.finished:
+            self._task = self._connection.loop.create_task(self._serve())
+
+    def end(self, reason: ApiError) -> None:
+        """Ends the request from outside; what has not been told of it yet ends with this error."""
+        if self._reason is not None or self._reply.finished:
+            return
+        self._reason = reason
+        if self._task is not None:
+            self._task.cancel()
+        else:
+            self._fail(reason)
+            self._finish()
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        if not self._started or self._reply.finished:
+            return
+        self._reply.finished = True
+        self._record.status, self._record.error = CLIENT_GONE, "the client closed its connection"
+        if self._task is not None:
+            self._task.cancel()
+        else:
+            self._finish()
+
+    async def _serve(self) -> None:
+        """Runs the handler. Cancelled by `end` and `lost` only, or when the event loop is torn down."""
+        record, reply = self._record, self._reply
+        parts, self._parts = self._parts, []
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        try:
+            await self._endpoint.handler(Request(self._endpoint.route, self._headers, body, record), reply)
+            record.status = record.status or reply.status
+        except ApiError as error:
+            self._fail(error)
+        except asyncio.CancelledError:
+            if self._reason is not None:
+                self._fail(self._reason)
+                if self._connection.flow.write_paused:
+                    self._connection.transport.abort()  # the client does not read: it would hold its socket
+            elif record.status != CLIENT_GONE:
+                raise
+        except Exception:
+            log.exception("unexpected error", extra={"fields": {"request_id": record.request_id}})
+            self._fail(ApiError(f"The server failed unexpectedly; its log tells of {record.request_id}"))
+            record.error = "unexpected error"
+        finally:
+            self._finish()
+
+    def _fail(self, error: ApiError) -> None:
+        if not self._reply.finished:
+            self._record.status, self._record.error = error.status, error.message
+            self._reply.fail(error)
+
+    def _finish(self) -> None:
+        self._reply.close()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._endpoint.in_flight.leave(self)
+        self._endpoint.telemetry.finished(self._record)
+        connection = self._connection
+        if not self._reply.finished or not self._reply.keep_alive:
+            self._reply.finished = True
+            connection.transport.close()
+        connection.on_response_complete()
+
+    def _watch_time(self) -> None:
+        endpoint = self._endpoint
+        limit = endpoint.request_seconds if self._whole_body else endpoint.body_seconds
+        left = self._begun + limit - self._connection.loop.time()
+        if left > 0.001:
+            self._timer = self._connection.loop.call_later(left, self._watch_time)
+        else:
+            self.end(endpoint.answer_too_late() if self._whole_body else endpoint.body_too_late())

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from fastapi import FastAPI
 
 from ..telemetry import Record, Telemetry
-from .endpoint import Receive, Scope, request_id
+from .endpoint import request_id
 from .in_flight import InFlight
-from .reply import Send
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 # Load balancers and scrapers ask for these every few seconds.
 _QUIET = frozenset({"/health", "/ready", "/metrics", "/v1/models"})

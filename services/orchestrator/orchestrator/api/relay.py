@@ -52,7 +52,7 @@ class Relay:
                 content = await answer.read()
                 if b'"usage"' in content:
                     _count(orjson.loads(content), request.record)
-                await reply.whole(answer.status, content, answer.content_type)
+                reply.whole(answer.status, content, answer.content_type)
 
     async def _relay_stream(self, answer: Answer, reply: Reply, record: Record, *, hide_usage: bool) -> None:
         """One send for all whole events of one read; only those that tell usage or an error are parsed."""
@@ -73,7 +73,7 @@ class Relay:
                 raise failure
         if not done or not buffer.empty:
             raise EngineFailed("The engine's stream ended before it was complete")
-        await reply.end()
+        reply.end()
 
 
 def _asking_for_usage(payload: JsonObject, body: bytes) -> bytes:

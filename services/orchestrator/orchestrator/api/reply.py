@@ -3,53 +3,77 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from collections.abc import Iterable
+from http import HTTPStatus
 
 import orjson
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from ..errors import ApiError
 from ..protocol import event
+from .in_flight import InFlight
 
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
-_FAREWELL_SECONDS = 2.0
 _HEARTBEAT = b": keep-alive\n\n"
-_STREAM_HEADERS: list[Header] = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-]
+_STREAM_HEADERS = (
+    b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+)
+_STATUS_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+}
 
 
 class Reply:
-    """Everything written is whole events, so that a heartbeat or an error never splits one."""
+    """Everything written is whole events, so that a heartbeat or an error never splits one.
+
+    Args:
+        general_headers: header lines that every answer has.
+        chunked: whether the client understands a chunked body, as of HTTP/1.1.
+        head_only: the answer has no body, as to a HEAD.
+
+    Attributes:
+        keep_alive: whether the connection serves another request after this one.
+        finished: nothing more is written; also where the connection is gone.
+    """
 
     __slots__ = (
-        "_beat", "_beating", "_closing", "_heartbeat_seconds", "_last_write", "_loop", "_send", "_timer",
-        "_writing", "finished", "request_id", "started", "status",
+        "_chunked", "_flow", "_general_headers", "_head_only", "_heartbeat_seconds", "_in_flight",
+        "_last_write", "_loop", "_timer", "_transport", "finished", "keep_alive", "request_id", "started",
+        "status",
     )  # fmt: skip
 
     def __init__(
-        self, send: Send, request_id: str, *, closing: Callable[[], bool], heartbeat_seconds: float
+        self,
+        transport: asyncio.Transport,
+        flow: FlowControl,
+        request_id: str,
+        *,
+        in_flight: InFlight,
+        general_headers: bytes,
+        keep_alive: bool,
+        chunked: bool,
+        head_only: bool,
+        heartbeat_seconds: float,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self._send = send
-        self._closing = closing
+        self._transport = transport
+        self._flow = flow
+        self._in_flight = in_flight
+        self._general_headers = general_headers
+        self._chunked = chunked
+        self._head_only = head_only
         self._heartbeat_seconds = heartbeat_seconds
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._last_write = 0.0
-        self._writing = False
         self._timer: asyncio.TimerHandle | None = None
-        self._beat: asyncio.Task[None] | None = None
-        self._beating = False
+        self.keep_alive = keep_alive
         self.request_id = request_id
         self.status = 0
         self.started = False
         self.finished = False
 
-    async def whole(
+    def whole(
         self,
         status: int,
         body: bytes,
@@ -58,10 +82,13 @@ class Reply:
     ) -> None:
         """The whole answer at once."""
         self.close()
-        length = (b"content-length", b"%d" % len(body))
-        await self._start(status, [(b"content-type", content_type), length, *headers])
+        if self.finished:
+            return
         self.finished = True
-        await self._send({"type": "http.response.body", "body": body})
+        lines = b"content-type: %b\r\ncontent-length: %d\r\n" % (content_type, len(body))
+        for name, value in headers:
+            lines += b"%b: %b\r\n" % (name, value)
+        self._transport.write(self._head(status, lines) + (b"" if self._head_only else body))
 
     def expect_stream(self) -> None:
         """From now on, silence is answered with headers and heartbeats."""
@@ -69,80 +96,66 @@ class Reply:
         self._timer = self._loop.call_later(self._heartbeat_seconds, self._tick)
 
     async def write(self, events: bytes) -> None:
-        """Sends whole events, and the headers before the first."""
-        await self._let_beat_finish()
-        self._writing = True
-        try:
-            if not self.started:
-                await self._start(200, _STREAM_HEADERS)
-            await self._send({"type": "http.response.body", "body": events, "more_body": True})
-        finally:
-            self._writing = False
-            self._last_write = self._loop.time()
+        """Sends whole events, and the headers before the first; waits while the client reads too slowly."""
+        self._write(events)
+        if self._flow.write_paused:
+            await self._flow.drain()
 
-    async def end(self) -> None:
+    def end(self) -> None:
         """The end of a stream that is complete."""
-        self.close()
-        await self._let_beat_finish()
-        self.finished = True
-        await self._send({"type": "http.response.body", "body": b""})
-
-    async def fail(self, error: ApiError) -> None:
-        """The error as the answer or, in a stream that has begun, as its last event."""
         self.close()
         if self.finished:
             return
+        self.finished = True
+        if self._chunked:
+            self._transport.write(b"0\r\n\r\n")
+
+    def fail(self, error: ApiError) -> None:
+        """The error as the answer or, in a stream that has begun, as its last event."""
         if self.started:
-            # A client that does not read any more is not waited for.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_FAREWELL_SECONDS):
-                    await self.write(event(error.body()))
-                    await self.end()
+            self._write(event(error.body()))
+            self.end()
             return
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]
-        await self.whole(error.status, orjson.dumps(error.body()), headers=headers)
+        headers = dict(error.headers)
+        if headers.pop("connection", None) == "close":
+            self.keep_alive = False
+        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        self.whole(error.status, orjson.dumps(error.body()), headers=encoded)
 
     def close(self) -> None:
-        """Stops the heartbeats; one that is being sent goes on."""
+        """Stops the heartbeats."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._beat is not None and not self._beating:
-            self._beat.cancel()
-            self._beat = None
 
-    async def _start(self, status: int, headers: list[Header]) -> None:
-        headers = [*headers, (b"x-request-id", self.request_id.encode("latin-1"))]
-        if self._closing():
-            headers.append((b"connection", b"close"))
+    def _write(self, events: bytes) -> None:
+        if self.finished:
+            return
+        if self._chunked:
+            events = b"%x\r\n%b\r\n" % (len(events), events)
+        if not self.started:
+            framing = b"transfer-encoding: chunked\r\n" if self._chunked else b""
+            events = self._head(200, _STREAM_HEADERS + framing) + events
+        self._transport.write(events)
+        if self._timer is not None:
+            self._last_write = self._loop.time()
+
+    def _head(self, status: int, lines: bytes) -> bytes:
         self.status = status
         self.started = True
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        self.keep_alive &= not self._in_flight.draining
+        closing = b"" if self.keep_alive else b"connection: close\r\n"
+        return b"%b%b%bx-request-id: %b\r\n%b\r\n" % (
+            _STATUS_LINES[status], self._general_headers, lines, self.request_id.encode("latin-1"), closing,
+        )  # fmt: skip
 
     def _tick(self) -> None:
-        silence = self._loop.time() - self._last_write
         wait = self._heartbeat_seconds
-        if not self._writing and self._beat is None:
-            if silence >= wait * 0.999:
-                self._beat = self._loop.create_task(self._send_beat())
-            else:
-                wait -= silence
+        silence = self._loop.time() - self._last_write
+        if silence >= wait * 0.999:
+            # A client that does not read needs no sign that the server lives.
+            if not self._flow.write_paused:
+                self._write(_HEARTBEAT)
+        else:
+            wait -= silence
         self._timer = self._loop.call_later(wait, self._tick)
-
-    async def _let_beat_finish(self) -> None:
-        if self._beat is not None and self._beating:
-            await self._beat
-        elif self._beat is not None:
-            self._beat.cancel()
-            self._beat = None
-
-    async def _send_beat(self) -> None:
-        self._beating = True
-        try:
-            if not self.started:
-                await self._start(200, _STREAM_HEADERS)
-            await self._send({"type": "http.response.body", "body": _HEARTBEAT, "more_body": True})
-        finally:
-            self._beat = None
-            self._beating = False
-            self._last_write = self._loop.time()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import orjson
 from pydantic_core import from_json
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
@@ -31,7 +32,7 @@ def parse_arguments(arguments: str | None) -> tuple[dict[str, Any], str]:
     if not isinstance(value, dict):
         raise MalformedArguments(f"the arguments are {_KINDS[type(value)]}, not a JSON object")
     try:
-        return value, _encode(value)
+        return value, _canonical(value)
     except ValueError as error:
         raise MalformedArguments("the arguments hold a number that is too large for JSON") from error
 
@@ -42,6 +43,15 @@ def canonical_arguments(arguments: str | None) -> str:
         return parse_arguments(arguments)[1]
     except MalformedArguments:
         return arguments or ""
+
+
+def _canonical(value: dict[str, Any]) -> str:
+    try:
+        text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # an integer above 64 bits
+        return _encode(value)
+    # orjson writes null for infinity, which is refused: a tenth of the other encoder's time all the same.
+    return _encode(value) if b"null" in text else text.decode()
 
 
 def _parse_json(text: str) -> Any:

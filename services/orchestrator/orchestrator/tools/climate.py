@@ -16,8 +16,9 @@ class CityClimate(Place):
 
 def find_city(name: str, qualifiers: list[str]) -> CityClimate | None:
     """The city of that name, whatever case and accents, if it fits the qualifiers."""
-    wanted = _OTHER_NAMES.get(fold(name), fold(name))
-    return choose([city for city in CITIES if fold(city.name) == wanted], qualifiers)
+    name = fold(name)
+    wanted = _OTHER_NAMES.get(name, name)
+    return choose(_BY_NAME.get(wanted, ()), qualifiers)
 
 
 _OTHER_NAMES = {
@@ -83,3 +84,5 @@ CITIES = (
     CityClimate("Washington", "District of Columbia", "United States", "US", 14.6),
     CityClimate("Zürich", "Zurich", "Switzerland", "CH", 9.3),
 )
+
+_BY_NAME = {fold(city.name): (city,) for city in CITIES}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 
@@ -36,6 +37,7 @@ def choose(places: Sequence[P], qualifiers: Sequence[str]) -> P | None:
     return next((p for p in places if all(_fits(p, qualifier) for qualifier in qualifiers)), None)
 
 
+@lru_cache(maxsize=4096)
 def fold(text: str) -> str:
     """Lower case, without accents and full stops: `São Paulo` and `D.C.` become `sao paulo` and `dc`."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())

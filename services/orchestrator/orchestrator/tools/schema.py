@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import docstring_parser
 from docstring_parser import Docstring, DocstringStyle, ParseError
@@ -15,6 +15,8 @@ from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema
 
 from .context import ToolContext
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 # https://github.com/openai/openai-openapi, FunctionObject.name
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -26,6 +28,13 @@ class InvalidArguments(ValueError):
     """The arguments do not fit the tool's schema; the message is written for the model."""
 
 
+def quick(function: F) -> F:
+    """Marks a tool that always takes well under a millisecond: it runs on the event loop itself, with no
+    thread, which would cost more than the call, and so with no time limit."""
+    function.quick = True  # type: ignore[attr-defined]
+    return function
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """One function that models can call.
@@ -34,6 +43,7 @@ class Tool:
         name: the function's name.
         function: called with keyword arguments.
         is_async: whether its result has to be awaited.
+        is_quick: whether it is marked with `quick`.
         parameters: the JSON schema of its arguments. Shared; not to be changed.
         context_parameters: the parameters that take the `ToolContext`, usually none or one.
     """
@@ -41,6 +51,7 @@ class Tool:
     name: str
     function: Callable[..., Any]
     is_async: bool
+    is_quick: bool
     parameters: dict[str, Any]
     context_parameters: tuple[str, ...]
     _docstring: str
@@ -114,6 +125,7 @@ def define_tool(function: Callable[..., Any]) -> Tool:
         name=name,
         function=function,
         is_async=inspect.iscoroutinefunction(function),
+        is_quick=_is_quick(function, where),
         parameters={"type": "object", "properties": {}} | {k: v for k, v in schema.items() if k != "title"},
         context_parameters=context,
         _docstring=(docstring.description or "").strip(),
@@ -144,6 +156,13 @@ def _checked_name(function: Callable[..., Any], where: str) -> str:
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ValueError(f"{where} is a generator: return one value, a list for example, instead of yielding")
     return name
+
+
+def _is_quick(function: Callable[..., Any], where: str) -> bool:
+    marked = getattr(function, "quick", False) is True
+    if marked and inspect.iscoroutinefunction(function):
+        raise ValueError(f"{where} is async, which @quick tools are not: leave out one of the two")
+    return marked
 
 
 def _docstring(function: Callable[..., Any], where: str) -> Docstring:

@@ -16,17 +16,17 @@ from .arguments import MalformedArguments, canonical_arguments, parse_arguments
 from .context import ToolContext
 from .loading import define_tools, load_tools
 from .results import render, render_error
-from .schema import InvalidArguments, Tool, where_defined
+from .schema import InvalidArguments, Tool, quick, where_defined
 from .threads import NoFreeThread, WorkerThreads
 
-__all__ = ["Outcome", "ToolContext", "ToolResult", "Toolbox", "canonical_arguments", "load_tools"]
+__all__ = ["Outcome", "ToolContext", "ToolResult", "Toolbox", "canonical_arguments", "load_tools", "quick"]
 
 Outcome = Literal["ok", "error", "timeout", "invalid_arguments", "busy"]
 
 log = logging.getLogger("orchestrator.tools")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ToolResult:
     """What came of one call.
 
@@ -130,6 +130,8 @@ class Toolbox:
     async def _run(
         self, tool: Tool, values: dict[str, Any], context: ToolContext | None
     ) -> tuple[Outcome, str]:
+        if tool.is_quick:
+            return self._run_quick(tool, values)
         task = asyncio.current_task()
         cancels = task.cancelling() if task else 0
         try:
@@ -151,6 +153,12 @@ class Toolbox:
             if isinstance(error, asyncio.CancelledError) and task and task.cancelling() == cancels:
                 return "error", self._error(f"{tool.name} was cancelled from within")
             raise
+
+    def _run_quick(self, tool: Tool, values: dict[str, Any]) -> tuple[Outcome, str]:
+        try:
+            return "ok", render(tool.function(**values), self._result_limit)
+        except Exception as error:  # noqa: BLE001  whatever a tool raises is for the model to read
+            return "error", self._explain(tool, error)
 
     def _reject(self, name: str, problem: str) -> tuple[Outcome, str]:
         tool = self._tools.get(name)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
+from uvicorn.protocols.http.flow_control import FlowControl
 
+from orchestrator.api.in_flight import InFlight
 from orchestrator.api.reply import Reply
-from tests.support.live import Live, events_of, live, text_of
+from orchestrator.errors import ApiError
+from tests.support.live import Live, events_of, live, text_of, until
 from tests.support.scripted_engine import ScriptedEngine, after, body, call_deltas, stream, text, whole
 
 MATH = {"type": "function", "function": {"name": "calculate_math"}}
@@ -155,29 +157,67 @@ async def test_whole_answer_has_no_heartbeat(engine: ScriptedEngine, beat: str) 
         assert (await slow).json()["choices"][0]["message"]["content"] == "slow"
 
 
-@pytest.mark.parametrize("finish", ["whole", "end"])
-async def test_heartbeat_that_is_due_as_the_answer_ends_is_not_sent_after_it(finish: str) -> None:
-    sent: list[dict[str, Any]] = []
+class Written(asyncio.Transport):
+    """Keeps what is written."""
 
-    async def send(message: MutableMapping[str, Any]) -> None:
-        sent.append(dict(message))
+    def __init__(self) -> None:
+        super().__init__()
+        self.data = b""
 
-    reply = Reply(send, "r", closing=lambda: False, heartbeat_seconds=60)
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.data += data
+
+
+def reply_to(transport: Written, **options: bool) -> Reply:
+    return Reply(
+        transport,
+        FlowControl(transport),
+        "r",
+        in_flight=InFlight(1),
+        general_headers=b"",
+        keep_alive=True,
+        chunked=options.get("chunked", True),
+        head_only=False,
+        heartbeat_seconds=0.01,
+        loop=asyncio.get_running_loop(),
+    )
+
+
+@pytest.mark.parametrize("finish", ["whole", "end", "fail"])
+async def test_no_heartbeat_after_the_end(finish: str) -> None:
+    ended, clock = Written(), Written()
+    reply = reply_to(ended)
     reply.expect_stream()
-    if finish == "end":
+    if finish == "whole":
+        reply.whole(400, b"{}")
+    else:
         await reply.write(b"data: x\n\n")
-    reply._last_write -= 120
-    reply._tick()
-    await (reply.end() if finish == "end" else reply.whole(400, b"{}"))
-    await asyncio.sleep(0)
-    assert not sent[-1].get("more_body")
-    assert not any(message.get("body") == b": keep-alive\n\n" for message in sent)
+        reply.end() if finish == "end" else reply.fail(ApiError("no"))
+    written = ended.data
+    # Another reply, still open, tells that the time of several heartbeats has passed.
+    beating = reply_to(clock)
+    beating.expect_stream()
+    await until(lambda: clock.data.count(b": keep-alive") == 3)
+    beating.close()
+    assert ended.data == written
+
+
+async def test_client_of_http_1_0_gets_a_stream_without_chunks(engine: ScriptedEngine) -> None:
+    engine.play(stream(*text("Hello")))
+    async with live(engine.url) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        sent = b'{"messages": [{"role": "user", "content": "x"}], "stream": true}'
+        writer.write(b"POST /v1/chat/completions HTTP/1.0\r\ncontent-length: %d\r\n\r\n" % len(sent) + sent)
+        head, _, events = (await reader.read()).decode().partition("\r\n\r\n")
+        writer.close()
+    assert "connection: close" in head
+    assert "chunked" not in head
+    assert text_of(events_of(events)) == "Hello"
 
 
 async def test_client_that_stops_reading_is_let_go_after_the_deadline(
-    engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+    engine: ScriptedEngine,
 ) -> None:
-    monkeypatch.setattr("orchestrator.api.reply._FAREWELL_SECONDS", 0.1)
     engine.otherwise = stream(*text(*["x" * 100_000] * 400))
     async with live(engine.url, REQUEST_TIMEOUT_SECONDS="0.5") as server:
         _, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1)
@@ -187,4 +227,6 @@ async def test_client_that_stops_reading_is_let_go_after_the_deadline(
         )
         while 'route="/v1/chat/completions",status="504"' not in await server.metrics():
             pass
+        # Only the connection that asked for the metrics is left: the other does not hold its socket.
+        await until(lambda: len(server.server.server_state.connections) == 1)
         writer.transport.abort()
