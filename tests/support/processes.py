@@ -20,8 +20,8 @@ STANDIN = ROOT / "services" / "vllm" / "standin.py"
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
-_STANDIN_SERVES = re.compile(r"Serving on http://127\.0\.0\.1:(\d+)")
-_ORCHESTRATOR_SERVES = re.compile(r'"message":"listening".*"port":(\d+)')
+STANDIN_SERVES = re.compile(r"Serving on http://127\.0\.0\.1:(\d+)")
+ORCHESTRATOR_SERVES = re.compile(r'"message":"listening".*"port":(\d+)')
 
 
 class NotStarted(Exception):
@@ -114,7 +114,7 @@ class Processes:
     def standin(self, *arguments: str, model: str = MODEL, **environment: str) -> Service:
         """The stand-in engine, with these command-line arguments of `vllm serve` after its own."""
         command = [sys.executable, str(STANDIN), model, *arguments, "--host", "127.0.0.1", "--port", "0"]
-        return self._start("standin", command, environment, _STANDIN_SERVES)
+        return self._start("standin", command, environment, STANDIN_SERVES)
 
     def orchestrator(self, *engine_urls: str, **environment: str) -> Service:
         """The orchestrator with these settings, by the names of their variables; PYTHONPATH is added to."""
@@ -130,7 +130,7 @@ class Processes:
             "PYTHONPATH": path,
         }
         command = [sys.executable, "-m", "orchestrator"]
-        return self._start("orchestrator", command, settings, _ORCHESTRATOR_SERVES)
+        return self._start("orchestrator", command, settings, ORCHESTRATOR_SERVES)
 
     def _start(
         self, name: str, command: Sequence[str], environment: dict[str, str], serves: re.Pattern[str]

@@ -64,6 +64,7 @@ class RealEngine:
         python: the interpreter of the environment that install.py makes.
         log: the file that takes what the engine writes.
         flags: further arguments of `vllm serve`.
+        key: the API key that it asks for.
     """
 
     def __init__(
@@ -75,10 +76,12 @@ class RealEngine:
         flags: Sequence[str] = (),
         context: int = CONTEXT,
         port: int | None = None,
+        key: str | None = None,
     ) -> None:
         self._log = log
         self._port = port or free_port()
         self._command = [*command(python, self._port, model, context=context), *flags]
+        self._key = {"VLLM_API_KEY": key} if key else {}
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"http://127.0.0.1:{self._port}"
 
@@ -91,7 +94,7 @@ class RealEngine:
         with self._log.open("w") as output:
             self._process = subprocess.Popen(
                 self._command,
-                env=environment(),
+                env=environment() | self._key,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -1,0 +1,241 @@
+"""Asks a deployment what its users will ask, with the official client, and tells what came."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import openai
+from openai.types.chat import ChatCompletion
+
+from .lines import Line, Mark
+
+WEATHER: Any = {"type": "function", "function": {"name": "get_current_weather"}}
+MATH: Any = {"type": "function", "function": {"name": "calculate_math"}}
+CLIENT_TOOL: Any = {
+    "type": "function",
+    "function": {
+        "name": "look_up_order",
+        "description": "Look up the state of an order.",
+        "parameters": {
+            "type": "object",
+            "properties": {"order_id": {"type": "string"}},
+            "required": ["order_id"],
+        },
+    },
+}
+LONG_SECONDS = 60.0
+"""The idle timeout of a load balancer that nobody has configured."""
+
+_ANSWER_SECONDS = 330.0  # a little more than the orchestrator's own deadline
+_MOST_LONG_TOKENS = 8000
+
+
+class Unexpected(Exception):
+    """The answer is not what it should be; the message tells what came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is asked: `url` ends in /v1; without a key the server has to be open."""
+
+    url: str
+    key: str | None
+    model: str | None = None
+
+
+def smoke(target: Target, *, long_seconds: float | None = None) -> list[Line]:
+    """One line a question; with `long_seconds` also an answer that takes longer than that."""
+    with openai.OpenAI(
+        base_url=target.url, api_key=target.key or "none", max_retries=0, timeout=_ANSWER_SECONDS
+    ) as client:
+        lines = [_line("models", lambda: _models(client), target)]
+        if lines[0].mark is not Mark.OK:
+            return lines
+        model = target.model or client.models.list().data[0].id
+        questions: list[tuple[str, Callable[[], str]]] = [
+            ("chat", lambda: _chat(client, model)),
+            ("streamed chat", lambda: _streamed(client, model)),
+            (
+                "weather",
+                lambda: _server_tool(
+                    client, model, WEATHER, "What is the weather in San Francisco?", "temperature"
+                ),
+            ),
+            ("calculator", lambda: _server_tool(client, model, MATH, "Calculate 123 * 456", "56088")),
+            ("your own tool", lambda: _client_tool(client, model)),
+        ]
+        if target.key:
+            questions.append(("wrong key", lambda: _wrong_key(client, model)))
+        if long_seconds is not None:
+            questions.append(("long answer", lambda: _long(client, model, long_seconds)))
+        lines += [_line(subject, ask, target) for subject, ask in questions]
+        if not target.key:
+            lines.append(Line(Mark.UNKNOWN, "wrong key", "no key was given, so none could be wrong: --key"))
+        return lines
+
+
+def _line(subject: str, ask: Callable[[], str], target: Target) -> Line:
+    begun = time.monotonic()
+    try:
+        found = ask()
+    except Unexpected as error:
+        return Line(Mark.WRONG, subject, str(error))
+    except openai.APIError as error:
+        found, mend = _told(error, target, time.monotonic() - begun)
+        return Line(Mark.WRONG, subject, found, mend)
+    return Line(Mark.OK, subject, f"{found}  ({time.monotonic() - begun:.2f} s)")
+
+
+def _told(error: openai.APIError, target: Target, seconds: float) -> tuple[str, str]:
+    """What an error of the client means, and the command that mends it or tells more."""
+    match error:
+        case openai.APITimeoutError():
+            return f"no answer within {seconds:.0f} s", "make logs"
+        case openai.APIConnectionError():
+            return f"{target.url} cannot be reached: {error.__cause__ or error}", "make doctor"
+        case openai.AuthenticationError():
+            return f"the key is refused: {_message(error)}", "make keys ARGS=list"
+        case openai.APIStatusError():
+            return f"{error.status_code}: {_message(error)}", "make logs"
+    return error.message, "make logs"  # an error in a stream that has begun
+
+
+def _message(error: openai.APIStatusError) -> str:
+    body = error.body
+    return str(body.get("message", error.message) if isinstance(body, dict) else error.message)
+
+
+def _models(client: openai.OpenAI) -> str:
+    models = [model.id for model in client.models.list().data]
+    if not models:
+        raise Unexpected("the list of models is empty")
+    return ", ".join(models)
+
+
+def _chat(client: openai.OpenAI, model: str) -> str:
+    answer = client.chat.completions.create(
+        model=model, temperature=0, max_tokens=64, messages=[{"role": "user", "content": "Say hello."}]
+    )
+    return _shown(_text(answer))
+
+
+def _streamed(client: openai.OpenAI, model: str) -> str:
+    """Time to first token in seconds; tokens a second from the first to the last."""
+    begun = time.monotonic()
+    first = None
+    tokens = 0
+    stream = client.chat.completions.create(
+        model=model,
+        temperature=0,
+        max_tokens=128,
+        messages=[{"role": "user", "content": "Tell me in a few sentences what a load balancer does."}],
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    finished = False
+    for chunk in stream:
+        if first is None and chunk.choices and chunk.choices[0].delta.content:
+            first = time.monotonic()
+        finished = finished or bool(chunk.choices and chunk.choices[0].finish_reason)
+        tokens = chunk.usage.completion_tokens if chunk.usage else tokens
+    if first is None or not finished:
+        raise Unexpected("the stream ended without " + ("a text" if first is None else "a finish reason"))
+    rate = (tokens - 1) / max(time.monotonic() - first, 1e-6)
+    speed = f", {rate:,.0f} tokens/s" if tokens > 1 else ""
+    return f"first token after {first - begun:.2f} s{speed}"
+
+
+def _server_tool(client: openai.OpenAI, model: str, tool: Any, question: str, result: str) -> str:
+    """The server has to have run the tool, with `result` in what came of it, and the model to answer."""
+    answer = client.chat.completions.create(
+        model=model,
+        temperature=0,
+        messages=[{"role": "user", "content": question}],
+        tools=[tool],
+        extra_body={"tandem": {"events": True}},
+    )
+    events = ((answer.model_extra or {}).get("tandem") or {}).get("events", [])
+    results = [str(event["result"]) for event in events if event["type"] == "tool_call.finished"]
+    if not results:
+        raise Unexpected(f"the model did not call the tool; it said: {_shown(_text(answer))}")
+    if not any(result in one for one in results):
+        raise Unexpected(f"the tool gave {_shown(results[-1])}")
+    return _shown(_text(answer))
+
+
+def _client_tool(client: openai.OpenAI, model: str) -> str:
+    """The call has to come back as an ordinary tool call, and its result to be taken."""
+    question: Any = {"role": "user", "content": "What is the state of order A-17?"}
+    name = CLIENT_TOOL["function"]["name"]
+    asked = client.chat.completions.create(
+        model=model,
+        temperature=0,
+        messages=[question],
+        tools=[CLIENT_TOOL],
+        tool_choice={"type": "function", "function": {"name": name}},
+    )
+    calls = asked.choices[0].message.tool_calls or []
+    if len(calls) != 1 or calls[0].type != "function" or calls[0].function.name != name:
+        raise Unexpected(f"expected one call of {name}, got {len(calls)} calls: {asked.choices[0].message}")
+    try:
+        json.loads(calls[0].function.arguments)
+    except ValueError:
+        raise Unexpected(f"the call's arguments are not JSON: {calls[0].function.arguments}") from None
+    answer = client.chat.completions.create(
+        model=model,
+        temperature=0,
+        max_tokens=128,
+        messages=[
+            question,
+            {"role": "assistant", "tool_calls": [calls[0].model_dump()]},  # type: ignore[list-item]
+            {"role": "tool", "tool_call_id": calls[0].id, "content": '{"state": "shipped"}'},
+        ],
+        tools=[CLIENT_TOOL],
+    )
+    return _shown(_text(answer))
+
+
+def _wrong_key(client: openai.OpenAI, model: str) -> str:
+    try:
+        client.with_options(api_key="sk-a-key-that-nobody-has").chat.completions.create(
+            model=model, max_tokens=1, messages=[{"role": "user", "content": "x"}]
+        )
+    except openai.AuthenticationError:
+        return "refused with 401"
+    raise Unexpected("a key that nobody has was taken: no keys are configured")
+
+
+def _long(client: openai.OpenAI, model: str, seconds: float) -> str:
+    begun = time.monotonic()
+    pieces = 0
+    stream = client.chat.completions.create(
+        model=model,
+        max_tokens=_MOST_LONG_TOKENS,
+        messages=[{"role": "user", "content": "Count from 1 to 5000, one number a line."}],
+        stream=True,
+        extra_body={"ignore_eos": True},  # vLLM's: goes on until max_tokens
+    )
+    for chunk in stream:
+        pieces += bool(chunk.choices)
+        if time.monotonic() - begun > seconds:
+            stream.close()
+            return f"{pieces} pieces in {seconds:g} s, and more to come"
+    raise Unexpected(
+        f"the answer ended after {time.monotonic() - begun:.0f} s, too soon to tell of {seconds:g} s"
+    )
+
+
+def _text(answer: ChatCompletion) -> str:
+    text = answer.choices[0].message.content
+    if not text or not text.strip():
+        raise Unexpected(f"the answer is empty (finish reason {answer.choices[0].finish_reason})")
+    return text
+
+
+def _shown(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 48 else f"{line[:47]}…"

@@ -1,0 +1,426 @@
+"""The AWS emulator with what this deployment needs and it lacks. Run by `emulator.py`, in an environment of
+its own; it knows nothing of the project.
+
+Types that the emulator's CloudFormation does not have are made through its own services, so that describing
+them tells what was created; their properties are checked against botocore's model of the real service. What
+ECS refuses about services is refused here too. CodeBuild's runs are played: they push an image that is a
+name only, unless the file BUILD_OUTCOME holds another end for them, and tell EventBridge, as AWS does.
+
+With ORDER=soonest in the environment, CloudFormation makes image builds and services as soon as what they say
+that they need is there, so that a dependency that only chance provides is missed.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import os
+import re
+import threading
+import uuid
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import ministack.app
+import ministack.services.alb as alb
+import ministack.services.cloudformation.engine as engine
+import ministack.services.cloudformation.provisioners as provisioners
+import ministack.services.cloudformation.stacks as stacks
+import ministack.services.codebuild as codebuild
+import ministack.services.ec2 as ec2
+import ministack.services.ecr as ecr
+import ministack.services.ecs as ecs
+import ministack.services.eventbridge as eventbridge
+import ministack.services.secretsmanager as secretsmanager
+import ministack.services.ssm as ssm
+from ministack.core.responses import get_region
+
+Properties = dict[str, Any]
+HANDLERS: dict[str, dict[str, Any]] = provisioners._RESOURCE_HANDLERS
+_SESSION = botocore.session.get_session()
+_FREE_FORM = {"dockerLabels", "options", "labels"}  # maps whose keys are the user's own
+
+
+def checked(service: str, operation: str, parameters: Properties) -> Properties:
+    """The parameters as the real service takes them; CloudFormation writes numbers as text.
+
+    Raises:
+        ValueError: the service has no such member, or the value is none of those it knows.
+    """
+    model = _SESSION.get_service_model(service).operation_model(operation)
+
+    def walk(shape: Any, value: Any, path: str) -> Any:
+        if shape.type_name == "structure" and isinstance(value, dict):
+            unknown = sorted(set(value) - set(shape.members))
+            if unknown:
+                raise ValueError(f"{service} {operation}: unknown {unknown} at {path or '/'}")
+            missing = sorted(set(shape.required_members) - set(value))
+            if missing:
+                raise ValueError(f"{service} {operation}: {missing} is missing at {path or '/'}")
+            return {key: walk(shape.members[key], item, f"{path}.{key}") for key, item in value.items()}
+        if shape.type_name == "list" and isinstance(value, list):
+            return [walk(shape.member, item, f"{path}[]") for item in value]
+        if shape.type_name in ("integer", "long") and isinstance(value, str):
+            return int(value)
+        if shape.type_name == "boolean" and isinstance(value, str):
+            return value.lower() == "true"
+        if shape.type_name == "string" and shape.enum and value not in shape.enum:
+            raise ValueError(f"{service} {operation}: {value!r} at {path} is none of {shape.enum}")
+        if shape.type_name == "string" and isinstance(value, int):
+            return str(value)
+        return value
+
+    result: Properties = walk(model.input_shape, parameters, "")
+    return result
+
+
+def camel(value: Any, key: str = "") -> Any:
+    """CloudFormation's names as the ECS API writes them."""
+    if isinstance(value, dict):
+        if key in _FREE_FORM:
+            return {name: str(item) for name, item in value.items()}
+        return {_lower(name): camel(item, _lower(name)) for name, item in value.items()}
+    return [camel(item) for item in value] if isinstance(value, list) else value
+
+
+def _lower(name: str) -> str:
+    return name[:1].lower() + name[1:]
+
+
+def answered(response: tuple[int, Any, Any]) -> str:
+    """The body of a service's answer.
+
+    Raises:
+        ValueError: the service refused.
+    """
+    status, _, body = response
+    text = body.decode() if isinstance(body, bytes) else str(body)
+    if status >= 400:
+        raise ValueError(text)
+    return text
+
+
+def query(prefix: str, value: Any) -> dict[str, list[str]]:
+    """Nested parameters as EC2's query protocol writes them."""
+    if isinstance(value, dict):
+        return {k: v for key, item in value.items() for k, v in query(f"{prefix}.{key}", item).items()}
+    if isinstance(value, list):
+        numbered = enumerate(value, start=1)
+        return {k: v for n, item in numbered for k, v in query(f"{prefix}.{n}", item).items()}
+    return {prefix.lstrip("."): [str(value)]}
+
+
+def element(body: str, name: str) -> str:
+    found = re.search(rf"<{name}>([^<]+)</{name}>", body)
+    if found is None:
+        raise ValueError(f"no {name} in {body}")
+    return found[1]
+
+
+def added(kind: str, create: Any, delete: Any, update: Any = None) -> None:
+    """Adds a type; without `update`, a change replaces the resource."""
+
+    def replace(physical_id: str, old: Properties, new: Properties, stack: str) -> Any:
+        made = create(physical_id, new, stack)
+        delete(physical_id, old)
+        return made
+
+    HANDLERS[kind] = {"create": create, "delete": delete, "update": update or replace}
+
+
+# EC2
+
+
+def _tags(properties: Properties, kind: str) -> Properties:
+    tags = properties.get("Tags")
+    return {"TagSpecification": [{"ResourceType": kind, "Tag": tags}]} if tags else {}
+
+
+def _create_address(_logical_id: str, properties: Properties, _stack: str) -> Any:
+    body = answered(ec2._allocate_address(query("", {"Domain": "vpc", **_tags(properties, "elastic-ip")})))
+    return element(body, "allocationId"), {
+        "AllocationId": element(body, "allocationId"),
+        "PublicIp": element(body, "publicIp"),
+    }
+
+
+def _release_address(physical_id: str, _properties: Properties) -> None:
+    answered(ec2._release_address(query("", {"AllocationId": physical_id})))
+
+
+def _create_nat_gateway(_logical_id: str, properties: Properties, _stack: str) -> Any:
+    wanted = {key: properties[key] for key in ("SubnetId", "AllocationId")}
+    body = answered(ec2._create_nat_gateway(query("", {**wanted, **_tags(properties, "natgateway")})))
+    return element(body, "natGatewayId"), {"NatGatewayId": element(body, "natGatewayId")}
+
+
+def _delete_nat_gateway(physical_id: str, _properties: Properties) -> None:
+    answered(ec2._delete_nat_gateway(query("", {"NatGatewayId": physical_id})))
+    ec2._nat_gateways.pop(physical_id, None)  # the real one is gone after an hour; nothing is left to list
+
+
+def _security_group_rule(direction: str) -> tuple[Any, Any]:
+    peer = "SourceSecurityGroupId" if direction == "ingress" else "DestinationSecurityGroupId"
+
+    def parameters(properties: Properties) -> dict[str, list[str]]:
+        if not properties.get(peer):
+            raise ValueError(f"a rule of this deployment has a {peer}")
+        permission = {
+            "IpProtocol": properties["IpProtocol"],
+            "FromPort": properties["FromPort"],
+            "ToPort": properties["ToPort"],
+            "Groups": [{"GroupId": properties[peer], "Description": properties.get("Description", "")}],
+        }
+        return query("", {"GroupId": properties["GroupId"], "IpPermissions": [permission]})
+
+    def create(_logical_id: str, properties: Properties, _stack: str) -> Any:
+        answered(getattr(ec2, f"_authorize_sg_{direction}")(parameters(properties)))
+        physical_id = f"sgr-{uuid.uuid4().hex[:17]}"
+        return physical_id, {"Id": physical_id}
+
+    def delete(_physical_id: str, properties: Properties) -> None:
+        answered(getattr(ec2, f"_revoke_sg_{direction}")(parameters(properties)))
+
+    return create, delete
+
+
+# ECS
+
+
+def _create_capacity_provider(logical_id: str, properties: Properties, stack: str) -> Any:
+    wanted = camel(properties)
+    wanted.setdefault("name", f"{stack}-{logical_id}")
+    body = answered(ecs._create_capacity_provider(checked("ecs", "CreateCapacityProvider", wanted)))
+    return json.loads(body)["capacityProvider"]["name"], {}
+
+
+def _delete_capacity_provider(physical_id: str, _properties: Properties) -> None:
+    answered(ecs._delete_capacity_provider({"capacityProvider": physical_id}))
+
+
+def _associate(_logical_id: str, properties: Properties, _stack: str) -> Any:
+    wanted = checked("ecs", "PutClusterCapacityProviders", camel(properties))
+    known = {
+        one["name"] for one in json.loads(answered(ecs._describe_capacity_providers({})))["capacityProviders"]
+    }
+    unknown = set(wanted["capacityProviders"]) - known
+    if unknown:
+        raise ValueError(f"The specified capacity provider {sorted(unknown)} does not exist")
+    answered(ecs._put_cluster_capacity_providers(wanted))
+    return properties["Cluster"], {}
+
+
+def _dissociate(_physical_id: str, properties: Properties) -> None:
+    empty = {"cluster": properties["Cluster"], "capacityProviders": [], "defaultCapacityProviderStrategy": []}
+    answered(ecs._put_cluster_capacity_providers(empty))
+
+
+def _create_task_definition(_logical_id: str, properties: Properties, _stack: str) -> Any:
+    wanted = checked("ecs", "RegisterTaskDefinition", camel(properties))
+    arn = json.loads(answered(ecs._register_task_definition(wanted)))["taskDefinition"]["taskDefinitionArn"]
+    return arn, {"TaskDefinitionArn": arn}
+
+
+def _create_service(logical_id: str, properties: Properties, stack: str) -> Any:
+    wanted = camel(properties)
+    wanted.setdefault("serviceName", f"{stack}-{logical_id}")
+    wanted.setdefault("desiredCount", 1)
+    wanted = checked("ecs", "CreateService", wanted)
+    _refuse_as_ecs_does(wanted)
+    service = json.loads(answered(ecs._create_service(wanted)))["service"]
+    return service["serviceArn"], {"Name": service["serviceName"], "ServiceArn": service["serviceArn"]}
+
+
+def _refuse_as_ecs_does(service: Properties) -> None:
+    cluster = json.loads(answered(ecs._describe_clusters({"clusters": [service["cluster"]]})))["clusters"][0]
+    wanted = {entry["capacityProvider"] for entry in service.get("capacityProviderStrategy", [])}
+    missing = wanted - set(cluster.get("capacityProviders", []))
+    if missing:
+        raise ValueError(
+            f"The specified capacity provider {sorted(missing)} is not associated with the cluster"
+        )
+    asked = ecs._describe_task_definition({"taskDefinition": service["taskDefinition"]})
+    task = json.loads(answered(asked))["taskDefinition"]
+    for load_balancer in service.get("loadBalancers", []):
+        _refuse_target(load_balancer, task)
+
+
+def _refuse_target(load_balancer: Properties, task: Properties) -> None:
+    name, port = load_balancer["containerName"], load_balancer["containerPort"]
+    container = next((c for c in task["containerDefinitions"] if c["name"] == name), None)
+    if container is None:
+        raise ValueError(f"The container {name} does not exist in the task definition.")
+    if port not in [mapping["containerPort"] for mapping in container.get("portMappings", [])]:
+        raise ValueError(f"The container {name} did not have a container port {port} defined.")
+    group = alb._tgs[load_balancer["targetGroupArn"]]
+    if group["TargetType"] != "ip":
+        raise ValueError(
+            f"The target type {group['TargetType']} is incompatible with the awsvpc network mode"
+        )
+    served = {
+        action.get("TargetGroupArn") for rule in alb._rules.values() for action in rule.get("Actions", [])
+    }
+    if load_balancer["targetGroupArn"] not in served:
+        raise ValueError("The target group does not have an associated load balancer.")
+
+
+# Secrets Manager: Ref gives the ARN, as in AWS
+
+_create_secret = HANDLERS["AWS::SecretsManager::Secret"]["create"]
+
+
+def _create_secret_by_arn(logical_id: str, properties: Properties, stack: str) -> Any:
+    _, attributes = _create_secret(logical_id, properties, stack)
+    return attributes["Arn"], attributes
+
+
+def _delete_secret_by_arn(physical_id: str, _properties: Properties) -> None:
+    for name, secret in list(secretsmanager._secrets.items()):
+        if secret["ARN"] == physical_id:
+            del secretsmanager._secrets[name]
+
+
+# Application Auto Scaling, which the emulator does not have at all
+
+TARGETS: dict[str, Properties] = {}
+POLICIES: dict[str, Properties] = {}
+
+
+def _put_target(_logical_id: str, properties: Properties, _stack: str) -> Any:
+    wanted = checked("application-autoscaling", "RegisterScalableTarget", properties)
+    physical_id = f"{wanted['ResourceId']}|{wanted['ScalableDimension']}|{wanted['ServiceNamespace']}"
+    TARGETS[physical_id] = wanted
+    return physical_id, {"Id": physical_id}
+
+
+def _put_policy(_logical_id: str, properties: Properties, _stack: str) -> Any:
+    wanted = dict(properties)
+    resource, dimension, namespace = wanted.pop("ScalingTargetId").split("|")
+    wanted |= {"ResourceId": resource, "ScalableDimension": dimension, "ServiceNamespace": namespace}
+    wanted = checked("application-autoscaling", "PutScalingPolicy", wanted)
+    arn = f"arn:aws:autoscaling:{get_region()}:123456789012:scalingPolicy:{wanted['PolicyName']}"
+    POLICIES[arn] = {**wanted, "PolicyARN": arn, "CreationTime": 0}
+    return arn, {"Arn": arn}
+
+
+async def _autoscaling(
+    _method: str, _path: str, headers: dict[str, str], body: bytes, _query: object
+) -> tuple[int, dict[str, str], bytes]:
+    target = next(value for name, value in headers.items() if name.lower() == "x-amz-target")
+    operation = target.rpartition(".")[2]
+    namespace = json.loads(body).get("ServiceNamespace")
+    answers = {
+        "DescribeScalableTargets": (
+            "ScalableTargets",
+            [{"CreationTime": 0, "RoleARN": "", **value} for value in TARGETS.values()],
+        ),
+        "DescribeScalingPolicies": ("ScalingPolicies", list(POLICIES.values())),
+    }
+    name, found = answers[operation]
+    answer = {name: [one for one in found if one["ServiceNamespace"] == namespace]}
+    return 200, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps(answer).encode()
+
+
+# CodeBuild
+
+_start_build = codebuild._start_build
+
+
+def _play_build(data: Properties) -> Any:
+    response = _start_build(data)
+    build_id = json.loads(answered(response))["build"]["id"]
+    build = codebuild._builds[build_id]
+    outcome = Path(os.environ["BUILD_OUTCOME"])
+    build["buildStatus"] = outcome.read_text().strip() if outcome.exists() else "SUCCEEDED"
+    build["environment"] = dict(build["environment"])
+    build["environment"]["environmentVariables"] = [
+        *build["environment"].get("environmentVariables", []),
+        *data.get("environmentVariablesOverride", []),
+    ]
+    variables = {entry["name"]: entry["value"] for entry in build["environment"]["environmentVariables"]}
+    if build["buildStatus"] == "SUCCEEDED":
+        manifest = json.dumps({"schemaVersion": 2, "config": {"digest": variables["IMAGE_TAG"]}})
+        repository = variables["REPOSITORY_URI"].partition("/")[2]
+        pushed = {"repositoryName": repository, "imageTag": variables["IMAGE_TAG"], "imageManifest": manifest}
+        answered(ecr._put_image(pushed))
+    arn = f"arn:aws:codebuild:{get_region()}:123456789012:build/{build_id}"
+    detail = {"build-id": arn, "project-name": data["projectName"], "build-status": build["buildStatus"]}
+    codebuild._builds[arn] = build
+    event = {
+        "Source": "aws.codebuild",
+        "DetailType": "CodeBuild Build State Change",
+        "Detail": json.dumps(detail),
+    }
+    context = contextvars.copy_context()
+    tell = lambda: context.run(eventbridge._put_events, {"Entries": [event]}, True)  # noqa: E731
+    # After the function that starts the build has ended, as in AWS.
+    threading.Timer(0.3, tell).start()
+    return response
+
+
+def extend() -> None:
+    """Adds everything to the emulator."""
+    added("AWS::EC2::EIP", _create_address, _release_address)
+    added("AWS::EC2::NatGateway", _create_nat_gateway, _delete_nat_gateway)
+    added("AWS::EC2::SecurityGroupIngress", *_security_group_rule("ingress"))
+    added("AWS::EC2::SecurityGroupEgress", *_security_group_rule("egress"))
+    added("AWS::ECS::CapacityProvider", _create_capacity_provider, _delete_capacity_provider)
+    added("AWS::ECS::ClusterCapacityProviderAssociations", _associate, _dissociate)
+    HANDLERS["AWS::ECS::TaskDefinition"]["create"] = _create_task_definition
+    HANDLERS["AWS::ECS::Service"]["create"] = _create_service
+    HANDLERS["AWS::SecretsManager::Secret"] |= {
+        "create": _create_secret_by_arn,
+        "delete": _delete_secret_by_arn,
+    }
+
+    def update_target(_physical_id: str, _old: Properties, new: Properties, stack: str) -> Any:
+        return _put_target("", new, stack)
+
+    added(
+        "AWS::ApplicationAutoScaling::ScalableTarget",
+        _put_target,
+        lambda physical_id, _properties: TARGETS.pop(physical_id, None),
+        update_target,
+    )
+    added(
+        "AWS::ApplicationAutoScaling::ScalingPolicy",
+        _put_policy,
+        lambda physical_id, _properties: POLICIES.pop(physical_id, None),
+    )
+    ministack.app.SERVICE_HANDLERS["application-autoscaling"] = _autoscaling
+    codebuild._start_build = _play_build
+    if os.environ.get("ORDER") == "soonest":
+        stacks._topological_sort = soonest
+    ami = "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommended/image_id"
+    ssm._PUBLIC_AMI_PARAMETERS[ami] = "ami-0123456789abcdef0"
+
+
+# The order of creation
+
+
+def soonest(resources: Properties, conditions: Properties) -> list[str]:
+    """An order that the dependencies allow, in which image builds and services come as soon as they can:
+    after what they say that they need, and before everything else."""
+    names = sorted(name for name, body in resources.items() if conditions.get(body.get("Condition"), True))
+    needs = {name: sorted(engine._extract_deps(resources[name], set(names)) - {name}) for name in names}
+    ordered: list[str] = []
+
+    def place(name: str, above: tuple[str, ...] = ()) -> None:
+        if name in above:
+            raise ValueError(f"Circular dependency between resources: {above}")
+        for need in needs[name]:
+            place(need, (*above, name))
+        if name not in ordered:
+            ordered.append(name)
+
+    for goal in ("Custom::", "AWS::ECS::Service", ""):
+        for name in names:
+            if resources[name]["Type"].startswith(goal):
+                place(name)
+    return ordered
+
+
+if __name__ == "__main__":
+    extend()
+    ministack.app.main()

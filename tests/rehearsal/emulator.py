@@ -1,0 +1,169 @@
+"""AWS on this machine: the emulator as a process, on a free port of 127.0.0.1."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+
+from tests.e2e.engine.serve import free_port
+
+if TYPE_CHECKING:
+    from mypy_boto3_ecs import ECSClient
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+REQUIREMENTS = HERE / "requirements.txt"
+ACCOUNT = "123456789012"
+REGION = "us-east-1"
+
+_INSTALLED = ROOT / ".cache" / "emulator"
+_START_SECONDS = 60.0
+_STOP_SECONDS = 10.0
+# Of the tester's own environment only this reaches a child: no credentials, no endpoint, no proxy.
+_KEPT = ("PATH", "HOME", "LANG", "TMPDIR")
+
+
+class EmulatorError(RuntimeError):
+    """The emulator did not start; the message holds the end of its log."""
+
+
+class Emulator:
+    """A running emulator; what it holds is gone when it ends."""
+
+    def __init__(self, directory: Path, *, order: str = "") -> None:
+        """`order`: `soonest` creates what needs others as soon as they are there."""
+        directory.mkdir(exist_ok=True)
+        self._directory = directory
+        self._log = directory / "emulator.log"
+        self._outcome = directory / "build-outcome"
+        self._order = order
+        self._port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = f"http://127.0.0.1:{self._port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a child process needs to take the emulator for AWS; the credentials are no one's."""
+        return {
+            **{name: os.environ[name] for name in _KEPT if name in os.environ},
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ENDPOINT_URL_S3": self.url,
+            "AWS_ENDPOINT_URL_S3_FOR_CLOUDFORMATION": self.url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": str(self._directory / "no-config"),
+            "AWS_SHARED_CREDENTIALS_FILE": str(self._directory / "no-credentials"),
+        }
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of the emulator."""
+        return boto3.client(
+            service,  # type: ignore[call-overload]
+            region_name=REGION,
+            endpoint_url=self.url,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+            config=Config(retries={"max_attempts": 1}),
+        )
+
+    @property
+    def ecs(self) -> ECSClient:
+        client: ECSClient = self.client("ecs")
+        return client
+
+    def builds_end_with(self, status: str | None) -> None:
+        """How CodeBuild's runs end from now on; None is well."""
+        if status is None:
+            self._outcome.unlink(missing_ok=True)
+        else:
+            self._outcome.write_text(status)
+
+    def __enter__(self) -> Emulator:
+        python = installed()
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [python, HERE / "emulated_aws.py"],
+                cwd=self._directory,
+                env=self.environment
+                | {
+                    "GATEWAY_PORT": str(self._port),
+                    "BIND_HOST": "127.0.0.1",
+                    "MINISTACK_HOST": "127.0.0.1",
+                    "MINISTACK_ACCOUNT_ID": ACCOUNT,
+                    "DOCKER_HOST": "unix:///nonexistent.sock",
+                    "BUILD_OUTCOME": str(self._outcome),
+                    "ORDER": self._order,
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is ours to handle: what is deployed is asked to end first
+            )
+        try:
+            self._wait()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def _wait(self) -> None:
+        assert self._process is not None
+        until = time.monotonic() + _START_SECONDS
+        while time.monotonic() < until and self._process.poll() is None:
+            with suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+                urllib.request.urlopen(f"{self.url}/_localstack/health", timeout=5).close()
+                return
+            time.sleep(0.1)
+        tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
+        raise EmulatorError(f"the emulator did not start (status {self._process.poll()}):\n{tail}")
+
+    def _stop(self) -> None:
+        assert self._process is not None
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def installed() -> Path:
+    """The Python of the emulator's environment, which is made where it is missing or another is asked for."""
+    python = _INSTALLED / "bin" / "python"
+    wanted = REQUIREMENTS.read_text()
+    stamp = _INSTALLED / "requirements.txt"
+    if not stamp.exists() or stamp.read_text() != wanted:
+        shutil.rmtree(_INSTALLED, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", _INSTALLED], check=True)
+        pip = [
+            str(python),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--require-hashes",
+        ]
+        subprocess.run([*pip, "-r", str(REQUIREMENTS)], check=True)
+        stamp.write_text(wanted)
+    return python

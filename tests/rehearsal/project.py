@@ -1,0 +1,97 @@
+"""A copy of the project to deploy from and to change, and the CDK CLI in it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from .emulator import ACCOUNT, REGION, ROOT, Emulator
+
+_DEPLOYED = ("app.py", "cdk.json", "package.json", "tandem.yaml", "infra", "services")
+_LINKED = (".venv", "node_modules")
+# A deployment takes 20 s here; one that hangs is to be told as that.
+_MOST_SECONDS = 300
+
+
+class CommandFailed(RuntimeError):
+    """A command of the CDK ended otherwise than it should; the message holds the end of what it wrote."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that has ended, with all that it wrote."""
+
+    output: str
+    seconds: float
+
+
+class Project:
+    """The project's own files, in a directory that is thrown away."""
+
+    def __init__(self, directory: Path, emulator: Emulator) -> None:
+        self.directory = directory
+        self._emulator = emulator
+        for name in _DEPLOYED:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, directory / name)
+        for name in _LINKED:
+            (directory / name).symlink_to(ROOT / name)
+
+    def bootstrap(self) -> Ran:
+        return self.cdk("bootstrap", f"aws://{ACCOUNT}/{REGION}")
+
+    def deploy(self, *arguments: str, fails: bool = False) -> Ran:
+        return self.cdk("deploy", "--all", "--require-approval", "never", *arguments, fails=fails)
+
+    def destroy(self) -> Ran:
+        return self.cdk("destroy", "--all", "--force")
+
+    def cdk(self, *arguments: str, fails: bool = False) -> Ran:
+        """Runs the CDK CLI.
+
+        Raises:
+            CommandFailed: it ended otherwise than expected.
+        """
+        begun = time.monotonic()
+        ended = subprocess.run(
+            ["npx", "cdk", *arguments, "--no-color", "--ci"],
+            cwd=self.directory,
+            env=self._emulator.environment
+            | {"CDK_DISABLE_CLI_TELEMETRY": "true", "CDK_DISABLE_VERSION_CHECK": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_MOST_SECONDS,
+            check=False,
+        )
+        output = ended.stdout + ended.stderr
+        if (ended.returncode != 0) != fails:
+            tail = "\n".join(output.splitlines()[-40:])
+            expected = "a failure" if fails else "success"
+            raise CommandFailed(
+                f"cdk {' '.join(arguments)}: status {ended.returncode}, expected {expected}:\n{tail}"
+            )
+        return Ran(output, time.monotonic() - begun)
+
+    def change_orchestrator(self, comment: str) -> None:
+        """Changes the orchestrator's code, and nothing that it does."""
+        file = self.directory / "services" / "orchestrator" / "orchestrator" / "app.py"
+        file.write_text(f"{file.read_text()}\n# {comment}\n")
+
+    def change_knob(self, line: str, changed: str) -> None:
+        """Changes a line of tandem.yaml.
+
+        Raises:
+            ValueError: the line is not there once.
+        """
+        file = self.directory / "tandem.yaml"
+        text = file.read_text()
+        if text.count(line) != 1:
+            raise ValueError(f"tandem.yaml has {text.count(line)} times {line!r}")
+        file.write_text(text.replace(line, changed))
