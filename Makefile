@@ -62,6 +62,7 @@ soak: .venv/developer ## 10,000 requests while engines and orchestrators are kil
 check: .venv/developer ## Lint, types, imports, and generated texts
 	$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy && $(PATHS) .venv/bin/lint-imports
 	$(RUN) docs/settings_table.py --check && $(RUN) docs/deployment_reference.py --check
+	$(PATHS) $(RUN) docs/seeded_faults.py --check && $(PATHS) $(RUN) docs/architecture.py --check
 
 lock: .venv/developer ## Write the lock files anew from requirements.in
 	$(LOCK) services/orchestrator/requirements.in -o services/orchestrator/requirements.txt

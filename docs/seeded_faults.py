@@ -1,0 +1,98 @@
+"""Writes docs/seeded-faults.md: the faults that the tests seed, and which check finds each; `--check` tells
+if it is up to date. Nothing is taken from the tests' word: every fault is seeded and looked for here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from infra.deployment_checks import check  # noqa: E402
+from infra.preflight import TEMPLATE_RULES, find_faults  # noqa: E402
+from infra.template import Assembly  # noqa: E402
+from tests.infra.broken_deployments import BROKEN  # noqa: E402
+from tests.infra.faults import FAULTS  # noqa: E402
+from tests.infra.synthesis import VARIANTS, synthesize  # noqa: E402
+
+COMMAND = ".venv/bin/python docs/seeded_faults.py"
+TARGET = ROOT / "docs" / "seeded-faults.md"
+
+INTRODUCTION = f"""\
+# Seeded faults
+
+<!-- Written by `{COMMAND}`. -->
+
+Each fault below is put into a deployment that is sound, and the preflight, which is part of `cdk synth`, has
+to find it. The deployment without it, in each of its {len(VARIANTS)} variants, passes every check. Snapshots
+do not count.
+"""
+
+
+def template_rows() -> list[str]:
+    """A row for each fault of the templates.
+
+    Raises:
+        SystemExit: one is not found by the rule that is for it.
+    """
+    rows = []
+    for mutation in FAULTS:
+        synthesis = synthesize(mutation.variant)
+        templates = json.loads(json.dumps({"foundation": synthesis.foundation, "serving": synthesis.serving}))
+        mutation.change(templates)
+        finders = {rule.name for rule, _ in find_faults(Assembly(templates, synthesis.plan))}
+        rows.append(_row(mutation.name, mutation.rule, finders, mutation.variant))
+    return rows
+
+
+def deployment_rows() -> list[str]:
+    """A row for each fault of the deployment file.
+
+    Raises:
+        SystemExit: one is not found by the rule that is for it.
+    """
+    rows = []
+    for rule, deployments in BROKEN.items():
+        for broken in deployments:
+            findings = check(broken)
+            finders = {finding.rule for finding in findings}
+            message = next((one.message for one in findings if one.rule == rule), "")
+            rows.append(_row(message.replace("|", "\\|"), rule, finders, "deployment file"))
+    return rows
+
+
+def _row(fault: str, rule: str, finders: set[str], where: str) -> str:
+    if rule not in finders:
+        sys.exit(f"the fault {fault!r} is not found by {rule}, only by {sorted(finders)}")
+    others = ", ".join(f"`{name}`" for name in sorted(finders - {rule}))
+    return f"| {fault} | {where} | `{rule}` | {others} |\n"
+
+
+def document() -> str:
+    """The whole page."""
+    templates, deployments = template_rows(), deployment_rows()
+    head = "| fault | in | found by | and by |\n|---|---|---|---|\n"
+    parts = [
+        INTRODUCTION,
+        f"## {len(templates)} faults of the templates\n\n{head}{''.join(templates)}",
+        f"## {len(deployments)} faults of the deployment file\n\n{head}{''.join(deployments)}",
+        "## The checks of the templates\n\nThose of the file are in [its reference](deployment-reference.md)."
+        "\n\n| check | what it is about |\n|---|---|\n"
+        + "".join(f"| `{rule.name}` | {rule.title} |\n" for rule in TEMPLATE_RULES),
+    ]
+    return "\n".join(parts)
+
+
+def main() -> None:
+    text = document()
+    if sys.argv[1:] == ["--check"]:
+        if not TARGET.exists() or TARGET.read_text() != text:
+            sys.exit(f"{TARGET.name} is out of date: run {COMMAND}")
+    else:
+        TARGET.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
