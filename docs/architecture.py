@@ -25,7 +25,7 @@ INTRODUCTION = f"""\
 <!-- Written by `{COMMAND}`. -->
 
 What `npx cdk deploy --all` makes of `tandem.yaml` as it is shipped. Every box is a resource of the
-synthesized templates and every arrow a reference or a security group's rule in them; ports stand on the arrows.
+synthesized templates, every arrow a reference or a security group's rule in them; ports stand on arrows.
 """
 
 

@@ -12,12 +12,11 @@ from aws_cdk import aws_servicediscovery as servicediscovery
 from constructs import Construct
 
 from .deployment import Deployment
-from .exceptions import accept
 from .gpu_capacity import CACHE_DIRECTORY, GpuCapacity
 from .images import Image
-from .log_group import log_group
 from .network import private_subnets
 from .sizing import TaskShare, health_check, rollout
+from .task_definition import accept_design, log_driver
 
 PORT = 8000
 SERVICE_NAME = "vllm"
@@ -115,16 +114,7 @@ class Engine(Construct):
         )
         image.before(task)
         self._add_container(task, deployment, image, share, key)
-        accept(
-            task.obtain_execution_role(),
-            "AwsSolutions-IAM5[Resource::*]",
-            reason="ecr:GetAuthorizationToken is of the account's registry, and has no resources.",
-        )
-        accept(
-            task,
-            "AwsSolutions-ECS2",
-            reason="What is in the environment is no secret; the keys are injected from Secrets Manager.",
-        )
+        accept_design(task)
         return task
 
     def _add_container(
@@ -141,12 +131,7 @@ class Engine(Construct):
             init_process_enabled=True,
             shared_memory_size=share.shm_mib,
         )
-        group = log_group(
-            self,
-            "Logs",
-            retention_days=deployment.logs.retention_days,
-            retain=deployment.removal_policy == "retain",
-        )
+        logging = log_driver(self, deployment, stream_prefix="engine")
         check = health_check(deployment.gpu.startup_seconds)
         container = task.add_container(
             SERVICE_NAME,
@@ -159,7 +144,7 @@ class Engine(Construct):
             secrets=self._secrets(deployment, key),
             port_mappings=[ecs.PortMapping(container_port=PORT)],
             stop_timeout=cdk.Duration.seconds(STOP_TIMEOUT_SECONDS),
-            logging=ecs.LogDrivers.aws_logs(stream_prefix="engine", log_group=group),
+            logging=logging,
             health_check=ecs.HealthCheck(
                 command=["CMD", "python3", "-c", _HEALTH_COMMAND],
                 start_period=cdk.Duration.seconds(check.start_period),

@@ -12,11 +12,10 @@ from constructs import Construct
 from .deployment import Deployment
 from .engine import PORT as ENGINE_PORT
 from .engine import Engine
-from .exceptions import accept
-from .images import Image
+from .images import Architecture, Image
 from .keys import Keys
-from .log_group import log_group
 from .network import private_subnets
+from .task_definition import accept_design, log_driver
 
 PORT = 8001
 HEALTH_CHECK_PATH = "/v1/models"
@@ -106,16 +105,12 @@ class Orchestrator(Construct):
         keys: Keys,
     ) -> ecs.FargateTaskDefinition:
         settings = deployment.orchestrator
-        arm = settings.architecture == "arm64"
         task = ecs.FargateTaskDefinition(
             self,
             "Task",
             cpu=settings.cpu,
             memory_limit_mib=settings.memory_mib,
-            runtime_platform=ecs.RuntimePlatform(
-                cpu_architecture=ecs.CpuArchitecture.ARM64 if arm else ecs.CpuArchitecture.X86_64,
-                operating_system_family=ecs.OperatingSystemFamily.LINUX,
-            ),
+            runtime_platform=_platform(settings.architecture),
         )
         image.before(task)
         task.add_to_task_role_policy(
@@ -123,12 +118,7 @@ class Orchestrator(Construct):
                 actions=["secretsmanager:GetSecretValue"], resources=[keys.api_keys.secret_arn]
             )
         )
-        group = log_group(
-            self,
-            "Logs",
-            retention_days=deployment.logs.retention_days,
-            retain=deployment.removal_policy == "retain",
-        )
+        logging = log_driver(self, deployment, stream_prefix="orchestrator")
         task.add_container(
             "orchestrator",
             image=image.source,
@@ -139,18 +129,9 @@ class Orchestrator(Construct):
             port_mappings=[ecs.PortMapping(container_port=PORT)],
             readonly_root_filesystem=True,
             stop_timeout=cdk.Duration.seconds(settings.stop_timeout_seconds),
-            logging=ecs.LogDrivers.aws_logs(stream_prefix="orchestrator", log_group=group),
+            logging=logging,
         )
-        accept(
-            task.obtain_execution_role(),
-            "AwsSolutions-IAM5[Resource::*]",
-            reason="ecr:GetAuthorizationToken is of the account's registry, and has no resources.",
-        )
-        accept(
-            task,
-            "AwsSolutions-ECS2",
-            reason="What is in the environment is no secret; the keys are injected from Secrets Manager.",
-        )
+        accept_design(task)
         return task
 
     def _secrets(self, deployment: Deployment, keys: Keys) -> dict[str, ecs.Secret]:
@@ -204,3 +185,11 @@ class Orchestrator(Construct):
             scale_out_cooldown=cdk.Duration.seconds(60),
             scale_in_cooldown=cdk.Duration.seconds(300),
         )
+
+
+def _platform(architecture: Architecture) -> ecs.RuntimePlatform:
+    arm = architecture == "arm64"
+    return ecs.RuntimePlatform(
+        cpu_architecture=ecs.CpuArchitecture.ARM64 if arm else ecs.CpuArchitecture.X86_64,
+        operating_system_family=ecs.OperatingSystemFamily.LINUX,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
+from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from .certificate import certificate_arn
@@ -41,23 +42,7 @@ class ServingStack(cdk.Stack):
         deployment, vpc, keys = plan.deployment, foundation.network.vpc, foundation.keys
         orchestrator_image, engine_image = self._images(deployment, foundation)
         cluster = self._cluster(vpc, deployment)
-        capacity = GpuCapacity(
-            self,
-            "GpuCapacity",
-            cluster=cluster,
-            settings=deployment.gpu,
-            instance_count=plan.instance_count,
-        )
-        engine = Engine(
-            self,
-            "Engine",
-            cluster=cluster,
-            capacity=capacity,
-            image=engine_image,
-            deployment=deployment,
-            share=plan.share,
-            key=keys.engine,
-        )
+        engine = self._engine(cluster, plan, engine_image, keys.engine)
         orchestrator = Orchestrator(
             self,
             "Orchestrator",
@@ -85,6 +70,25 @@ class ServingStack(cdk.Stack):
             orchestrator=orchestrator,
             ingress=ingress,
             keys=keys,
+        )
+
+    def _engine(self, cluster: ecs.Cluster, plan: Plan, image: Image, key: secretsmanager.ISecret) -> Engine:
+        capacity = GpuCapacity(
+            self,
+            "GpuCapacity",
+            cluster=cluster,
+            settings=plan.deployment.gpu,
+            instance_count=plan.instance_count,
+        )
+        return Engine(
+            self,
+            "Engine",
+            cluster=cluster,
+            capacity=capacity,
+            image=image,
+            deployment=plan.deployment,
+            share=plan.share,
+            key=key,
         )
 
     def _cluster(self, vpc: ec2.IVpc, deployment: Deployment) -> ecs.Cluster:

@@ -1,0 +1,80 @@
+"""The workflows: what they run is there, what they use is pinned, and they may do no more than they need."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
+TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def workflow(file: Path) -> dict[str, Any]:
+    # YAML reads the key `on` as true.
+    loaded: dict[str, Any] = {str(key): value for key, value in yaml.safe_load(file.read_text()).items()}
+    return loaded
+
+
+def steps(file: Path) -> list[dict[str, Any]]:
+    return [step for job in workflow(file)["jobs"].values() for step in job["steps"]]
+
+
+def test_there_are_two() -> None:
+    assert [file.stem for file in FILES] == ["check", "deploy"]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_each_make_target_exists(file: Path) -> None:
+    called = [
+        name for step in steps(file) for name in re.findall(r"\bmake ([a-z0-9-]+)", step.get("run", ""))
+    ]
+    assert called
+    assert set(called) <= TARGETS
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_each_action_is_pinned_by_its_commit(file: Path) -> None:
+    used = [line for line in file.read_text().splitlines() if "uses:" in line]
+    assert used
+    for line in used:
+        assert re.search(r"uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), line
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_workflow_may_read_and_a_job_that_needs_more_says_so(file: Path) -> None:
+    assert workflow(file)["permissions"] == {"contents": "read"}
+    for name, job in workflow(file)["jobs"].items():
+        assumes = any("configure-aws-credentials" in step.get("uses", "") for step in job["steps"])
+        assert (job.get("permissions", {}).get("id-token") == "write") == assumes, name
+        assert job["timeout-minutes"]
+
+
+def test_gate_runs_what_ci_runs() -> None:
+    gate = (ROOT / ".ci" / "run").read_text()
+    (check,) = [file for file in FILES if file.stem == "check"]
+    commands = {step["run"] for step in workflow(check)["jobs"]["gate"]["steps"] if "run" in step}
+    assert {line for line in gate.splitlines() if line.startswith("make ")} <= commands
+
+
+def test_deployment_waits_for_approval_and_for_the_one_before() -> None:
+    (deploy,) = [file for file in FILES if file.stem == "deploy"]
+    loaded = workflow(deploy)
+    assert loaded["jobs"]["deploy"]["environment"] == "production"
+    assert loaded["jobs"]["deploy"]["needs"] == "gate"
+    assert loaded["concurrency"]["cancel-in-progress"] is False
+    assert loaded["True"] == {"push": {"tags": ["v*"]}}
+
+
+def test_diff_is_left_out_and_said_so_without_a_role() -> None:
+    (check,) = [file for file in FILES if file.stem == "check"]
+    job = workflow(check)["jobs"]["diff"]
+    assert "fork" not in job["if"]
+    assert "head.repo.full_name == github.repository" in job["if"]
+    conditions = [step["if"] for step in job["steps"]]
+    assert conditions[0] == "env.DIFF_ROLE_ARN == ''"
+    assert set(conditions[1:]) == {"env.DIFF_ROLE_ARN != ''"}
