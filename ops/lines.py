@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -70,7 +69,7 @@ def show(title: str, lines: Sequence[Line], *, as_json: bool) -> None:
         out.print(row)
         if line.mend:
             # One line as it is: a command that is broken into two cannot be copied.
-            out.print(Padding(Text(f"→ {line.mend}", style=colour), (0, 0, 0, 2)), soft_wrap=True)
+            out.print(Text(f"  → {line.mend}", style=colour), soft_wrap=True)
 
 
 def tell(text: str) -> None:

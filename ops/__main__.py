@@ -1,0 +1,288 @@
+"""`python -m ops COMMAND`: what a person runs against an account. Each command is a make target too.
+
+Exit status: 0 well, 1 something is wrong or failed, 2 wrong usage or deployment file, 3 AWS cannot be asked,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from botocore.exceptions import BotoCoreError, ClientError
+from rich.table import Table
+
+from infra.catalog import load_catalog
+from infra.cost import summary
+from infra.deployment import DeploymentError, load_deployment
+from infra.plan import Plan
+
+from . import cost as costs
+from . import deploy as deploying
+from . import destroy as destroying
+from . import keys as api_keys
+from . import logs as reading
+from .account import Account, Failed, NoAccess, NotAllowed
+from .doctor import doctor as look
+from .lines import Line, Mark, console, show, tell, worst
+from .smoke import LONG_SECONDS, Target
+from .smoke import smoke as ask
+
+WRONG, USAGE, NO_ACCESS, INTERRUPTED = 1, 2, 3, 130
+
+app = typer.Typer(
+    help="Operate a deployment of Tandem.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+keys_app = typer.Typer(help="Named API keys; a change holds within a minute.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
+
+DeploymentFile = Annotated[Path, typer.Option("--deployment", help="The deployment file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Certificate = Annotated[str | None, typer.Option(help="ARN of the load balancer's certificate.")]
+FILE = Path("tandem.yaml")
+
+
+def plan_of(file: Path) -> Plan:
+    return Plan(load_deployment(file), load_catalog())
+
+
+@contextmanager
+def told(interrupted: Callable[[], str] = lambda: "nothing was changed") -> Iterator[None]:
+    """Turns errors into one message and an exit status; `interrupted` says how things stand then."""
+    try:
+        yield
+    except DeploymentError as error:
+        tell(str(error))
+        raise typer.Exit(USAGE) from None
+    except (NoAccess, NotAllowed) as error:
+        tell(f"{error}\nHow things stand: {interrupted()}.")
+        raise typer.Exit(NO_ACCESS) from None
+    except (Failed, ClientError, BotoCoreError) as error:
+        tell(str(error))
+        raise typer.Exit(WRONG) from None
+    except KeyboardInterrupt:
+        tell(f"\nInterrupted. How things stand: {interrupted()}.")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def finish(title: str, lines: list[Line], *, as_json: bool) -> None:
+    show(title, lines, as_json=as_json)
+    if worst(lines) is Mark.WRONG:
+        raise typer.Exit(WRONG)
+
+
+@app.command()
+def doctor(
+    deployment: DeploymentFile = FILE, certificate: Certificate = None, as_json: AsJson = False
+) -> None:
+    """Look for what would make a deployment fail, or for how the deployed one is; changes nothing."""
+    with told():
+        account = Account(plan_of(deployment))
+        lines = look(account, certificate=certificate)
+        finish(f"{account.deployment.name} in {account.region}", lines, as_json=as_json)
+
+
+@app.command()
+def deploy(
+    deployment: DeploymentFile = FILE,
+    certificate: Certificate = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look, deploy with progress, and ask the deployed system what its users will ask."""
+    plan = _plan(deployment)
+    goes_on = (
+        f"CloudFormation goes on by itself: make doctor tells how far it is; "
+        f"aws cloudformation cancel-update-stack --stack-name {plan.deployment.name}-serving takes it back"
+    )
+    with told(lambda: goes_on):
+        account = Account(plan)
+        lines = look(account, certificate=certificate)
+        if worst(lines) is Mark.WRONG:
+            finish("Not deployed: this would fail", lines, as_json=as_json)
+        tell(summary(plan))
+        if not yes and not typer.confirm("Deploy?", err=True):
+            raise typer.Exit(WRONG)
+        deploying.deploy(account, deployment_file=deployment, certificate=certificate)
+        finish(f"Smoke of {account.outputs()['Url']}", ask(_deployed(account)), as_json=as_json)
+
+
+@app.command()
+def smoke(
+    url: Annotated[
+        str | None, typer.Option(help="Base URL, ending in /v1; default: the deployed one.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="API key; default: TANDEM_API_KEY, or the bootstrap key.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model; default: the first one served.")] = None,
+    long: Annotated[bool, typer.Option("--long", help="Also an answer longer than 60 s.")] = False,
+    deployment: DeploymentFile = FILE,
+    as_json: AsJson = False,
+) -> None:
+    """Ask what users ask: chat, streams, tools, keys."""
+    with told():
+        key = key or os.environ.get("TANDEM_API_KEY")
+        target = Target(url, key, model) if url else _deployed(Account(plan_of(deployment)), key, model)
+        lines = ask(target, long_seconds=LONG_SECONDS if long else None)
+        finish(f"Smoke of {target.url}", lines, as_json=as_json)
+
+
+@keys_app.command("create")
+def create_key(name: str, deployment: DeploymentFile = FILE) -> None:
+    """Make a key and print it, this once."""
+    with told(
+        lambda: f"either there is a new key {name} that nobody knows, or there is none: make keys ARGS=list"
+    ):
+        key = api_keys.new_key()
+        store = api_keys.KeyStore(Account(plan_of(deployment)))
+        store.change(lambda document: api_keys.created(document, name, key, api_keys.now()))
+        tell(f"The key of {name}; it is shown this once, and holds within a minute:")
+        sys.stdout.write(f"{key}\n")
+
+
+@keys_app.command("list")
+def list_keys(deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
+    """Names, and when they were made."""
+    with told():
+        keys = api_keys.listed(api_keys.KeyStore(Account(plan_of(deployment))).read())
+        if as_json:
+            sys.stdout.write(json.dumps([dataclasses.asdict(key) for key in keys]) + "\n")
+            return
+        table = Table("name", "made", box=None, header_style="bold")
+        for key in keys:
+            table.add_row(key.name, "revoked" if key.revoked else " and ".join(key.created))
+        console().print(table)
+
+
+@keys_app.command("revoke")
+def revoke_key(name: str, deployment: DeploymentFile = FILE) -> None:
+    """Take a key away; `bootstrap` is the generated one."""
+    with told(lambda: "the key holds, or does not any more: make keys ARGS=list"):
+        api_keys.KeyStore(Account(plan_of(deployment))).change(
+            lambda document: api_keys.revoked(document, name)
+        )
+        tell(f"{name} is revoked; requests with it get 401 within a minute.")
+
+
+@keys_app.command("rotate")
+def rotate_key(
+    name: str,
+    finish_rotation: Annotated[
+        bool, typer.Option("--finish", help="End the overlap: drop the older value.")
+    ] = False,
+    deployment: DeploymentFile = FILE,
+) -> None:
+    """Make a second value and print it; both hold until `--finish`."""
+    with told(lambda: "the older value holds: make keys ARGS=list tells whether there is a second one"):
+        store = api_keys.KeyStore(Account(plan_of(deployment)))
+        if finish_rotation:
+            store.change(lambda document: api_keys.finished(document, name))
+            tell(f"{name}: only the newest value holds, within a minute.")
+            return
+        key = api_keys.new_key()
+        store.change(lambda document: api_keys.rotated(document, name, key, api_keys.now()))
+        tell(
+            f"The new key of {name}; the older one holds too, until make keys ARGS='rotate {name} --finish':"
+        )
+        sys.stdout.write(f"{key}\n")
+
+
+@app.command()
+def cost(deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
+    """What the deployment costs a month, and what would change it; with credentials, at today's prices."""
+    with told():
+        plan = plan_of(deployment)
+        source = f"prices of {plan.catalog.prices.date}, {plan.catalog.prices.region}"
+        try:
+            account = Account(plan)
+            prices = costs.live_prices(account)
+            if prices:
+                plan, source = (
+                    costs.with_prices(plan, prices),
+                    f"live prices of instances in {account.region}",
+                )
+        except (NoAccess, NotAllowed, ClientError, BotoCoreError) as error:
+            tell(f"No live prices: {error}")
+        found = costs.alternatives(plan)
+        if as_json:
+            body = {"source": source, "alternatives": [dataclasses.asdict(one) for one in found]}
+            sys.stdout.write(json.dumps(body) + "\n")
+            return
+        sys.stdout.write(summary(plan))
+        table = Table("What would change it", "US$ a month", "", box=None, header_style="bold")
+        table.columns[1].justify = "right"
+        for one in found:
+            table.add_row(one.change, f"{one.usd:,.0f}", one.meaning)
+        console().print(table)
+        console().print(f"With {source}.")
+
+
+@app.command()
+def destroy(deployment: DeploymentFile = FILE, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Say what goes and what stays, ask, destroy, and list what is left."""
+    state = "what was begun goes on in CloudFormation, and `make destroy` again continues"
+    with told(lambda: state):
+        account = Account(plan_of(deployment))
+        show(
+            f"Destroy {account.deployment.name} in {account.region}",
+            destroying.plan_of(account),
+            as_json=False,
+        )
+        if not yes and not typer.confirm("Destroy?", err=True):
+            raise typer.Exit(WRONG)
+        destroying.destroy(account, deployment_file=deployment)
+        destroying.deleted(account)
+        finish("What is left", destroying.left(account), as_json=as_json)
+
+
+@app.command()
+def logs(
+    since: Annotated[str, typer.Option(help="How far back: 90s, 15m, 1h, 2d.")] = "1h",
+    request: Annotated[str | None, typer.Option(help="All of one request, by its X-Request-Id.")] = None,
+    deployment: DeploymentFile = FILE,
+    as_json: AsJson = False,
+) -> None:
+    """The last errors of both tiers, joined by request id."""
+    with told():
+        account = Account(plan_of(deployment))
+        entries = reading.errors(account, since=reading.seconds(since), request_id=request)
+        if as_json:
+            sys.stdout.write(json.dumps([dataclasses.asdict(entry) for entry in entries]) + "\n")
+            return
+        if not entries:
+            tell(f"No errors in the last {since}.")
+        for entry in entries:
+            sys.stdout.write(
+                f"{reading.clock(entry.time)} {entry.tier:<12} {entry.request_id or '-':<32} {entry.text}\n"
+            )
+
+
+def _plan(file: Path) -> Plan:
+    with told():
+        return plan_of(file)
+
+
+def _deployed(account: Account, key: str | None = None, model: str | None = None) -> Target:
+    """The deployed URL, and the bootstrap key where none is given."""
+    outputs = account.outputs()
+    if key is None:
+        command = outputs["ReadApiKey"]
+        arn = command.rpartition("--secret-id ")[2].strip()
+        key = account.client("secretsmanager").get_secret_value(SecretId=arn)["SecretString"]
+    return Target(outputs["Url"], key, model)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,176 @@
+"""Quotas of the account against what the deployment takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from ops.account import Account, code_of, translated
+from ops.lines import Line, Mark
+
+# https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html; in vCPU, by the first letters
+# of the instance type.
+_GPU_QUOTAS = {
+    ("g", "on_demand"): ("L-DB2E81BA", "Running On-Demand G and VT instances"),
+    ("g", "spot"): ("L-3819A6DF", "All G and VT Spot Instance Requests"),
+    ("p", "on_demand"): ("L-417A185B", "Running On-Demand P instances"),
+    ("p", "spot"): ("L-7212CCBC", "All P4, P3 and P2 Spot Instance Requests"),
+}
+_FARGATE_QUOTA = ("L-3032A538", "Fargate On-Demand vCPU resource count")
+_VPC_QUOTA, _NAT_QUOTA, _EIP_QUOTA = "L-F678F1CE", "L-FE5A380F", "L-0263D0A3"
+
+
+def look_at_gpu_quota(account: Account) -> list[Line]:
+    """vCPU of the instance family: what runs now, and this deployment's instances at most."""
+    plan = account.plan
+    capacity = account.deployment.gpu.capacity
+    lines = []
+    families = {one.name[0] for one in plan.instances}
+    for family in sorted(families):
+        code, name = _GPU_QUOTAS[family, capacity]
+        most = max(one.vcpu for one in plan.instances if one.name[0] == family) * plan.instance_count
+        # Those that are ours already are among what runs.
+        others = sum(_vcpus(account, family, capacity, ours=False))
+        lines.append(_compare(account, "GPU quota", "ec2", code, name, used=others, needed=most, unit="vCPU"))
+    return lines
+
+
+def _vcpus(account: Account, family: str, capacity: str, *, ours: bool) -> Iterator[int]:
+    """vCPU of each running instance of the family; `ours` tells whether those of this deployment count."""
+    pages = (
+        account.client("ec2")
+        .get_paginator("describe_instances")
+        .paginate(Filters=[{"Name": "instance-state-name", "Values": ["pending", "running"]}])
+    )
+    for page in pages:
+        for reservation in page["Reservations"]:
+            for instance in reservation["Instances"]:
+                spot = instance.get("InstanceLifecycle") == "spot"
+                tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
+                is_ours = tags.get("aws:cloudformation:stack-name") == account.stack_names[1]
+                wanted = instance["InstanceType"][0] == family and spot == (capacity == "spot")
+                if wanted and (ours or not is_ours):
+                    cpu = instance.get("CpuOptions", {})
+                    yield cpu.get("CoreCount", 0) * cpu.get("ThreadsPerCore", 0)
+
+
+def look_at_fargate_quota(account: Account) -> list[Line]:
+    orchestrator = account.deployment.orchestrator
+    # A rollout has twice the tasks for a while.
+    needed = 2 * orchestrator.max_tasks * orchestrator.cpu / 1024
+    code, name = _FARGATE_QUOTA
+    return [_compare(account, "Fargate quota", "fargate", code, name, used=0, needed=needed, unit="vCPU")]
+
+
+def look_at_network_quotas(account: Account) -> list[Line]:
+    """VPCs, addresses and NAT gateways, where the deployment makes its own network."""
+    network = account.deployment.network
+    if network.existing_vpc is not None:
+        return [Line(Mark.OK, "network quotas", "an existing VPC is used: nothing is added")]
+    if account.stack(account.stack_names[0]) is not None:
+        return [Line(Mark.OK, "network quotas", "the network is there already")]
+    ec2 = account.client("ec2")
+    gateways = {"none": 0, "one": 1, "per_zone": len(network.availability_zones) or network.zones}[
+        network.nat
+    ]
+    vpcs, addresses = len(ec2.describe_vpcs()["Vpcs"]), len(ec2.describe_addresses()["Addresses"])
+    subject = "network quotas"
+    lines = [
+        _compare(account, subject, "vpc", _VPC_QUOTA, "VPCs per Region", used=vpcs, needed=1, unit="VPCs"),
+        _compare(
+            account,
+            subject,
+            "ec2",
+            _EIP_QUOTA,
+            "Elastic IPs",
+            used=addresses,
+            needed=gateways,
+            unit="addresses",
+        ),
+    ]
+    if gateways:
+        name, used = "NAT gateways per Availability Zone", _most_gateways(ec2)
+        lines.append(
+            _compare(account, subject, "vpc", _NAT_QUOTA, name, used=used, needed=1, unit="gateways")
+        )
+    return lines
+
+
+def _most_gateways(ec2: Any) -> int:
+    """NAT gateways in the zone that has most."""
+    filters = [{"Name": "state", "Values": ["pending", "available"]}]
+    subnets = [one["SubnetId"] for one in ec2.describe_nat_gateways(Filters=filters)["NatGateways"]]
+    if not subnets:
+        return 0
+    zones = {
+        one["SubnetId"]: one["AvailabilityZone"] for one in ec2.describe_subnets(SubnetIds=subnets)["Subnets"]
+    }
+    counts = [zones[subnet] for subnet in subnets]
+    return max(counts.count(zone) for zone in counts)
+
+
+def look_at_build_quota(account: Account) -> list[Line]:
+    """How many builds may run at once; found by name, since its code differs by machine."""
+    if account.deployment.images.build != "in_account":
+        return [Line(Mark.OK, "CodeBuild quota", "images are built on this machine")]
+    quotas = (
+        account.client("service-quotas")
+        .get_paginator("list_service_quotas")
+        .paginate(ServiceCode="codebuild")
+    )
+    arm = account.deployment.orchestrator.architecture == "arm64"
+    wanted = {"linux/large", "arm/small" if arm else "linux/small"}
+    lines = []
+    for page in quotas:
+        for quota in page["Quotas"]:
+            machine = next((one for one in wanted if f" {one} " in quota["QuotaName"].lower()), None)
+            if machine and "concurrently running" in quota["QuotaName"].lower():
+                lines.append(_builds(account, quota))
+    return lines or [Line(Mark.UNKNOWN, "CodeBuild quota", "AWS lists none for these machines", "ignore it")]
+
+
+def _builds(account: Account, quota: Any) -> Line:
+    name, value = quota["QuotaName"], quota["Value"]
+    if value < 1:
+        request = _request(account, "codebuild", quota["QuotaCode"], 1)
+        return Line(Mark.WRONG, "CodeBuild quota", f"{name}: {value:g}", request)
+    return Line(Mark.OK, "CodeBuild quota", f"{name}: {value:g}")
+
+
+def _compare(
+    account: Account,
+    subject: str,
+    service: str,
+    code: str,
+    name: str,
+    *,
+    used: float,
+    needed: float,
+    unit: str,
+) -> Line:
+    quota = _quota(account, service, code)
+    found = f"{name}: {quota:g} {unit}, {used:g} used by others, {needed:g} needed"
+    if quota < used + needed:
+        return Line(Mark.WRONG, subject, found, _request(account, service, code, used + needed))
+    return Line(Mark.OK, subject, found)
+
+
+def _quota(account: Account, service: str, code: str) -> float:
+    client = account.client("service-quotas")
+    try:
+        with translated():
+            quota = client.get_service_quota(ServiceCode=service, QuotaCode=code)
+    except ClientError as error:
+        if code_of(error) != "NoSuchResourceException":
+            raise
+        quota = client.get_aws_default_service_quota(ServiceCode=service, QuotaCode=code)
+    return float(quota["Quota"]["Value"])
+
+
+def _request(account: Account, service: str, code: str, value: float) -> str:
+    return (
+        f"aws service-quotas request-service-quota-increase --region {account.region} "
+        f"--service-code {service} --quota-code {code} --desired-value {value:g}"
+    )

@@ -1,0 +1,119 @@
+"""The last errors of both tiers in one view, joined by request id."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from .account import Account, Failed, translated
+
+# Each event of the orchestrator is JSON; vLLM writes plain lines.
+_FILTERS = {
+    "orchestrator": '{ $.level = "error" || $.level = "critical" || $.level = "warning" || $.status >= 500 }',
+    "engine": "?ERROR ?CRITICAL ?Traceback ?WARNING",
+}
+_MOST = 200
+_REQUEST_ID = re.compile(r"(?:chatcmpl-|cmpl-|x-request-id[:= ]+)?([0-9a-f]{32})")
+_SINCE = re.compile(r"(\d+)([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a tier's log; `time` in seconds since 1970."""
+
+    time: float
+    tier: str
+    text: str
+    request_id: str | None
+
+
+def seconds(since: str) -> int:
+    """`90s`, `15m`, `1h`, `2d` in seconds.
+
+    Raises:
+        Failed: it is none of these.
+    """
+    match = _SINCE.fullmatch(since)
+    if match is None:
+        raise Failed(f"--since {since!r} is not a time: 90s, 15m, 1h or 2d")
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def errors(account: Account, *, since: int, request_id: str | None = None) -> list[Entry]:
+    """What went wrong in the last `since` seconds, oldest first, lines of one request together.
+
+    With `request_id`, all that both tiers wrote of that request.
+    """
+    logs = account.client("logs")
+    start = int((time.time() - since) * 1000)
+    entries = []
+    for tier, group in groups(account).items():
+        pattern = f'"{request_id}"' if request_id else _FILTERS[tier]
+        with translated():
+            pages = logs.get_paginator("filter_log_events").paginate(
+                logGroupName=group,
+                startTime=start,
+                filterPattern=pattern,
+                PaginationConfig={"MaxItems": _MOST},
+            )
+            entries += [entry(tier, event) for page in pages for event in page["events"]]
+    return joined(entries)
+
+
+def groups(account: Account) -> dict[str, str]:
+    """Names of the log groups by tier, as the deployed task definitions have them."""
+    outputs = account.outputs()
+    ecs = account.client("ecs")
+    found = {}
+    for tier, output in (("engine", "EngineService"), ("orchestrator", "OrchestratorService")):
+        with translated():
+            (service,) = ecs.describe_services(cluster=outputs["ClusterName"], services=[outputs[output]])[
+                "services"
+            ]
+            task = ecs.describe_task_definition(taskDefinition=service["taskDefinition"])["taskDefinition"]
+        (container,) = task["containerDefinitions"]
+        found[tier] = container["logConfiguration"]["options"]["awslogs-group"]
+    return found
+
+
+def entry(tier: str, event: Any) -> Entry:
+    """A CloudWatch event as a line."""
+    message = str(event["message"]).rstrip()
+    try:
+        fields = json.loads(message)
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict):
+        match = _REQUEST_ID.search(message)
+        return Entry(event["timestamp"] / 1000, tier, message, match[1] if match else None)
+    shown = {
+        key: value for key, value in fields.items() if key not in ("time", "level", "message", "request_id")
+    }
+    told = ", ".join(f"{key}={value}" for key, value in shown.items() if key in _TOLD)
+    text = f"{fields.get('level', '')} {fields.get('message', '')} {told}".strip()
+    return Entry(event["timestamp"] / 1000, tier, text, fields.get("request_id"))
+
+
+_TOLD = ("status", "route", "error", "reason", "engine", "seconds", "exception", "key_name")
+
+
+def clock(seconds: float) -> str:
+    """The time of a line in UTC, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def joined(entries: list[Entry]) -> list[Entry]:
+    """By time, but the lines of one request stand where its first one does."""
+    ordered = sorted(entries, key=lambda one: one.time)
+    first: dict[str, float] = {}
+    for one in ordered:
+        if one.request_id:
+            first.setdefault(one.request_id, one.time)
+    return sorted(
+        ordered, key=lambda one: (first.get(one.request_id or "", one.time), one.request_id or "", one.time)
+    )
