@@ -98,6 +98,9 @@ def deploy(
     deployment: DeploymentFile = FILE,
     certificate: Certificate = None,
     yes: Yes = False,
+    no_smoke: Annotated[
+        bool, typer.Option("--no-smoke", help="Do not ask the deployed system anything.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Look, deploy with progress, and ask the deployed system what its users will ask."""
@@ -108,13 +111,16 @@ def deploy(
     )
     with told(lambda: goes_on):
         account = Account(plan)
-        lines = look(account, certificate=certificate)
+        lines = look(account, certificate=certificate, deploying=True)
         if worst(lines) is Mark.WRONG:
             finish("Not deployed: this would fail", lines, as_json=as_json)
         tell(summary(plan))
         if not yes and not typer.confirm("Deploy?", err=True):
             raise typer.Exit(WRONG)
         deploying.deploy(account, deployment_file=deployment, certificate=certificate)
+        if no_smoke:
+            tell(f"Deployed: {account.outputs()['Url']}")
+            return
         finish(f"Smoke of {account.outputs()['Url']}", ask(_deployed(account)), as_json=as_json)
 
 

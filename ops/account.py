@@ -12,6 +12,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import (
     ClientError,
+    ConnectionError,
     CredentialRetrievalError,
     HTTPClientError,
     NoCredentialsError,
@@ -88,7 +89,7 @@ def translated() -> Iterator[None]:
         ) from None
     except NoRegionError:
         raise NoAccess("no region is known: set region in tandem.yaml, or AWS_REGION") from None
-    except HTTPClientError as error:
+    except (HTTPClientError, ConnectionError) as error:
         raise NoAccess(f"AWS cannot be reached: {error}") from None
 
 

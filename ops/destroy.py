@@ -159,9 +159,25 @@ def _tagged(account: Account) -> list[tuple[str, str]]:
                 .paginate(TagFilters=[{"Key": "aws:cloudformation:stack-name", "Values": [stack]}])
             )
             arns = [one["ResourceARN"] for page in pages for one in page["ResourceTagMappingList"]]
-        # AWS lists task definitions and ended instances for a while after they are gone.
-        found += [(arn, "delete it in the console") for arn in arns if ":task-definition/" not in arn]
+        found += [(arn, "delete it in the console") for arn in arns if not _is_ended(account, arn)]
     return found
+
+
+def _is_ended(account: Account, arn: str) -> bool:
+    """AWS goes on listing, for a while, task definitions and services that are no more."""
+    if ":task-definition/" in arn:
+        return True
+    if ":ecs:" not in arn or ":service/" not in arn:
+        return False
+    cluster = arn.split("/")[1]
+    try:
+        with translated():
+            services = account.client("ecs").describe_services(cluster=cluster, services=[arn])["services"]
+    except ClientError as error:
+        if code_of(error) != "ClusterNotFoundException":
+            raise
+        return True
+    return all(service["status"] == "INACTIVE" for service in services)
 
 
 def _repositories(account: Account, name: str) -> list[tuple[str, str]]:

@@ -173,7 +173,7 @@ class KeyStore:
 
     def _read(self) -> tuple[Document, str]:
         with translated():
-            answer = self._client.get_secret_value(SecretId=self._arn)
+            answer = self._client.get_secret_value(SecretId=self._arn, VersionStage="AWSCURRENT")
         try:
             document = json.loads(answer["SecretString"])
         except ValueError:

@@ -48,15 +48,17 @@ AFTER = (
 )
 
 
-def doctor(account: Account, *, certificate: str | None = None) -> list[Line]:
+def doctor(account: Account, *, certificate: str | None = None, deploying: bool = False) -> list[Line]:
     """All lines: AFTER where both stacks are up, else BEFORE.
+
+    With `deploying` always BEFORE: a release is how services that are not well are mended.
 
     Raises:
         NoAccess: AWS cannot be asked at all.
     """
     account.certificate = certificate or account.deployment.ingress.certificate_arn
     try:
-        deployed = stacks.are_up(account)
+        deployed = not deploying and stacks.are_up(account)
     except NotAllowed:
         deployed = False
     return run(AFTER if deployed else BEFORE, account)

@@ -31,8 +31,8 @@ def look_at_stacks(account: Account) -> list[Line]:
 def _line(name: str, stack: Stack | None) -> Line:
     if stack is None:
         return Line(Mark.OK, "stacks", f"{name}: not there yet")
-    if not stack.description.startswith("Tandem"):
-        found = f"{name} is a stack of something else ({stack.description or 'without a description'})"
+    if stack.description and not stack.description.startswith("Tandem"):
+        found = f"{name} is a stack of something else ({stack.description})"
         return Line(Mark.WRONG, "stacks", found, "another name in tandem.yaml")
     found = f"{name}: {stack.status}"
     if stack.status in _MEND:

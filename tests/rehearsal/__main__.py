@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from ops.lines import Mark, show
 from ops.smoke import Target, smoke
 
@@ -53,8 +55,7 @@ class Rehearsal:
         self.project.deploy("--parameters", f"{PARAMETER}={self.certificate}", *arguments, fails=fails)
 
     def first(self) -> None:
-        with step("cdk bootstrap"):
-            self.project.bootstrap()
+        self._doctor_before()
         with step("cdk deploy --all without a certificate: fails, and creates nothing"):
             before = inventory(self.emulator)
             ran = self.project.deploy(fails=True)
@@ -67,6 +68,38 @@ class Rehearsal:
             for check in CHECKS:
                 saw(f"{check.__name__.replace('_', ' ')}: {check(deployed)}")
 
+    def _doctor_before(self) -> None:
+        """What is missing is found, one thing after the other, and then nothing is."""
+        named = ("--certificate", self.certificate)
+        with step("doctor before: its findings, seeded one by one"):
+            self._finds("is not bootstrapped", "npx cdk bootstrap", *named)
+            self.project.bootstrap()
+            self.emulator.set_quotas({"L-DB2E81BA": 0})
+            self._finds("0 vCPU", "--quota-code L-DB2E81BA --desired-value 4", *named)
+            self.emulator.set_quotas({})
+            self._finds("none is named", "--certificate ARN")
+            self._finds(
+                "there is no arn", "request-certificate", "--certificate", f"{self.certificate[:-4]}0000"
+            )
+            ecr = self.emulator.client("ecr")
+            ecr.create_repository(repositoryName="tandem/vllm")
+            self._finds("the repository tandem/vllm is there already", "delete-repository", *named)
+            ecr.delete_repository(repositoryName="tandem/vllm")
+            well = json.loads(self.project.ops("doctor", "--json", *named))["lines"]
+            same([line for line in well if line["mark"] == "wrong"], [], "findings")
+            # The emulator does not know which zones offer what, and doctor says that it could not look.
+            unknown = [line["subject"] for line in well if line["mark"] == "unknown"]
+            same(unknown, ["instance type"], "what could not be looked at")
+            saw(f"and then nothing: {len(well)} lines are well")
+
+    def _finds(self, found: str, mend: str, *arguments: str) -> None:
+        lines = json.loads(self.project.ops("doctor", "--json", *arguments, status=1))["lines"]
+        line = next((one for one in lines if found in one["found"]), None)
+        assert line, f"doctor does not say {found!r}: {lines}"
+        same(line["mark"], "wrong", found)
+        assert mend in (line["mend"] or ""), f"doctor does not say how to mend it: {line}"
+        saw(f"{line['subject']}: {line['found']}")
+
     def run(self, engine: str) -> None:
         with (
             step(f"The deployed task definitions as processes, the engine as {engine}"),
@@ -78,11 +111,37 @@ class Rehearsal:
             show(f"Smoke of {tiers.url}", lines, as_json=False)
             if any(line.mark is not Mark.OK for line in lines):
                 raise AssertionError(f"the smoke conversation failed; the tiers' log:\n{tiers.log()}")
+            self._keys(tiers)
+
+    def _keys(self, tiers: DeployedTiers) -> None:
+        """A key made by `ops keys` opens the running orchestrator, until it is revoked."""
+        key = self.project.ops("keys", "create", "rehearsal").strip()
+        _until(lambda: _status(tiers.url, key) == 200, "the new key is taken")
+        saw("keys create: a request with the new key is answered")
+        self.project.ops("keys", "revoke", "rehearsal")
+        _until(lambda: _status(tiers.url, key) == 401, "the revoked key is refused")
+        saw("keys revoke: the same request gets 401")
+        self.project.ops("keys", "revoke", "bootstrap")
+        _until(lambda: _status(tiers.url, tiers.key) == 401, "the revoked bootstrap key is refused")
+        saw("keys revoke bootstrap: a request with the generated key gets 401")
+
+    def look(self) -> None:
+        with step("doctor after"):
+            lines = json.loads(self.project.ops("doctor", "--json", status=1))["lines"]
+            marks = {line["subject"]: line["mark"] for line in lines}
+            for subject in ("credentials", "stacks", "services", "stopped tasks"):
+                same(marks[subject], "ok", subject)
+                saw(f"{subject}: {next(one['found'] for one in lines if one['subject'] == subject)}")
+            # An emulator starts no instance and no task, and doctor says so.
+            same(marks["GPU instances"], "wrong", "GPU instances")
+            saw(f"GPU instances: {next(one['found'] for one in lines if one['subject'] == 'GPU instances')}")
 
     def change(self) -> None:
-        with step("cdk deploy --all with orchestrator.max_tasks: 12"):
+        with step("make deploy with orchestrator.max_tasks: 12"):
             self.project.change_knob("  max_tasks: 10 ", "  max_tasks: 12 ")
-            changed = self._changed(self.deploy)
+            changed = self._changed(
+                lambda: self.project.ops("deploy", "--yes", "--no-smoke", "--certificate", self.certificate)
+            )
             same(sorted(changed), ["scalable target"], "what changed")
             saw("only the scaling target changed: 3 to 12 tasks")
         with step("cdk deploy --all with another line in the orchestrator's code"):
@@ -108,12 +167,12 @@ class Rehearsal:
             saw("UPDATE_COMPLETE")
 
     def destroy(self) -> None:
-        with step("cdk destroy --all"):
-            self.project.destroy()
+        with step("make destroy"):
+            self.project.ops("destroy", "--yes")
             same(leftovers(self.emulator), [], "what is left")
             saw("nothing is left, but for what cdk bootstrap made")
 
-    def _changed(self, action: Callable[[], None]) -> list[str]:
+    def _changed(self, action: Callable[[], object]) -> list[str]:
         before = inventory(self.emulator)
         action()
         after = inventory(self.emulator)
@@ -122,6 +181,20 @@ class Rehearsal:
     def _status(self, stack: str) -> Any:
         formation = self.emulator.client("cloudformation")
         return formation.describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"]
+
+
+def _status(url: str, key: str) -> int:
+    """The status of a small chat."""
+    body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+    headers = {"authorization": f"Bearer {key}"}
+    return httpx.post(f"{url}/chat/completions", json=body, headers=headers, timeout=60).status_code
+
+
+def _until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, f"not within {seconds:g} s: {what}"
+        time.sleep(0.1)
 
 
 def rehearse_order(directory: Path) -> None:
@@ -184,6 +257,7 @@ def main() -> int:
                 rehearsal = Rehearsal(emulator, Project(_made(directory / "project"), emulator))
                 rehearsal.first()
                 rehearsal.run(engine)
+                rehearsal.look()
                 rehearsal.change()
                 rehearsal.fail()
                 rehearsal.destroy()

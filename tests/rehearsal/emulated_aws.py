@@ -309,6 +309,12 @@ async def _autoscaling(
 ) -> tuple[int, dict[str, str], bytes]:
     target = next(value for name, value in headers.items() if name.lower() == "x-amz-target")
     operation = target.rpartition(".")[2]
+    if operation == "RegisterScalableTarget":
+        changed = json.loads(body)
+        TARGETS[f"{changed['ResourceId']}|{changed['ScalableDimension']}|{changed['ServiceNamespace']}"] |= (
+            changed
+        )
+        return 200, {"Content-Type": "application/x-amz-json-1.1"}, b"{}"
     namespace = json.loads(body).get("ServiceNamespace")
     answers = {
         "DescribeScalableTargets": (
@@ -319,6 +325,26 @@ async def _autoscaling(
     }
     name, found = answers[operation]
     answer = {name: [one for one in found if one["ServiceNamespace"] == namespace]}
+    return 200, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps(answer).encode()
+
+
+# Service Quotas: enough of everything, but for what the file QUOTAS says
+
+
+async def _quotas(
+    _method: str, _path: str, headers: dict[str, str], body: bytes, _query: object
+) -> tuple[int, dict[str, str], bytes]:
+    target = next(value for name, value in headers.items() if name.lower() == "x-amz-target")
+    asked = json.loads(body)
+    file = Path(os.environ["QUOTAS"])
+    short = json.loads(file.read_text()) if file.exists() else {}
+    if target.endswith("ListServiceQuotas"):
+        names = [f"Concurrently running builds for Linux/{size} environment" for size in ("Small", "Large")]
+        quotas = [{"QuotaName": name, "QuotaCode": f"L-{n}", "Value": 1.0} for n, name in enumerate(names)]
+        answer: Properties = {"Quotas": quotas}
+    else:
+        code = asked["QuotaCode"]
+        answer = {"Quota": {"QuotaCode": code, "Value": float(short.get(code, 1000))}}
     return 200, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps(answer).encode()
 
 
@@ -389,6 +415,7 @@ def extend() -> None:
         lambda physical_id, _properties: POLICIES.pop(physical_id, None),
     )
     ministack.app.SERVICE_HANDLERS["application-autoscaling"] = _autoscaling
+    ministack.app.SERVICE_HANDLERS["servicequotas"] = _quotas
     codebuild._start_build = _play_build
     if os.environ.get("ORDER") == "soonest":
         stacks._topological_sort = soonest

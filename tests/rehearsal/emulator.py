@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -48,6 +49,7 @@ class Emulator:
         self._directory = directory
         self._log = directory / "emulator.log"
         self._outcome = directory / "build-outcome"
+        self._quotas = directory / "quotas.json"
         self._order = order
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -93,6 +95,10 @@ class Emulator:
         else:
             self._outcome.write_text(status)
 
+    def set_quotas(self, values: dict[str, float]) -> None:
+        """Quotas by code, of which there is not enough; of the others there is."""
+        self._quotas.write_text(json.dumps(values))
+
     def __enter__(self) -> Emulator:
         python = installed()
         with self._log.open("wb") as log:
@@ -107,6 +113,7 @@ class Emulator:
                     "MINISTACK_ACCOUNT_ID": ACCOUNT,
                     "DOCKER_HOST": "unix:///nonexistent.sock",
                     "BUILD_OUTCOME": str(self._outcome),
+                    "QUOTAS": str(self._quotas),
                     "ORDER": self._order,
                 },
                 stdin=subprocess.DEVNULL,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .emulator import ACCOUNT, REGION, ROOT, Emulator
 
-_DEPLOYED = ("app.py", "cdk.json", "package.json", "tandem.yaml", "infra", "services")
+_DEPLOYED = ("app.py", "cdk.json", "package.json", "tandem.yaml", "infra", "ops", "services")
 _LINKED = (".venv", "node_modules")
 # A deployment takes 20 s here; one that hangs is to be told as that.
 _MOST_SECONDS = 300
@@ -78,6 +78,29 @@ class Project:
                 f"cdk {' '.join(arguments)}: status {ended.returncode}, expected {expected}:\n{tail}"
             )
         return Ran(output, time.monotonic() - begun)
+
+    def ops(self, *arguments: str, status: int = 0) -> str:
+        """Runs `python -m ops`; what it wrote to standard output.
+
+        Raises:
+            CommandFailed: it ended with another status.
+        """
+        ended = subprocess.run(
+            [".venv/bin/python", "-m", "ops", *arguments],
+            cwd=self.directory,
+            env=self._emulator.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_MOST_SECONDS,
+            check=False,
+        )
+        if ended.returncode != status:
+            raise CommandFailed(
+                f"ops {' '.join(arguments)}: status {ended.returncode}, expected {status}:\n"
+                f"{ended.stdout[-3000:]}{ended.stderr[-3000:]}"
+            )
+        return ended.stdout
 
     def change_orchestrator(self, comment: str) -> None:
         """Changes the orchestrator's code, and nothing that it does."""

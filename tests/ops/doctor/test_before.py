@@ -1,0 +1,410 @@
+"""What doctor says before a deployment: each check where all is well, where something is missing or wrong."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from ops.doctor import BEFORE, domain, identity, network, quotas, run, stacks
+from ops.doctor.domain import covers
+from ops.lines import Line, Mark
+from tests.ops.scripted_aws import ARN, Answer, Refused, account
+
+CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/12345678-1234-1234-1234-123456789012"
+SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:name-AbCdEf"
+IDENTITY: dict[str, Answer] = {
+    "sts.GetCallerIdentity": {"UserId": "u", "Account": "123456789012", "Arn": ARN},
+}
+NO_STACKS: dict[str, Answer] = {
+    "cloudformation.DescribeStacks": Refused("ValidationError", "Stack with id x does not exist"),
+}
+VPC = {
+    "vpc_id": "vpc-0123456789abcdef0",
+    "cidr": "10.1.0.0/16",
+    "availability_zones": ("us-east-1a", "us-east-1b"),
+    "private_subnet_ids": ("subnet-0000000000000000a", "subnet-0000000000000000b"),
+    "public_subnet_ids": ("subnet-0000000000000000c", "subnet-0000000000000000d"),
+}
+
+
+def expect(line: Line, mark: Mark, found: str, mend: str = "") -> None:
+    assert line.mark is mark, line
+    assert found in line.found, line
+    assert mend in (line.mend or ""), line
+    if mark in (Mark.WRONG, Mark.WARNING):
+        assert line.mend, line
+
+
+def quota(value: float, **by_code: float) -> dict[str, Answer]:
+    def answer(params: Any) -> Any:
+        code = params["QuotaCode"]
+        return {"Quota": {"QuotaCode": code, "Value": by_code.get(code.replace("-", "_"), value)}}
+
+    return {"service-quotas.GetServiceQuota": answer}
+
+
+def instances(*rows: tuple[str, int, str | None, str]) -> dict[str, Answer]:
+    """Running instances: type, vCPU, life cycle, stack."""
+    described = [
+        {
+            "InstanceType": kind,
+            "CpuOptions": {"CoreCount": vcpu // 2, "ThreadsPerCore": 2},
+            "Tags": [{"Key": "aws:cloudformation:stack-name", "Value": stack}],
+            **({"InstanceLifecycle": life} if life else {}),
+        }
+        for kind, vcpu, life, stack in rows
+    ]
+    return {"ec2.DescribeInstances": {"Reservations": [{"Instances": described}]}}
+
+
+def test_file_is_checked_as_at_synthesis() -> None:
+    (vcpu,) = identity.look_at_file(account({}))
+    expect(vcpu, Mark.WARNING, "4 vCPU", "gpu.instance_types")
+    lines = identity.look_at_file(account({}, model__max_model_len=40_000))
+    assert any(line.mark is Mark.WRONG and "model.max_model_len" in line.found for line in lines)
+
+
+def test_identity_is_told() -> None:
+    expect(identity.look_at_identity(account(IDENTITY))[0], Mark.OK, ARN)
+
+
+@pytest.mark.parametrize(
+    ("version", "mark", "found"),
+    [
+        ("31", Mark.OK, "version 31"),
+        ("5", Mark.WRONG, "version 5, at least 6"),
+        (None, Mark.WRONG, "not bootstrapped"),
+    ],
+)
+def test_bootstrap(version: str | None, mark: Mark, found: str) -> None:
+    answer: Answer = {"Parameter": {"Value": version}} if version else Refused("ParameterNotFound")
+    (line,) = identity.look_at_bootstrap(account({**IDENTITY, "ssm.GetParameter": answer}))
+    expect(line, mark, found, "" if mark is Mark.OK else "npx cdk bootstrap aws://123456789012/us-east-1")
+
+
+@pytest.mark.parametrize(
+    ("answer", "mark", "found", "mend"),
+    [
+        ({"Name": "token"}, Mark.OK, "token", ""),
+        (Refused("ResourceNotFoundException"), Mark.WRONG, "there is no arn", "create-secret"),
+        ({"Name": "token", "DeletedDate": datetime.now(UTC)}, Mark.WRONG, "being deleted", "restore-secret"),
+    ],
+)
+def test_secrets(answer: Answer, mark: Mark, found: str, mend: str) -> None:
+    one = account({"secretsmanager.DescribeSecret": answer}, model__hf_token_secret_arn=SECRET)
+    expect(identity.look_at_secrets(one)[0], mark, found, mend)
+    assert identity.look_at_secrets(account({}))[0].mark is Mark.OK
+
+
+@pytest.mark.parametrize(
+    ("status", "mark", "mend"),
+    [
+        ("CREATE_COMPLETE", Mark.OK, ""),
+        ("UPDATE_ROLLBACK_COMPLETE", Mark.WARNING, "describe-stack-events"),
+        ("UPDATE_IN_PROGRESS", Mark.WARNING, "wait"),
+        ("ROLLBACK_COMPLETE", Mark.WRONG, "make destroy"),
+        ("ROLLBACK_FAILED", Mark.WRONG, "make destroy"),
+        ("REVIEW_IN_PROGRESS", Mark.WRONG, "delete-stack --stack-name tandem-foundation"),
+        ("UPDATE_ROLLBACK_FAILED", Mark.WRONG, "continue-update-rollback --stack-name tandem-foundation"),
+        ("DELETE_FAILED", Mark.WRONG, "make destroy"),
+    ],
+)
+def test_stacks_of_an_earlier_try(status: str, mark: Mark, mend: str) -> None:
+    stack = {"StackName": "tandem-foundation", "StackStatus": status, "Description": "Tandem: x",
+             "CreationTime": datetime.now(UTC), "StackStatusReason": "because"}  # fmt: skip
+    line = stacks.look_at_stacks(account({"cloudformation.DescribeStacks": {"Stacks": [stack]}}))[0]
+    expect(line, mark, status, mend)
+
+
+def test_stack_of_something_else_and_none_at_all() -> None:
+    stack = {"StackName": "tandem-foundation", "StackStatus": "CREATE_COMPLETE", "Description": "A shop",
+             "CreationTime": datetime.now(UTC)}  # fmt: skip
+    line = stacks.look_at_stacks(account({"cloudformation.DescribeStacks": {"Stacks": [stack]}}))[0]
+    expect(line, Mark.WRONG, "something else (A shop)", "another name")
+    assert [one.mark for one in stacks.look_at_stacks(account(NO_STACKS))] == [Mark.OK, Mark.OK]
+
+
+FREE: dict[str, Answer] = {
+    **NO_STACKS,
+    "ecr.DescribeRepositories": Refused("RepositoryNotFoundException"),
+    "ssm.GetParameter": Refused("ParameterNotFound"),
+    "servicediscovery.ListNamespaces": {"Namespaces": []},
+}
+
+
+@pytest.mark.parametrize(
+    ("taken", "mark", "found", "mend"),
+    [
+        ({}, Mark.OK, "none is taken", ""),
+        ({"ecr.DescribeRepositories": {"repositories": []}}, Mark.WRONG, "tandem/orchestrator", "ecr delete"),
+        ({"ssm.GetParameter": {"Parameter": {"Value": "x"}}}, Mark.WRONG, "/tandem/certifi", "delete-param"),
+        (
+            {"servicediscovery.ListNamespaces": {"Namespaces": [{"Name": "tandem.internal"}]}},
+            Mark.WARNING, "tandem.internal", "another name",
+        ),
+    ],
+)  # fmt: skip
+def test_names(taken: dict[str, Answer], mark: Mark, found: str, mend: str) -> None:
+    expect(stacks.look_at_names(account({**FREE, **taken}))[0], mark, found, mend)
+
+
+@pytest.mark.parametrize(
+    ("value", "running", "capacity", "mark"),
+    [
+        (4, [], "on_demand", Mark.OK),
+        (0, [], "on_demand", Mark.WRONG),
+        (4, [("g5.xlarge", 4, None, "another")], "on_demand", Mark.WRONG),
+        (8, [("g5.xlarge", 4, None, "another")], "on_demand", Mark.OK),
+        (4, [("g5.xlarge", 4, None, "tandem-serving")], "on_demand", Mark.OK),
+        (4, [("g5.xlarge", 4, "spot", "another"), ("m5.large", 2, None, "another")], "on_demand", Mark.OK),
+        (4, [("g5.xlarge", 4, "spot", "another")], "spot", Mark.WRONG),
+    ],
+)
+def test_gpu_quota(value: float, running: list[Any], capacity: str, mark: Mark) -> None:
+    answers = {**instances(*running), **quota(value)}
+    (line,) = quotas.look_at_gpu_quota(account(answers, gpu__capacity=capacity))
+    code = "L-DB2E81BA" if capacity == "on_demand" else "L-3819A6DF"
+    mend = f"request-service-quota-increase --region us-east-1 --service-code ec2 --quota-code {code}"
+    expect(line, mark, f"{value:g} vCPU", mend if mark is Mark.WRONG else "")
+    if value == 4 and mark is Mark.WRONG:
+        assert "--desired-value 8" in (line.mend or "")
+
+
+def test_quota_that_was_never_raised_is_the_default_one() -> None:
+    answers: dict[str, Answer] = {
+        **instances(),
+        "service-quotas.GetServiceQuota": Refused("NoSuchResourceException"),
+        "service-quotas.GetAWSDefaultServiceQuota": {"Quota": {"Value": 0.0}},
+    }
+    expect(quotas.look_at_gpu_quota(account(answers))[0], Mark.WRONG, "0 vCPU", "--desired-value 4")
+
+
+@pytest.mark.parametrize(("value", "mark"), [(20, Mark.OK), (6, Mark.WRONG)])
+def test_fargate_quota(value: float, mark: Mark) -> None:
+    (line,) = quotas.look_at_fargate_quota(account(quota(value)))
+    expect(line, mark, "20 needed", "" if mark is Mark.OK else "--service-code fargate")
+
+
+def test_network_quotas() -> None:
+    gateway = {"SubnetId": "subnet-0000000000000000a", "NatGatewayId": "nat-1"}
+    answers: dict[str, Answer] = {
+        **NO_STACKS,
+        "ec2.DescribeVpcs": {"Vpcs": [{"VpcId": "vpc-1"}] * 5},
+        "ec2.DescribeAddresses": {"Addresses": [{"PublicIp": "192.0.2.1"}] * 4},
+        "ec2.DescribeNatGateways": {"NatGateways": [gateway] * 5},
+        "ec2.DescribeSubnets": {
+            "Subnets": [{"SubnetId": gateway["SubnetId"], "AvailabilityZone": "us-east-1a"}]
+        },
+    }
+    vpcs, addresses, gateways = quotas.look_at_network_quotas(account({**answers, **quota(5)}))
+    expect(vpcs, Mark.WRONG, "5 VPCs, 5 used", "--quota-code L-F678F1CE --desired-value 6")
+    expect(addresses, Mark.OK, "4 used by others, 1 needed")
+    expect(gateways, Mark.WRONG, "5 used", "L-FE5A380F")
+    enough = quotas.look_at_network_quotas(account({**answers, **quota(10)}))
+    assert {line.mark for line in enough} == {Mark.OK}
+    per_zone = quotas.look_at_network_quotas(account({**answers, **quota(5)}, network__nat="per_zone"))
+    expect(per_zone[1], Mark.WRONG, "2 needed", "L-0263D0A3")
+    (existing,) = quotas.look_at_network_quotas(account({}, network__existing_vpc=VPC))
+    assert existing.mark is Mark.OK
+
+
+@pytest.mark.parametrize(("value", "mark"), [(1.0, Mark.OK), (0.0, Mark.WRONG)])
+def test_build_quota(value: float, mark: Mark) -> None:
+    listed = [
+        {
+            "QuotaName": f"Concurrently running builds for {one} environment",
+            "QuotaCode": "L-1",
+            "Value": value,
+        }
+        for one in ("Linux/Large", "Linux/Small", "Linux/Medium", "ARM/Small")
+    ]
+    answers: dict[str, Answer] = {"service-quotas.ListServiceQuotas": {"Quotas": listed}}
+    lines = quotas.look_at_build_quota(account(answers))
+    assert len(lines) == 2
+    for line in lines:
+        expect(line, mark, "Linux/", "" if mark is Mark.OK else "--service-code codebuild")
+    none = quotas.look_at_build_quota(account({"service-quotas.ListServiceQuotas": {"Quotas": []}}))
+    assert none[0].mark is Mark.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("offered", "mark", "mend"),
+    [
+        (["us-east-1a", "us-east-1b", "us-east-1c"], Mark.OK, ""),
+        (["us-east-1a"], Mark.WARNING, "network.availability_zones: [us-east-1a]"),
+        (["us-east-1c"], Mark.WRONG, "network.availability_zones: [us-east-1c]"),
+        ([], Mark.WRONG, "gpu.instance_types"),
+    ],
+)
+def test_instance_type_in_the_zones_that_are_used(offered: list[str], mark: Mark, mend: str) -> None:
+    zones = [{"ZoneName": f"us-east-1{letter}"} for letter in "cba"]
+    answers: dict[str, Answer] = {
+        "ec2.DescribeAvailabilityZones": {"AvailabilityZones": zones},
+        "ec2.DescribeInstanceTypeOfferings": {
+            "InstanceTypeOfferings": [{"InstanceType": "g5.xlarge", "Location": zone} for zone in offered]
+        },
+    }
+    expect(network.look_at_offerings(account(answers))[0], mark, "g5.xlarge", mend)
+
+
+def vpc_answers(
+    private: str = "nat-1", public: str = "igw-1", dns: bool = True, cidr: str = "10.1.0.0/16"
+) -> dict[str, Answer]:
+    subnets = [*VPC["private_subnet_ids"], *VPC["public_subnet_ids"]]
+
+    def table(ids: Any, target: str) -> dict[str, Any]:
+        key = {"nat": "NatGatewayId", "igw": "GatewayId"}.get(target[:3])
+        routes = [{"DestinationCidrBlock": "0.0.0.0/0", key: target}] if key else []
+        return {"Associations": [{"SubnetId": one} for one in ids], "Routes": routes}
+
+    return {
+        "ec2.DescribeVpcs": {"Vpcs": [{"VpcId": VPC["vpc_id"], "CidrBlock": cidr}]},
+        "ec2.DescribeSubnets": {"Subnets": [{"SubnetId": one, "VpcId": VPC["vpc_id"]} for one in subnets]},
+        "ec2.DescribeVpcAttribute": {
+            "EnableDnsSupport": {"Value": dns}, "EnableDnsHostnames": {"Value": dns},
+        },
+        "ec2.DescribeRouteTables": {
+            "RouteTables": [
+                table(VPC["private_subnet_ids"], private), table(VPC["public_subnet_ids"], public),
+            ]
+        },
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("answers", "mark", "found", "mend"),
+    [
+        (vpc_answers(), Mark.OK, "a way out for 4 subnets", ""),
+        (vpc_answers(private="none"), Mark.WRONG, "no default route", "NAT gateway"),
+        (vpc_answers(private="igw-1"), Mark.WRONG, "leads to an internet gateway", "NAT gateway"),
+        (vpc_answers(public="nat-1"), Mark.WRONG, "public subnet", "internet gateway"),
+        (vpc_answers(dns=False), Mark.WRONG, "enableDnsSupport is off", "--enable-dns-support"),
+        (vpc_answers(cidr="10.9.0.0/16"), Mark.WRONG, "10.9.0.0/16", "network.existing_vpc.cidr"),
+        (
+            {**vpc_answers(), "ec2.DescribeVpcs": Refused("InvalidVpcID.NotFound", "no vpc-012345")},
+            Mark.WRONG, "no vpc-012345", "network.existing_vpc",
+        ),
+    ],
+)  # fmt: skip
+def test_existing_vpc(answers: dict[str, Answer], mark: Mark, found: str, mend: str) -> None:
+    expect(network.look_at_existing_vpc(account(answers, network__existing_vpc=VPC))[0], mark, found, mend)
+
+
+def test_main_route_table_serves_subnets_that_name_none() -> None:
+    route = {"DestinationCidrBlock": "0.0.0.0/0", "NatGatewayId": "nat-1"}
+    answers = vpc_answers()
+    answers["ec2.DescribeRouteTables"] = {
+        "RouteTables": [{"Associations": [{"Main": True}], "Routes": [route]}],
+    }
+    private_only = {**VPC, "public_subnet_ids": ()}
+    answers["ec2.DescribeSubnets"] = {
+        "Subnets": [{"SubnetId": one, "VpcId": VPC["vpc_id"]} for one in VPC["private_subnet_ids"]]
+    }
+    one = account(answers, ingress__scheme="internal", network__existing_vpc=private_only)
+    assert network.look_at_existing_vpc(one)[0].mark is Mark.OK
+
+
+def certificate(status: str = "ISSUED", name: str = "api.example.com", days: int = 200) -> dict[str, Answer]:
+    described = {
+        "DomainName": name,
+        "Status": status,
+        "NotAfter": datetime.now(UTC) + timedelta(days=days, hours=1),
+    }
+    return {"acm.DescribeCertificate": {"Certificate": described}}
+
+
+@pytest.mark.parametrize(
+    ("answers", "mark", "found", "mend"),
+    [
+        (certificate(), Mark.OK, "issued", ""),
+        (certificate(status="PENDING_VALIDATION"), Mark.WRONG, "PENDING_VALIDATION", "CNAME"),
+        (
+            certificate(name="other.example.com"),
+            Mark.WRONG,
+            "not for api.example.com",
+            "--domain-name api.example.com",
+        ),
+        (certificate(name="*.example.com"), Mark.OK, "issued", ""),
+        (certificate(days=3), Mark.WARNING, "ends in 3 days", "renewed"),
+        (
+            {"acm.DescribeCertificate": Refused("ResourceNotFoundException")},
+            Mark.WRONG,
+            "there is no arn",
+            "acm",
+        ),
+    ],
+)
+def test_certificate(answers: dict[str, Answer], mark: Mark, found: str, mend: str) -> None:
+    one = account(answers, ingress__certificate_arn=CERTIFICATE, ingress__domain="api.example.com")
+    expect(domain.look_at_certificate(one)[0], mark, found, mend)
+
+
+def test_certificate_that_is_not_named_or_is_elsewhere() -> None:
+    expect(domain.look_at_certificate(account({}))[0], Mark.WRONG, "none is named", "--certificate ARN")
+    one = account({})
+    one.certificate = CERTIFICATE.replace("us-east-1", "eu-west-1")
+    expect(domain.look_at_certificate(one)[0], Mark.WRONG, "is in eu-west-1", "--region us-east-1")
+    assert domain.look_at_certificate(account({}, ingress__cloudfront=True))[0].mark is Mark.OK
+
+
+@pytest.mark.parametrize(
+    ("name", "host", "fits"),
+    [
+        ("a.example.com", "A.example.com", True), ("*.example.com", "a.example.com", True),
+        ("*.example.com", "b.a.example.com", False), ("*.example.com", "example.com", False),
+        ("example.com", "a.example.com", False),
+    ],
+)  # fmt: skip
+def test_wildcards_cover_one_label(name: str, host: str, fits: bool) -> None:
+    assert covers(name, host) == fits
+
+
+@pytest.mark.parametrize(
+    ("zone", "mark", "found", "mend"),
+    [
+        ({"Name": "example.com."}, Mark.OK, "example.com has api.example.com", ""),
+        ({"Name": "example.org."}, Mark.WRONG, "is example.org", "ingress.domain"),
+        (
+            {"Name": "example.com.", "Config": {"PrivateZone": True}},
+            Mark.WRONG,
+            "private zone",
+            "public zone",
+        ),
+        (None, Mark.WRONG, "there is no Z0123456789", "list-hosted-zones"),
+    ],
+)
+def test_hosted_zone(zone: dict[str, Any] | None, mark: Mark, found: str, mend: str) -> None:
+    answer: Answer = Refused("NoSuchHostedZone")
+    if zone:
+        answer = {"HostedZone": {"Id": "Z0123456789", "CallerReference": "x", **zone}}
+    one = account(
+        {"route53.GetHostedZone": answer},
+        ingress__domain="api.example.com",
+        ingress__hosted_zone_id="Z0123456789",
+    )
+    expect(domain.look_at_zone(one)[0], mark, found, mend)
+    assert domain.look_at_zone(account({}))[0].mark is Mark.OK
+
+
+def test_missing_permission_is_told_and_stops_no_other() -> None:
+    one = account(
+        {},
+        ingress__certificate_arn=CERTIFICATE,
+        ingress__domain="api.example.com",
+        ingress__hosted_zone_id="Z0123456789",
+        model__hf_token_secret_arn=SECRET,
+    )
+    lines = run(BEFORE, one)
+    by_subject = {line.subject: line for line in lines}
+    assert {
+        line.mark for name, line in by_subject.items() if name not in ("deployment file", "existing VPC")
+    } == {Mark.UNKNOWN}
+    for line in lines:
+        if line.mark is Mark.UNKNOWN:
+            assert "no permission for" in line.found
+            assert "allow" in (line.mend or "")
+    vpc = account({}, network__existing_vpc=VPC)
+    (line,) = run([check for check in BEFORE if check.subject == "existing VPC"], vpc)
+    assert line.mark is Mark.UNKNOWN

@@ -1,0 +1,123 @@
+"""What is told before and after a destruction, and the order in between."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops import destroy
+from ops.account import Failed
+from ops.lines import Mark
+from tests.ops.scripted_aws import Answer, Refused, account
+
+CLUSTER = "tandem-cluster"
+SERVICE = f"arn:aws:ecs:us-east-1:123456789012:service/{CLUSTER}/engine"
+NOTHING: dict[str, Answer] = {
+    "resourcegroupstaggingapi.GetResources": {"ResourceTagMappingList": []},
+    "ecr.DescribeRepositories": {"repositories": []},
+    "logs.DescribeLogGroups": {"logGroups": []},
+}
+
+
+def tagged(*arns: str) -> dict[str, Answer]:
+    return {
+        "resourcegroupstaggingapi.GetResources": {
+            "ResourceTagMappingList": [{"ResourceARN": arn} for arn in arns]
+        }
+    }
+
+
+def test_nothing_left() -> None:
+    assert [line.mark for line in destroy.left(account(NOTHING))] == [Mark.OK]
+
+
+def test_left_things_are_told_once_with_the_command_that_deletes_them() -> None:
+    answers = {
+        **NOTHING,
+        **tagged("arn:aws:ec2:us-east-1:123456789012:volume/vol-1"),
+        "ecr.DescribeRepositories": {
+            "repositories": [{"repositoryName": "tandem/vllm"}, {"repositoryName": "shop"}]
+        },
+        "logs.DescribeLogGroups": {"logGroups": [{"logGroupName": "tandem-serving-EngineLogs"}]},
+    }
+    lines = destroy.left(account(answers))
+    assert [line.found.split("/")[-1].split(" ")[-1] for line in lines] == [
+        "vol-1",
+        "vllm",
+        "tandem-serving-EngineLogs",
+    ]
+    assert {line.mark for line in lines} == {Mark.WRONG}
+    assert "delete-repository --force --repository-name tandem/vllm" in (lines[1].mend or "")
+    kept = destroy.left(account(answers, removal_policy="retain"))
+    assert {line.mark for line in kept} == {Mark.WARNING}
+
+
+@pytest.mark.parametrize(
+    ("answer", "left"),
+    [
+        ({"services": [{"status": "INACTIVE"}]}, 0),
+        ({"services": []}, 0),
+        (Refused("ClusterNotFoundException"), 0),
+        ({"services": [{"status": "ACTIVE"}]}, 1),
+    ],
+)
+def test_service_that_is_no_more_is_not_left_though_its_tags_are(answer: Answer, left: int) -> None:
+    task = "arn:aws:ecs:us-east-1:123456789012:task-definition/x:1"
+    answers = {**NOTHING, **tagged(SERVICE, task), "ecs.DescribeServices": answer}
+    assert len([line for line in destroy.left(account(answers)) if line.mark is Mark.WRONG]) == left
+
+
+def test_services_are_set_to_zero_before_the_stacks_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    now = datetime.now(UTC)
+
+    def resources(params: Any) -> Any:
+        rows = [("AWS::ECS::Cluster", CLUSTER), ("AWS::ECS::Service", SERVICE)]
+        kept = rows if params["StackName"] == "tandem-serving" else []
+        return {"StackResources": [{"LogicalResourceId": kind, "ResourceType": kind, "PhysicalResourceId": name,  # noqa: E501
+                                    "Timestamp": now, "ResourceStatus": "CREATE_COMPLETE"} for kind, name in kept]}  # fmt: skip  # noqa: E501
+
+    def set_to_zero(params: Any) -> Any:
+        order.append(f"desired {params['desiredCount']}")
+        return {}
+
+    def no_scaling(params: Any) -> Any:
+        order.append(f"scaling {params['MinCapacity']} to {params['MaxCapacity']}")
+        return {}
+
+    class Cli:
+        def __init__(self, _account: object, arguments: list[str], *, deployment_file: Path) -> None:
+            order.append(f"cdk {arguments[0]}")
+
+        def read(self, _each: object) -> None: ...
+
+        def finish(self, _what: str) -> None: ...
+
+    monkeypatch.setattr(destroy, "Cdk", Cli)
+    stack = {"StackName": "x", "StackStatus": "CREATE_COMPLETE", "CreationTime": now}
+    target = {"ServiceNamespace": "ecs", "ResourceId": f"service/{CLUSTER}/engine", "ScalableDimension": "ecs:service:DesiredCount",  # noqa: E501
+              "MinCapacity": 3, "MaxCapacity": 10, "RoleARN": "r", "CreationTime": now}  # fmt: skip
+    answers: dict[str, Answer] = {
+        "cloudformation.DescribeStacks": {"Stacks": [stack]},
+        "cloudformation.DescribeStackResources": resources,
+        "application-autoscaling.DescribeScalableTargets": {"ScalableTargets": [target]},
+        "application-autoscaling.RegisterScalableTarget": no_scaling,
+        "ecs.UpdateService": set_to_zero,
+        "ecs.DescribeServices": {"services": [{"runningCount": 0, "pendingCount": 0}]},
+    }
+    destroy.destroy(account(answers), deployment_file=Path("tandem.yaml"))
+    assert order == ["scaling 0 to 0", "desired 0", "cdk destroy"]
+
+
+def test_stack_that_is_still_there_is_a_failure() -> None:
+    stack = {
+        "StackName": "x",
+        "StackStatus": "DELETE_FAILED",
+        "CreationTime": datetime.now(UTC),
+        "StackStatusReason": "in use",
+    }
+    with pytest.raises(Failed, match="DELETE_FAILED: in use"):
+        destroy.deleted(account({"cloudformation.DescribeStacks": {"Stacks": [stack]}}))

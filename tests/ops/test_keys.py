@@ -1,0 +1,177 @@
+"""Keys: the document, and changing it while others do too, in a Secrets Manager that moto plays."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from moto import mock_aws
+
+from infra.catalog import load_catalog
+from infra.deployment import Deployment
+from infra.plan import Plan
+from ops import keys
+from ops.account import Account, Failed
+from ops.keys import Document, KeyStore
+from orchestrator.api.auth import parse_hashes
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def holds(document: Document, name: str) -> list[str]:
+    """The hashes of a name as the orchestrator reads them."""
+    return parse_hashes(json.dumps(document)).get(name, [])
+
+
+def test_created_key_is_read_by_the_orchestrator_and_only_its_hash_is_kept() -> None:
+    document = keys.created({}, "alice", "sk-secret", NOW)
+    assert holds(document, "alice") == [digest("sk-secret")]
+    assert "sk-secret" not in json.dumps(document)
+    assert keys.listed(document)[0] == keys.Key("alice", ("2026-01-02T03:04:05+00:00",), revoked=False)
+
+
+def test_both_values_hold_during_a_rotation_and_one_after_it() -> None:
+    document = keys.created({}, "alice", "one", NOW)
+    document = keys.rotated(document, "alice", "two", NOW)
+    assert holds(document, "alice") == [digest("one"), digest("two")]
+    again = keys.rotated(document, "alice", "three", NOW)
+    assert holds(again, "alice") == [digest("two"), digest("three")]
+    assert holds(keys.finished(document, "alice"), "alice") == [digest("two")]
+
+
+def test_bootstrap_key_is_marked_as_revoked() -> None:
+    assert [(key.name, key.revoked) for key in keys.listed({})] == [("bootstrap", False)]
+    document = keys.revoked({}, "bootstrap")
+    assert document == {"bootstrap": None}
+    assert [(key.name, key.revoked) for key in keys.listed(document)] == [("bootstrap", True)]
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda d: keys.created(d, "bob", "x", NOW), "there is a key bob already"),
+        (lambda d: keys.created(d, "b b", "x", NOW), "1 to 64 letters"),
+        (lambda d: keys.created(d, "bootstrap", "x", NOW), "take another"),
+        (lambda d: keys.revoked(d, "eve"), "there is no key eve; there are: bob"),
+        (lambda d: keys.rotated(d, "eve", "x", NOW), "there is no key eve"),
+        (lambda d: keys.finished(d, "bob"), "no rotation to finish"),
+    ],
+)
+def test_what_cannot_be_done_is_said(edit: Any, message: str) -> None:
+    with pytest.raises(Failed, match=message):
+        edit({"bob": digest("b")})
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["created", "revoked", "rotated", "finished"]), st.sampled_from("abc")),
+        max_size=20,
+    )
+)
+def test_any_sequence_of_edits_leaves_a_document_that_the_orchestrator_reads(
+    edits: list[tuple[str, str]],
+) -> None:
+    document: Document = {}
+    newest: dict[str, str] = {}
+    for number, (edit, name) in enumerate(edits):
+        value = f"key-{number}"
+        try:
+            if edit in ("created", "rotated"):
+                document = getattr(keys, edit)(document, name, value, NOW)
+                newest[name] = value
+            else:
+                document = getattr(keys, edit)(document, name)
+                if edit == "revoked":
+                    newest.pop(name)
+        except Failed:
+            continue
+    read = parse_hashes(json.dumps(document))
+    assert {name: digests[-1] for name, digests in read.items()} == {n: digest(v) for n, v in newest.items()}
+    assert all(len(digests) <= 2 for digests in read.values())
+
+
+class SecretAccount(Account):
+    def __init__(self, arn: str) -> None:
+        super().__init__(Plan(Deployment(region="us-east-1"), load_catalog()))
+        self._arn = arn
+
+    def outputs(self) -> dict[str, str]:
+        return {"ApiKeysSecretArn": self._arn}
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[SecretAccount]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    with mock_aws():
+        client = boto3.client("secretsmanager", region_name="us-east-1")
+        yield SecretAccount(client.create_secret(Name="keys", SecretString="{}")["ARN"])
+
+
+def test_change_is_there_for_the_next_reader(account: SecretAccount) -> None:
+    store = KeyStore(account)
+    store.change(lambda document: keys.created(document, "alice", "x", NOW))
+    assert list(KeyStore(account).read()) == ["alice"]
+
+
+def test_someone_faster_is_not_overwritten(account: SecretAccount) -> None:
+    store, other = KeyStore(account), KeyStore(account)
+    tries: list[list[str]] = []
+
+    def slow(document: Document) -> Document:
+        if not tries:
+            other.change(lambda theirs: keys.created(theirs, "faster", "y", NOW))
+        tries.append(sorted(document))
+        return keys.created(document, "slower", "x", NOW)
+
+    store.change(slow)
+    assert tries == [[], ["faster"]]
+    assert sorted(store.read()) == ["faster", "slower"]
+
+
+def test_keys_made_at_the_same_time_are_all_there(account: SecretAccount) -> None:
+    together = threading.Barrier(4)
+
+    def add(name: str) -> None:
+        store = KeyStore(account)
+        together.wait()
+        store.change(lambda document: keys.created(document, name, name, NOW))
+
+    threads = [threading.Thread(target=add, args=(f"key{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(KeyStore(account).read()) == ["key0", "key1", "key2", "key3"]
+
+
+def test_interrupt_between_the_two_steps_leaves_the_old_document(account: SecretAccount) -> None:
+    store = KeyStore(account)
+    store.change(lambda document: keys.created(document, "alice", "x", NOW))
+
+    def interrupted(*_: Any, **__: Any) -> bool:
+        raise KeyboardInterrupt
+
+    store._make_current = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        store.change(lambda document: keys.revoked(document, "alice"))
+    assert list(KeyStore(account).read()) == ["alice"]
+
+
+def test_secret_with_something_else_in_it_is_not_overwritten(account: SecretAccount) -> None:
+    client = boto3.client("secretsmanager", region_name="us-east-1")
+    client.put_secret_value(SecretId="keys", SecretString="a password")
+    with pytest.raises(Failed, match="does not hold a JSON object"):
+        KeyStore(account).change(lambda document: document)
