@@ -70,6 +70,15 @@ destroy: $(OPS) ## Destroy the deployment, and list what is left
 logs: $(OPS) ## The last errors of both tiers; ARGS="--since 15m" or "--request ID"
 	@$(RUN) -m ops logs $(ARGS)
 
+bench: .venv/developer ## Measure the orchestrator beside its peers; QUICK=1 in three minutes
+	@$(RUN) -m bench
+
+bench-compare: .venv/developer ## Compare two results: A=before.json B=after.json
+	@$(RUN) -m bench.results $(A) $(B)
+
+bench-guard: .venv/developer ## Fail where ours takes 1.5 times the stored multiple of nginx's CPU
+	@$(RUN) -m bench.guard
+
 bench-synth: .venv/developer node_modules/.package-lock.json ## Measure synth beside an empty CDK app's
 	$(RUN) -m bench.synth_time
 
@@ -92,4 +101,4 @@ lock: .venv/developer ## Write the lock files anew from requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt examples/requirements.in -o examples/requirements.txt
 	$(LOCK) -c examples/requirements.txt requirements.in -o requirements.txt
 
-.PHONY: help demo up down test e2e vllm-cpu record-wire bench-engine bench-synth synth rehearse doctor deploy smoke keys cost destroy logs tiny-model soak check lock
+.PHONY: help demo up down test e2e vllm-cpu record-wire bench bench-compare bench-guard bench-engine bench-synth synth rehearse doctor deploy smoke keys cost destroy logs tiny-model soak check lock

@@ -33,7 +33,7 @@ def seconds(folder: Path, output: Path, *context: str) -> float:
     ]
     environment = os.environ | {"JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "18,20"}
     begun = time.perf_counter()
-    subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=True)  # noqa: S603
+    subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=True)
     return time.perf_counter() - begun
 
 

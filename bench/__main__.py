@@ -1,0 +1,190 @@
+"""`make bench`: ours and its peers side by side in one run, rounds interleaved.
+
+QUICK=1: ours, nginx, smg and LiteLLM, fewer rounds. ONLY=a,b: these gateways. ROUNDS=n. NOTE=text in the result.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench import gateways as peers
+from bench.gateways import ENGINE_PORT, GATEWAY_CORE, GATEWAYS, OTHER_CORE, PACED_PORT, Gateway, Running
+from bench.measure import (
+    CHUNKS,
+    MEASURES,
+    PACED_CHUNKS,
+    PACED_SECONDS,
+    can,
+    direct,
+    once,
+    paced_streams,
+    write_bodies,
+)
+from bench.results import aims_text, table
+
+RESULTS = peers.ROOT / "bench" / "results"
+QUICK = ("ours", "nginx", "smg", "litellm")
+SLOW = {"litellm": 0.03, "guide": 0.02}
+"""The share of requests that a gateway gets which takes milliseconds for each: its figures need no more."""
+
+
+def chosen() -> tuple[list[Gateway], int]:
+    """The gateways asked for, and the rounds."""
+    quick = os.environ.get("QUICK") == "1"
+    only = [name for name in os.environ.get("ONLY", "").split(",") if name] or (QUICK if quick else ())
+    known = {gateway.name for gateway in GATEWAYS}
+    unknown = sorted(set(only) - known)
+    if unknown:
+        sys.exit(f"ONLY={','.join(only)}: {', '.join(unknown)} is none of {', '.join(sorted(known))}")
+    rounds = int(os.environ.get("ROUNDS", "3" if quick else "5"))
+    return [gateway for gateway in GATEWAYS if not only or gateway.name in only], rounds
+
+
+def started(
+    wanted: list[Gateway], stack: ExitStack, directory: Path, engine: str, first_port: int
+) -> tuple[dict[str, Running], dict[str, str]]:
+    """Those that could be installed and started, and why the others could not."""
+    running: dict[str, Running] = {}
+    missing: dict[str, str] = {}
+    for number, gateway in enumerate(wanted):
+        port = first_port + number
+        place = directory / f"{gateway.name}-{port}"
+        place.mkdir()
+        try:
+            if gateway.requirements:
+                peers.install(gateway.requirements)
+            if gateway.name == "nginx" and not shutil.which("nginx"):
+                raise RuntimeError("nginx is not installed: apt-get install nginx-light")
+            one = Running(
+                gateway.command(port, engine, place),
+                core=GATEWAY_CORE,
+                port=port,
+                environment=gateway.environment(port, engine),
+                log=place / "log",
+            )
+            stack.callback(one.stop)
+            one.wait()
+        except (subprocess.CalledProcessError, RuntimeError, OSError) as error:
+            detail = getattr(error, "stderr", None) or str(error)
+            missing[gateway.name] = str(detail).strip().splitlines()[-1][:200]
+            continue
+        running[gateway.name] = one
+    return running, missing
+
+
+def engine_at(port: int, chunks: int, interval_us: int, stack: ExitStack, directory: Path) -> str:
+    """An engine of ours on the other core; its URL."""
+    command = [peers.build("engine"), str(port), str(chunks), str(interval_us)]
+    one = Running(command, core=OTHER_CORE, port=port, environment={}, log=directory / f"engine-{port}.log")
+    stack.callback(one.stop)
+    one.wait()
+    return f"http://127.0.0.1:{port}"
+
+
+def measured(wanted: list[Gateway], rounds: int, stack: ExitStack, directory: Path) -> dict[str, Any]:
+    """All figures: by measure and gateway, a value for each round."""
+    write_bodies(directory)
+    program = peers.build("load")
+    engine = engine_at(ENGINE_PORT, CHUNKS, 0, stack, directory)
+    running, missing = started(wanted, stack, directory, engine, ENGINE_PORT + 10)
+    figures: dict[str, dict[str, list[float]]] = {}
+    for gateway in wanted:
+        if gateway.name in running:  # each once, so that nothing is measured that happens only at first
+            once(MEASURES[0], running[gateway.name], program, directory, share=SLOW.get(gateway.name, 0.3))
+    for number in range(rounds):
+        for measure in MEASURES:
+            base = direct(measure, program, directory) if measure.added else 0.0
+            for gateway in wanted:
+                one = running.get(gateway.name)
+                if one and can(gateway, measure) and (number < 1 or gateway.name not in SLOW):
+                    value = once(measure, one, program, directory, share=SLOW.get(gateway.name, 1.0)) - base
+                    figures.setdefault(measure.name, {}).setdefault(gateway.name, []).append(value)
+        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+    for name, one in running.items():
+        figures.setdefault("memory", {})[name] = [one.memory_mb()]
+    for name, values in paced(wanted, list(running), program, directory).items():
+        for what, value in values.items():
+            figures.setdefault(what, {})[name] = [value]
+    return {"rounds": figures, "missing": {**peers.NOT_MEASURED, **missing}}
+
+
+def paced(
+    wanted: list[Gateway], names: list[str], program: str, directory: Path
+) -> dict[str, dict[str, float]]:
+    """1,000 paced streams through each, one gateway at a time, in processes of their own."""
+    found = {}
+    place = directory / "paced"
+    place.mkdir()
+    with ExitStack() as stack:
+        engine = engine_at(PACED_PORT, PACED_CHUNKS, int(PACED_SECONDS * 1e6), stack, place)
+        for gateway in wanted:
+            if gateway.name in names and gateway.name not in SLOW:
+                with ExitStack() as its_own:
+                    running, _ = started([gateway], its_own, place, engine, PACED_PORT + 100)
+                    if gateway.name in running:
+                        found[gateway.name] = paced_streams(running[gateway.name], program, directory)
+    return found
+
+
+def versions(names: list[str]) -> dict[str, str]:
+    """What ran: versions from the lock files, nginx's own."""
+    found = {"python": platform.python_version(), "machine": f"{os.cpu_count()} cores, {platform.machine()}"}
+    for gateway in GATEWAYS:
+        if gateway.name in names and gateway.requirements:
+            lock = (peers.LOCKS / f"{gateway.requirements}.txt").read_text()
+            package = {"guide": "fastapi"}.get(gateway.requirements, gateway.requirements)
+            line = next(
+                line for line in lock.splitlines() if line.startswith((f"{package}==", f"{package}["))
+            )
+            found[gateway.name] = line.split("==")[1].split()[0]
+    if "nginx" in names and shutil.which("nginx"):
+        told = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr
+        found["nginx"] = told.strip().rpartition("/")[2]
+    return found
+
+
+def units() -> dict[str, str]:
+    later = {"memory": "MB after load", "1,000 streams: late p99": "ms", "1,000 streams: late max": "ms",
+             "1,000 streams: core": "share of a core", "1,000 streams: memory": "MB"}  # fmt: skip
+    return {measure.name: measure.unit for measure in MEASURES} | later
+
+
+def main() -> int:
+    wanted, rounds = chosen()
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="tandem-bench-") as name, ExitStack() as stack:
+        result = measured(wanted, rounds, stack, Path(name))
+    names = [gateway.name for gateway in wanted if gateway.name in result["rounds"]["relay"]]
+    result |= {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "note": os.environ.get("NOTE", ""),
+        "versions": versions(names),
+        "units": units(),
+        "gateways": names,
+    }
+    print(table(result["rounds"], result["units"], names))
+    print(aims_text(result["rounds"]))
+    for missing, why in result["missing"].items():
+        print(f"not measured: {missing}: {why}")
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / f"{datetime.now(UTC):%Y-%m-%dT%H%M}.json"
+    file.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"stored as {file.relative_to(peers.ROOT)}, {time.monotonic() - begun:.0f} s")
+    peers.install("plot")
+    subprocess.run([peers._python("plot"), "-m", "bench.plot", str(file)], cwd=peers.ROOT, check=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

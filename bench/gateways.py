@@ -1,0 +1,248 @@
+"""The gateways that are measured: how each is installed and started, and what each can do."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+INSTALLED = ROOT / ".cache" / "bench"
+LOCKS = ROOT / "bench" / "peers"
+KEY = "sk-bench-0123456789abcdef"
+ENGINE_PORT, PACED_PORT = 9300, 9301
+GATEWAY_CORE, OTHER_CORE = 0, 1
+
+_START_SECONDS = 90.0
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """One of them; `loop` tells whether it runs tools, `without` why it is not measured."""
+
+    name: str
+    command: Callable[[int, str, Path], Sequence[str]]
+    environment: Callable[[int, str], dict[str, str]] = lambda _port, _engine: {}
+    requirements: str | None = None
+    streams: bool = True
+    loop: bool = False
+
+
+def _python(name: str) -> str:
+    return str(INSTALLED / name / "bin" / "python")
+
+
+def _ours(port: int, engine: str) -> dict[str, str]:
+    """As it is deployed: keys, metrics, logs, limits, tool detection; the weather without a network."""
+    return {
+        "PYTHONPATH": str(ROOT / "services" / "orchestrator"),
+        "VLLM_URL": engine,
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "API_KEYS": f"bench:{hashlib.sha256(KEY.encode()).hexdigest()}",
+        "WEATHER_SOURCE": "sample",
+        "MAX_IN_FLIGHT": "4096",
+        "DRAIN_SECONDS": "0",
+        "STOP_SECONDS": "1",
+    }
+
+
+def _nginx(port: int, engine: str, directory: Path) -> Sequence[str]:
+    host = engine.removeprefix("http://")
+    temporary = " ".join(
+        f"{kind}_temp_path {directory}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (directory / "nginx.conf").write_text(
+        f"""worker_processes 1; daemon off; pid {directory}/pid; error_log {directory}/error.log;
+events {{ worker_connections 8192; }}
+http {{ access_log off; {temporary} client_body_buffer_size 2m; client_max_body_size 10m;
+upstream engine {{ server {host}; keepalive 512; }}
+server {{ listen 127.0.0.1:{port}; keepalive_requests 1000000000;
+location / {{ proxy_pass http://engine; proxy_http_version 1.1; proxy_set_header Connection "";
+proxy_buffering off; }} }} }}
+"""
+    )
+    return [shutil.which("nginx") or "nginx", "-c", str(directory / "nginx.conf"), "-p", str(directory)]
+
+
+def _litellm(port: int, engine: str, directory: Path) -> Sequence[str]:
+    (directory / "config.yaml").write_text(
+        "model_list:\n  - model_name: mock-model\n    litellm_params:\n"
+        f"      model: hosted_vllm/mock-model\n      api_base: {engine}/v1\n      api_key: none\n"
+    )
+    program = str(INSTALLED / "litellm" / "bin" / "litellm")
+    return [program, "--config", str(directory / "config.yaml"), "--port", str(port), "--host", "127.0.0.1"]
+
+
+GATEWAYS = (
+    Gateway("ours", lambda _p, _e, _d: [sys.executable, "-m", "orchestrator"], _ours, loop=True),
+    Gateway("nginx", _nginx),
+    Gateway(
+        "vllm-router",
+        lambda port, engine, _d: [
+            _python("vllm-router"), "-m", "vllm_router.launch_router", "--worker-urls", engine,
+            "--host", "127.0.0.1", "--port", str(port), "--policy", "round_robin",
+            "--prometheus-port", str(port + 50),
+        ],
+        requirements="vllm-router",
+    ),
+    Gateway(
+        "sglang-router",
+        lambda port, engine, _d: [
+            _python("sglang-router"), "-m", "sglang_router.launch_router", "--worker-urls", engine,
+            "--host", "127.0.0.1", "--port", str(port), "--policy", "round_robin",
+            "--prometheus-port", str(port + 50),
+        ],
+        requirements="sglang-router",
+    ),
+    Gateway(
+        "smg",
+        lambda port, engine, _d: [
+            str(INSTALLED / "smg" / "bin" / "smg"), "launch", "--worker-urls", engine, "--host", "127.0.0.1",
+            "--port", str(port), "--policy", "round_robin", "--prometheus-port", str(port + 50),
+        ],
+        requirements="smg",
+    ),
+    Gateway(
+        "litellm", _litellm,
+        lambda _p, _e: {"LITELLM_MODE": "PRODUCTION", "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+        requirements="litellm",
+    ),
+    Gateway(
+        "guide",
+        lambda port, _e, _d: [
+            _python("guide"), "-m", "uvicorn", "--app-dir", str(ROOT / "bench"), "guide_app:app",
+            "--host", "127.0.0.1", "--port", str(port), "--no-access-log",
+        ],
+        lambda _p, engine: {"ENGINE_URL": engine},
+        requirements="guide",
+        streams=False,
+    ),
+)  # fmt: skip
+
+NOT_MEASURED = {
+    "production-stack router": "it is not published as a package, and is built from its repository only",
+}
+
+
+def install(name: str) -> None:
+    """Makes the environment of a peer, where it is missing or another is asked for.
+
+    Raises:
+        subprocess.CalledProcessError: pip failed.
+    """
+    lock, place = LOCKS / f"{name}.txt", INSTALLED / name
+    stamp = place / "requirements.txt"
+    if stamp.exists() and stamp.read_text() == lock.read_text():
+        return
+    shutil.rmtree(place, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
+    pip = [
+        _python(name),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--require-hashes",
+    ]
+    subprocess.run([*pip, "-r", str(lock)], check=True, capture_output=True, text=True)
+    shutil.copy(lock, stamp)
+
+
+def build(name: str) -> str:
+    """Compiles bench/NAME.c; the program's path.
+
+    Raises:
+        subprocess.CalledProcessError: there is no C compiler, or it refuses.
+    """
+    INSTALLED.mkdir(parents=True, exist_ok=True)
+    program = INSTALLED / f"{name}.bin"
+    source = ROOT / "bench" / f"{name}.c"
+    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+        subprocess.run(["gcc", "-O2", "-o", str(program), str(source)], check=True)
+    return str(program)
+
+
+class Running:
+    """A process pinned to one core, that answers at its port."""
+
+    def __init__(
+        self, command: Sequence[str], *, core: int, port: int, environment: dict[str, str], log: Path
+    ) -> None:
+        self.port = port
+        self._log = log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command,
+                env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+            )
+
+    @property
+    def pids(self) -> list[int]:
+        """The process, and those that it started."""
+        found = [self._process.pid]
+        for pid in found:
+            with suppress(OSError):
+                found += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        return found
+
+    def wait(self) -> None:
+        """Returns once it answers.
+
+        Raises:
+            RuntimeError: it ended, or did not answer in time; with the end of its log.
+        """
+        until = time.monotonic() + _START_SECONDS
+        while time.monotonic() < until and self._process.poll() is None:
+            with suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v1/models", timeout=5).close()
+                except urllib.error.HTTPError:
+                    pass  # it answers, if only that it has no such path
+                return
+            time.sleep(0.1)
+        tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-8:])
+        raise RuntimeError(f"did not start (status {self._process.poll()}): {tail}")
+
+    def cpu_ns(self) -> int:
+        """CPU time so far, of all threads, by the scheduler's own count (proc(5), schedstat)."""
+        total = 0
+        for pid in self.pids:
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                with suppress(OSError):
+                    total += int((thread / "schedstat").read_text().split()[0])
+        return total
+
+    def memory_mb(self) -> float:
+        """Resident memory, in MB."""
+        total = 0
+        for pid in self.pids:
+            with suppress(OSError):
+                total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return total / 1e6
+
+    def stop(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            for pid in self.pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, 9)
+            self._process.wait()

@@ -1,0 +1,19 @@
+"""The orchestrator as guides write it: FastAPI, and an httpx client for each request. A peer of `make bench`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import httpx
+from fastapi import FastAPI, Request
+
+app = FastAPI()
+
+
+@app.post("/v1/chat/completions")
+async def chat(request: Request) -> Any:
+    body = await request.json()
+    async with httpx.AsyncClient(timeout=60) as client:
+        response = await client.post(f"{os.environ['ENGINE_URL']}/v1/chat/completions", json=body)
+    return response.json()

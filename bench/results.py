@@ -1,0 +1,125 @@
+"""Results: medians and spread, the table, the ratios that are aimed at, and the comparison of two runs."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Rounds = Mapping[str, Mapping[str, Sequence[float]]]
+"""Figures by measure, then by gateway, a value for each round."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A ratio of two gateways' medians, or with `other` None ours itself, and the most that it may be."""
+
+    measure: str
+    other: str | None
+    most: float
+    ours: str = "ours"
+
+
+AIMS = (
+    Aim("relay", "smg", 0.65),
+    Aim("relay", "vllm-router", 1.4),
+    Aim("relay", "litellm", 0.01),
+    Aim("relay of 50 KB", "vllm-router", 1.5),
+    Aim("chunk", "vllm-router", 1.1),
+    # 200 µs where nginx takes 16 for a relayed request: a ratio, so that a slower machine changes nothing.
+    Aim("tool loop", "nginx relay", 200 / 16),
+    Aim("added p50", None, 0.2),
+    Aim("memory", None, 60),
+    Aim("1,000 streams: late max", None, 50),
+)
+
+
+def median(values: Sequence[float]) -> float:
+    return statistics.median(values)
+
+
+def spread(values: Sequence[float]) -> float:
+    """Half the distance between the least and the most."""
+    return (max(values) - min(values)) / 2
+
+
+def ratios(rounds: Rounds) -> list[tuple[Aim, float]]:
+    """Each aim with what was measured; an aim whose gateways were not measured is left out."""
+    found = []
+    for aim in AIMS:
+        ours = rounds.get(aim.measure, {}).get(aim.ours)
+        if not ours:
+            continue
+        if aim.other is None:
+            found.append((aim, median(ours)))
+            continue
+        measure, other = ("relay", "nginx") if aim.other == "nginx relay" else (aim.measure, aim.other)
+        theirs = rounds.get(measure, {}).get(other)
+        if theirs:
+            found.append((aim, median(ours) / median(theirs)))
+    return found
+
+
+def table(rounds: Rounds, units: Mapping[str, str], gateways: Sequence[str]) -> str:
+    """The table as Markdown: a row for each measure, median ± spread."""
+    lines = ["| | " + " | ".join(gateways) + " |", "|---" * (len(gateways) + 1) + "|"]
+    for name, by_gateway in rounds.items():
+        unit = f" ({units[name]})" if units.get(name) else ""
+        cells = [_cell(by_gateway.get(gateway)) for gateway in gateways]
+        lines.append(f"| {name}{unit} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(values: Sequence[float] | None) -> str:
+    if not values:
+        return ""
+    middle = median(values)
+    digits = 0 if middle >= 1000 else 1 if middle >= 10 else 2
+    around = f" ± {spread(values):,.{digits}f}" if len(values) > 1 else ""
+    return f"{middle:,.{digits}f}{around}"
+
+
+def aims_text(rounds: Rounds) -> str:
+    """A line for each aim: what was measured, what is aimed at, and whether it holds."""
+    lines = []
+    for aim, value in ratios(rounds):
+        what = f"{aim.measure}, of {aim.other}'s" if aim.other else aim.measure
+        mark = "✓" if value <= aim.most else "✗"
+        lines.append(f"{mark} {what}: {value:.3g}, aimed at {aim.most:.3g} at most")
+    return "\n".join(lines) + "\n"
+
+
+def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """What changed of ours between two results, each beside nginx in its own run."""
+    lines = ["| | before | after | |", "|---|---|---|---|"]
+    for name in before["rounds"]:
+        old, new = (_beside_nginx(result["rounds"], name) for result in (before, after))
+        if old and new:
+            lines.append(f"| {name} | {old:.3g} | {new:.3g} | {(new / old - 1) * 100:+.0f}% |")
+    return "\n".join(lines) + "\n"
+
+
+def _beside_nginx(rounds: Rounds, name: str) -> float | None:
+    """Ours as a multiple of nginx's figure of the same run, or of its relay where it has none."""
+    ours = rounds.get(name, {}).get("ours")
+    nginx = rounds.get(name, {}).get("nginx") or rounds.get("relay", {}).get("nginx")
+    return median(ours) / median(nginx) if ours and nginx and median(nginx) else None
+
+
+def main() -> int:
+    """`python -m bench.results BEFORE.json AFTER.json`: the comparison."""
+    if len(sys.argv) != 3:
+        sys.stderr.write("usage: make bench-compare A=before.json B=after.json\n")
+        return 2
+    before, after = (json.loads(Path(name).read_text()) for name in sys.argv[1:])
+    sys.stdout.write(f"Ours as multiples of nginx in the same run, {before['date']} and {after['date']}\n\n")
+    sys.stdout.write(compare(before, after))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
