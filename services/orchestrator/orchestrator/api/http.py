@@ -21,6 +21,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._endpoints = endpoints
         self._exchange: Exchange | None = None
+        self._idle_since = 0.0
 
     def on_message_begin(self) -> None:
         self.url = b""
@@ -74,11 +75,41 @@ class HttpProtocol(HttpToolsProtocol):
             self._exchange.feed_end()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
         exchange = self.cycle
         if isinstance(exchange, Exchange):
             self.cycle = None  # type: ignore[assignment]
             exchange.lost()
         super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        """uvicorn's, but for the timer of an idle connection: it is not set anew for each answer."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        self._idle_since = self.loop.time()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self.timeout_keep_alive_task is None:
+            self._watch_idle(self.timeout_keep_alive)
+
+    def _watch_idle(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._watch_idle(self.timeout_keep_alive)
+        elif left > 0.001:
+            self._watch_idle(left)
+        else:
+            self.timeout_keep_alive_handler()
+
+    def _unset_keepalive_if_required(self) -> None:
+        """uvicorn asks for it at each request; the timer goes on, and looks when it is due."""
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """Starts a request that was pipelined behind another, or any of the ASGI app."""

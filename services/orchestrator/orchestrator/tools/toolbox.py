@@ -89,8 +89,11 @@ class Toolbox:
         known = self._tools.get(given["name"])
         if known is None:
             return tool
-        ours = known.spec()["function"]
-        missing = {key: value for key, value in ours.items() if given.get(key) is None}
+        missing: dict[str, Any] = {}
+        if given.get("description") is None:
+            missing["description"] = known.description
+        if given.get("parameters") is None:
+            missing["parameters"] = known.parameters
         return {**tool, "function": {**given, **missing}} if missing else tool
 
     async def call(self, name: str, arguments: str | None, *, request_id: str) -> ToolResult:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.live import Live
+from tests.support.live import Live, live
 from tests.support.scripted_engine import ScriptedEngine, after, whole
 
 CHAT = "/v1/chat/completions"
@@ -146,3 +146,17 @@ async def test_request_in_any_pieces_is_the_same_request(
             await asyncio.sleep(0)
         assert content_of((await answer(reader))[2]) == "same"
     assert engine.requests[-1].json["messages"][0]["content"] == "é" * 20
+
+
+async def test_idle_connection_is_closed_and_a_used_one_is_not(engine: ScriptedEngine) -> None:
+    engine.otherwise = whole("ok")
+    async with live(engine.url, KEEP_ALIVE_SECONDS="1") as server, connected(server) as (reader, writer):
+        begun = asyncio.get_running_loop().time()
+        # Requests, refused ones too, for longer than an idle connection may be.
+        while asyncio.get_running_loop().time() - begun < 1.3:
+            writer.write(post())
+            assert (await answer(reader))[0] == 200
+            writer.write(f"GET {CHAT} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            assert (await answer(reader))[0] == 405
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert asyncio.get_running_loop().time() - begun >= 2
