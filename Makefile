@@ -76,6 +76,9 @@ bench: .venv/developer ## Measure the orchestrator beside its peers; QUICK=1 in 
 bench-compare: .venv/developer ## Compare two results: A=before.json B=after.json
 	@$(RUN) -m bench.results $(A) $(B)
 
+bench-growth: .venv/developer ## Measure how the orchestrator grows, over a million requests too
+	@$(RUN) -m bench.growth
+
 bench-guard: .venv/developer ## Fail where ours takes 1.5 times the stored multiple of nginx's CPU
 	@$(RUN) -m bench.guard
 
@@ -101,4 +104,4 @@ lock: .venv/developer ## Write the lock files anew from requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt examples/requirements.in -o examples/requirements.txt
 	$(LOCK) -c examples/requirements.txt requirements.in -o requirements.txt
 
-.PHONY: help demo up down test e2e vllm-cpu record-wire bench bench-compare bench-guard bench-engine bench-synth synth rehearse doctor deploy smoke keys cost destroy logs tiny-model soak check lock
+.PHONY: help demo up down test e2e vllm-cpu record-wire bench bench-compare bench-growth bench-guard bench-engine bench-synth synth rehearse doctor deploy smoke keys cost destroy logs tiny-model soak check lock

@@ -1,6 +1,6 @@
 """`make bench`: ours and its peers side by side in one run, rounds interleaved.
 
-QUICK=1: ours, nginx, smg and LiteLLM, fewer rounds. ONLY=a,b: these gateways. ROUNDS=n. NOTE=text in the result.
+QUICK=1: ours, nginx, smg and LiteLLM, fewer rounds. ONLY=a,b: these gateways. ROUNDS=n. NOTE=text.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def started(
         try:
             if gateway.requirements:
                 peers.install(gateway.requirements)
-            if gateway.name == "nginx" and not shutil.which("nginx"):
-                raise RuntimeError("nginx is not installed: apt-get install nginx-light")
+            if gateway.name == "nginx":
+                peers.install_nginx()
             one = Running(
                 gateway.command(port, engine, place),
                 core=GATEWAY_CORE,
@@ -83,9 +83,11 @@ def started(
     return running, missing
 
 
-def engine_at(port: int, chunks: int, interval_us: int, stack: ExitStack, directory: Path) -> str:
+def engine_at(
+    port: int, chunks: int, interval_us: int, stack: ExitStack, directory: Path, *, calls: int = 2
+) -> str:
     """An engine of ours on the other core; its URL."""
-    command = [peers.build("engine"), str(port), str(chunks), str(interval_us)]
+    command = [peers.build("engine"), str(port), str(chunks), str(interval_us), str(calls)]
     one = Running(command, core=OTHER_CORE, port=port, environment={}, log=directory / f"engine-{port}.log")
     stack.callback(one.stop)
     one.wait()

@@ -1,6 +1,6 @@
 /* An engine that answers at once: vLLM's chat API from canned texts, on one thread, so that what is measured
  * before it is the gateway. A request with "stream":true gets CHUNKS events and [DONE]; one with "tools" and
- * no tool result yet gets two tool calls; every other one a text. Usage: engine PORT CHUNKS INTERVAL_US
+ * no tool result yet gets CALLS tool calls; every other one a text. Usage: engine PORT CHUNKS INTERVAL_US CALLS
  * With an interval, every stream gets one event each tick, as a decoding engine gives them; 0 is all at once. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -24,7 +24,7 @@
                "\"function_call\":null,\"tool_calls\":[%s],\"reasoning\":null},\"logprobs\":null,\"finish_reason\":\"%s\"," \
                "\"stop_reason\":null}],\"usage\":{\"prompt_tokens\":320,\"total_tokens\":420,\"completion_tokens\":100," \
                "\"prompt_tokens_details\":null},\"kv_transfer_params\":null}"
-#define CALL(id, name, arguments) "{\"id\":\"" id "\",\"type\":\"function\",\"function\":{\"name\":\"" name "\",\"arguments\":\"" arguments "\"}}"
+#define CALL "%s{\"id\":\"call_%d\",\"type\":\"function\",\"function\":{\"name\":\"%s\",\"arguments\":\"%s\"}}"
 #define MODELS "{\"object\":\"list\",\"data\":[{\"id\":\"mock-model\",\"object\":\"model\",\"created\":1,\"owned_by\":\"vllm\",\"max_model_len\":32768}]}"
 #define STREAM_HEAD "HTTP/1.1 200 OK\r\ndate: Mon, 23 Nov 2026 00:00:00 GMT\r\nserver: uvicorn\r\n" \
                     "content-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -38,7 +38,7 @@ typedef struct connection {
 
 static int chunks, interval, poller;
 static connection *paced;
-static char text[2048], calls[2048];
+static char text[2048], calls[8192];
 
 static void fail(const char *what) {
     perror(what);
@@ -170,15 +170,19 @@ static void tick(int timer) {
 }
 
 int main(int count, char **arguments) {
-    if (count != 4) return fprintf(stderr, "usage: engine PORT CHUNKS INTERVAL_US\n"), 2;
+    if (count != 5) return fprintf(stderr, "usage: engine PORT CHUNKS INTERVAL_US CALLS\n"), 2;
     chunks = atoi(arguments[2]);
     interval = atoi(arguments[3]);
     char words[1024] = "\"";
     for (int i = 0; i < 100; i++) strcat(words, "A word. ");
     sprintf(text, ANSWER, strcat(words, "\""), "", "stop");
-    sprintf(calls, ANSWER, "null",
-            CALL("call_1", "get_current_weather", "{\\\"location\\\": \\\"Paris, France\\\"}") ","
-            CALL("call_2", "calculate_math", "{\\\"expression\\\": \\\"2+2*3\\\"}"), "tool_calls");
+    char list[4096], expression[64], *at = list;
+    for (int i = 0; i < atoi(arguments[4]); i++) { /* the weather first, then a different sum each time */
+        sprintf(expression, "{\\\"expression\\\": \\\"2+2*%d\\\"}", i + 2);
+        at += sprintf(at, CALL, i ? "," : "", i, i ? "calculate_math" : "get_current_weather",
+                      i ? expression : "{\\\"location\\\": \\\"Paris, France\\\"}");
+    }
+    sprintf(calls, ANSWER, "null", list, "tool_calls");
     signal(SIGPIPE, SIG_IGN);
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), on = 1;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(arguments[1])),

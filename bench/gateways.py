@@ -115,7 +115,9 @@ GATEWAYS = (
     ),
     Gateway(
         "litellm", _litellm,
-        lambda _p, _e: {"LITELLM_MODE": "PRODUCTION", "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+        lambda _p, _e: {
+            "LITELLM_MODE": "PRODUCTION", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": KEY,
+        },
         requirements="litellm",
     ),
     Gateway(
@@ -158,6 +160,21 @@ def install(name: str) -> None:
     ]
     subprocess.run([*pip, "-r", str(lock)], check=True, capture_output=True, text=True)
     shutil.copy(lock, stamp)
+
+
+def install_nginx() -> None:
+    """Installs Debian's nginx where it is missing and may.
+
+    Raises:
+        RuntimeError: it is missing, and this user may not.
+    """
+    if shutil.which("nginx"):
+        return
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "nginx-light"]):
+            subprocess.run(command, capture_output=True, check=False)
+    if not shutil.which("nginx"):
+        raise RuntimeError("nginx is not installed: apt-get install nginx-light")
 
 
 def build(name: str) -> str:
@@ -210,15 +227,20 @@ class Running:
         """
         until = time.monotonic() + _START_SECONDS
         while time.monotonic() < until and self._process.poll() is None:
-            with suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v1/models", timeout=5).close()
-                except urllib.error.HTTPError:
-                    pass  # it answers, if only that it has no such path
+            if self._answers():
                 return
             time.sleep(0.1)
         tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-8:])
         raise RuntimeError(f"did not start (status {self._process.poll()}): {tail}")
+
+    def _answers(self) -> bool:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v1/models", timeout=5).close()
+        except urllib.error.HTTPError:
+            return True  # if only that it has no such path
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
+        return True
 
     def cpu_ns(self) -> int:
         """CPU time so far, of all threads, by the scheduler's own count (proc(5), schedstat)."""

@@ -1,4 +1,4 @@
-"""The orchestrator as guides write it: FastAPI, and an httpx client for each request. A peer of `make bench`."""
+"""The orchestrator as guides write it: FastAPI, and an httpx client for each request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws a result: CPU of each gateway, as PNG and SVG beside the JSON file. Runs in an environment of its own."""
+"""Draws a result as PNG and SVG beside its JSON file. Runs in an environment of its own."""
 
 from __future__ import annotations
 

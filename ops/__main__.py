@@ -233,6 +233,7 @@ def cost(deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
             table.add_row(one.change, f"{one.usd:,.0f}", one.meaning)
         console().print(table)
         console().print(f"With {source}.")
+        console().print(costs.carried(plan))
 
 
 @app.command()

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
+from infra.capacity import FARGATE_SHARE, MEASURED, Traffic, capacity, engines_for
 from infra.catalog import Catalog, Instance
 from infra.cost import monthly_cost, total_usd
 from infra.plan import Plan
@@ -113,6 +114,19 @@ def alternatives(plan: Plan) -> list[Alternative]:
         )
     return found
 
+
+def carried(plan: Plan) -> str:
+    """What the orchestrator's tasks carry, in a line (infra/capacity.py)."""
+    orchestrator = plan.deployment.orchestrator
+    one = capacity(MEASURED, Traffic(), vcpu=orchestrator.cpu / 1024 * FARGATE_SHARE)
+    return (
+        f"An orchestrator task carries {one.requests:,.0f} requests/s, {one.tokens:,.0f} tokens/s: what "
+        f"{engines_for(one.tokens, ENGINE_TOKENS)} engines of {ENGINE_TOKENS:,} give (docs/capacity.md)."
+    )
+
+
+ENGINE_TOKENS = 1000
+"""Tokens a second of an engine with many requests side by side: the order of a 7B model on an A10G."""
 
 _SPOT_SAVING = 0.5
 """A cautious guess: AWS names up to 90%, and g5 has been between 30 and 70% off."""

@@ -1,0 +1,73 @@
+"""`make bench-guard`: fails where ours takes 1.5 times the stored multiple of nginx's CPU in the same run.
+
+A ratio of CPU read from the kernel, so that neither a slow machine nor a busy one changes it much.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench.__main__ import engine_at, started
+from bench.gateways import ENGINE_PORT, GATEWAYS, ROOT, build
+from bench.measure import CHUNKS, MEASURES, once, write_bodies
+from bench.results import median
+
+BASELINE = ROOT / "bench" / "baseline.json"
+MOST = 1.5
+ROUNDS = 5
+GUARDED = ("relay", "chunk", "tool loop")
+
+
+def measured() -> dict[str, float]:
+    """Ours as a multiple of nginx; the tool loop, which nginx has not, of nginx's relay."""
+    measures = {measure.name: measure for measure in MEASURES}
+    wanted = [gateway for gateway in GATEWAYS if gateway.name in ("ours", "nginx")]
+    found: dict[tuple[str, str], list[float]] = {}
+    with tempfile.TemporaryDirectory(prefix="tandem-guard-") as name, ExitStack() as stack:
+        directory = Path(name)
+        write_bodies(directory)
+        engine = engine_at(ENGINE_PORT, CHUNKS, 0, stack, directory)
+        running, missing = started(wanted, stack, directory, engine, ENGINE_PORT + 10)
+        if missing:
+            sys.exit(f"not measured: {missing}")
+        program = build("load")
+        for _ in range(ROUNDS + 1):
+            for guarded in GUARDED:
+                for gateway in ("ours", "nginx"):
+                    measure = measures["relay" if (guarded, gateway) == ("tool loop", "nginx") else guarded]
+                    value = once(measure, running[gateway], program, directory)
+                    found.setdefault((guarded, gateway), []).append(value)
+    # The first round is left out: it also pays for what happens only once.
+    return {name: median(found[name, "ours"][1:]) / median(found[name, "nginx"][1:]) for name in GUARDED}
+
+
+def verdict(now: dict[str, float], stored: dict[str, float]) -> list[str]:
+    """A line for each ratio that is more than 1.5 times the stored one."""
+    return [
+        f"{name}: {now[name]:.2f} times nginx's CPU, more than {MOST} times the stored {stored[name]:.2f}"
+        for name in GUARDED
+        if now[name] > MOST * stored[name]
+    ]
+
+
+def main() -> int:
+    now = measured()
+    if sys.argv[1:] == ["--store"]:
+        BASELINE.write_text(
+            json.dumps({name: round(value, 2) for name, value in now.items()}, indent=1) + "\n"
+        )
+    stored = json.loads(BASELINE.read_text())
+    for name, value in now.items():
+        print(f"{name}: {value:.2f} times nginx's CPU, {stored[name]:.2f} stored")
+    worse = verdict(now, stored)
+    for line in worse:
+        print(f"✗ {line}", file=sys.stderr)
+    return 1 if worse else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
