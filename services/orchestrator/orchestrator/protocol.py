@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import jsonschema_rs
 import orjson
 
 from .errors import InvalidRequest
@@ -98,6 +97,8 @@ def _check_schema(schema: Any, where: str) -> None:
 @lru_cache(maxsize=1024)
 def _schema_problem(schema: bytes) -> str | None:
     """Cached, since a client sends the same few schemas with every request."""
+    import jsonschema_rs  # 3 MB that a server whose clients bring no tools never pays
+
     try:
         jsonschema_rs.meta.validate(orjson.loads(schema))
     except (ValueError, jsonschema_rs.ValidationError) as error:
