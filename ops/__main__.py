@@ -146,7 +146,7 @@ def smoke(
 
 
 @keys_app.command("create")
-def create_key(name: str, deployment: DeploymentFile = FILE) -> None:
+def create_key(name: str, deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
     """Make a key and print it, this once."""
     with told(
         lambda: f"either there is a new key {name} that nobody knows, or there is none: make keys ARGS=list"
@@ -155,7 +155,7 @@ def create_key(name: str, deployment: DeploymentFile = FILE) -> None:
         store = api_keys.KeyStore(Account(plan_of(deployment)))
         store.change(lambda document: api_keys.created(document, name, key, api_keys.now()))
         tell(f"The key of {name}; it is shown this once, and holds within a minute:")
-        sys.stdout.write(f"{key}\n")
+        _tell_key(name, key, as_json=as_json)
 
 
 @keys_app.command("list")
@@ -173,13 +173,15 @@ def list_keys(deployment: DeploymentFile = FILE, as_json: AsJson = False) -> Non
 
 
 @keys_app.command("revoke")
-def revoke_key(name: str, deployment: DeploymentFile = FILE) -> None:
+def revoke_key(name: str, deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
     """Take a key away; `bootstrap` is the generated one."""
     with told(lambda: "the key holds, or does not any more: make keys ARGS=list"):
         api_keys.KeyStore(Account(plan_of(deployment))).change(
             lambda document: api_keys.revoked(document, name)
         )
         tell(f"{name} is revoked; requests with it get 401 within a minute.")
+        if as_json:
+            _tell_key(name, None, as_json=True)
 
 
 @keys_app.command("rotate")
@@ -189,6 +191,7 @@ def rotate_key(
         bool, typer.Option("--finish", help="End the overlap: drop the older value.")
     ] = False,
     deployment: DeploymentFile = FILE,
+    as_json: AsJson = False,
 ) -> None:
     """Make a second value and print it; both hold until `--finish`."""
     with told(lambda: "the older value holds: make keys ARGS=list tells whether there is a second one"):
@@ -196,13 +199,15 @@ def rotate_key(
         if finish_rotation:
             store.change(lambda document: api_keys.finished(document, name))
             tell(f"{name}: only the newest value holds, within a minute.")
+            if as_json:
+                _tell_key(name, None, as_json=True)
             return
         key = api_keys.new_key()
         store.change(lambda document: api_keys.rotated(document, name, key, api_keys.now()))
         tell(
             f"The new key of {name}; the older one holds too, until make keys ARGS='rotate {name} --finish':"
         )
-        sys.stdout.write(f"{key}\n")
+        _tell_key(name, key, as_json=as_json)
 
 
 @app.command()
@@ -274,6 +279,11 @@ def logs(
             sys.stdout.write(
                 f"{reading.clock(entry.time)} {entry.tier:<12} {entry.request_id or '-':<32} {entry.text}\n"
             )
+
+
+def _tell_key(name: str, key: str | None, *, as_json: bool) -> None:
+    """A new key on standard output, alone; as JSON with its name, and null where there is no new one."""
+    sys.stdout.write(json.dumps({"name": name, "key": key}) + "\n" if as_json else f"{key}\n")
 
 
 def _plan(file: Path) -> Plan:

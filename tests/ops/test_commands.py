@@ -14,7 +14,7 @@ import ops.__main__ as commands
 from infra.catalog import load_catalog
 from infra.deployment import Deployment
 from infra.plan import Plan
-from ops import cost, logs
+from ops import cost, keys, logs
 from ops.account import Failed, NoAccess, NotAllowed, translated
 from ops.lines import Line, Mark, show, worst
 from tests.ops.scripted_aws import Refused, ScriptedAccount, account
@@ -208,3 +208,27 @@ def test_time_back(since: str, expected: int) -> None:
 def test_time_back_that_is_none() -> None:
     with pytest.raises(Failed, match="90s, 15m, 1h or 2d"):
         logs.seconds("yesterday")
+
+
+def test_keys_as_json_and_a_new_one_alone_on_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    document: dict[str, Any] = {}
+
+    class Store:
+        def __init__(self, _account: object) -> None: ...
+
+        def change(self, edit: Any) -> None:
+            document.update(edit(dict(document)))
+
+    monkeypatch.setattr(commands, "Account", lambda _plan: account({}))
+    monkeypatch.setattr(keys, "KeyStore", Store)
+    alone = run("keys", "create", "alice").stdout
+    assert alone.startswith("sk-")
+    assert alone.count("\n") == 1
+    rotated = json.loads(run("keys", "rotate", "alice", "--json").stdout)
+    assert rotated["name"] == "alice"
+    assert rotated["key"].startswith("sk-")
+    assert json.loads(run("keys", "rotate", "alice", "--finish", "--json").stdout) == {
+        "name": "alice",
+        "key": None,
+    }
+    assert json.loads(run("keys", "revoke", "alice", "--json").stdout) == {"name": "alice", "key": None}
