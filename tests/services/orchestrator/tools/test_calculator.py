@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import math
 import time
 from typing import Any
@@ -191,10 +192,24 @@ def joined(parts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     )
 
 
+def python_value(expression: str) -> Any:
+    """Raises OverflowError where any part is infinite: Python lets 1/1e-297/1e-191 pass as inf."""
+    parts = [part for part in ast.walk(ast.parse(expression, mode="eval").body) if isinstance(part, ast.expr)]
+    values = [
+        eval(compile(ast.Expression(part), "", "eval"), {"__builtins__": {}, "abs": abs, "max": max})
+        for part in parts
+    ]
+    if any(isinstance(value, float) and not math.isfinite(value) for value in values):
+        raise OverflowError
+    return values[0]
+
+
 @given(st.recursive(numbers, joined, max_leaves=12).filter(lambda text: len(text) <= MAX_CHARACTERS))
+@example("abs(((1 / 8.78e-297) / 8.68e-191))")
+@example("1 / (1e300 * 1e300)")
 def test_results_are_those_of_python(expression: str) -> None:
     try:
-        expected: Any = eval(expression, {"__builtins__": {}, "abs": abs, "max": max})
+        expected = python_value(expression)
     except (ZeroDivisionError, OverflowError):
         with pytest.raises(ToolError, match=r"zero|too large"):
             calculate_math(expression)
