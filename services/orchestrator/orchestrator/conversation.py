@@ -20,9 +20,11 @@ CallKey = tuple[str, str]
 
 @dataclass(slots=True)
 class Chunk:
-    """Something for the client to see: an engine's chunk, cut down to that."""
+    """Something for the client to see: an engine's chunk, what of its delta, and the usage told so far."""
 
     chunk: JsonObject
+    delta: JsonObject
+    usage: JsonObject | None
 
 
 @dataclass(slots=True)
@@ -116,12 +118,8 @@ class Conversation:
                 delta["content"] = "\n\n" + text
             self._text_this_turn = True
             self._shown_tail = text[-1:]
-        choice = {**chunk["choices"][0], "delta": delta, "finish_reason": None}
-        choice.pop("message", None)
-        shown = {**chunk, "choices": [choice]}
-        if self.plan.stream and chunk.get("usage"):
-            shown["usage"] = add_usage(self.usage, chunk["usage"])
-        return Chunk(shown)
+        told = chunk.get("usage") if self.plan.stream else None
+        return Chunk(chunk, delta, add_usage(self.usage, told) if told else None)
 
     def ending(self, reason: str) -> Ending:
         return Ending(self.last_chunk, reason, self.usage)

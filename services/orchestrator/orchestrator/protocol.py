@@ -135,12 +135,12 @@ def add_usage(total: JsonObject, more: JsonObject | None) -> JsonObject:
     result = dict(total)
     for key, value in (more or {}).items():
         before = result.get(key)
-        if isinstance(value, dict):
+        if before is None:
+            result[key] = value
+        elif isinstance(value, dict):
             result[key] = add_usage(before if isinstance(before, dict) else {}, value)
         elif isinstance(value, int | float) and isinstance(before, int | float):
             result[key] = before + value
-        elif before is None:
-            result[key] = value
     return result
 
 

@@ -90,9 +90,6 @@ class _Counts(Collector):
     def add(self, labels: tuple[str, ...], amount: float = 1) -> None:
         self._values[labels] = self._values.get(labels, 0) + amount
 
-    def value(self, labels: tuple[str, ...]) -> float:
-        return self._values.get(labels, 0)
-
     def collect(self) -> Iterator[Metric]:
         name, documentation, labels = self._family
         metric = CounterMetricFamily(name, documentation, labels=labels)
@@ -109,28 +106,24 @@ class _Durations(Collector):
     ) -> None:
         self._family = name, documentation, labels
         self._bounds = buckets
-        self._counts: dict[tuple[str, ...], list[int]] = {}
-        self._sums = _Counts(name, documentation, labels)
+        # The count of each bucket and of what is above all of them, then the sum of the values.
+        self._series: dict[tuple[str, ...], list[float]] = {}
         if not labels:
-            self._counts[()] = [0] * (len(buckets) + 1)
+            self._series[()] = [0.0] * (len(buckets) + 2)
 
     def observe(self, labels: tuple[str, ...], value: float) -> None:
-        counts = self._counts.get(labels)
-        if counts is None:
-            counts = self._counts[labels] = [0] * (len(self._bounds) + 1)
-        counts[bisect_left(self._bounds, value)] += 1
-        self._sums.add(labels, value)
+        series = self._series.get(labels)
+        if series is None:
+            series = self._series[labels] = [0.0] * (len(self._bounds) + 2)
+        series[bisect_left(self._bounds, value)] += 1
+        series[-1] += value
 
     def collect(self) -> Iterator[Metric]:
         name, documentation, labels = self._family
         metric = HistogramMetricFamily(name, documentation, labels=labels)
         bounds = [*map(floatToGoString, self._bounds), "+Inf"]
-        for values, counts in self._counts.items():
-            metric.add_metric(
-                values,
-                [(bound, float(count)) for bound, count in zip(bounds, accumulate(counts), strict=True)],
-                self._sums.value(values),
-            )
+        for values, (*counts, total) in self._series.items():
+            metric.add_metric(values, list(zip(bounds, accumulate(counts), strict=True)), total)
         yield metric
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .errors import InvalidRequest
 from .protocol import JsonObject
@@ -19,6 +19,7 @@ class ToolPlan:
         server, client: names of the tools that each side runs.
         events: whether the client asked to be told of each tool call.
         changed: whether `request` differs from what the client sent.
+        stream: whether the answer is streamed.
     """
 
     request: JsonObject
@@ -26,14 +27,14 @@ class ToolPlan:
     client: frozenset[str] = frozenset()
     events: bool = False
     changed: bool = False
+    stream: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stream = bool(self.request.get("stream"))
 
     @property
     def runs_tools(self) -> bool:
         return bool(self.server)
-
-    @property
-    def stream(self) -> bool:
-        return bool(self.request.get("stream"))
 
 
 def plan_tools(

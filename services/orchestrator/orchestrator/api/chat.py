@@ -87,11 +87,19 @@ class _Teller:
 
     def tell(self, item: Event) -> bytes:
         if isinstance(item, Chunk):
-            return event({**item.chunk, **self._identity.of(item.chunk)})
+            return self._chunk(item)
         if isinstance(item, ToolEvent):
             identity = self._identity.of({})
             return event({**identity, "object": "chat.completion.chunk", "choices": [], "tandem": item.event})
         return self._end(item)
+
+    def _chunk(self, item: Chunk) -> bytes:
+        choice = {**item.chunk["choices"][0], "delta": item.delta, "finish_reason": None}
+        choice.pop("message", None)
+        shown = {**item.chunk, **self._identity.of(item.chunk), "choices": [choice]}
+        if item.usage:
+            shown["usage"] = item.usage
+        return event(shown)
 
     def _end(self, ending: Ending) -> bytes:
         last = {**ending.chunk, **self._identity.of(ending.chunk)}
@@ -115,7 +123,7 @@ class _Folder:
     def fold(self, item: Event) -> None:
         if isinstance(item, Chunk):
             self._identity.of(item.chunk)
-            self._fold_delta(item.chunk["choices"][0]["delta"])
+            self._fold_delta(item.delta)
         elif isinstance(item, ToolEvent):
             if self._trace is not None:
                 self._trace.append(item.event)
@@ -127,9 +135,11 @@ class _Folder:
         for key, value in delta.items():
             if key == "tool_calls":
                 self._fold_calls(value)
+            elif value is None:
+                message.setdefault(key, None)
             elif isinstance(value, str) and isinstance(message.get(key), str) and key != "role":
                 message[key] += value
-            elif value is not None or key not in message:
+            else:
                 message[key] = value
 
     def _fold_calls(self, deltas: list[JsonObject]) -> None:
