@@ -16,7 +16,7 @@ from ..settings import Settings
 from ..telemetry import Record, Telemetry
 from .auth import Keys
 from .in_flight import InFlight
-from .reply import Reply
+from .reply import Header, Reply
 
 log = logging.getLogger("orchestrator.api")
 
@@ -63,9 +63,10 @@ class Endpoint:
         self.in_flight = in_flight
         self.telemetry = telemetry
         self.max_body_bytes = settings.max_body_bytes
-        self.body_seconds = settings.body_timeout_seconds
+        self.body_seconds = min(settings.body_timeout_seconds, settings.request_timeout_seconds)
         self.request_seconds = settings.request_timeout_seconds
         self.heartbeat_seconds = settings.heartbeat_seconds
+        self._general: tuple[list[Header], bytes] = ([], b"")
 
     def admit(self, method: bytes, headers: dict[bytes, bytes]) -> str:
         """The name of the request's key.
@@ -85,6 +86,12 @@ class Endpoint:
         if length.isdigit() and int(length) > self.max_body_bytes:
             raise self.too_large(int(length))
         return name
+
+    def general_headers(self, headers: list[Header]) -> bytes:
+        """The header lines that every answer has; uvicorn makes the list anew as the date changes."""
+        if headers is not self._general[0]:
+            self._general = headers, b"".join([b"%b: %b\r\n" % header for header in headers])
+        return self._general[1]
 
     def too_large(self, size: int) -> ApiError:
         return InvalidRequest(
@@ -118,7 +125,7 @@ class Exchange:
 
     __slots__ = (
         "_begun", "_connection", "_endpoint", "_expects_continue", "_headers", "_method", "_parts", "_reason",
-        "_record", "_reply", "_size", "_started", "_task", "_timer", "_whole_body",
+        "_record", "_reply", "_size", "_started", "_task", "_whole_body",
     )  # fmt: skip
 
     def __init__(
@@ -143,7 +150,6 @@ class Exchange:
         self._started = False
         self._begun = 0.0
         self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._reason: ApiError | None = None
         self._record = Record(request_id(headers), endpoint.route)
         self._reply = Reply(
@@ -151,9 +157,7 @@ class Exchange:
             connection.flow,
             self._record.request_id,
             in_flight=endpoint.in_flight,
-            general_headers=b"".join(
-                [b"%b: %b\r\n" % header for header in connection.server_state.default_headers]
-            ),
+            general_headers=endpoint.general_headers(connection.server_state.default_headers),
             keep_alive=keep_alive,
             chunked=chunked,
             head_only=method == b"HEAD",
@@ -185,7 +189,6 @@ class Exchange:
             self._fail(error)
             self._finish()
             return
-        self._timer = loop.call_later(min(endpoint.body_seconds, endpoint.request_seconds), self._watch_time)
         if self._size > endpoint.max_body_bytes:
             self.end(endpoint.too_large(self._size))
         elif self._whole_body:
@@ -218,6 +221,17 @@ class Exchange:
         else:
             self._fail(reason)
             self._finish()
+
+    @property
+    def deadline(self) -> float:
+        """Of the body, and once that has come, of the answer."""
+        endpoint = self._endpoint
+        return self._begun + (endpoint.request_seconds if self._whole_body else endpoint.body_seconds)
+
+    def end_late(self) -> None:
+        """The deadline has passed."""
+        endpoint = self._endpoint
+        self.end(endpoint.answer_too_late() if self._whole_body else endpoint.body_too_late())
 
     def lost(self) -> None:
         """The connection is gone."""
@@ -261,9 +275,6 @@ class Exchange:
 
     def _finish(self) -> None:
         self._reply.close()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         self._endpoint.in_flight.leave(self)
         self._endpoint.telemetry.finished(self._record)
         connection = self._connection
@@ -272,11 +283,3 @@ class Exchange:
             connection.transport.close()
         connection.on_response_complete()
 
-    def _watch_time(self) -> None:
-        endpoint = self._endpoint
-        limit = endpoint.request_seconds if self._whole_body else endpoint.body_seconds
-        left = self._begun + limit - self._connection.loop.time()
-        if left > 0.001:
-            self._timer = self._connection.loop.call_later(left, self._watch_time)
-        else:
-            self.end(endpoint.answer_too_late() if self._whole_body else endpoint.body_too_late())
