@@ -6,7 +6,7 @@ Written once, as events told one after the other; a non-streaming answer is a fo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import orjson
@@ -17,7 +17,7 @@ from .errors import ApiError, EngineFailed, EngineRejected, engine_error
 from .protocol import EventBuffer, JsonObject, ToolCall, add_usage, payloads
 from .telemetry import Record, Telemetry, log
 from .tool_plan import ToolPlan
-from .tools.toolbox import Toolbox, ToolResult, canonical_arguments
+from .tools.toolbox import Begun, Toolbox, ToolResult, canonical_arguments
 from .turn import Finish, HandBack, RunTools, Turn
 
 PATH = "/v1/chat/completions"
@@ -105,11 +105,18 @@ class ChatLoop:
                 )
 
         different = dict(reversed(list(zip(keys, calls, strict=True))))
-        # The last one in this task: a task more costs 10 µs.
-        *others, last = different.items()
-        tasks = [asyncio.create_task(run(key, call)) for key, call in others]
+        # Quick ones at once, and the last of the others in this task: a task more costs 10 µs.
+        works: list[Coroutine[Any, Any, None]] = []
+        for key, call in different.items():
+            if self._toolbox.is_quick(call.name):
+                begun = Begun(run(key, call))
+                works += [] if begun.ended else [begun.rest()]
+        works += [run(key, call) for key, call in different.items() if not self._toolbox.is_quick(call.name)]
+        last = works.pop() if works else None
+        tasks = [asyncio.create_task(work) for work in works]
         try:
-            await run(*last)
+            if last:
+                await last
             for task in tasks:
                 await task
         finally:

@@ -153,6 +153,7 @@ class Connection(asyncio.Protocol):
             self.complete = True  # a body without a length ends with its connection
         self._broken = self._broken or (str(exc) if exc else "closed by the engine")
         self._wake()
+        del self._parser  # it knows this connection: a cycle, that the collector would find late
 
     # httptools' callbacks
 

@@ -15,6 +15,7 @@ from .errors import InvalidRequest
 JsonObject = dict[str, Any]
 
 DONE = b"data: [DONE]\n\n"
+_NUMBER = (int, float)
 TOOL_NAME = re.compile(r"[a-zA-Z0-9_.:/-]{1,128}")
 
 
@@ -139,7 +140,7 @@ def add_usage(total: JsonObject, more: JsonObject | None) -> JsonObject:
             result[key] = value
         elif isinstance(value, dict):
             result[key] = add_usage(before if isinstance(before, dict) else {}, value)
-        elif isinstance(value, int | float) and isinstance(before, int | float):
+        elif isinstance(value, _NUMBER) and isinstance(before, _NUMBER):
             result[key] = before + value
     return result
 

@@ -98,7 +98,10 @@ class TurnReader:
         self._client = client
         self._tools_offered = tools_offered
         self._first = first
-        self._scanner = CallScanner(in_play, _new_id, bare=bare) if rescue else None
+        self._in_play = in_play
+        self._rescue = rescue
+        self._bare = bare
+        self._scanner: CallScanner | None = None
         self._drafts: dict[int, _Draft] = {}
         self._client_calls = 0
         self._text: list[str] = []
@@ -161,6 +164,8 @@ class TurnReader:
         return visible or None, turn
 
     def _read_text(self, text: str) -> str:
+        if self._scanner is None and self._rescue:
+            self._scanner = CallScanner(self._in_play, _new_id, bare=self._bare)
         shown = self._scanner.feed(text) if self._scanner else text
         if shown:
             self._text.append(shown)

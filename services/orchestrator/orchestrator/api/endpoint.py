@@ -282,4 +282,3 @@ class Exchange:
             self._reply.finished = True
             connection.transport.close()
         connection.on_response_complete()
-

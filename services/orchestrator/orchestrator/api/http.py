@@ -83,6 +83,9 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle = None  # type: ignore[assignment]
             exchange.lost()
         super().connection_lost(exc)
+        # Both know this protocol: cycles, which the collector would find late.
+        self._exchange = None
+        del self.parser
 
     def on_response_complete(self) -> None:
         """uvicorn's, but for the timer of an idle connection: it is not set anew for each answer."""

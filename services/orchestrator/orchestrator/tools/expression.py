@@ -24,8 +24,8 @@ _EXPONENT = r"(?:[eE][+-]?[0-9]+)?"
 _PLAIN = rf"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+){_EXPONENT}"
 _GROUPED = rf"[0-9]{{1,3}}(?:,[0-9]{{3}})+(?![0-9])(?:\.[0-9]*)?{_EXPONENT}"
 _REST = r"(?P<name>[A-Za-z_][A-Za-z_0-9]*)|(?P<operator>\*\*|//|[-+*/%^(),])"
-_INSIDE_CALL = re.compile(rf"(?P<number>{_PLAIN})|{_REST}")
-_OUTSIDE_CALL = re.compile(rf"(?P<number>{_GROUPED}|{_PLAIN})|{_REST}")
+_INSIDE_CALL = re.compile(rf"\s*(?:(?P<number>{_PLAIN})|{_REST})")
+_OUTSIDE_CALL = re.compile(rf"\s*(?:(?P<number>{_GROUPED}|{_PLAIN})|{_REST})")
 
 
 def to_python(expression: str, functions: Collection[str], constants: Collection[str]) -> str:
@@ -38,23 +38,20 @@ def to_python(expression: str, functions: Collection[str], constants: Collection
         ToolError: anything else is in the text. Whether the order of the parts makes sense is left to
             Python's parser.
     """
-    text = expression.translate(_UNICODE)
+    text = (expression if expression.isascii() else expression.translate(_UNICODE)).strip()
     parts: list[str] = []
     calls: list[bool] = []  # for each open parenthesis, whether it belongs to a call
     position = 0
     while position < len(text):
-        if text[position].isspace():
-            position += 1
-            continue
-        pattern = _INSIDE_CALL if calls and calls[-1] else _OUTSIDE_CALL
-        match = pattern.match(text, position)
+        match = (_INSIDE_CALL if calls and calls[-1] else _OUTSIDE_CALL).match(text, position)
         if match is None:
-            raise ToolError(f"{text[position]!r} is not part of an arithmetic expression")
+            raise ToolError(f"{text[position:].lstrip()[0]!r} is not part of an arithmetic expression")
         position = match.end()
-        part = match.group()
-        if match["name"]:
+        kind = match.lastgroup
+        part = match[kind or 0]
+        if kind == "name":
             _check_name(part, text[position:].lstrip()[:1] == "(", functions, constants)
-        if match["operator"] != part or part == "(":
+        if kind != "operator" or part == "(":
             _check_operator_between(parts, part, functions)
         if part == "(":
             calls.append(bool(parts) and parts[-1] in functions)
@@ -62,7 +59,7 @@ def to_python(expression: str, functions: Collection[str], constants: Collection
             calls.pop()
         elif part == "," and not (calls and calls[-1]):
             raise ToolError("a comma outside a function is unclear: write 1234.5 for a number")
-        parts.append(_python_number(part) if match["number"] else "**" if part == "^" else part)
+        parts.append(_python_number(part) if kind == "number" else "**" if part == "^" else part)
     if not parts:
         raise ToolError("the expression is empty")
     return " ".join(parts)

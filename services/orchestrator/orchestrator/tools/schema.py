@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -55,13 +55,14 @@ class Tool:
     parameters: dict[str, Any]
     context_parameters: tuple[str, ...]
     _docstring: str
+    _notes: Mapping[str, str]  # the object's, and changed by it
     _model: type[BaseModel]
     _fields: tuple[tuple[str, str], ...]  # (parameter, field of the model)
 
     @property
     def description(self) -> str:
         """The docstring, and what a method's object adds to it under `tool_notes[name]` once it knows."""
-        notes: str = getattr(getattr(self.function, "__self__", None), "tool_notes", {}).get(self.name, "")
+        notes = self._notes.get(self.name)
         return f"{self._docstring}\n\n{notes}" if notes else self._docstring
 
     def spec(self) -> dict[str, Any]:
@@ -129,6 +130,7 @@ def define_tool(function: Callable[..., Any]) -> Tool:
         parameters={"type": "object", "properties": {}} | {k: v for k, v in schema.items() if k != "title"},
         context_parameters=context,
         _docstring=(docstring.description or "").strip(),
+        _notes=getattr(getattr(function, "__self__", None), "tool_notes", {}),
         _model=model,
         _fields=tuple(fields.items()),
     )

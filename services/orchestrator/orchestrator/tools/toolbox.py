@@ -13,13 +13,16 @@ from typing import Any, Literal
 
 from ..errors import ToolError
 from .arguments import MalformedArguments, canonical_arguments, parse_arguments
+from .begun import Begun
 from .context import ToolContext
 from .loading import define_tools, load_tools
 from .results import render, render_error
 from .schema import InvalidArguments, Tool, quick, where_defined
 from .threads import NoFreeThread, WorkerThreads
 
-__all__ = ["Outcome", "ToolContext", "ToolResult", "Toolbox", "canonical_arguments", "load_tools", "quick"]
+__all__ = [
+    "Begun", "Outcome", "ToolContext", "ToolResult", "Toolbox", "canonical_arguments", "load_tools", "quick",
+]  # fmt: skip
 
 Outcome = Literal["ok", "error", "timeout", "invalid_arguments", "busy"]
 
@@ -77,6 +80,11 @@ class Toolbox:
     def __contains__(self, name: object) -> bool:
         return name in self._tools
 
+    def is_quick(self, name: str) -> bool:
+        """Whether its calls end without waiting for anything."""
+        tool = self._tools.get(name)
+        return tool is not None and tool.is_quick
+
     def specs(self) -> list[dict[str, Any]]:
         """All tools in the request's `tools` format."""
         return [tool.spec() for tool in self._tools.values()]
@@ -105,10 +113,14 @@ class Toolbox:
         """
         started = time.perf_counter()
         parsed, replay = None, "{}"
+        tool = self._tools.get(name)
         try:
             parsed, replay = parse_arguments(arguments)
-            outcome, content = await self._call_known(name, parsed, request_id)
-        except MalformedArguments as error:
+            if tool is None:
+                outcome, content = self._reject(name, "")
+            else:
+                outcome, content = await self._run(tool, parsed, request_id)
+        except (MalformedArguments, InvalidArguments) as error:
             outcome, content = self._reject(name, str(error))
         return ToolResult(content, outcome, replay, parsed, time.perf_counter() - started)
 
@@ -116,32 +128,32 @@ class Toolbox:
         """End the threads; calls to blocking tools are refused from now on."""
         self._threads.close()
 
-    async def _call_known(self, name: str, parsed: dict[str, Any], request_id: str) -> tuple[Outcome, str]:
-        tool = self._tools.get(name)
-        if tool is None:
-            return self._reject(name, "")
+    async def _run(self, tool: Tool, parsed: dict[str, Any], request_id: str) -> tuple[Outcome, str]:
         try:
             values = tool.validate(parsed)
-        except InvalidArguments as error:
-            return self._reject(name, str(error))
-        except Exception as error:  # noqa: BLE001  a validator in the tool's annotations may raise anything
+            context = ToolContext(request_id) if tool.context_parameters else None
+            for parameter in tool.context_parameters:
+                values[parameter] = context
+            if tool.is_quick:
+                return "ok", render(tool.function(**values), self._result_limit)
+        except InvalidArguments:
+            raise
+        except Exception as error:  # noqa: BLE001  a tool may raise anything, a validator in its annotations too
             return "error", self._explain(tool, error)
-        context = ToolContext(request_id) if tool.context_parameters else None
-        values.update(dict.fromkeys(tool.context_parameters, context))
-        return await self._run(tool, values, context)
+        return await self._wait_for(tool, functools.partial(tool.function, **values), context)
 
-    async def _run(
-        self, tool: Tool, values: dict[str, Any], context: ToolContext | None
+    async def _wait_for(
+        self, tool: Tool, call: Callable[[], Any], context: ToolContext | None
     ) -> tuple[Outcome, str]:
-        if tool.is_quick:
-            return self._run_quick(tool, values)
         task = asyncio.current_task()
         cancels = task.cancelling() if task else 0
+        limit = asyncio.timeout(self._timeout)
         try:
-            async with asyncio.timeout(self._timeout) as limit:
-                call = functools.partial(tool.function, **values)
-                value = await (call() if tool.is_async else self._threads.run(call))
-            return "ok", render(value, self._result_limit)
+            begun = Begun(call() if tool.is_async else self._threads.run(call))
+            if begun.ended:  # so that no timer is set, which costs 5 µs
+                return "ok", render(begun.result, self._result_limit)
+            async with limit:
+                return "ok", render(await begun.rest(), self._result_limit)
         except NoFreeThread:
             return "busy", self._error(f"all {self._max_threads} tool threads are taken: try again later")
         except Exception as error:  # noqa: BLE001  whatever a tool raises is for the model to read
@@ -156,12 +168,6 @@ class Toolbox:
             if isinstance(error, asyncio.CancelledError) and task and task.cancelling() == cancels:
                 return "error", self._error(f"{tool.name} was cancelled from within")
             raise
-
-    def _run_quick(self, tool: Tool, values: dict[str, Any]) -> tuple[Outcome, str]:
-        try:
-            return "ok", render(tool.function(**values), self._result_limit)
-        except Exception as error:  # noqa: BLE001  whatever a tool raises is for the model to read
-            return "error", self._explain(tool, error)
 
     def _reject(self, name: str, problem: str) -> tuple[Outcome, str]:
         tool = self._tools.get(name)
