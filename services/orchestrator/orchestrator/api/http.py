@@ -83,8 +83,8 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle = None  # type: ignore[assignment]
             exchange.lost()
         super().connection_lost(exc)
-        # Both know this protocol: cycles, which the collector would find late.
-        self._exchange = None
+        # All three know this protocol: cycles, which the collector would find late.
+        self.cycle = self._exchange = None  # type: ignore[assignment]
         del self.parser
 
     def on_response_complete(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,9 @@ from itertools import pairwise
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.live import Live, live
+from orchestrator.api.http import HttpProtocol
+from orchestrator.connection import Connection
+from tests.support.live import Live, live, until
 from tests.support.scripted_engine import ScriptedEngine, after, whole
 
 CHAT = "/v1/chat/completions"
@@ -160,3 +163,28 @@ async def test_idle_connection_is_closed_and_a_used_one_is_not(engine: ScriptedE
             assert (await answer(reader))[0] == 405
         assert await asyncio.wait_for(reader.read(), 10) == b""
         assert asyncio.get_running_loop().time() - begun >= 2
+
+
+async def test_closed_connections_leave_nothing_for_the_collector(
+    server: Live, engine: ScriptedEngine
+) -> None:
+    def left() -> int:
+        return sum(isinstance(item, HttpProtocol | Connection) for item in gc.get_objects())
+
+    gc.collect()
+    before = left()
+    gc.disable()
+    try:
+        for path in ("/health", "/v1/models", "/nothing"):
+            engine.play(whole("answer"))
+            async with connected(server) as (reader, writer):
+                writer.write(post())
+                assert (await answer(reader))[0] == 200
+                writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+                await answer(reader)
+        assert left() > before
+        for address in server.server.config.app._discovery.up():  # type: ignore[union-attr]
+            address.drop_idle()
+        await until(lambda: left() <= before)
+    finally:
+        gc.enable()
