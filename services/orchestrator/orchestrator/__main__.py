@@ -13,6 +13,7 @@ from types import FrameType
 
 import uvicorn
 
+from .api.accepting import Accepting
 from .api.http import HttpProtocol
 from .api.in_flight import InFlight
 from .app import Orchestrator
@@ -26,8 +27,11 @@ _OTHER_FILES = 100
 class Server(uvicorn.Server):
     """Stops gracefully: on SIGTERM it still accepts for a while, then lets finish what is under way."""
 
-    def __init__(self, config: uvicorn.Config, in_flight: InFlight, settings: Settings) -> None:
+    def __init__(
+        self, config: uvicorn.Config, accepting: Accepting, in_flight: InFlight, settings: Settings
+    ) -> None:
         super().__init__(config)
+        self._accepting = accepting
         self._in_flight = in_flight
         self._drain_seconds = settings.drain_seconds
         self._stop_seconds = settings.stop_seconds
@@ -37,8 +41,15 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)  # type: ignore[arg-type]
         if self.started:
-            ports = [s.getsockname()[1] for server in self.servers for s in server.sockets]
-            log.info("listening", extra={"fields": {"host": self.config.host, "port": ports[0]}})
+            listeners = [listener for server in self.servers for listener in server.sockets]
+            for listener in listeners:
+                self._accepting.listen(listener.fileno())
+            port = listeners[0].getsockname()[1]
+            log.info("listening", extra={"fields": {"host": self.config.host, "port": port}})
+
+    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        self._accepting.close()
+        await super().shutdown(sockets)  # type: ignore[arg-type]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 (uvicorn's signature)
         """SIGTERM drains; Ctrl-C stops listening at once; a second signal of either kind ends everything."""
@@ -63,12 +74,13 @@ def build_server(settings: Settings) -> Server:
         SettingsError: a setting cannot be used.
     """
     app = Orchestrator(settings)
+    accepting = Accepting(functools.partial(HttpProtocol, endpoints=app.endpoints))
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=functools.partial(HttpProtocol, endpoints=app.endpoints),  # type: ignore[arg-type]
+        http=accepting,  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         log_config=None,
@@ -79,7 +91,7 @@ def build_server(settings: Settings) -> Server:
         # What `end_all` ended has a moment to be told so.
         timeout_graceful_shutdown=int(settings.stop_seconds) + 5,
     )
-    return Server(config, app.in_flight, settings)
+    return Server(config, accepting, app.in_flight, settings)
 
 
 def raise_file_limit(max_in_flight: int) -> None:

@@ -1,0 +1,81 @@
+"""Many clients that come at once."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import socket
+from contextlib import ExitStack
+
+import pytest
+
+from orchestrator.__main__ import Server
+from tests.support.live import Live, live, until
+from tests.support.scripted_engine import ScriptedEngine
+
+CLIENTS = 200
+
+
+def connect(server: Live, stack: ExitStack, count: int) -> list[socket.socket]:
+    """Blocks the server's own loop meanwhile, so that all of them wait to be accepted."""
+    return [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(count)]
+
+
+def accepted(server: Server) -> int:
+    return len(server.server_state.connections)
+
+
+async def test_all_that_wait_are_accepted_together(server: Live) -> None:
+    with ExitStack() as stack:
+        connect(server, stack, CLIENTS)
+        for _ in range(10):  # iterations of the loop: libuv by itself accepts one in each
+            await asyncio.sleep(0)
+        assert accepted(server.server) == CLIENTS
+
+
+async def test_those_accepted_behind_another_are_served_as_it_is(server: Live) -> None:
+    with ExitStack() as stack:
+        clients = connect(server, stack, 20)
+        for client in clients:
+            client.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+            client.setblocking(False)
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(10):
+            answers = [await loop.sock_recv(client, 4096) for client in clients]
+        assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
+        transports = [protocol.transport for protocol in server.server.server_state.connections]
+        options = [
+            transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            for transport in transports
+        ]
+        assert options == [1] * 20
+
+
+async def test_clients_that_have_left_harm_nothing(server: Live) -> None:
+    with ExitStack() as stack:
+        for client in connect(server, stack, 20):
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")  # close by RST
+    await until(lambda: accepted(server.server) == 0)
+    assert (await server.http.get("/health")).status_code == 200
+
+
+async def test_after_the_stop_nobody_is_accepted(engine: ScriptedEngine) -> None:
+    async with live(engine.url) as server:
+        port = server.port
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+
+
+async def test_once_files_have_run_out_and_are_there_again_it_accepts(server: Live) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as stack:
+        clients = connect(server, stack, 5)
+        highest = max(client.fileno() for client in clients)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 3, hard))
+        try:
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert accepted(server.server) < 5
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert (await server.http.get("/health")).status_code == 200
