@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,8 +63,8 @@ def started(
         place = directory / f"{gateway.name}-{port}"
         place.mkdir()
         try:
-            if gateway.requirements:
-                peers.install(gateway.requirements)
+            if gateway.lock:
+                peers.install(gateway.name, gateway.lock)
             if gateway.name == "nginx":
                 peers.install_nginx()
             one = Running(
@@ -115,40 +116,37 @@ def measured(wanted: list[Gateway], rounds: int, stack: ExitStack, directory: Pa
         print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
     for name, one in running.items():
         figures.setdefault("memory", {})[name] = [one.memory_mb()]
-    for name, values in paced(wanted, list(running), program, directory).items():
+    for name, values in paced(wanted, list(running), program, directory, rounds=min(rounds, 3)):
         for what, value in values.items():
-            figures.setdefault(what, {})[name] = [value]
+            figures.setdefault(what, {}).setdefault(name, []).append(value)
     return {"rounds": figures, "missing": {**peers.NOT_MEASURED, **missing}}
 
 
 def paced(
-    wanted: list[Gateway], names: list[str], program: str, directory: Path
-) -> dict[str, dict[str, float]]:
-    """1,000 paced streams through each, one gateway at a time, in processes of their own."""
-    found = {}
+    wanted: list[Gateway], names: list[str], program: str, directory: Path, *, rounds: int
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """1,000 paced streams through each, in processes of their own, one round of all after the other."""
     place = directory / "paced"
     place.mkdir()
+    able = [gateway for gateway in wanted if gateway.name in names and gateway.name not in SLOW]
     with ExitStack() as stack:
         engine = engine_at(PACED_PORT, PACED_CHUNKS, int(PACED_SECONDS * 1e6), stack, place)
-        for gateway in wanted:
-            if gateway.name in names and gateway.name not in SLOW:
-                with ExitStack() as its_own:
-                    running, _ = started([gateway], its_own, place, engine, PACED_PORT + 100)
-                    if gateway.name in running:
-                        found[gateway.name] = paced_streams(running[gateway.name], program, directory)
-    return found
+        running, _ = started(able, stack, place, engine, PACED_PORT + 100)
+        for _ in range(rounds):
+            for name, one in running.items():
+                yield name, paced_streams(one, program, directory)
 
 
 def versions(names: list[str]) -> dict[str, str]:
-    """What ran: versions from the lock files, nginx's own."""
-    found = {"python": platform.python_version(), "machine": f"{os.cpu_count()} cores, {platform.machine()}"}
+    """What ran: versions from the lock files, nginx's own, and on what."""
+    program, version = peers.interpreter()
+    whose = "the system's" if program.startswith("/usr/bin/") else "not the system's"
+    found = {"python": f"{version} ({whose})", "machine": machine()}
     for gateway in GATEWAYS:
-        if gateway.name in names and gateway.requirements:
-            lock = (peers.LOCKS / f"{gateway.requirements}.txt").read_text()
-            package = {"guide": "fastapi"}.get(gateway.requirements, gateway.requirements)
-            line = next(
-                line for line in lock.splitlines() if line.startswith((f"{package}==", f"{package}["))
-            )
+        if gateway.name in names and gateway.lock and gateway.name != "ours":
+            package = {"guide": "fastapi"}.get(gateway.name, gateway.name)
+            lines = gateway.lock.read_text().splitlines()
+            line = next(line for line in lines if line.startswith((f"{package}==", f"{package}[")))
             found[gateway.name] = line.split("==")[1].split()[0]
     if "nginx" in names and shutil.which("nginx"):
         told = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr
@@ -156,9 +154,16 @@ def versions(names: list[str]) -> dict[str, str]:
     return found
 
 
+def machine() -> str:
+    """Cores, their kind, and the kernel."""
+    told = Path("/proc/cpuinfo").read_text().partition("model name")[2].partition("\n")[0]
+    kind = told.lstrip("\t: ") or platform.machine()
+    return f"{os.cpu_count()} cores, {kind}, {platform.system()} {platform.release()}"
+
+
 def units() -> dict[str, str]:
     later = {"memory": "MB after load", "1,000 streams: late p99": "ms", "1,000 streams: late max": "ms",
-             "1,000 streams: core": "share of a core", "1,000 streams: memory": "MB"}  # fmt: skip
+             "1,000 streams: chunk": "CPU µs a chunk", "1,000 streams: memory": "MB"}  # fmt: skip
     return {measure.name: measure.unit for measure in MEASURES} | later
 
 
@@ -183,7 +188,7 @@ def main() -> int:
     file = RESULTS / f"{datetime.now(UTC):%Y-%m-%dT%H%M}.json"
     file.write_text(json.dumps(result, indent=1) + "\n")
     print(f"stored as {file.relative_to(peers.ROOT)}, {time.monotonic() - begun:.0f} s")
-    peers.install("plot")
+    peers.install("plot", peers.LOCKS / "plot.txt")
     subprocess.run([peers._python("plot"), "-m", "bench.plot", str(file)], cwd=peers.ROOT, check=True)
     return 0
 

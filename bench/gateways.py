@@ -1,4 +1,9 @@
-"""The gateways that are measured: how each is installed and started, and what each can do."""
+"""The gateways that are measured: how each is installed and started, and what each can do.
+
+Those in Python run in the system's, where that is of the version that runs this: distributions build theirs
+with profiles and link-time optimisation, as the image's is built, while one that a version manager compiled
+takes a quarter more CPU. BENCH_PYTHON names another.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,16 +29,34 @@ ENGINE_PORT, PACED_PORT = 9300, 9301
 GATEWAY_CORE, OTHER_CORE = 0, 1
 
 _START_SECONDS = 90.0
+_VERSION = "import sys; print(sys.version.split()[0])"
+
+
+@cache
+def interpreter() -> tuple[str, str]:
+    """The Python of the gateways that are written in it, and its version.
+
+    Raises:
+        RuntimeError: BENCH_PYTHON is no Python.
+    """
+    wanted = os.environ.get("BENCH_PYTHON")
+    for program in [wanted] if wanted else ["/usr/bin/python3", sys.executable]:
+        with suppress(OSError, subprocess.CalledProcessError):
+            command = [program, "-c", _VERSION]
+            version = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+            if wanted or version.rpartition(".")[0] == f"{sys.version_info[0]}.{sys.version_info[1]}":
+                return program, version
+    raise RuntimeError(f"BENCH_PYTHON={wanted} is no Python")
 
 
 @dataclass(frozen=True)
 class Gateway:
-    """One of them; `loop` tells whether it runs tools, `without` why it is not measured."""
+    """One of them; `lock` is what it is installed from, `loop` tells whether it runs tools."""
 
     name: str
     command: Callable[[int, str, Path], Sequence[str]]
     environment: Callable[[int, str], dict[str, str]] = lambda _port, _engine: {}
-    requirements: str | None = None
+    lock: Path | None = None
     streams: bool = True
     loop: bool = False
 
@@ -79,13 +103,17 @@ def _litellm(port: int, engine: str, directory: Path) -> Sequence[str]:
     (directory / "config.yaml").write_text(
         "model_list:\n  - model_name: mock-model\n    litellm_params:\n"
         f"      model: hosted_vllm/mock-model\n      api_base: {engine}/v1\n      api_key: none\n"
+        'litellm_settings:\n  callbacks: ["otel"]\n'
     )
     program = str(INSTALLED / "litellm" / "bin" / "litellm")
     return [program, "--config", str(directory / "config.yaml"), "--port", str(port), "--host", "127.0.0.1"]
 
 
 GATEWAYS = (
-    Gateway("ours", lambda _p, _e, _d: [sys.executable, "-m", "orchestrator"], _ours, loop=True),
+    Gateway(
+        "ours", lambda _p, _e, _d: [_python("ours"), "-m", "orchestrator"], _ours,
+        lock=ROOT / "services" / "orchestrator" / "requirements.txt", loop=True,
+    ),
     Gateway("nginx", _nginx),
     Gateway(
         "vllm-router",
@@ -94,7 +122,7 @@ GATEWAYS = (
             "--host", "127.0.0.1", "--port", str(port), "--policy", "round_robin",
             "--prometheus-port", str(port + 50),
         ],
-        requirements="vllm-router",
+        lock=LOCKS / "vllm-router.txt",
     ),
     Gateway(
         "sglang-router",
@@ -103,7 +131,7 @@ GATEWAYS = (
             "--host", "127.0.0.1", "--port", str(port), "--policy", "round_robin",
             "--prometheus-port", str(port + 50),
         ],
-        requirements="sglang-router",
+        lock=LOCKS / "sglang-router.txt",
     ),
     Gateway(
         "smg",
@@ -111,14 +139,15 @@ GATEWAYS = (
             str(INSTALLED / "smg" / "bin" / "smg"), "launch", "--worker-urls", engine, "--host", "127.0.0.1",
             "--port", str(port), "--policy", "round_robin", "--prometheus-port", str(port + 50),
         ],
-        requirements="smg",
+        lock=LOCKS / "smg.txt",
     ),
     Gateway(
         "litellm", _litellm,
-        lambda _p, _e: {
+        lambda _p, engine: {
             "LITELLM_MODE": "PRODUCTION", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": KEY,
+            "OTEL_EXPORTER": "otlp_http", "OTEL_ENDPOINT": f"{engine}/v1/traces",
         },
-        requirements="litellm",
+        lock=LOCKS / "litellm.txt",
     ),
     Gateway(
         "guide",
@@ -127,7 +156,7 @@ GATEWAYS = (
             "--host", "127.0.0.1", "--port", str(port), "--no-access-log",
         ],
         lambda _p, engine: {"ENGINE_URL": engine},
-        requirements="guide",
+        lock=LOCKS / "guide.txt",
         streams=False,
     ),
 )  # fmt: skip
@@ -137,29 +166,26 @@ NOT_MEASURED = {
 }
 
 
-def install(name: str) -> None:
-    """Makes the environment of a peer, where it is missing or another is asked for.
+def install(name: str, lock: Path) -> None:
+    """Makes the environment of that name, where it is missing or another is asked for.
 
     Raises:
         subprocess.CalledProcessError: pip failed.
     """
-    lock, place = LOCKS / f"{name}.txt", INSTALLED / name
-    stamp = place / "requirements.txt"
-    if stamp.exists() and stamp.read_text() == lock.read_text():
+    python, version = interpreter()
+    place = INSTALLED / name
+    stamp, wanted = place / "installed.txt", f"# {version}\n{lock.read_text()}"
+    if stamp.exists() and stamp.read_text() == wanted:
         return
     shutil.rmtree(place, ignore_errors=True)
-    subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
-    pip = [
-        _python(name),
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--require-hashes",
-    ]
-    subprocess.run([*pip, "-r", str(lock)], check=True, capture_output=True, text=True)
-    shutil.copy(lock, stamp)
+    # Without pip, which the system's Python may lack, and which takes the one that runs this.
+    subprocess.run(
+        [python, "-m", "venv", "--without-pip", str(place)], check=True, capture_output=True, text=True
+    )
+    pip = [sys.executable, "-m", "pip", "--python", _python(name), "install", "--quiet"]
+    options = ["--disable-pip-version-check", "--require-hashes", "-r", str(lock)]
+    subprocess.run([*pip, *options], check=True, capture_output=True, text=True)
+    stamp.write_text(wanted)
 
 
 def install_nginx() -> None:

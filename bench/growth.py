@@ -1,114 +1,245 @@
 """`make bench-growth`: how ours grows with requests in flight, history, tool calls a turn and engines.
 
-Whether its memory stays flat over a million requests, too; MILLION=0 leaves that out.
+nginx beside it where it does the same work, so that what the machine adds can be told from what we add; and
+whether our memory stays flat over a million requests (MILLION=0 leaves that out).
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import statistics
+import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-from bench.__main__ import engine_at, started
+from bench import gateways as peers
+from bench.__main__ import RESULTS, engine_at, started, versions
 from bench.gateways import ENGINE_PORT, GATEWAYS, Running, build
 from bench.measure import CHUNKS, TOOLS, history, load, write_bodies
 
-OURS = [gateway for gateway in GATEWAYS if gateway.name == "ours"]
 IN_FLIGHT = (1, 8, 64, 512, 2000)
 HISTORY_KB = (1, 10, 100, 1000)
 CALLS = (1, 2, 4, 8, 16)
 ENGINES = (1, 2, 8, 32)
+ROUNDS = 3
 _PORTS = ENGINE_PORT + 200
+_NOISE = 0.1
 
 
-def cost(running: Running, program: str, body: Path, *, connections: int, requests: int) -> float:
-    """CPU µs a request."""
-    before = running.cpu_ns()
-    load(program, running.port, body, connections=connections, requests=requests)
-    return (running.cpu_ns() - before) / 1000 / requests
+@dataclass(frozen=True)
+class Point:
+    """What a gateway takes at one size, medians of the rounds.
+
+    Attributes:
+        cpu_us: CPU of a request, or of a chunk where the answers are streams.
+        p50_ms, p99_ms: of the whole answer, or to the first byte of a stream.
+        alone_p50_ms: p50 of the same load on the engine itself; None where that would be other work.
+    """
+
+    gateway: str
+    size: int
+    cpu_us: float
+    requests_a_second: float
+    p50_ms: float
+    p99_ms: float
+    alone_p50_ms: float | None
+    memory_mb: float
 
 
-def told(title: str, rows: list[tuple[int, float]], unit: str) -> None:
-    """Prints a series: the whole, and what each further unit costs beside the first row."""
-    print(f"\n{title}")
-    first_size, first = rows[0]
-    for size, value in rows:
-        more = (value - first) / (size - first_size) if size > first_size else 0.0
-        print(f"  {size:>6}  {value:>9.1f} µs a request" + (f"  {more:>7.3f} µs {unit}" if more else ""))
+@dataclass(frozen=True)
+class Series:
+    """A quantity that grows. `exponent`: how CPU may grow with it, 0 not at all, 1 in proportion."""
+
+    title: str
+    unit: str
+    exponent: float
+    points: list[Point]
 
 
-def grow(directory: Path, program: str) -> None:
+@dataclass(frozen=True)
+class Load:
+    """One load: so many requests on so many connections, streamed or not."""
+
+    body: Path
+    connections: int
+    requests: int
+    streams: bool = False
+
+    def on(self, program: str, port: int) -> dict[str, float]:
+        return load(program, port, self.body, connections=self.connections, requests=self.requests)
+
+
+def measured(
+    running: Running, wanted: Load, program: str, *, name: str, size: int, alone: int | None
+) -> Point:
+    """`alone` is the engine's port, where the same load makes sense there."""
+    prefix = "first_" if wanted.streams else ""
+    rows = []
+    for _ in range(ROUNDS):
+        before = running.cpu_ns()
+        told = wanted.on(program, running.port)
+        count = told["events" if wanted.streams else "done"]
+        cpu = (running.cpu_ns() - before) / 1000 / count
+        rows.append((cpu, told["rps"], told[f"{prefix}p50_ms"], told[f"{prefix}p99_ms"]))
+    cpu, rps, p50, p99 = (statistics.median(column) for column in zip(*rows, strict=True))
+    direct = wanted.on(program, alone)[f"{prefix}p50_ms"] if alone else None
+    return Point(name, size, cpu, rps, p50, p99, direct, running.memory_mb())
+
+
+@contextmanager
+def gateways(
+    names: Sequence[str], engines: Sequence[str], place: Path, port: int
+) -> Iterator[dict[str, Running]]:
+    """Those of these names, started afresh before the engines."""
+    place.mkdir()
     with ExitStack() as stack:
-        engine = engine_at(ENGINE_PORT, CHUNKS, 0, stack, directory)
-        running, missing = started(OURS, stack, directory, engine, ENGINE_PORT + 10)
+        wanted = [gateway for gateway in GATEWAYS if gateway.name in names]
+        running, missing = started(wanted, stack, place, ",".join(engines), port)
         if missing:
             sys.exit(f"not started: {missing}")
-        ours, chat = running["ours"], directory / "chat.json"
-        cost(ours, program, chat, connections=32, requests=3000)
-        rows = [(n, cost(ours, program, chat, connections=n, requests=max(4000, n * 4))) for n in IN_FLIGHT]
-        told("requests in flight", rows, "for each further one in flight")
-        sizes = []
+        yield running
+
+
+def grow_in_flight(directory: Path, program: str, engine: str) -> Iterator[Series]:
+    for body, title in (("chat", "requests in flight"), ("stream", "streams in flight")):
+        streams = body == "stream"
+        place = directory / f"in-flight-{body}"
+        with gateways(("ours", "nginx"), [engine], place, _PORTS) as running:
+            points = []
+            for size in IN_FLIGHT:
+                # At least a second of work, and each connection four times.
+                requests = max(1500 if streams else 8000, size * 4)
+                wanted = Load(directory / f"{body}.json", size, requests, streams)
+                for name, one in running.items():
+                    points.append(measured(one, wanted, program, name=name, size=size, alone=ENGINE_PORT))
+        yield Series(title, "in flight", 0, points)
+
+
+def grow_history(directory: Path, program: str, engine: str) -> Series:
+    points = []
+    with gateways(("ours", "nginx"), [engine], directory / "history", _PORTS) as running:
         for kilobytes in HISTORY_KB:
             body = directory / f"history-{kilobytes}.json"
             messages = history(kilobytes * 1000) or [{"role": "user", "content": "x" * 1000}]
             body.write_text(json.dumps({"model": "mock-model", "messages": messages}))
-            sizes.append((kilobytes, cost(ours, program, body, connections=8, requests=600)))
-        told("history, KB", sizes, "for each further KB")
-        if os.environ.get("MILLION", "1") == "1":
-            million(ours, program, chat)
+            wanted = Load(body, 8, max(600, 4000 // kilobytes))
+            for name, one in running.items():
+                points.append(measured(one, wanted, program, name=name, size=kilobytes, alone=ENGINE_PORT))
+    return Series("history", "KB", 1, points)
 
 
-def grow_calls(directory: Path, program: str) -> None:
-    rows = []
+def grow_calls(directory: Path, program: str) -> Series:
+    points = []
+    body = directory / "call.json"
+    messages = [{"role": "user", "content": "x"}]
+    body.write_text(json.dumps({"model": "mock-model", "messages": messages, "tools": TOOLS}))
     for number, calls in enumerate(CALLS):
-        place = directory / f"calls-{calls}"
-        place.mkdir()
         with ExitStack() as stack:
-            engine = engine_at(_PORTS + number, CHUNKS, 0, stack, place, calls=calls)
-            running, _ = started(OURS, stack, place, engine, _PORTS + 50 + number)
-            body = place / "tools.json"
-            body.write_text(
-                json.dumps(
-                    {"model": "mock-model", "messages": [{"role": "user", "content": "x"}], "tools": TOOLS}
-                )
+            engine = engine_at(_PORTS + 10 + number, CHUNKS, 0, stack, directory, calls=calls)
+            place = directory / f"calls-{calls}"
+            running = stack.enter_context(gateways(("ours",), [engine], place, _PORTS))["ours"]
+            wanted = Load(body, 16, 2000)
+            points.append(measured(running, wanted, program, name="ours", size=calls, alone=None))
+    return Series("tool calls a turn", "calls", 1, points)
+
+
+def grow_engines(directory: Path, program: str) -> Series:
+    points = []
+    for count in ENGINES:
+        with ExitStack() as stack:
+            place = directory / f"engines-{count}"
+            urls = [engine_at(_PORTS + 20 + n, CHUNKS, 0, stack, directory) for n in range(count)]
+            running = stack.enter_context(gateways(("ours",), urls, place, _PORTS))["ours"]
+            wanted = Load(directory / "chat.json", 32, 8000)
+            points.append(measured(running, wanted, program, name="ours", size=count, alone=_PORTS + 20))
+    return Series("engines", "engines", 0, points)
+
+
+def million(directory: Path, program: str, engine: str) -> list[float]:
+    """Our memory in MB at the start and after each hundred thousand of a million requests."""
+    with gateways(("ours",), [engine], directory / "million", _PORTS) as running:
+        memory = [running["ours"].memory_mb()]
+        for _ in range(10):
+            load(program, running["ours"].port, directory / "chat.json", connections=64, requests=100_000)
+            memory.append(running["ours"].memory_mb())
+    return memory
+
+
+def steeper(series: Series) -> list[str]:
+    """A line for each step of ours at which CPU grew by more than the series' exponent, noise let off."""
+    ours = [point for point in series.points if point.gateway == "ours"]
+    lines = []
+    for before, after in pairwise(ours):
+        exponent = math.log(after.cpu_us / before.cpu_us) / math.log(after.size / before.size)
+        if exponent > series.exponent + _NOISE:
+            lines.append(
+                f"! from {before.size} to {after.size} {series.unit}: CPU grew as size to the power of "
+                f"{exponent:.2f}, {series.exponent:g} is linear"
             )
-            cost(running["ours"], program, body, connections=16, requests=300)
-            rows.append((calls, cost(running["ours"], program, body, connections=16, requests=1200)))
-    told("tool calls a turn", rows, "for each further call")
+    return lines
 
 
-def grow_engines(directory: Path, program: str) -> None:
-    rows = []
-    for number, count in enumerate(ENGINES):
-        place = directory / f"engines-{count}"
-        place.mkdir()
-        with ExitStack() as stack:
-            urls = [engine_at(_PORTS + 100 + n, CHUNKS, 0, stack, place) for n in range(count)]
-            running, _ = started(OURS, stack, place, ",".join(urls), _PORTS + 160 + number)
-            chat = directory / "chat.json"
-            cost(running["ours"], program, chat, connections=32, requests=2000)
-            rows.append((count, cost(running["ours"], program, chat, connections=32, requests=6000)))
-    told("engines", rows, "for each further engine")
-
-
-def million(ours: Running, program: str, body: Path) -> None:
-    print("\nmemory over a million requests, MB")
-    for hundred_thousands in range(1, 11):
-        load(program, ours.port, body, connections=64, requests=100_000)
-        print(f"  {hundred_thousands * 100_000:>9,}  {ours.memory_mb():.1f}", flush=True)
+def table(series: Series) -> str:
+    """The series as Markdown, with what grew more than it should below."""
+    streamed = series.title.startswith("streams")
+    unit = "chunk" if streamed else "request"
+    latency = " to the first byte" if streamed else ""
+    lines = [
+        f"| {series.title} | | CPU µs a {unit} | requests a second | p50{latency} ms | p99 ms "
+        "| engine alone p50 ms | MB |",
+        "|---" * 8 + "|",
+    ]
+    for point in series.points:
+        alone = "" if point.alone_p50_ms is None else f"{point.alone_p50_ms:.2f}"
+        lines.append(
+            f"| {point.size:,} {series.unit} | {point.gateway} | {point.cpu_us:.1f} "
+            f"| {point.requests_a_second:,.0f} | {point.p50_ms:.2f} | {point.p99_ms:.2f} "
+            f"| {alone} | {point.memory_mb:.1f} |"
+        )
+    return "\n".join([*lines, "", *steeper(series)]) + "\n"
 
 
 def main() -> int:
-    with tempfile.TemporaryDirectory(prefix="tandem-growth-") as name:
+    begun = time.monotonic()
+    found: list[Series] = []
+    with tempfile.TemporaryDirectory(prefix="tandem-growth-") as name, ExitStack() as stack:
         directory = Path(name)
         write_bodies(directory)
         program = build("load")
-        grow(directory, program)
-        grow_calls(directory, program)
-        grow_engines(directory, program)
+        engine = engine_at(ENGINE_PORT, CHUNKS, 0, stack, directory)
+        for series in (
+            *grow_in_flight(directory, program, engine),
+            grow_history(directory, program, engine),
+            grow_calls(directory, program),
+            grow_engines(directory, program),
+        ):
+            print(table(series), flush=True)
+            found.append(series)
+        memory = million(directory, program, engine) if os.environ.get("MILLION", "1") == "1" else []
+    if memory:
+        told = ", ".join(f"{megabytes:.1f}" for megabytes in memory)
+        print(f"memory at the start and after each 100,000 of 1,000,000 requests, MB: {told}")
+    result: dict[str, Any] = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(["nginx"]),
+        "series": [asdict(series) for series in found],
+        "memory_mb": memory,
+    }
+    file = RESULTS / f"growth-{datetime.now(UTC):%Y-%m-%dT%H%M}.json"
+    file.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"stored as {file.relative_to(peers.ROOT)}, {time.monotonic() - begun:.0f} s")
+    peers.install("plot", peers.LOCKS / "plot.txt")
+    subprocess.run([peers._python("plot"), "-m", "bench.plot", str(file)], cwd=peers.ROOT, check=True)
     return 0
 
 

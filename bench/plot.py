@@ -1,4 +1,4 @@
-"""Draws a result as PNG and SVG beside its JSON file. Runs in an environment of its own."""
+"""Draws a result, or one of growth, as PNG and SVG beside its JSON file, in an environment of its own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import statistics
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -13,33 +14,78 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 SHOWN = (
-    ("relay", "a request"), ("relay of 50 KB", "a request with 50 KB"),
-    ("chunk", "a streamed chunk"), ("tool loop", "a request with two tools"),
+    ("relay", "CPU µs a request"), ("relay of 50 KB", "CPU µs a request of 50 KB"),
+    ("1,000 streams: chunk", "CPU µs a chunk, 1,000 streams"), ("tool loop", "CPU µs a request, two tools"),
+    ("added p50", "added p50 ms, 1 in flight"), ("added p50 at 500/s", "added p50 ms, 500 a second"),
+    ("throughput", "requests a second on one core"), ("memory", "MB after load"),
 )  # fmt: skip
+OURS, OTHERS = "#c0392b", "#7f8c8d"
 
 
-def draw(file: Path) -> None:
-    """Bars on a logarithmic axis, since the slowest takes a thousand times what the fastest does."""
-    result = json.loads(file.read_text())
-    figure, axes = plt.subplots(1, len(SHOWN), figsize=(13, 3.6), constrained_layout=True)
-    for axis, (measure, title) in zip(axes, SHOWN, strict=True):
-        rounds = result["rounds"].get(measure, {})
-        values = sorted(((statistics.median(v), name) for name, v in rounds.items()), reverse=True)
-        colours = ["#c0392b" if name == "ours" else "#7f8c8d" for _, name in values]
-        bars = axis.barh([name for _, name in values], [value for value, _ in values], color=colours)
-        axis.bar_label(
-            bars,
-            labels=[f"{value:,.0f}" if value >= 10 else f"{value:.1f}" for value, _ in values],
-            padding=3,
-        )
+def draw_bars(result: dict[str, Any]) -> Any:
+    """Medians, and the whole range of the rounds as a line, on a logarithmic axis: the slowest takes a
+    thousand times what the fastest does."""
+    figure, grid = plt.subplots(2, 4, figsize=(16, 6.4), constrained_layout=True)
+    for axis, (measure, title) in zip(grid.flat, SHOWN, strict=True):
+        rounds = {name: v for name, v in result["rounds"].get(measure, {}).items() if min(v) > 0}
+        most_is_best = measure == "throughput"
+        order = sorted(rounds, key=lambda name: statistics.median(rounds[name]), reverse=not most_is_best)
+        middles = [statistics.median(rounds[name]) for name in order]
+        below = [middle - min(rounds[name]) for name, middle in zip(order, middles, strict=True)]
+        above = [max(rounds[name]) - middle for name, middle in zip(order, middles, strict=True)]
+        colours = [OURS if name == "ours" else OTHERS for name in order]
+        axis.barh(order, middles, color=colours, xerr=[below, above], error_kw={"lw": 1, "capsize": 2})
+        for place, (name, middle) in enumerate(zip(order, middles, strict=True)):
+            text = f"{middle:,.0f}" if middle >= 10 else f"{middle:.2f}"
+            axis.annotate(
+                text,
+                (max(rounds[name]), place),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                size=8,
+            )
         axis.set_xscale("log")
         axis.margins(x=0.25)
-        axis.set_title(f"CPU µs {title}", fontsize=10)
+        axis.set_title(title, fontsize=10)
+        axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(f"One core each, interleaved rounds, {result['date'][:10]}", fontsize=11)
+    figure.suptitle(
+        f"One core each, interleaved rounds, median and range, {result['date'][:10]}", fontsize=11
+    )
+    return figure
+
+
+def draw_growth(result: dict[str, Any]) -> Any:
+    """CPU over size, both axes logarithmic, so that growth in proportion is a slope of one."""
+    count = len(result["series"])
+    figure, axes = plt.subplots(1, count, figsize=(3.4 * count, 3.4), constrained_layout=True)
+    for axis, series in zip(axes, result["series"], strict=True):
+        for name, colour in (("ours", OURS), ("nginx", OTHERS)):
+            points = [point for point in series["points"] if point["gateway"] == name]
+            if points:
+                sizes = [point["size"] for point in points]
+                axis.plot(sizes, [p["cpu_us"] for p in points], marker="o", color=colour, label=name)
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        axis.set_title(series["title"], fontsize=10)
+        axis.set_xlabel(series["unit"], fontsize=9)
+        unit = "chunk" if series["title"].startswith("streams") else "request"
+        axis.set_ylabel(f"CPU µs a {unit}", fontsize=9)
+        axis.tick_params(labelsize=8, which="both")
+        axis.legend(fontsize=8, frameon=False)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"How it grows, {result['date'][:10]}", fontsize=11)
+    return figure
+
+
+def main() -> None:
+    file = Path(sys.argv[1])
+    result = json.loads(file.read_text())
+    figure = draw_growth(result) if "series" in result else draw_bars(result)
     for kind in ("png", "svg"):
-        figure.savefig(file.with_suffix(f".{kind}"), dpi=110)
+        figure.savefig(file.with_suffix(f".{kind}"), dpi=100)
 
 
 if __name__ == "__main__":
-    draw(Path(sys.argv[1]))
+    main()

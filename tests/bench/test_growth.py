@@ -1,0 +1,43 @@
+"""What counts as growing more than it should, and the table that tells it."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.growth import Point, Series, steeper, table
+
+
+def series(exponent: float, *costs: tuple[int, float]) -> Series:
+    points = [
+        Point("ours", size, cpu, 1000.0, 1.0, 2.0, 0.5 if exponent else None, 55.0) for size, cpu in costs
+    ]
+    nginx = Point("nginx", 1, 1.0, 1.0, 1.0, 1.0, None, 1.0)
+    return Series("history" if exponent else "streams in flight", "KB", exponent, [*points, nginx])
+
+
+@pytest.mark.parametrize(
+    ("exponent", "costs"),
+    [
+        (0, [(1, 90.0), (8, 50.0), (64, 51.0)]),
+        (1, [(1, 50.0), (10, 60.0), (100, 600.0)]),
+        (1, [(1, 50.0)]),
+    ],
+)
+def test_linear_growth_is_nothing_to_tell(exponent: float, costs: list[tuple[int, float]]) -> None:
+    assert steeper(series(exponent, *costs)) == []
+
+
+def test_more_than_linear_growth_names_the_step() -> None:
+    (line,) = steeper(series(1, (1, 50.0), (10, 60.0), (100, 1200.0)))
+    assert "from 10 to 100 KB" in line
+    assert "power of 1.30" in line
+    (line,) = steeper(series(0, (64, 40.0), (512, 60.0)))
+    assert "from 64 to 512" in line
+
+
+def test_table_has_a_row_for_each_point() -> None:
+    rows = table(series(0, (1, 90.0), (2000, 120.0))).splitlines()
+    assert rows[0].startswith("| streams in flight | | CPU µs a chunk |")
+    assert "p50 to the first byte ms" in rows[0]
+    assert rows[3] == "| 2,000 KB | ours | 120.0 | 1,000 | 1.00 | 2.00 |  | 55.0 |"
+    assert "| 0.50 |" in table(series(1, (1, 90.0)))
