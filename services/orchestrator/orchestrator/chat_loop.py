@@ -91,7 +91,7 @@ class ChatLoop:
         self, talk: Conversation, turn: Turn, calls: list[ToolCall], record: Record, tell: Tell
     ) -> None:
         """Runs the calls side by side, equal ones once, and adds turn and results to the history."""
-        keys = [(call.name, canonical_arguments(call.arguments)) for call in calls]
+        keys = _keys(calls)
         if talk.plan.events:
             await tell([ToolEvent({"type": "tool_call.started", **_told(call)}) for call in calls])
         results: dict[CallKey, ToolResult] = {}
@@ -104,14 +104,20 @@ class ChatLoop:
                     [ToolEvent({"type": "tool_call.finished", **_told(call, result)}) for call in same]
                 )
 
-        different = dict(reversed(list(zip(keys, calls, strict=True))))
+        different: dict[CallKey, ToolCall] = {}
+        for key, call in zip(keys, calls, strict=True):
+            different.setdefault(key, call)
         # Quick ones at once, and the last of the others in this task: a task more costs 10 µs.
         works: list[Coroutine[Any, Any, None]] = []
+        slow = []
         for key, call in different.items():
-            if self._toolbox.is_quick(call.name):
-                begun = Begun(run(key, call))
-                works += [] if begun.ended else [begun.rest()]
-        works += [run(key, call) for key, call in different.items() if not self._toolbox.is_quick(call.name)]
+            if not self._toolbox.is_quick(call.name):
+                slow.append((key, call))
+                continue
+            begun = Begun(run(key, call))
+            if not begun.ended:
+                works.append(begun.rest())
+        works += [run(key, call) for key, call in slow]
         last = works.pop() if works else None
         tasks = [asyncio.create_task(work) for work in works]
         try:
@@ -122,7 +128,7 @@ class ChatLoop:
         finally:
             for task in tasks:
                 task.cancel()
-        talk.remember(turn, keys, [(call, results[key]) for call, key in zip(calls, keys, strict=True)])
+        talk.remember(turn, [(call, results[key]) for call, key in zip(calls, keys, strict=True)])
 
     async def _call(self, call: ToolCall, plan: ToolPlan, record: Record) -> ToolResult:
         if call.name not in plan.server:
@@ -147,6 +153,13 @@ class ChatLoop:
         if repeated:
             return f"{repeated} was called {SAME_CALL_LIMIT} times running with the same arguments"
         return None
+
+
+def _keys(calls: list[ToolCall]) -> list[CallKey]:
+    """Equal for calls that ask for the same, of which only several of one tool are read to see it."""
+    if len({call.name for call in calls}) == len(calls):
+        return [(call.name, call.arguments) for call in calls]
+    return [(call.name, canonical_arguments(call.arguments)) for call in calls]
 
 
 def _told(call: ToolCall, result: ToolResult | None = None) -> JsonObject:

@@ -15,7 +15,7 @@ from .turn import Turn, TurnReader
 SAME_CALL_LIMIT = 3
 
 CallKey = tuple[str, str]
-"""A tool's name and canonical arguments: equal for calls that ask for the same."""
+"""A tool's name and its arguments: equal for calls that ask for the same."""
 
 
 @dataclass(slots=True)
@@ -124,17 +124,23 @@ class Conversation:
     def ending(self, reason: str) -> Ending:
         return Ending(self.last_chunk, reason, self.usage)
 
-    def remember(self, turn: Turn, keys: list[CallKey], results: list[tuple[ToolCall, ToolResult]]) -> None:
+    def remember(self, turn: Turn, results: list[tuple[ToolCall, ToolResult]]) -> None:
         """Adds a turn and its results, in the order of the calls."""
         self.messages.append(turn.message([call.wire(result.arguments) for call, result in results]))
         self.messages += [
             {"role": "tool", "tool_call_id": call.id, "content": result.content} for call, result in results
         ]
-        self._streaks = {key: self._streaks.get(key, 0) + 1 for key in set(keys)}
+        keys = {(call.name, _arguments(call, result)) for call, result in results}
+        self._streaks = {key: self._streaks.get(key, 0) + 1 for key in keys}
 
     def repeated_call(self) -> str | None:
         """The name of a tool that was called with the same arguments too many rounds running."""
         return next((name for (name, _), n in self._streaks.items() if n >= SAME_CALL_LIMIT), None)
+
+
+def _arguments(call: ToolCall, result: ToolResult) -> str:
+    """Canonical, or as the model wrote them where they cannot be read."""
+    return call.arguments if result.parsed is None else result.arguments
 
 
 def _without_empty_calls(message: JsonObject) -> JsonObject:

@@ -118,14 +118,16 @@ class TurnReader:
             self._finish_reason = choice["finish_reason"]
         visible: JsonObject = {}
         for key, value in (choice.get("delta") or choice.get("message") or {}).items():
-            if key == "content":
-                visible["content"] = self._read_text(value) if value else value
-            elif key == "tool_calls":
-                calls = self._read_calls(value or [])
+            if key == "tool_calls":
+                calls = self._read_calls(value) if value else None
                 if calls:
                     visible["tool_calls"] = calls
+            elif not value and key != "role":
+                visible[key] = value
+            elif key == "content":
+                visible["content"] = self._read_text(value)
             elif key != "role" or self._first:
-                if key in ("reasoning", "reasoning_content") and value:
+                if key in ("reasoning", "reasoning_content"):
                     self._reasoning.append(value)
                 visible[key] = value
         if "role" not in visible and not any(visible.values()):
@@ -148,7 +150,7 @@ class TurnReader:
             for _, d in sorted(self._drafts.items())
             if d.client_index is None and d.name
         ]
-        if self._finish_reason != "length" and self._tools_offered:
+        if (self._client_calls or rescued) and self._finish_reason != "length" and self._tools_offered:
             handed = self._missing_arguments()
             handed += [self._client_delta(call) for call in rescued if call.name in self._client]
             if handed:
