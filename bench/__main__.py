@@ -54,13 +54,13 @@ def chosen() -> tuple[list[Gateway], int]:
 
 def started(
     wanted: list[Gateway], stack: ExitStack, directory: Path, engine: str, first_port: int
-) -> tuple[dict[str, Running], dict[str, str]]:
+) -> tuple[list[tuple[Gateway, Running]], dict[str, str]]:
     """Those that could be installed and started, and why the others could not."""
-    running: dict[str, Running] = {}
+    running: list[tuple[Gateway, Running]] = []
     missing: dict[str, str] = {}
     for number, gateway in enumerate(wanted):
         port = first_port + number
-        place = directory / f"{gateway.name}-{port}"
+        place = directory / str(port)
         place.mkdir()
         try:
             if gateway.lock:
@@ -78,9 +78,9 @@ def started(
             one.wait()
         except (subprocess.CalledProcessError, RuntimeError, OSError) as error:
             detail = getattr(error, "stderr", None) or str(error)
-            missing[gateway.name] = str(detail).strip().splitlines()[-1][:200]
+            missing[gateway.title] = str(detail).strip().splitlines()[-1][:200]
             continue
-        running[gateway.name] = one
+        running.append((gateway, one))
     return running, missing
 
 
@@ -102,39 +102,51 @@ def measured(wanted: list[Gateway], rounds: int, stack: ExitStack, directory: Pa
     engine = engine_at(ENGINE_PORT, CHUNKS, 0, stack, directory)
     running, missing = started(wanted, stack, directory, engine, ENGINE_PORT + 10)
     figures: dict[str, dict[str, list[float]]] = {}
-    for gateway in wanted:
-        if gateway.name in running:  # each once, so that nothing is measured that happens only at first
-            once(MEASURES[0], running[gateway.name], program, directory, share=SLOW.get(gateway.name, 0.3))
+    wrong = warm(running, program, directory)
     for number in range(rounds):
         for measure in MEASURES:
             base = direct(measure, program, directory) if measure.added else 0.0
-            for gateway in wanted:
-                one = running.get(gateway.name)
-                if one and can(gateway, measure) and (number < 1 or gateway.name not in SLOW):
-                    value = once(measure, one, program, directory, share=SLOW.get(gateway.name, 1.0)) - base
+            for gateway, one in running:
+                able = can(gateway, measure) and f"{gateway.name}, {measure.name}" not in wrong
+                if able and (number < 1 or gateway.name not in SLOW):
+                    share = SLOW.get(gateway.name, 1.0)
+                    value = once(measure, gateway, one, program, directory, share=share) - base
                     figures.setdefault(measure.name, {}).setdefault(gateway.name, []).append(value)
         print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-    for name, one in running.items():
-        figures.setdefault("memory", {})[name] = [one.memory_mb()]
-    for name, values in paced(wanted, list(running), program, directory, rounds=min(rounds, 3)):
+    relaying = [(gateway, one) for gateway, one in running if gateway.relays]
+    figures["memory"] = {gateway.name: [one.memory_mb()] for gateway, one in relaying}
+    quick = [gateway for gateway, _ in relaying if gateway.name not in SLOW]
+    for name, values in paced(quick, program, directory, rounds=min(rounds, 3)):
         for what, value in values.items():
             figures.setdefault(what, {}).setdefault(name, []).append(value)
-    return {"rounds": figures, "missing": {**peers.NOT_MEASURED, **missing}}
+    return {"rounds": figures, "missing": {**peers.NOT_MEASURED, **missing, **wrong}}
+
+
+def warm(running: list[tuple[Gateway, Running]], program: str, directory: Path) -> dict[str, str]:
+    """Each measure once, so that nothing is measured that happens only at first; what went wrong, and how."""
+    wrong = {}
+    for gateway, one in running:
+        for measure in MEASURES:
+            if measure.per and can(gateway, measure):
+                try:
+                    once(measure, gateway, one, program, directory, share=SLOW.get(gateway.name, 0.3))
+                except RuntimeError as error:
+                    wrong[f"{gateway.name}, {measure.name}"] = str(error)[:200]
+    return wrong
 
 
 def paced(
-    wanted: list[Gateway], names: list[str], program: str, directory: Path, *, rounds: int
+    wanted: list[Gateway], program: str, directory: Path, *, rounds: int
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """1,000 paced streams through each, in processes of their own, one round of all after the other."""
     place = directory / "paced"
     place.mkdir()
-    able = [gateway for gateway in wanted if gateway.name in names and gateway.name not in SLOW]
     with ExitStack() as stack:
         engine = engine_at(PACED_PORT, PACED_CHUNKS, int(PACED_SECONDS * 1e6), stack, place)
-        running, _ = started(able, stack, place, engine, PACED_PORT + 100)
+        running, _ = started(wanted, stack, place, engine, PACED_PORT + 100)
         for _ in range(rounds):
-            for name, one in running.items():
-                yield name, paced_streams(one, program, directory)
+            for gateway, one in running:
+                yield gateway.name, paced_streams(one, program, directory)
 
 
 def versions(names: list[str]) -> dict[str, str]:
@@ -172,7 +184,7 @@ def main() -> int:
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="tandem-bench-") as name, ExitStack() as stack:
         result = measured(wanted, rounds, stack, Path(name))
-    names = [gateway.name for gateway in wanted if gateway.name in result["rounds"]["relay"]]
+    names = list(result["rounds"]["relay"])
     result |= {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "note": os.environ.get("NOTE", ""),

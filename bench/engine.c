@@ -1,7 +1,9 @@
 /* An engine that answers at once: vLLM's chat API from canned texts, on one thread, so that what is measured
  * before it is the gateway. A request with "stream":true gets CHUNKS events and [DONE]; one with "tools" and
  * no tool result yet gets CALLS tool calls; every other one a text. Usage: engine PORT CHUNKS INTERVAL_US CALLS
- * With an interval, every stream gets one event each tick, as a decoding engine gives them; 0 is all at once. */
+ * With an interval, every stream gets one event each tick, as a decoding engine gives them; 0 is all at once.
+ * For gateways that run tools over MCP only it is the MCP server too, with the two tools, at /mcp, and answers
+ * /v1/responses with two calls, or with a text once it is given their results. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -25,7 +27,20 @@
                "\"stop_reason\":null}],\"usage\":{\"prompt_tokens\":320,\"total_tokens\":420,\"completion_tokens\":100," \
                "\"prompt_tokens_details\":null},\"kv_transfer_params\":null}"
 #define CALL "%s{\"id\":\"call_%d\",\"type\":\"function\",\"function\":{\"name\":\"%s\",\"arguments\":\"%s\"}}"
+#define MCP_CALLS "{\"output\":[{\"type\":\"function_call\",\"call_id\":\"call_0\",\"name\":\"get_current_weather\"," \
+                  "\"arguments\":\"{\\\"location\\\": \\\"Paris, France\\\"}\"},{\"type\":\"function_call\",\"call_id\":\"call_1\"," \
+                  "\"name\":\"calculate_math\",\"arguments\":\"{\\\"expression\\\": \\\"2+2*3\\\"}\"}]}"
+#define MCP_TEXT "{\"id\":\"resp_2\",\"output\":[{\"type\":\"message\",\"role\":\"assistant\",\"content\":" \
+                 "[{\"type\":\"output_text\",\"text\":%s}]}]}"
+#define MCP_ANSWER "{\"jsonrpc\":\"2.0\",\"id\":%ld,%s}"
+#define MCP_INITIALIZED "\"result\":{\"protocolVersion\":\"2025-06-18\",\"capabilities\":{\"tools\":{}}," \
+                        "\"serverInfo\":{\"name\":\"bench\",\"version\":\"1\"}}"
+#define MCP_TOOL "{\"name\":\"%s\",\"description\":\"%s\",\"inputSchema\":{\"type\":\"object\",\"properties\":" \
+                 "{\"%s\":{\"type\":\"string\"}},\"required\":[\"%s\"]}}"
+#define MCP_RESULT "\"result\":{\"content\":[{\"type\":\"text\",\"text\":\"{\\\"result\\\": 8}\"}]}"
+#define MCP_UNKNOWN "\"error\":{\"code\":-32601,\"message\":\"no such method\"}"
 #define MODELS "{\"object\":\"list\",\"data\":[{\"id\":\"mock-model\",\"object\":\"model\",\"created\":1,\"owned_by\":\"vllm\",\"max_model_len\":32768}]}"
+#define ACCEPTED "HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n"
 #define STREAM_HEAD "HTTP/1.1 200 OK\r\ndate: Mon, 23 Nov 2026 00:00:00 GMT\r\nserver: uvicorn\r\n" \
                     "content-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -38,7 +53,7 @@ typedef struct connection {
 
 static int chunks, interval, poller;
 static connection *paced;
-static char text[2048], calls[8192];
+static char text[2048], calls[8192], prefixed_calls[8192], mcp_text[2048], mcp_tools[1024];
 
 static void fail(const char *what) {
     perror(what);
@@ -111,6 +126,19 @@ static int has(const char *body, size_t size, const char *what) {
     return memmem(body, size, what, strlen(what)) != NULL;
 }
 
+static void answer_mcp(connection *c, const char *body, size_t size) {
+    char out[2048];
+    const char *id = memmem(body, size, "\"id\":", 5);
+    if (!id) { /* a notification */
+        put(c, ACCEPTED, strlen(ACCEPTED));
+        return;
+    }
+    const char *said = has(body, size, "\"tools/call\"") ? MCP_RESULT : has(body, size, "\"tools/list\"") ? mcp_tools
+                       : has(body, size, "\"initialize\"") ? MCP_INITIALIZED : MCP_UNKNOWN;
+    snprintf(out, sizeof out, MCP_ANSWER, strtol(id + 5, NULL, 10), said);
+    put_whole(c, out);
+}
+
 static void answer(connection *c, const char *body, size_t size) {
     if (has(body, size, "\"stream\":true") || has(body, size, "\"stream\": true")) {
         put(c, STREAM_HEAD, strlen(STREAM_HEAD));
@@ -119,7 +147,9 @@ static void answer(connection *c, const char *body, size_t size) {
         else while (c->left > 0) next_event(c);
     } else {
         int result = has(body, size, "\"role\":\"tool\"") || has(body, size, "\"role\": \"tool\"");
-        put_whole(c, has(body, size, "\"tools\"") && !result ? calls : text);
+        /* LiteLLM gives tools of an MCP server a prefix. */
+        char *wanted = has(body, size, "\"bench-get_current_weather\"") ? prefixed_calls : calls;
+        put_whole(c, has(body, size, "\"tools\"") && !result ? wanted : text);
     }
 }
 
@@ -135,7 +165,10 @@ static int serve(connection *c) {
         if (length) body = strtoul(length + 17, NULL, 10);
         *end = '\r';
         if (c->in_size < head + body) return 0;
-        if (!strncmp(c->in, "POST ", 5)) answer(c, c->in + head, body);
+        if (!strncmp(c->in, "POST /mcp ", 10)) answer_mcp(c, c->in + head, body);
+        else if (!strncmp(c->in, "POST /v1/responses ", 19))
+            put_whole(c, has(c->in + head, body, "\"function_call_output\"") ? mcp_text : MCP_CALLS);
+        else if (!strncmp(c->in, "POST ", 5)) answer(c, c->in + head, body);
         else if (!strncmp(c->in, "GET /v1/models ", 15)) put_whole(c, MODELS);
         else put_whole(c, "{}");
         c->in_size -= head + body;
@@ -169,20 +202,30 @@ static void tick(int timer) {
     }
 }
 
+/* The weather first, then a different sum each time. */
+static void write_calls(char *out, const char *prefix, int count) {
+    char list[4096], expression[64], name[64], *at = list;
+    *list = 0;
+    for (int i = 0; i < count; i++) {
+        sprintf(expression, "{\\\"expression\\\": \\\"2+2*%d\\\"}", i + 2);
+        sprintf(name, "%s%s", prefix, i ? "calculate_math" : "get_current_weather");
+        at += sprintf(at, CALL, i ? "," : "", i, name, i ? expression : "{\\\"location\\\": \\\"Paris, France\\\"}");
+    }
+    sprintf(out, ANSWER, "null", list, "tool_calls");
+}
+
 int main(int count, char **arguments) {
     if (count != 5) return fprintf(stderr, "usage: engine PORT CHUNKS INTERVAL_US CALLS\n"), 2;
     chunks = atoi(arguments[2]);
     interval = atoi(arguments[3]);
-    char words[1024] = "\"";
+    char words[1100] = "\"";
     for (int i = 0; i < 100; i++) strcat(words, "A word. ");
     sprintf(text, ANSWER, strcat(words, "\""), "", "stop");
-    char list[4096], expression[64], *at = list;
-    for (int i = 0; i < atoi(arguments[4]); i++) { /* the weather first, then a different sum each time */
-        sprintf(expression, "{\\\"expression\\\": \\\"2+2*%d\\\"}", i + 2);
-        at += sprintf(at, CALL, i ? "," : "", i, i ? "calculate_math" : "get_current_weather",
-                      i ? expression : "{\\\"location\\\": \\\"Paris, France\\\"}");
-    }
-    sprintf(calls, ANSWER, "null", list, "tool_calls");
+    sprintf(mcp_text, MCP_TEXT, words);
+    write_calls(calls, "", atoi(arguments[4]));
+    write_calls(prefixed_calls, "bench-", atoi(arguments[4]));
+    int tools = sprintf(mcp_tools, "\"result\":{\"tools\":[" MCP_TOOL ",", "get_current_weather", "Weather of a place", "location", "location");
+    sprintf(mcp_tools + tools, MCP_TOOL "]}", "calculate_math", "Evaluates an expression", "expression", "expression");
     signal(SIGPIPE, SIG_IGN);
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), on = 1;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(arguments[1])),

@@ -50,15 +50,36 @@ def interpreter() -> tuple[str, str]:
 
 
 @dataclass(frozen=True)
+class Ask:
+    """A request by the name of its body, and what a right answer to it holds."""
+
+    body: str
+    holds: str = ""
+    path: str = "/v1/chat/completions"
+
+
+@dataclass(frozen=True)
 class Gateway:
-    """One of them; `lock` is what it is installed from, `loop` tells whether it runs tools."""
+    """One of them.
+
+    Attributes:
+        lock: what it is installed from.
+        loop: what makes it run two tools, None where it cannot.
+        relays: False for a second process of one whose tool loop needs a configuration of its own; `name` is
+            then the first one's.
+    """
 
     name: str
     command: Callable[[int, str, Path], Sequence[str]]
     environment: Callable[[int, str], dict[str, str]] = lambda _port, _engine: {}
     lock: Path | None = None
     streams: bool = True
-    loop: bool = False
+    loop: Ask | None = None
+    relays: bool = True
+
+    @property
+    def title(self) -> str:
+        return self.name if self.relays else f"{self.name}'s tool loop"
 
 
 def _python(name: str) -> str:
@@ -99,11 +120,26 @@ proxy_buffering off; }} }} }}
     return [shutil.which("nginx") or "nginx", "-c", str(directory / "nginx.conf"), "-p", str(directory)]
 
 
+def _smg(port: int, engine: str, *more: str) -> Sequence[str]:
+    program = str(INSTALLED / "smg" / "bin" / "smg")
+    places = ["--worker-urls", engine, "--host", "127.0.0.1", "--port", str(port)]
+    return [program, "launch", *places, "--policy", "round_robin", "--prometheus-port", str(port + 50), *more]
+
+
+def _smg_loop(port: int, engine: str, directory: Path) -> Sequence[str]:
+    """It runs tools of an MCP server only, and only before an engine that speaks the Responses API."""
+    (directory / "mcp.yaml").write_text(
+        f"servers:\n  - name: bench\n    protocol: streamable\n    url: {engine}/mcp\n    required: true\n"
+    )
+    return _smg(port, engine, "--backend", "openai", "--mcp-config-path", str(directory / "mcp.yaml"))
+
+
 def _litellm(port: int, engine: str, directory: Path) -> Sequence[str]:
     (directory / "config.yaml").write_text(
         "model_list:\n  - model_name: mock-model\n    litellm_params:\n"
         f"      model: hosted_vllm/mock-model\n      api_base: {engine}/v1\n      api_key: none\n"
         'litellm_settings:\n  callbacks: ["otel"]\n'
+        f"mcp_servers:\n  bench:\n    url: {engine}/mcp\n    transport: http\n    allow_all_keys: true\n"
     )
     program = str(INSTALLED / "litellm" / "bin" / "litellm")
     return [program, "--config", str(directory / "config.yaml"), "--port", str(port), "--host", "127.0.0.1"]
@@ -112,7 +148,7 @@ def _litellm(port: int, engine: str, directory: Path) -> Sequence[str]:
 GATEWAYS = (
     Gateway(
         "ours", lambda _p, _e, _d: [_python("ours"), "-m", "orchestrator"], _ours,
-        lock=ROOT / "services" / "orchestrator" / "requirements.txt", loop=True,
+        lock=ROOT / "services" / "orchestrator" / "requirements.txt", loop=Ask("tools", "A word. A word."),
     ),
     Gateway("nginx", _nginx),
     Gateway(
@@ -133,13 +169,10 @@ GATEWAYS = (
         ],
         lock=LOCKS / "sglang-router.txt",
     ),
+    Gateway("smg", lambda port, engine, _d: _smg(port, engine), lock=LOCKS / "smg.txt"),
     Gateway(
-        "smg",
-        lambda port, engine, _d: [
-            str(INSTALLED / "smg" / "bin" / "smg"), "launch", "--worker-urls", engine, "--host", "127.0.0.1",
-            "--port", str(port), "--policy", "round_robin", "--prometheus-port", str(port + 50),
-        ],
-        lock=LOCKS / "smg.txt",
+        "smg", _smg_loop, lock=LOCKS / "smg.txt", relays=False,
+        loop=Ask("mcp-responses", "A word. A word.", "/v1/responses"),
     ),
     Gateway(
         "litellm", _litellm,
@@ -147,7 +180,7 @@ GATEWAYS = (
             "LITELLM_MODE": "PRODUCTION", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": KEY,
             "OTEL_EXPORTER": "otlp_http", "OTEL_ENDPOINT": f"{engine}/v1/traces",
         },
-        lock=LOCKS / "litellm.txt",
+        lock=LOCKS / "litellm.txt", loop=Ask("mcp-chat", r'{\"result\": 8}'),
     ),
     Gateway(
         "guide",

@@ -107,7 +107,7 @@ def gateways(
         running, missing = started(wanted, stack, place, ",".join(engines), port)
         if missing:
             sys.exit(f"not started: {missing}")
-        yield running
+        yield {gateway.name: one for gateway, one in running}
 
 
 def grow_in_flight(directory: Path, program: str, engine: str) -> Iterator[Series]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.__main__ import engine_at, started
 from bench.gateways import ENGINE_PORT, GATEWAYS, ROOT, build
-from bench.measure import CHUNKS, MEASURES, once, write_bodies
+from bench.measure import CHUNKS, MEASURES, can, once, write_bodies
 from bench.results import median
 
 BASELINE = ROOT / "bench" / "baseline.json"
@@ -37,10 +37,10 @@ def measured() -> dict[str, float]:
         program = build("load")
         for _ in range(ROUNDS + 1):
             for guarded in GUARDED:
-                for gateway in ("ours", "nginx"):
-                    measure = measures["relay" if (guarded, gateway) == ("tool loop", "nginx") else guarded]
-                    value = once(measure, running[gateway], program, directory)
-                    found.setdefault((guarded, gateway), []).append(value)
+                for gateway, one in running:
+                    measure = measures[guarded if can(gateway, measures[guarded]) else "relay"]
+                    value = once(measure, gateway, one, program, directory)
+                    found.setdefault((guarded, gateway.name), []).append(value)
     # The first round is left out: it also pays for what happens only once.
     return {name: median(found[name, "ours"][1:]) / median(found[name, "nginx"][1:]) for name in GUARDED}
 

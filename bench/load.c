@@ -2,7 +2,8 @@
  * answers have come; prints one JSON object. Every answer is held to be a 200, whole, and, where it is a
  * stream, to end with [DONE]. RATE > 0 starts so many requests a second however long answers take, and counts
  * from when a request was due. LATE_US > 0: also how much later than that after the one before an event came.
- * Usage: load PORT PATH BODY_FILE KEY CONNECTIONS REQUESTS RATE LATE_US */
+ * HOLDS, where given, is what a whole answer has to hold. Usage:
+ * load PORT PATH BODY_FILE KEY CONNECTIONS REQUESTS RATE LATE_US [HOLDS] */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -28,6 +29,7 @@ static double *latencies, *firsts, *lates;
 static long late_count, late_room;
 static double late_after;
 static char first_wrong[200];
+static const char *holds = "";
 
 static double now(void) {
     struct timespec t;
@@ -82,7 +84,7 @@ static int state(connection *c) {
     char *length = strcasestr(c->in, "\r\ncontent-length:");
     if (length && length < end) {
         size_t body = strtoul(length + 17, NULL, 10), have = c->size - (end + 4 - c->in);
-        return have == body ? 1 : have > body ? -1 : 0;
+        return have == body && strstr(end, holds) ? 1 : have >= body ? -1 : 0;
     }
     if (c->size < 5 || memcmp(c->in + c->size - 5, "0\r\n\r\n", 5)) return 0;
     return memmem(c->in, c->size, "data: [DONE]", 12) ? 1 : -1;
@@ -140,7 +142,9 @@ static void read_request(char **a) {
 }
 
 int main(int count, char **a) {
-    if (count != 9) return fprintf(stderr, "usage: load PORT PATH BODY_FILE KEY CONNECTIONS REQUESTS RATE LATE_US\n"), 2;
+    if (count != 9 && count != 10)
+        return fprintf(stderr, "usage: load PORT PATH BODY_FILE KEY CONNECTIONS REQUESTS RATE LATE_US [HOLDS]\n"), 2;
+    if (count == 10) holds = a[9];
     read_request(a);
     int connections = atoi(a[5]), port = atoi(a[1]), poller = epoll_create1(0);
     double rate = atof(a[7]);

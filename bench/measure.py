@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.gateways import ENGINE_PORT, KEY, OTHER_CORE, PACED_PORT, Gateway, Running
+from bench.gateways import ENGINE_PORT, KEY, OTHER_CORE, PACED_PORT, Ask, Gateway, Running
 
-PATH = "/v1/chat/completions"
 CHUNKS = 50
 """Events of a stream that comes all at once, as a fast engine's do under load."""
 
@@ -26,18 +25,22 @@ TOOLS = [
 ]
 
 
+MCP = {"type": "mcp", "require_approval": "never"}
+
+
 @dataclass(frozen=True)
 class Measure:
     """One figure: its unit, and the load that gives it.
 
     Attributes:
+        body: the request; None for that of the gateway's own tool loop.
         per: what the CPU is divided by, a request or an event; None where the figure is `field` of the load.
         added: whether what the engine takes without a gateway is taken off.
     """
 
     name: str
     unit: str
-    body: str
+    body: str | None
     connections: int
     requests: int
     per: str | None = "request"
@@ -45,14 +48,13 @@ class Measure:
     rate: int = 0
     added: bool = False
     streams: bool = False
-    tools: bool = False
 
 
 MEASURES = (
     Measure("relay", "CPU µs a request", "chat", 32, 4000),
     Measure("relay of 50 KB", "CPU µs a request", "long", 16, 1500),
     Measure("chunk", "CPU µs a chunk", "stream", 32, 800, per="event", streams=True),
-    Measure("tool loop", "CPU µs a request", "tools", 16, 1500, tools=True),
+    Measure("tool loop", "CPU µs a request", None, 16, 1500),
     Measure("added p50", "ms, 1 in flight", "chat", 1, 1500, per=None, field="p50_ms", added=True),
     Measure("added p99", "ms, 1 in flight", "chat", 1, 1500, per=None, field="p99_ms", added=True),
     Measure("added p50 at 500/s", "ms", "chat", 64, 1500, per=None, field="p50_ms", rate=500, added=True),
@@ -66,16 +68,17 @@ MEASURES = (
 
 def write_bodies(directory: Path) -> None:
     """The requests, as JSON files."""
-    system = {"role": "system", "content": "You are a helpful assistant. " * 40}
-    user = {
-        "role": "user",
-        "content": "What is the weather in Paris, and what is 2+2*3? Réponds en français.",
-    }
+    instructions = "You are a helpful assistant. " * 40
+    question = "What is the weather in Paris, and what is 2+2*3? Réponds en français."
+    system, user = {"role": "system", "content": instructions}, {"role": "user", "content": question}
     base: dict[str, Any] = {"model": "mock-model", "messages": [system, user], "temperature": 0.2}
+    asked = {"model": "mock-model", "instructions": instructions, "input": question, "temperature": 0.2}
     bodies = {
         "chat": base,
         "stream": {**base, "stream": True, "max_tokens": 200},
         "tools": {**base, "tools": TOOLS},
+        "mcp-chat": {**base, "tools": [{**MCP, "server_label": "litellm", "server_url": "litellm_proxy"}]},
+        "mcp-responses": {**asked, "tools": [{**MCP, "server_label": "bench"}]},
         "long": {**base, "messages": [*history(49_000), user]},
     }
     for name, body in bodies.items():
@@ -90,14 +93,23 @@ def history(size: int) -> list[dict[str, str]]:
 
 
 def load(
-    program: str, port: int, body: Path, *, connections: int, requests: int, rate: int = 0, late_us: int = 0
+    program: str,
+    port: int,
+    body: Path,
+    *,
+    connections: int,
+    requests: int,
+    rate: int = 0,
+    late_us: int = 0,
+    path: str = "/v1/chat/completions",
+    holds: str = "",
 ) -> dict[str, float]:
-    """Runs the load generator; what it tells.
+    """Runs the load generator; what it tells. Every whole answer has to hold `holds`.
 
     Raises:
         RuntimeError: an answer was wrong.
     """
-    arguments = [program, port, PATH, body, KEY, connections, requests, rate, late_us]
+    arguments = [program, port, path, body, KEY, connections, requests, rate, late_us, holds]
     ended = subprocess.run(
         [str(argument) for argument in arguments],
         capture_output=True,
@@ -113,19 +125,26 @@ def load(
 
 
 def can(gateway: Gateway, measure: Measure) -> bool:
-    return (gateway.streams or not measure.streams) and (gateway.loop or not measure.tools)
+    if measure.body is None:
+        return gateway.loop is not None
+    return gateway.relays and (gateway.streams or not measure.streams)
 
 
-def once(measure: Measure, running: Running, program: str, bodies: Path, *, share: float = 1.0) -> float:
+def once(
+    measure: Measure, gateway: Gateway, running: Running, program: str, bodies: Path, *, share: float = 1.0
+) -> float:
     """One round of one measure; `share` of its requests where a gateway is slow."""
     before = running.cpu_ns()
+    asked = gateway.loop if measure.body is None and gateway.loop else Ask(str(measure.body))
     told = load(
         program,
         running.port,
-        bodies / f"{measure.body}.json",
+        bodies / f"{asked.body}.json",
         connections=measure.connections,
         requests=max(measure.connections * 2, int(measure.requests * share)),
         rate=measure.rate,
+        path=asked.path,
+        holds=asked.holds,
     )
     if measure.per is None:
         return told[measure.field]
