@@ -26,6 +26,7 @@ from bench.measure import (
     MEASURES,
     PACED_CHUNKS,
     PACED_SECONDS,
+    Measure,
     can,
     direct,
     once,
@@ -55,7 +56,7 @@ def chosen() -> tuple[list[Gateway], int]:
 def started(
     wanted: list[Gateway], stack: ExitStack, directory: Path, engine: str, first_port: int
 ) -> tuple[list[tuple[Gateway, Running]], dict[str, str]]:
-    """Those that could be installed and started, and why the others could not."""
+    """Those that could be installed and started, each paused, and why the others could not."""
     running: list[tuple[Gateway, Running]] = []
     missing: dict[str, str] = {}
     for number, gateway in enumerate(wanted):
@@ -76,6 +77,7 @@ def started(
             )
             stack.callback(one.stop)
             one.wait()
+            one.pause()
         except (subprocess.CalledProcessError, RuntimeError, OSError) as error:
             detail = getattr(error, "stderr", None) or str(error)
             missing[gateway.title] = str(detail).strip().splitlines()[-1][:200]
@@ -105,18 +107,20 @@ def measured(wanted: list[Gateway], rounds: int, stack: ExitStack, directory: Pa
     wrong = warm(running, program, directory)
     for number in range(rounds):
         for measure in MEASURES:
-            base = direct(measure, program, directory) if measure.added else 0.0
+            base = direct(measure, program, directory)
             for gateway, one in running:
-                able = can(gateway, measure) and f"{gateway.name}, {measure.name}" not in wrong
+                able = can(gateway, measure) and told_as(gateway, measure) not in wrong
                 if able and (number < 1 or gateway.name not in SLOW):
                     share = SLOW.get(gateway.name, 1.0)
-                    value = once(measure, gateway, one, program, directory, share=share) - base
-                    figures.setdefault(measure.name, {}).setdefault(gateway.name, []).append(value)
+                    told = once(measure, gateway, one, program, directory, share=share)
+                    for figure, value in told.items():
+                        of_all = figures.setdefault(figure, {})
+                        of_all.setdefault(gateway.name, []).append(value - base[figure])
         print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
     relaying = [(gateway, one) for gateway, one in running if gateway.relays]
     figures["memory"] = {gateway.name: [one.memory_mb()] for gateway, one in relaying}
     quick = [gateway for gateway, _ in relaying if gateway.name not in SLOW]
-    for name, values in paced(quick, program, directory, rounds=min(rounds, 3)):
+    for name, values in paced(quick, program, directory, rounds=rounds // 2):
         for what, value in values.items():
             figures.setdefault(what, {}).setdefault(name, []).append(value)
     return {"rounds": figures, "missing": {**peers.NOT_MEASURED, **missing, **wrong}}
@@ -127,12 +131,16 @@ def warm(running: list[tuple[Gateway, Running]], program: str, directory: Path) 
     wrong = {}
     for gateway, one in running:
         for measure in MEASURES:
-            if measure.per and can(gateway, measure):
+            if not measure.added and can(gateway, measure):
                 try:
                     once(measure, gateway, one, program, directory, share=SLOW.get(gateway.name, 0.3))
                 except RuntimeError as error:
-                    wrong[f"{gateway.name}, {measure.name}"] = str(error)[:200]
+                    wrong[told_as(gateway, measure)] = str(error)[:200]
     return wrong
+
+
+def told_as(gateway: Gateway, measure: Measure) -> str:
+    return f"{gateway.name}: {' and '.join(measure.figures)}"
 
 
 def paced(
@@ -176,7 +184,8 @@ def machine() -> str:
 def units() -> dict[str, str]:
     later = {"memory": "MB after load", "1,000 streams: late p99": "ms", "1,000 streams: late max": "ms",
              "1,000 streams: chunk": "CPU µs a chunk", "1,000 streams: memory": "MB"}  # fmt: skip
-    return {measure.name: measure.unit for measure in MEASURES} | later
+    figures = [figure for measure in MEASURES for figure in measure.figures.items()]
+    return {name: unit for name, (unit, _) in figures} | later
 
 
 def main() -> int:

@@ -85,12 +85,14 @@ def measured(
     """`alone` is the engine's port, where the same load makes sense there."""
     prefix = "first_" if wanted.streams else ""
     rows = []
+    running.resume()
     for _ in range(ROUNDS):
         before = running.cpu_ns()
         told = wanted.on(program, running.port)
         count = told["events" if wanted.streams else "done"]
         cpu = (running.cpu_ns() - before) / 1000 / count
         rows.append((cpu, told["rps"], told[f"{prefix}p50_ms"], told[f"{prefix}p99_ms"]))
+    running.pause()
     cpu, rps, p50, p99 = (statistics.median(column) for column in zip(*rows, strict=True))
     direct = wanted.on(program, alone)[f"{prefix}p50_ms"] if alone else None
     return Point(name, size, cpu, rps, p50, p99, direct, running.memory_mb())
@@ -168,6 +170,7 @@ def grow_engines(directory: Path, program: str) -> Series:
 def million(directory: Path, program: str, engine: str) -> list[float]:
     """Our memory in MB at the start and after each hundred thousand of a million requests."""
     with gateways(("ours",), [engine], directory / "million", _PORTS) as running:
+        running["ours"].resume()
         memory = [running["ours"].memory_mb()]
         for _ in range(10):
             load(program, running["ours"].port, directory / "chat.json", connections=64, requests=100_000)

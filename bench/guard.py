@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.__main__ import engine_at, started
 from bench.gateways import ENGINE_PORT, GATEWAYS, ROOT, build
 from bench.measure import CHUNKS, MEASURES, can, once, write_bodies
-from bench.results import median
+from bench.results import ratio
 
 BASELINE = ROOT / "bench" / "baseline.json"
 MOST = 1.5
@@ -24,7 +24,7 @@ GUARDED = ("relay", "chunk", "tool loop")
 
 def measured() -> dict[str, float]:
     """Ours as a multiple of nginx; the tool loop, which nginx has not, of nginx's relay."""
-    measures = {measure.name: measure for measure in MEASURES}
+    measures = {figure: measure for measure in MEASURES for figure in measure.figures}
     wanted = [gateway for gateway in GATEWAYS if gateway.name in ("ours", "nginx")]
     found: dict[tuple[str, str], list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="tandem-guard-") as name, ExitStack() as stack:
@@ -38,11 +38,11 @@ def measured() -> dict[str, float]:
         for _ in range(ROUNDS + 1):
             for guarded in GUARDED:
                 for gateway, one in running:
-                    measure = measures[guarded if can(gateway, measures[guarded]) else "relay"]
-                    value = once(measure, gateway, one, program, directory)
-                    found.setdefault((guarded, gateway.name), []).append(value)
+                    figure = guarded if can(gateway, measures[guarded]) else "relay"
+                    told = once(measures[figure], gateway, one, program, directory)
+                    found.setdefault((guarded, gateway.name), []).append(told[figure])
     # The first round is left out: it also pays for what happens only once.
-    return {name: median(found[name, "ours"][1:]) / median(found[name, "nginx"][1:]) for name in GUARDED}
+    return {name: ratio(found[name, "ours"][1:], found[name, "nginx"][1:]) for name in GUARDED}
 
 
 def verdict(now: dict[str, float], stored: dict[str, float]) -> list[str]:

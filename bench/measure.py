@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,39 +31,38 @@ MCP = {"type": "mcp", "require_approval": "never"}
 
 @dataclass(frozen=True)
 class Measure:
-    """One figure: its unit, and the load that gives it.
+    """One load, and the figures that it gives: each with its unit, and what it is of what `load` told.
 
     Attributes:
         body: the request; None for that of the gateway's own tool loop.
-        per: what the CPU is divided by, a request or an event; None where the figure is `field` of the load.
+        rate: requests a second that are started however long answers take; 0 is as many as are answered.
         added: whether what the engine takes without a gateway is taken off.
     """
 
-    name: str
-    unit: str
     body: str | None
     connections: int
     requests: int
-    per: str | None = "request"
-    field: str = ""
+    figures: Mapping[str, tuple[str, str]]
     rate: int = 0
     added: bool = False
     streams: bool = False
 
 
+A_REQUEST, A_CHUNK = ("CPU µs a request", "cpu_us_request"), ("CPU µs a chunk", "cpu_us_event")
+ONE, RATE = "ms, 1 in flight", "ms"
 MEASURES = (
-    Measure("relay", "CPU µs a request", "chat", 32, 4000),
-    Measure("relay of 50 KB", "CPU µs a request", "long", 16, 1500),
-    Measure("chunk", "CPU µs a chunk", "stream", 32, 800, per="event", streams=True),
-    Measure("tool loop", "CPU µs a request", None, 16, 1500),
-    Measure("added p50", "ms, 1 in flight", "chat", 1, 1500, per=None, field="p50_ms", added=True),
-    Measure("added p99", "ms, 1 in flight", "chat", 1, 1500, per=None, field="p99_ms", added=True),
-    Measure("added p50 at 500/s", "ms", "chat", 64, 1500, per=None, field="p50_ms", rate=500, added=True),
-    Measure("added p99 at 500/s", "ms", "chat", 64, 1500, per=None, field="p99_ms", rate=500, added=True),
-    Measure("throughput", "requests a second", "chat", 64, 4000, per=None, field="rps"),
+    Measure("chat", 32, 4000, {"relay": A_REQUEST}),
+    Measure(None, 16, 1500, {"tool loop": A_REQUEST}),
+    Measure("long", 16, 1500, {"relay of 50 KB": A_REQUEST}),
     Measure(
-        "first byte, 32 streams", "ms", "stream", 32, 800, per=None, field="first_p50_ms", streams=True
+        "stream", 32, 800, {"chunk": A_CHUNK, "first byte, 32 streams": ("ms", "first_p50_ms")}, streams=True
     ),
+    Measure("chat", 1, 1500, {"added p50": (ONE, "p50_ms"), "added p99": (ONE, "p99_ms")}, added=True),
+    Measure(
+        "chat", 64, 1500, {"added p50 at 500/s": (RATE, "p50_ms"), "added p99 at 500/s": (RATE, "p99_ms")},
+        rate=500, added=True,
+    ),
+    Measure("chat", 64, 4000, {"throughput": ("requests a second", "rps")}),
 )  # fmt: skip
 
 
@@ -132,8 +132,13 @@ def can(gateway: Gateway, measure: Measure) -> bool:
 
 def once(
     measure: Measure, gateway: Gateway, running: Running, program: str, bodies: Path, *, share: float = 1.0
-) -> float:
-    """One round of one measure; `share` of its requests where a gateway is slow."""
+) -> dict[str, float]:
+    """The figures of one round of one measure; `share` of its requests where a gateway is slow.
+
+    Raises:
+        RuntimeError: an answer was wrong.
+    """
+    running.resume()
     before = running.cpu_ns()
     asked = gateway.loop if measure.body is None and gateway.loop else Ask(str(measure.body))
     told = load(
@@ -146,26 +151,30 @@ def once(
         path=asked.path,
         holds=asked.holds,
     )
-    if measure.per is None:
-        return told[measure.field]
-    count = told["done"] if measure.per == "request" else told["events"]
-    return (running.cpu_ns() - before) / 1000 / count
+    cpu_us = (running.cpu_ns() - before) / 1000
+    running.pause()
+    told |= {"cpu_us_request": cpu_us / told["done"], "cpu_us_event": cpu_us / max(told["events"], 1)}
+    return {figure: told[field] for figure, (_, field) in measure.figures.items()}
 
 
-def direct(measure: Measure, program: str, bodies: Path) -> float:
-    """The same without a gateway."""
-    return load(
+def direct(measure: Measure, program: str, bodies: Path) -> dict[str, float]:
+    """What the same load takes without a gateway, where it is to be taken off; 0 where not."""
+    if not measure.added:
+        return dict.fromkeys(measure.figures, 0.0)
+    told = load(
         program,
         ENGINE_PORT,
         bodies / f"{measure.body}.json",
         connections=measure.connections,
         requests=measure.requests,
         rate=measure.rate,
-    )[measure.field]
+    )
+    return {figure: told[field] for figure, (_, field) in measure.figures.items()}
 
 
 def paced_streams(running: Running, program: str, bodies: Path) -> dict[str, float]:
     """1,000 streams at once, ten events a second each: CPU µs of an event, and how late events come, ms."""
+    running.resume()
     before = running.cpu_ns()
     told = load(
         program,
@@ -175,10 +184,12 @@ def paced_streams(running: Running, program: str, bodies: Path) -> dict[str, flo
         requests=PACED_STREAMS,
         late_us=int(PACED_SECONDS * 1e6),
     )
+    cpu_us = (running.cpu_ns() - before) / 1000
+    running.pause()
     return {
         "1,000 streams: late p99": told["late_p99_ms"],
         "1,000 streams: late max": told["late_max_ms"],
-        "1,000 streams: chunk": (running.cpu_ns() - before) / 1000 / told["events"],
+        "1,000 streams: chunk": cpu_us / told["events"],
         "1,000 streams: memory": running.memory_mb(),
     }
 

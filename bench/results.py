@@ -48,6 +48,13 @@ def spread(values: Sequence[float]) -> float:
     return (max(values) - min(values)) / 2
 
 
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The median of the rounds' ratios, since a machine's mood outlasts a round; of medians if not."""
+    if len(ours) == len(theirs):
+        return median([one / other for one, other in zip(ours, theirs, strict=True)])
+    return median(ours) / median(theirs)
+
+
 def ratios(rounds: Rounds) -> list[tuple[Aim, float]]:
     """Each aim with what was measured; an aim whose gateways were not measured is left out."""
     found = []
@@ -61,7 +68,7 @@ def ratios(rounds: Rounds) -> list[tuple[Aim, float]]:
         measure, other = ("relay", "nginx") if aim.other == "nginx relay" else (aim.measure, aim.other)
         theirs = rounds.get(measure, {}).get(other)
         if theirs:
-            found.append((aim, median(ours) / median(theirs)))
+            found.append((aim, ratio(ours, theirs)))
     return found
 
 
@@ -108,7 +115,7 @@ def _beside_nginx(rounds: Rounds, name: str) -> float | None:
     """Ours as a multiple of nginx's figure of the same run, or of its relay where it has none."""
     ours = rounds.get(name, {}).get("ours")
     nginx = rounds.get(name, {}).get("nginx") or rounds.get("relay", {}).get("nginx")
-    return median(ours) / median(nginx) if ours and nginx and median(nginx) else None
+    return ratio(ours, nginx) if ours and nginx and median(nginx) else None
 
 
 def main() -> int:
