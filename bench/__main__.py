@@ -87,10 +87,17 @@ def started(
 
 
 def engine_at(
-    port: int, chunks: int, interval_us: int, stack: ExitStack, directory: Path, *, calls: int = 2
+    port: int,
+    chunks: int,
+    interval_us: int,
+    stack: ExitStack,
+    directory: Path,
+    *,
+    calls: int = 2,
+    polls: int = 20_000,
 ) -> str:
-    """An engine of ours on the other core; its URL."""
-    command = [peers.build("engine"), str(port), str(chunks), str(interval_us), str(calls)]
+    """An engine of ours on the other core; its URL. `polls` is 0 where many share the core."""
+    command = [peers.build("engine"), str(port), str(chunks), str(interval_us), str(calls), str(polls)]
     one = Running(command, core=OTHER_CORE, port=port, environment={}, log=directory / f"engine-{port}.log")
     stack.callback(one.stop)
     one.wait()

@@ -1,7 +1,9 @@
 /* An engine that answers at once: vLLM's chat API from canned texts, on one thread, so that what is measured
  * before it is the gateway. A request with "stream":true gets CHUNKS events and [DONE]; one with "tools" and
- * no tool result yet gets CALLS tool calls; every other one a text. Usage: engine PORT CHUNKS INTERVAL_US CALLS
+ * no tool result yet gets CALLS tool calls; every other one a text. Usage: engine PORT CHUNKS INTERVAL_US CALLS POLLS
  * With an interval, every stream gets one event each tick, as a decoding engine gives them; 0 is all at once.
+ * It asks POLLS times whether something has come before it sleeps: to wake a process on another core costs the
+ * sender, which is the gateway, 5 us, while in a deployment the engine is another machine.
  * For gateways that run tools over MCP only it is the MCP server too, with the two tools, at /mcp, and answers
  * /v1/responses with two calls, or with a text once it is given their results. */
 #define _GNU_SOURCE
@@ -216,7 +218,8 @@ static void write_calls(char *out, const char *prefix, int count) {
 }
 
 int main(int count, char **arguments) {
-    if (count != 5) return fprintf(stderr, "usage: engine PORT CHUNKS INTERVAL_US CALLS\n"), 2;
+    if (count != 6) return fprintf(stderr, "usage: engine PORT CHUNKS INTERVAL_US CALLS POLLS\n"), 2;
+    int polls = atoi(arguments[5]);
     chunks = atoi(arguments[2]);
     interval = atoi(arguments[3]);
     char words[1100] = "\"";
@@ -244,9 +247,7 @@ int main(int count, char **arguments) {
         epoll_ctl(poller, EPOLL_CTL_ADD, timer, &wanted);
     }
     for (int empty = 0;;) {
-        /* Asks again and again for some ms before it sleeps: to wake a process on another core costs the sender,
-         * which is the gateway, 5 µs, while in a deployment the engine is another machine. */
-        int ready = epoll_wait(poller, events, 512, empty < 20000 ? 0 : -1);
+        int ready = epoll_wait(poller, events, 512, empty < polls ? 0 : -1);
         empty = ready ? 0 : empty + 1;
         if (!ready) sched_yield();
         for (int i = 0; i < ready; i++) {

@@ -160,7 +160,7 @@ def grow_engines(directory: Path, program: str) -> Series:
     for count in ENGINES:
         with ExitStack() as stack:
             place = directory / f"engines-{count}"
-            urls = [engine_at(_PORTS + 20 + n, CHUNKS, 0, stack, directory) for n in range(count)]
+            urls = [engine_at(_PORTS + 20 + n, CHUNKS, 0, stack, directory, polls=0) for n in range(count)]
             running = stack.enter_context(gateways(("ours",), urls, place, _PORTS))["ours"]
             wanted = Load(directory / "chat.json", 32, 8000)
             points.append(measured(running, wanted, program, name="ours", size=count, alone=_PORTS + 20))
