@@ -48,7 +48,7 @@ def draw_bars(result: dict[str, Any]) -> Any:
         axis.set_xscale("log")
         axis.margins(x=0.25)
         axis.set_title(title, fontsize=10)
-        axis.tick_params(labelsize=8)
+        axis.tick_params(labelsize=8, which="both")
         axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(
         f"One core each, interleaved rounds, median and range, {result['date'][:10]}", fontsize=11

@@ -75,8 +75,8 @@ def engines_for(tokens: float, engine_tokens: float) -> int:
     return math.ceil(tokens / engine_tokens)
 
 
-MEASURED = RequestCost(relay_us=46, loop_us=185, chunk_us=1.4)
-"""On a core of the benchmark's machine: docs/performance.md."""
+MEASURED = RequestCost(relay_us=43, loop_us=164, chunk_us=29)
+"""On a core of the benchmark's machine, each chunk alone: docs/performance.md."""
 
 FARGATE_SHARE = 0.5
 """Of that core, for one vCPU of Fargate, a hardware thread: reckoned, until someone has measured it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 
 from .address import Address, Answer, EngineBroke, StaleConnection
@@ -13,6 +14,7 @@ from .telemetry import Telemetry
 __all__ = ["Address", "Answer", "Discovery", "EngineBroke", "Engines"]
 
 _RESENDS = 2
+_load = operator.attrgetter("in_flight")
 
 
 class Engines:
@@ -99,7 +101,7 @@ class Engines:
         # Bounded load: a preferred engine may have a quarter more than its share (Mirrokni et al. 2016).
         if prefer in up and prefer.in_flight <= 1.25 * sum(a.in_flight for a in up) / len(up) + 1:
             return prefer
-        return min(up, key=lambda address: address.in_flight)
+        return min(up, key=_load)
 
     async def _wait_for_engine(self, until: float) -> None:
         try:
