@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .markup import CallScanner
 from .protocol import JsonObject, ToolCall
@@ -68,8 +68,8 @@ class _Draft:
     """A structured call while its pieces come in."""
 
     id: str
+    arguments: list[str]
     name: str = ""
-    arguments: list[str] = field(default_factory=list)
     client_index: int | None = None
 
 
@@ -181,9 +181,10 @@ class TurnReader:
             function = delta.get("function") or {}
             draft = self._drafts.get(index)
             if draft is None:
-                draft = self._drafts[index] = _Draft(delta.get("id") or _new_id())
-            if function.get("arguments"):
-                draft.arguments.append(function["arguments"])
+                draft = self._drafts[index] = _Draft(delta.get("id") or _new_id(), [])
+            arguments = function.get("arguments")
+            if arguments:
+                draft.arguments.append(arguments)
             if function.get("name") and not draft.name:
                 draft.name = function["name"]
                 if draft.name in self._client and self._tools_offered:

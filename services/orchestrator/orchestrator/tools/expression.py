@@ -25,6 +25,9 @@ _PLAIN = rf"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+){_EXPONENT}"
 _GROUPED = rf"[0-9]{{1,3}}(?:,[0-9]{{3}})+(?![0-9])(?:\.[0-9]*)?{_EXPONENT}"
 _REST = r"(?P<name>[A-Za-z_][A-Za-z_0-9]*)|(?P<operator>\*\*|//|[-+*/%^(),])"
 _INSIDE_CALL = re.compile(rf"\s*(?:(?P<number>{_PLAIN})|{_REST})")
+# Most expressions are numbers with operators between them, which Python writes as people do.
+_FLAT_NUMBER = r"(?:(?:0|[1-9][0-9]*+)(?:\.[0-9]*+)?|\.[0-9]++)"
+_FLAT = re.compile(rf"[-+ ]*+{_FLAT_NUMBER}(?: *+(?:\*\*|//|[-+*/%])[-+ ]*+{_FLAT_NUMBER})*+ *+")
 _OUTSIDE_CALL = re.compile(rf"\s*(?:(?P<number>{_GROUPED}|{_PLAIN})|{_REST})")
 
 
@@ -38,6 +41,8 @@ def to_python(expression: str, functions: Collection[str], constants: Collection
         ToolError: anything else is in the text. Whether the order of the parts makes sense is left to
             Python's parser.
     """
+    if _FLAT.fullmatch(expression):
+        return expression.strip()
     text = (expression if expression.isascii() else expression.translate(_UNICODE)).strip()
     parts: list[str] = []
     calls: list[bool] = []  # for each open parenthesis, whether it belongs to a call

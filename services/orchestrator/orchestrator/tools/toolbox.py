@@ -97,6 +97,8 @@ class Toolbox:
         known = self._tools.get(given["name"])
         if known is None:
             return tool
+        if len(given) == 1 and tool.keys() == {"type", "function"}:
+            return known.spec()
         missing: dict[str, Any] = {}
         if given.get("description") is None:
             missing["description"] = known.description
@@ -147,17 +149,17 @@ class Toolbox:
     ) -> tuple[Outcome, str]:
         task = asyncio.current_task()
         cancels = task.cancelling() if task else 0
-        limit = asyncio.timeout(self._timeout)
+        limit: asyncio.Timeout | None = None
         try:
             begun = Begun(call() if tool.is_async else self._threads.run(call))
             if begun.ended:  # so that no timer is set, which costs 5 µs
                 return "ok", render(begun.result, self._result_limit)
-            async with limit:
+            async with asyncio.timeout(self._timeout) as limit:
                 return "ok", render(await begun.rest(), self._result_limit)
         except NoFreeThread:
             return "busy", self._error(f"all {self._max_threads} tool threads are taken: try again later")
         except Exception as error:  # noqa: BLE001  whatever a tool raises is for the model to read
-            if not limit.expired():
+            if limit is None or not limit.expired():
                 return "error", self._explain(tool, error)
             if context:
                 context.cancel()

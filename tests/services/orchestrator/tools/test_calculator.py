@@ -224,6 +224,28 @@ def test_separators_change_nothing(number: int, fraction: str) -> None:
     assert result(f"{number:,}{fraction}") == result(f"{number}{fraction}")
 
 
+flat = st.lists(
+    st.tuples(
+        st.sampled_from(["+", "-", "*", "/", "//", "%", "**", " - -", " + "]),
+        st.sampled_from(["0", "1", "2", "10", "3.5", ".5", "7.", "007", "1,000"]),
+    ),
+    max_size=6,
+).map(lambda parts: "1" + "".join(f"{operator}{number}" for operator, number in parts))
+
+
+@given(flat)
+def test_parentheses_around_it_all_change_nothing(expression: str) -> None:
+    try:
+        expected = result(f"({expression})")
+    except ToolError as refusal:
+        with pytest.raises(ToolError) as again:
+            result(expression)
+        assert str(again.value) == str(refusal)
+        return
+    assert result(expression) == expected
+    assert type(result(expression)) is type(expected)
+
+
 operators = st.sampled_from(["+", "-", "*", "/", "//", "%", "**", "^", "(", ")", ",", "."])
 operands = st.sampled_from(["0", "1", "9", "99", "1e9", "1e308", "10**9", "pi", "e"])
 calls = st.sampled_from([f"{name}(" for name in ["sqrt", "factorial", "round", "log", "max", "gcd", "abs"]])
