@@ -68,6 +68,8 @@ def draw_growth(result: dict[str, Any]) -> Any:
                 axis.plot(sizes, [p["cpu_us"] for p in points], marker="o", color=colour, label=name)
         axis.set_xscale("log")
         axis.set_yscale("log")
+        costs = [point["cpu_us"] for point in series["points"]]
+        axis.set_ylim(min(costs) / 2, max(costs) * 2)  # what hardly grows should look so
         axis.set_title(series["title"], fontsize=10)
         axis.set_xlabel(series["unit"], fontsize=9)
         unit = "chunk" if series["title"].startswith("streams") else "request"

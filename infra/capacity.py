@@ -75,7 +75,7 @@ def engines_for(tokens: float, engine_tokens: float) -> int:
     return math.ceil(tokens / engine_tokens)
 
 
-MEASURED = RequestCost(relay_us=43, loop_us=164, chunk_us=29)
+MEASURED = RequestCost(relay_us=40, loop_us=149, chunk_us=30)
 """On a core of the benchmark's machine, each chunk alone: docs/performance.md."""
 
 FARGATE_SHARE = 0.5
