@@ -2,7 +2,7 @@
 
 Those in Python run in the system's, where that is of the version that runs this: distributions build theirs
 with profiles and link-time optimisation, as the image's is built, while one that a version manager compiled
-takes a quarter more CPU. BENCH_PYTHON names another.
+takes a tenth more CPU. BENCH_PYTHON names another.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -325,6 +325,16 @@ class Running:
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
+
+    @contextmanager
+    def awake(self) -> Iterator[Callable[[], float]]:
+        """Lets it work, and pauses it again whatever happens; call what it gives for the CPU µs since."""
+        self.resume()
+        before = self.cpu_ns()
+        try:
+            yield lambda: (self.cpu_ns() - before) / 1000
+        finally:
+            self.pause()
 
     def _signal(self, number: signal.Signals) -> None:
         for pid in self.pids:

@@ -86,14 +86,11 @@ def measured(
     """`alone` is the engine's port, where the same load makes sense there."""
     prefix = "first_" if wanted.streams else ""
     rows = []
-    running.resume()
     for _ in range(ROUNDS):
-        before = running.cpu_ns()
-        told = wanted.on(program, running.port)
-        count = told["events" if wanted.streams else "done"]
-        cpu = (running.cpu_ns() - before) / 1000 / count
+        with running.awake() as spent:
+            told = wanted.on(program, running.port)
+            cpu = spent() / told["events" if wanted.streams else "done"]
         rows.append((cpu, told["rps"], told[f"{prefix}p50_ms"], told[f"{prefix}p99_ms"]))
-    running.pause()
     cpu = min(row[0] for row in rows)
     rps, p50, p99 = (statistics.median(column) for column in list(zip(*rows, strict=True))[1:])
     direct = wanted.on(program, alone)[f"{prefix}p50_ms"] if alone else None

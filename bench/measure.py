@@ -24,8 +24,6 @@ TOOLS = [
     {"type": "function", "function": {"name": "get_current_weather"}},
     {"type": "function", "function": {"name": "calculate_math"}},
 ]
-
-
 MCP = {"type": "mcp", "require_approval": "never"}
 
 
@@ -138,21 +136,19 @@ def once(
     Raises:
         RuntimeError: an answer was wrong.
     """
-    running.resume()
-    before = running.cpu_ns()
     asked = gateway.loop if measure.body is None and gateway.loop else Ask(str(measure.body))
-    told = load(
-        program,
-        running.port,
-        bodies / f"{asked.body}.json",
-        connections=measure.connections,
-        requests=max(measure.connections * 2, int(measure.requests * share)),
-        rate=measure.rate,
-        path=asked.path,
-        holds=asked.holds,
-    )
-    cpu_us = (running.cpu_ns() - before) / 1000
-    running.pause()
+    with running.awake() as spent:
+        told = load(
+            program,
+            running.port,
+            bodies / f"{asked.body}.json",
+            connections=measure.connections,
+            requests=max(measure.connections * 2, int(measure.requests * share)),
+            rate=measure.rate,
+            path=asked.path,
+            holds=asked.holds,
+        )
+        cpu_us = spent()
     told |= {"cpu_us_request": cpu_us / told["done"], "cpu_us_event": cpu_us / max(told["events"], 1)}
     return {figure: told[field] for figure, (_, field) in measure.figures.items()}
 
@@ -174,18 +170,16 @@ def direct(measure: Measure, program: str, bodies: Path) -> dict[str, float]:
 
 def paced_streams(running: Running, program: str, bodies: Path) -> dict[str, float]:
     """1,000 streams at once, ten events a second each: CPU µs of an event, and how late events come, ms."""
-    running.resume()
-    before = running.cpu_ns()
-    told = load(
-        program,
-        running.port,
-        bodies / "stream.json",
-        connections=PACED_STREAMS,
-        requests=PACED_STREAMS,
-        late_us=int(PACED_SECONDS * 1e6),
-    )
-    cpu_us = (running.cpu_ns() - before) / 1000
-    running.pause()
+    with running.awake() as spent:
+        told = load(
+            program,
+            running.port,
+            bodies / "stream.json",
+            connections=PACED_STREAMS,
+            requests=PACED_STREAMS,
+            late_us=int(PACED_SECONDS * 1e6),
+        )
+        cpu_us = spent()
     return {
         "1,000 streams: late p99": told["late_p99_ms"],
         "1,000 streams: late max": told["late_max_ms"],

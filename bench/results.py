@@ -49,7 +49,10 @@ def spread(values: Sequence[float]) -> float:
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The median of the rounds' ratios, since a machine's mood outlasts a round; of medians if not."""
+    """The median of the rounds' ratios, since a machine's mood outlasts a round.
+
+    Of the medians where one has fewer rounds than the other.
+    """
     if len(ours) == len(theirs):
         return median([one / other for one, other in zip(ours, theirs, strict=True)])
     return median(ours) / median(theirs)

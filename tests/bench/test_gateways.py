@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import machine, versions
-from bench.gateways import GATEWAYS, interpreter
+from bench.gateways import GATEWAYS, Running, interpreter
+from tests.e2e.engine.serve import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +43,29 @@ def test_every_version_is_told() -> None:
     assert set(told) == {gateway.name for gateway in GATEWAYS} - {"nginx", "ours"} | {"python", "machine"}
     assert all(told.values())
     assert "cores" in machine()
+
+
+def test_one_is_awake_only_while_it_is_measured(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port := free_port())]
+    one = Running(command, core=min(os.sched_getaffinity(0)), port=port, environment={}, log=tmp_path / "log")
+    try:
+        one.wait()
+        with one.awake() as spent:
+            assert state(one) != "T"
+            assert spent() >= 0
+        assert state(one) == "T"
+        with pytest.raises(LookupError):
+            fail_while_awake(one)
+        assert state(one) == "T"
+    finally:
+        one.stop()
+
+
+def fail_while_awake(one: Running) -> None:
+    with one.awake():
+        raise LookupError
+
+
+def state(one: Running) -> str:
+    """T is stopped (proc(5), stat)."""
+    return Path(f"/proc/{one.pids[0]}/stat").read_text().rpartition(")")[2].split()[0]
