@@ -13,7 +13,7 @@ from types import FrameType
 
 import uvicorn
 
-from .api.accepting import Accepting
+from .api.acceptor import Acceptor
 from .api.http import HttpProtocol
 from .api.in_flight import InFlight
 from .app import Orchestrator
@@ -28,10 +28,10 @@ class Server(uvicorn.Server):
     """Stops gracefully: on SIGTERM it still accepts for a while, then lets finish what is under way."""
 
     def __init__(
-        self, config: uvicorn.Config, accepting: Accepting, in_flight: InFlight, settings: Settings
+        self, config: uvicorn.Config, acceptor: Acceptor, in_flight: InFlight, settings: Settings
     ) -> None:
         super().__init__(config)
-        self._accepting = accepting
+        self._acceptor = acceptor
         self._in_flight = in_flight
         self._drain_seconds = settings.drain_seconds
         self._stop_seconds = settings.stop_seconds
@@ -43,12 +43,12 @@ class Server(uvicorn.Server):
         if self.started:
             listeners = [listener for server in self.servers for listener in server.sockets]
             for listener in listeners:
-                self._accepting.listen(listener.fileno())
+                self._acceptor.listen(listener.fileno())
             port = listeners[0].getsockname()[1]
             log.info("listening", extra={"fields": {"host": self.config.host, "port": port}})
 
     async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        self._accepting.close()
+        self._acceptor.close()
         await super().shutdown(sockets)  # type: ignore[arg-type]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 (uvicorn's signature)
@@ -74,13 +74,13 @@ def build_server(settings: Settings) -> Server:
         SettingsError: a setting cannot be used.
     """
     app = Orchestrator(settings)
-    accepting = Accepting(functools.partial(HttpProtocol, endpoints=app.endpoints))
+    acceptor = Acceptor(functools.partial(HttpProtocol, endpoints=app.endpoints))
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=accepting,  # type: ignore[arg-type]
+        http=acceptor,  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         log_config=None,
@@ -91,7 +91,7 @@ def build_server(settings: Settings) -> Server:
         # What `end_all` ended has a moment to be told so.
         timeout_graceful_shutdown=int(settings.stop_seconds) + 5,
     )
-    return Server(config, accepting, app.in_flight, settings)
+    return Server(config, acceptor, app.in_flight, settings)
 
 
 def raise_file_limit(max_in_flight: int) -> None:

@@ -7,12 +7,13 @@ import asyncio
 from .api.auth import Keys
 from .api.chat import Chat
 from .api.endpoint import Endpoint, Handler
-from .api.frame import build_frame
 from .api.in_flight import InFlight
-from .api.observed import Observed, Receive, Scope, Send
+from .api.middleware import Receive, RequestTelemetry, Scope, Send
 from .api.relay import Relay
-from .chat_loop import ChatLoop
-from .engine import Discovery, Engines
+from .api.routes import build_routes
+from .chat.loop import ChatLoop
+from .engine.client import Engines
+from .engine.discovery import Discovery
 from .errors import SettingsError
 from .settings import Settings
 from .telemetry import Telemetry
@@ -59,18 +60,18 @@ class Orchestrator:
             )
             for route, handler in self._handlers(settings, engines, telemetry).items()
         }
-        frame = build_frame(
+        routes = build_routes(
             discovery=self._discovery,
             toolbox=self._toolbox,
             keys=self._keys,
             telemetry=telemetry,
             default_model=settings.default_model,
         )
-        self._frame = Observed(frame, self.in_flight, telemetry)
+        self._routes = RequestTelemetry(routes, self.in_flight, telemetry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await self._frame(scope, receive, send)
+            await self._routes(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import orjson
 
-from ..chat_loop import ChatLoop
-from ..conversation import Chunk, Ending, Event, ToolEvent
+from ..chat.conversation import Chunk, Ending, Event, ToolEvent
+from ..chat.loop import ChatLoop
+from ..chat.tool_plan import ToolPlan, plan_tools
 from ..protocol import DONE, JsonObject, check_chat_request, event, parse_object
-from ..tool_plan import ToolPlan, plan_tools
 from ..tools.toolbox import Toolbox
 from .endpoint import Request
 from .relay import Relay
@@ -46,22 +46,22 @@ class Chat:
             await self._whole(plan, request, reply)
 
     async def _stream(self, plan: ToolPlan, request: Request, reply: Reply) -> None:
-        teller = _Teller(plan)
+        encoder = _EventEncoder(plan)
 
-        async def tell(events: list[Event]) -> None:
-            await reply.write(b"".join([teller.tell(item) for item in events]))
+        async def emit(events: list[Event]) -> None:
+            await reply.write(b"".join([encoder.encode(item) for item in events]))
 
-        await self._loop.run(plan, request.record, tell)
+        await self._loop.run(plan, request.record, emit)
         reply.end()
 
     async def _whole(self, plan: ToolPlan, request: Request, reply: Reply) -> None:
         folder = _Folder(plan)
 
-        async def tell(events: list[Event]) -> None:
+        async def emit(events: list[Event]) -> None:
             for item in events:
                 folder.fold(item)
 
-        await self._loop.run(plan, request.record, tell)
+        await self._loop.run(plan, request.record, emit)
         reply.whole(200, orjson.dumps(folder.answer))
 
 
@@ -77,15 +77,15 @@ class _Identity:
         return self._identity
 
 
-class _Teller:
+class _EventEncoder:
     """Tells events as server-sent events."""
 
     def __init__(self, plan: ToolPlan) -> None:
         options = plan.request.get("stream_options") or {}
-        self._tell_usage = bool(options.get("include_usage"))
+        self._send_usage = bool(options.get("include_usage"))
         self._identity = _Identity()
 
-    def tell(self, item: Event) -> bytes:
+    def encode(self, item: Event) -> bytes:
         if isinstance(item, Chunk):
             return self._chunk(item)
         if isinstance(item, ToolEvent):
@@ -105,10 +105,10 @@ class _Teller:
         last = {**ending.chunk, **self._identity.of(ending.chunk)}
         last.pop("usage", None)
         choice = {**ending.chunk["choices"][0], "delta": {}, "finish_reason": ending.finish_reason}
-        told = event({**last, "choices": [choice]})
-        if self._tell_usage:
-            told += event({**last, "choices": [], "usage": ending.usage})
-        return told + DONE
+        encoded = event({**last, "choices": [choice]})
+        if self._send_usage:
+            encoded += event({**last, "choices": [], "usage": ending.usage})
+        return encoded + DONE
 
 
 class _Folder:

@@ -9,8 +9,8 @@ from typing import Protocol
 from ..errors import ApiError, Overloaded, ShuttingDown
 
 
-class Ended(Protocol):
-    """Something under way that can be told to end. `deadline`, in the event loop's time, may move on."""
+class InFlightRequest(Protocol):
+    """A request that can be ended from outside. Its `deadline` is in the event loop's time and may move."""
 
     @property
     def deadline(self) -> float: ...
@@ -29,7 +29,7 @@ class InFlight:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._requests: set[Ended] = set()
+        self._requests: set[InFlightRequest] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self.draining = False
@@ -37,7 +37,7 @@ class InFlight:
     def __len__(self) -> int:
         return len(self._requests)
 
-    def enter(self, request: Ended) -> None:
+    def enter(self, request: InFlightRequest) -> None:
         """Raises:
         Overloaded: the limit is reached.
         """
@@ -51,7 +51,7 @@ class InFlight:
         if request.deadline < self._timer_at:
             self._set_timer(request.deadline)
 
-    def leave(self, request: Ended) -> None:
+    def leave(self, request: InFlightRequest) -> None:
         self._requests.discard(request)
 
     def _set_timer(self, at: float) -> None:

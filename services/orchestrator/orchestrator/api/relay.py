@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import orjson
 
-from ..engine import Answer, Engines
+from ..engine.address import Answer
+from ..engine.client import Engines
 from ..errors import ApiError, EngineFailed, engine_error
 from ..protocol import DONE, EventBuffer, JsonObject, parse_object, payloads
 from ..telemetry import Record

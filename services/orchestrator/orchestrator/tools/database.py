@@ -5,35 +5,22 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ..errors import SettingsError, ToolError
 from . import sample_shop
 from .context import ToolContext
+from .filter import Filter
 
 if TYPE_CHECKING:
     from .readonly import ReadOnlyDatabase
 
 log = logging.getLogger("orchestrator.tools")
 
-
 _SCHEMES = ("postgresql", "postgres", "sqlite")
 _URL_FORMS = "use postgresql://user:password@host:5432/database or sqlite:////absolute/path.db"
-
-
-class Filter(BaseModel):
-    """A condition on one column; all filters must hold."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    column: str
-    op: Literal["=", "!=", "<", "<=", ">", ">=", "like", "in", "not_in", "is_null", "is_not_null"] = "="
-    value: Annotated[
-        str | int | float | bool | list[str | int | float | bool] | None,
-        Field(description="A list for in and not_in; with wildcards % and _ for like, which ignores case."),
-    ] = None
 
 
 class Database:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ..errors import ToolError
-
-if TYPE_CHECKING:
-    from .database import Filter
+from .filter import Filter
 
 Expression = sa.ColumnElement[Any]
 

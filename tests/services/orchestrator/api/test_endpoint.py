@@ -215,7 +215,7 @@ async def test_unexpected_error_is_a_500_without_insides(
     async def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr("orchestrator.engine.Engines.ask", broken)
+    monkeypatch.setattr("orchestrator.engine.client.Engines.ask", broken)
     answer = await server.chat(headers={"x-request-id": "r-1"})
     assert answer.status_code == 500
     assert "secret detail" not in answer.text

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.api.http import HttpProtocol
-from orchestrator.connection import Connection
+from orchestrator.engine.connection import Connection
 from tests.support.live import Live, live, until
 from tests.support.scripted_engine import ScriptedEngine, after, whole
 

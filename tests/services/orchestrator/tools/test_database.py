@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import SettingsError
-from orchestrator.tools.database import Database, Filter
+from orchestrator.tools.database import Database
+from orchestrator.tools.filter import Filter
 from orchestrator.tools.toolbox import Toolbox
 from tests.services.orchestrator.tools.asking import ask, refusal
 

@@ -13,7 +13,8 @@ import pytest
 
 from orchestrator.errors import SettingsError
 from orchestrator.tools.context import ToolContext
-from orchestrator.tools.database import Database, Filter
+from orchestrator.tools.database import Database
+from orchestrator.tools.filter import Filter
 from orchestrator.tools.toolbox import Toolbox
 from tests.services.orchestrator.tools.asking import ask, refusal
 from tests.support.postgres import Postgres

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from sqlalchemy.dialects import postgresql
 
 from orchestrator.errors import ToolError
-from orchestrator.tools.database import Filter
+from orchestrator.tools.filter import Filter
 from orchestrator.tools.selection import build_select, pick
 
 ITEMS = sa.Table(

@@ -19,7 +19,7 @@ from .http import HttpProtocol
 _AT_ONCE = 256
 
 
-class Accepting:
+class Acceptor:
     """Makes the protocol of each connection that the event loop accepts, and accepts what waits behind it.
 
     Args:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.markup import CallScanner
+from orchestrator.chat.markup import CallScanner
 
 NAMES = frozenset({"get_current_weather", "calculate_math"})
 PARIS = '<tool_call>\n{"name": "get_current_weather", "arguments": {"location": "Paris"}}\n</tool_call>'

@@ -13,10 +13,10 @@ from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
+from ..protocol import JsonObject
+from ..telemetry import EngineState
 from .address import Address
 from .connection import ConnectionBroken
-from .protocol import JsonObject
-from .telemetry import EngineState
 
 log = logging.getLogger("orchestrator.engine")
 

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
-class Begun(Generic[T]):
+class EagerCall(Generic[T]):
     """A coroutine that has run until it first waits, in the task that made this.
 
     What it raises until then, it raises here. `rest` is for that same task, unless the coroutine asks for

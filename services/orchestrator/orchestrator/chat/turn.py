@@ -9,8 +9,8 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..protocol import JsonObject, ToolCall
 from .markup import CallScanner
-from .protocol import JsonObject, ToolCall
 
 
 @dataclass(slots=True)

@@ -6,8 +6,8 @@ import asyncio
 import time
 from ssl import SSLContext
 
+from ..errors import EngineFailed
 from .connection import Connection, ConnectionBroken
-from .errors import EngineFailed
 
 _IDLE_SECONDS = 60
 

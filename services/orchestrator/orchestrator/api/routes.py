@@ -1,4 +1,4 @@
-"""The FastAPI frame: the routes that are asked seldom, the documentation, errors in OpenAI's shape."""
+"""The FastAPI routes: models, tools, health, metrics and the API page; errors have OpenAI's shape."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from ..engine import Discovery
+from ..engine.discovery import Discovery
 from ..errors import ApiError, CallerError, InvalidRequest, NotFound
 from ..protocol import JsonObject
 from ..telemetry import Telemetry
@@ -20,49 +20,49 @@ from .auth import Keys
 from .documentation import post_routes
 
 
-def build_frame(
+def build_routes(
     *, discovery: Discovery, toolbox: Toolbox, keys: Keys, telemetry: Telemetry, default_model: str
 ) -> FastAPI:
     """Every route but the POST ones."""
-    frame = FastAPI(
+    app = FastAPI(
         title="Tandem",
         summary="OpenAI-compatible chat with tools that the server runs.",
         version="1",
         redoc_url=None,
     )
-    _add_model_routes(frame, discovery, default_model)
-    _add_state_routes(frame, discovery, telemetry)
+    _add_model_routes(app, discovery, default_model)
+    _add_state_routes(app, discovery, telemetry)
 
-    @frame.get("/v1/tools", tags=["tools"], summary="The tools that the server runs")
+    @app.get("/v1/tools", tags=["tools"], summary="The tools that the server runs")
     async def list_tools(request: Request) -> list[JsonObject]:
         keys.check(dict(request.scope["headers"]))
         return toolbox.specs()
 
     for kind in (ApiError, HTTPException, RequestValidationError):
-        frame.add_exception_handler(kind, _answer_error)
-    build_schema = frame.openapi
+        app.add_exception_handler(kind, _answer_error)
+    build_schema = app.openapi
 
     def openapi() -> JsonObject:
         schema = build_schema()
         schema["paths"].update(post_routes())
         return schema
 
-    frame.openapi = openapi  # type: ignore[method-assign]
-    return frame
+    app.openapi = openapi  # type: ignore[method-assign]
+    return app
 
 
-def _add_model_routes(frame: FastAPI, discovery: Discovery, default_model: str) -> None:
+def _add_model_routes(app: FastAPI, discovery: Discovery, default_model: str) -> None:
     started = int(time.time())
 
     def models() -> list[JsonObject]:
         configured = {"id": default_model, "object": "model", "created": started, "owned_by": "tandem"}
         return discovery.models or [configured]
 
-    @frame.get("/v1/models", tags=["models"], summary="The engine's models; always 200")
+    @app.get("/v1/models", tags=["models"], summary="The engine's models; always 200")
     async def list_models() -> JsonObject:
         return {"object": "list", "data": models()}
 
-    @frame.get("/v1/models/{model:path}", tags=["models"], summary="One model")
+    @app.get("/v1/models/{model:path}", tags=["models"], summary="One model")
     async def get_model(model: str) -> JsonObject:
         known = {entry["id"]: entry for entry in models()}
         if model not in known:
@@ -74,12 +74,12 @@ def _add_model_routes(frame: FastAPI, discovery: Discovery, default_model: str) 
         return known[model]
 
 
-def _add_state_routes(frame: FastAPI, discovery: Discovery, telemetry: Telemetry) -> None:
-    @frame.get("/health", tags=["state"], summary="Whether this process lives")
+def _add_state_routes(app: FastAPI, discovery: Discovery, telemetry: Telemetry) -> None:
+    @app.get("/health", tags=["state"], summary="Whether this process lives")
     async def health() -> JsonObject:
         return {"status": "ok"}
 
-    @frame.get("/ready", tags=["state"], summary="Whether an engine answers")
+    @app.get("/ready", tags=["state"], summary="Whether an engine answers")
     async def ready() -> Response:
         reason = discovery.why_not_ready()
         body: JsonObject = (
@@ -87,7 +87,7 @@ def _add_state_routes(frame: FastAPI, discovery: Discovery, telemetry: Telemetry
         )
         return JSONResponse(body, status_code=200 if reason is None else 503)
 
-    @frame.get("/metrics", tags=["state"], summary="Metrics in Prometheus' text format")
+    @app.get("/metrics", tags=["state"], summary="Metrics in Prometheus' text format")
     async def metrics() -> Response:
         return Response(telemetry.exposition(), media_type="text/plain; version=0.0.4")
 

@@ -6,16 +6,16 @@ import asyncio
 
 import pytest
 
-from orchestrator.tools.begun import Begun
+from orchestrator.tools.eager import EagerCall
 
 
 async def test_what_need_not_wait_has_ended() -> None:
     async def work() -> int:
         return 7
 
-    begun = Begun(work())
-    assert begun.ended
-    assert begun.result == 7
+    eager = EagerCall(work())
+    assert eager.ended
+    assert eager.result == 7
 
 
 async def test_what_fails_at_once_raises_at_once() -> None:
@@ -23,7 +23,7 @@ async def test_what_fails_at_once_raises_at_once() -> None:
         raise LookupError("here")
 
     with pytest.raises(LookupError, match="here"):
-        Begun(work())
+        EagerCall(work())
 
 
 async def test_what_waits_goes_on_where_it_was() -> None:
@@ -37,11 +37,11 @@ async def test_what_waits_goes_on_where_it_was() -> None:
         steps.append("ended")
         return told
 
-    begun = Begun(work())
-    assert not begun.ended
+    eager = EagerCall(work())
+    assert not eager.ended
     assert steps == ["begun"]
     go_on.set_result("told")
-    assert await begun.rest() == "told"
+    assert await eager.rest() == "told"
     assert steps == ["begun", "ended"]
 
 
@@ -55,9 +55,9 @@ async def test_what_it_waits_for_may_fail() -> None:
             return f"caught {error}"
         return "not reached"
 
-    begun = Begun(work())
+    eager = EagerCall(work())
     fails.set_exception(LookupError("late"))
-    assert await begun.rest() == "caught late"
+    assert await eager.rest() == "caught late"
 
 
 async def test_a_limit_of_its_own_holds() -> None:
@@ -69,7 +69,7 @@ async def test_a_limit_of_its_own_holds() -> None:
             return "too late"
         return "not reached"
 
-    assert await Begun(work()).rest() == "too late"
+    assert await EagerCall(work()).rest() == "too late"
 
 
 async def test_a_limit_around_it_cancels_it() -> None:
@@ -82,10 +82,10 @@ async def test_a_limit_around_it_cancels_it() -> None:
             await asyncio.sleep(0)
             cleaned.set()
 
-    begun = Begun(work())
+    eager = EagerCall(work())
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await begun.rest()
+            await eager.rest()
     assert cleaned.is_set()
 
 
@@ -95,7 +95,7 @@ async def test_a_cancelled_task_cancels_it() -> None:
     async def work() -> None:
         await never
 
-    task = asyncio.create_task(Begun(work()).rest())
+    task = asyncio.create_task(EagerCall(work()).rest())
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

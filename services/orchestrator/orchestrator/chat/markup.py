@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from .protocol import ToolCall
+from ..protocol import ToolCall
 
 _OPEN = "<tool_call>"
 _CLOSE = "</tool_call>"

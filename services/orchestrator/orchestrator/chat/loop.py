@@ -1,6 +1,6 @@
 """The tool loop: ask the engine, relay what the client may see, run tools, ask again.
 
-Written once, as events told one after the other; a non-streaming answer is a fold of them.
+Written once, as a stream of events; a non-streaming answer is a fold of them.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from typing import Any
 
 import orjson
 
+from ..engine.address import Answer, EngineBroke
+from ..engine.client import Engines
+from ..errors import ApiError, EngineFailed, EngineRejected, engine_error
+from ..protocol import EventBuffer, JsonObject, ToolCall, add_usage, payloads
+from ..telemetry import Record, Telemetry, log
+from ..tools.toolbox import EagerCall, Toolbox, ToolResult, canonical_arguments
 from .conversation import SAME_CALL_LIMIT, CallKey, Conversation, Event, ToolEvent
-from .engine import Answer, EngineBroke, Engines
-from .errors import ApiError, EngineFailed, EngineRejected, engine_error
-from .protocol import EventBuffer, JsonObject, ToolCall, add_usage, payloads
-from .telemetry import Record, Telemetry, log
 from .tool_plan import ToolPlan
-from .tools.toolbox import Begun, Toolbox, ToolResult, canonical_arguments
 from .turn import Finish, HandBack, RunTools, Turn
 
 PATH = "/v1/chat/completions"
 
-Tell = Callable[[list[Event]], Awaitable[None]]
+Emit = Callable[[list[Event]], Awaitable[None]]
 """Takes the next events of an answer, and returns when the client can take more."""
 
 _ROUND_RETRIES = 2
@@ -37,7 +38,7 @@ class ChatLoop:
         self._telemetry = telemetry
         self._max_rounds = max_rounds
 
-    async def run(self, plan: ToolPlan, record: Record, tell: Tell) -> None:
+    async def run(self, plan: ToolPlan, record: Record, emit: Emit) -> None:
         """Tells the answer in batches of events; the last event is the `Ending`.
 
         Raises:
@@ -46,23 +47,23 @@ class ChatLoop:
         talk = Conversation(plan)
         while True:
             talk.rounds = record.rounds = talk.rounds + 1
-            turn = await self._ask(talk, record, tell)
+            turn = await self._ask(talk, record, emit)
             match turn.next_step():
                 case RunTools(calls):
-                    await self._run_tools(talk, turn, calls, record, tell)
+                    await self._run_tools(talk, turn, calls, record, emit)
                     talk.last_ask = self._why_last_ask(talk)
                 case HandBack():
-                    await tell([talk.ending("tool_calls")])
+                    await emit([talk.ending("tool_calls")])
                     return
                 case Finish(reason):
                     if talk.last_ask and not turn.text.strip():
-                        await tell(
+                        await emit(
                             [talk.tail({"content": f"({talk.last_ask}, and the model gave no answer.)"})]
                         )
-                    await tell([talk.ending(reason)])
+                    await emit([talk.ending(reason)])
                     return
 
-    async def _ask(self, talk: Conversation, record: Record, tell: Tell) -> Turn:
+    async def _ask(self, talk: Conversation, record: Record, emit: Emit) -> Turn:
         """One round. Tried again while the client has seen none of it."""
         body = talk.body()
         for attempt in range(_ROUND_RETRIES + 1):
@@ -73,7 +74,7 @@ class ChatLoop:
                 ) as answer:
                     talk.engine = answer.address
                     record.saw_first_token()
-                    usage = await _read(answer, talk, tell)
+                    usage = await _read(answer, talk, emit)
                 break
             except EngineBroke:
                 if talk.shown_this_turn or attempt == _ROUND_RETRIES:
@@ -81,27 +82,27 @@ class ChatLoop:
                 self._telemetry.engine_retried()
         rest, turn = talk.end_turn()
         if rest:
-            await tell([rest])
+            await emit([rest])
         talk.usage = add_usage(talk.usage, usage)
         record.count_tokens(usage)
         record.model = str(talk.last_chunk.get("model", "-"))
         return turn
 
     async def _run_tools(
-        self, talk: Conversation, turn: Turn, calls: list[ToolCall], record: Record, tell: Tell
+        self, talk: Conversation, turn: Turn, calls: list[ToolCall], record: Record, emit: Emit
     ) -> None:
         """Runs the calls side by side, equal ones once, and adds turn and results to the history."""
         keys = _keys(calls)
         if talk.plan.events:
-            await tell([ToolEvent({"type": "tool_call.started", **_told(call)}) for call in calls])
+            await emit([ToolEvent({"type": "tool_call.started", **_describe(call)}) for call in calls])
         results: dict[CallKey, ToolResult] = {}
 
         async def run(key: CallKey, call: ToolCall) -> None:
             results[key] = result = await self._call(call, talk.plan, record)
             if talk.plan.events:
                 same = [call for call, its in zip(calls, keys, strict=True) if its == key]
-                await tell(
-                    [ToolEvent({"type": "tool_call.finished", **_told(call, result)}) for call in same]
+                await emit(
+                    [ToolEvent({"type": "tool_call.finished", **_describe(call, result)}) for call in same]
                 )
 
         different: dict[CallKey, ToolCall] = {}
@@ -114,9 +115,9 @@ class ChatLoop:
             if not self._toolbox.is_quick(call.name):
                 slow.append((key, call))
                 continue
-            begun = Begun(run(key, call))
-            if not begun.ended:
-                works.append(begun.rest())
+            eager = EagerCall(run(key, call))
+            if not eager.ended:
+                works.append(eager.rest())
         works += [run(key, call) for key, call in slow]
         last = works.pop() if works else None
         tasks = [asyncio.create_task(work) for work in works]
@@ -141,7 +142,7 @@ class ChatLoop:
         record.tools.append(call.name)
         self._telemetry.tool_called(call.name, result.outcome, result.seconds)
         if self._telemetry.log_content:
-            fields = {"request_id": record.request_id, **_told(call, result)}
+            fields = {"request_id": record.request_id, **_describe(call, result)}
             log.info("tool call", extra={"fields": fields})
         return result
 
@@ -162,14 +163,14 @@ def _keys(calls: list[ToolCall]) -> list[CallKey]:
     return [(call.name, canonical_arguments(call.arguments)) for call in calls]
 
 
-def _told(call: ToolCall, result: ToolResult | None = None) -> JsonObject:
-    told: JsonObject = {"id": call.id, "name": call.name, "arguments": call.arguments}
+def _describe(call: ToolCall, result: ToolResult | None = None) -> JsonObject:
+    fields: JsonObject = {"id": call.id, "name": call.name, "arguments": call.arguments}
     if result:
-        told |= {"outcome": result.outcome, "result": result.content, "seconds": round(result.seconds, 4)}
-    return told
+        fields |= {"outcome": result.outcome, "result": result.content, "seconds": round(result.seconds, 4)}
+    return fields
 
 
-async def _read(answer: Answer, talk: Conversation, tell: Tell) -> JsonObject:
+async def _read(answer: Answer, talk: Conversation, emit: Emit) -> JsonObject:
     """Tells what the client may see of an answer, and gives its usage; what is not streamed is one chunk.
 
     Raises:
@@ -179,7 +180,7 @@ async def _read(answer: Answer, talk: Conversation, tell: Tell) -> JsonObject:
         raise engine_error(answer.status, await answer.read(), answer.retry_after)
     if not answer.is_stream:
         chunk = _parsed(await answer.read())
-        await _tell_visible([chunk], talk, tell)
+        await _emit_visible([chunk], talk, emit)
         return chunk.get("usage") or {}
     usage: JsonObject = {}
     buffer = EventBuffer()
@@ -194,18 +195,18 @@ async def _read(answer: Answer, talk: Conversation, tell: Tell) -> JsonObject:
                     usage = chunk.get("usage") or usage
                     chunks.append(chunk)
         except ApiError:
-            await _tell_visible(chunks, talk, tell)  # what came before the error is the client's
+            await _emit_visible(chunks, talk, emit)  # what came before the error is the client's
             raise
-        await _tell_visible(chunks, talk, tell)
+        await _emit_visible(chunks, talk, emit)
     if not done:
         raise EngineBroke("The engine's stream ended before it was complete")
     return usage
 
 
-async def _tell_visible(chunks: list[JsonObject], talk: Conversation, tell: Tell) -> None:
+async def _emit_visible(chunks: list[JsonObject], talk: Conversation, emit: Emit) -> None:
     events = talk.visible(chunks)
     if events:
-        await tell(events)
+        await emit(events)
 
 
 def _whole_events(buffer: EventBuffer, piece: bytes) -> bytes:

@@ -25,7 +25,7 @@ from tests.support.scripted_engine import (
     whole,
 )
 
-from .chat_support import MATH, SUM
+from .loop_requests import MATH, SUM
 
 
 async def test_round_that_the_client_saw_nothing_of_is_asked_again(

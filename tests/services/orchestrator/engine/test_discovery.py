@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator import discovery as discovery_module
-from orchestrator.discovery import Discovery
+from orchestrator.engine import discovery as discovery_module
+from orchestrator.engine.discovery import Discovery
 from tests.support.live import until
 from tests.support.scripted_engine import ScriptedEngine, after, scripted_engine, whole
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import orjson
 
-from .engine import Address
-from .protocol import JsonObject, ToolCall, add_usage
+from ..engine.address import Address
+from ..protocol import JsonObject, ToolCall, add_usage
+from ..tools.toolbox import ToolResult
 from .tool_plan import ToolPlan
-from .tools.toolbox import ToolResult
 from .turn import Turn, TurnReader
 
 SAME_CALL_LIMIT = 3

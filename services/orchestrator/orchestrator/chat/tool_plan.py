@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .errors import InvalidRequest
-from .protocol import JsonObject
-from .tools.toolbox import Toolbox
+from ..errors import InvalidRequest
+from ..protocol import JsonObject
+from ..tools.toolbox import Toolbox
 
 
 @dataclass(slots=True)

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.engine import Discovery, Engines
+from orchestrator.engine.client import Engines
+from orchestrator.engine.discovery import Discovery
 from orchestrator.errors import EngineFailed, EngineUnavailable
 from orchestrator.telemetry import Telemetry
 from tests.support.live import Live, live, until

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.chat.turn import Finish, HandBack, RunTools, Turn, TurnReader
 from orchestrator.protocol import EventBuffer, payloads
-from orchestrator.turn import Finish, HandBack, RunTools, Turn, TurnReader
 
 WIRE = Path(__file__).parent / "wire"
 NAMES = frozenset({"get_current_weather", "calculate_math"})

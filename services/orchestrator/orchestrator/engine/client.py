@@ -5,13 +5,11 @@ from __future__ import annotations
 import operator
 import time
 
-from .address import Address, Answer, EngineBroke, StaleConnection
+from ..errors import ApiError, EngineFailed, EngineUnavailable, engine_error
+from ..telemetry import Telemetry
+from .address import Address, Answer, StaleConnection
 from .connection import ConnectionBroken
 from .discovery import Discovery
-from .errors import ApiError, EngineFailed, EngineUnavailable, engine_error
-from .telemetry import Telemetry
-
-__all__ = ["Address", "Answer", "Discovery", "EngineBroke", "Engines"]
 
 _RESENDS = 2
 _load = operator.attrgetter("in_flight")

@@ -17,7 +17,7 @@ from tests.support.scripted_engine import (
     whole,
 )
 
-from .chat_support import MATH, MINE, SUM, WEATHER
+from .loop_requests import MATH, MINE, SUM, WEATHER
 
 
 async def test_call_is_run_and_its_result_goes_back(server: Live, engine: ScriptedEngine) -> None:

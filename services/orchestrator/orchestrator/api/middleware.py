@@ -1,4 +1,4 @@
-"""Request ids, metrics and logs for the routes of the frame."""
+"""Request ids, metrics and logs for the FastAPI routes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _QUIET = frozenset({"/health", "/ready", "/metrics", "/v1/models"})
 
 
-class Observed:
-    """Wraps the frame; a pure ASGI callable, since Starlette's own middleware base buffers streams."""
+class RequestTelemetry:
+    """Wraps the FastAPI app; a pure ASGI callable, since Starlette's own middleware base buffers streams."""
 
-    def __init__(self, frame: FastAPI, in_flight: InFlight, telemetry: Telemetry) -> None:
-        self._frame = frame
+    def __init__(self, app: FastAPI, in_flight: InFlight, telemetry: Telemetry) -> None:
+        self._app = app
         self._in_flight = in_flight
         self._telemetry = telemetry
-        self._known = {getattr(route, "path", "") for route in frame.routes}
+        self._known = {getattr(route, "path", "") for route in app.routes}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -35,7 +35,7 @@ class Observed:
             route = "unknown"
         record = Record(request_id(dict(scope["headers"])), route)
 
-        async def send_observed(message: MutableMapping[str, Any]) -> None:
+        async def send_with_id(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
                 extra = [(b"x-request-id", record.request_id.encode("latin-1"))]
@@ -45,7 +45,7 @@ class Observed:
             await send(message)
 
         try:
-            await self._frame(scope, receive, send_observed)
+            await self._app(scope, receive, send_with_id)
         finally:
             quiet = path in _QUIET and record.status < 400
             self._telemetry.finished(record, quiet=quiet)

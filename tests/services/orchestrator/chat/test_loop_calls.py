@@ -22,7 +22,7 @@ from tests.support.scripted_engine import (
     whole,
 )
 
-from .chat_support import MATH, MINE, SUM, TAGGED, tool_messages
+from .loop_requests import MATH, MINE, SUM, TAGGED, tool_messages
 
 
 async def test_results_stand_in_the_order_of_the_calls(server: Live, engine: ScriptedEngine) -> None:

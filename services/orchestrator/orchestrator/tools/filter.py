@@ -1,0 +1,20 @@
+"""A condition that a model puts on the rows it reads with `query_database`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Filter(BaseModel):
+    """A condition on one column; all filters must hold."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    column: str
+    op: Literal["=", "!=", "<", "<=", ">", ">=", "like", "in", "not_in", "is_null", "is_not_null"] = "="
+    value: Annotated[
+        str | int | float | bool | list[str | int | float | bool] | None,
+        Field(description="A list for in and not_in; with wildcards % and _ for like, which ignores case."),
+    ] = None
