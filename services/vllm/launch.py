@@ -1,7 +1,7 @@
 """Starts vLLM: environment -> `Settings` -> command line -> exec.
 
-`python launch.py --print` prints the command line and exits. `VLLM_API_KEY` is read by vLLM itself from the
-environment, so that it stands in no process list.
+`python launch.py --print` prints the command line and exits. vLLM itself reads `VLLM_API_KEY` from the
+environment, so the key never appears in a process list.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ CHILD_DEFAULTS = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_MAX_N_SEQUENCES": "8",
 }
-"""Set in vLLM's environment where they are not set already. vLLM's own default of `n` is 16384 at most."""
+"""Added to vLLM's environment unless already set. vLLM itself allows an `n` of up to 16384."""
 
 SECRET_FLAGS = {"--api-key": "VLLM_API_KEY", "--hf-token": "HF_TOKEN"}
 
 
 class LaunchError(Exception):
-    """A setting that vLLM cannot be started with; the message names it, its value and what is allowed."""
+    """A setting that vLLM cannot start with. The message names the setting, its value and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What a model of models.yaml asks of the command line."""
+    """The command-line arguments and limits that models.yaml gives for a model."""
 
     tool_call_parser: str | None
     reasoning_parser: str | None
@@ -48,53 +48,53 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that can be set, with its default; read from the variable of the same name in capitals."""
+    """All settings and their defaults. Each is read from the environment variable of its name in capitals."""
 
     model: str = "Qwen/Qwen2.5-7B-Instruct"
-    """Name on the Hugging Face Hub, or a path."""
+    """Name on the Hugging Face Hub, or a local path."""
     model_revision: str | None = None
-    """Commit, tag or branch of the model; default: the one in models.yaml, if any."""
+    """Commit, tag or branch of the model. Default: the one in models.yaml, if any."""
     served_model_name: str | None = None
-    """The name that clients use; default: the model's own."""
+    """The name that clients use. Default: the model's own name."""
     tokenizer: str | None = None
-    """Name or path of another tokenizer than the model's own."""
-    host: str = "0.0.0.0"  # noqa: S104 - a container's port is published by its host, or not at all
+    """Name or path of a tokenizer other than the model's own."""
+    host: str = "0.0.0.0"  # noqa: S104 - the container's host decides whether the port is published
     port: int = 8000
     dtype: str = "bfloat16"
-    """Of the activations, and of weights that are not quantized."""
+    """Data type of the activations, and of weights that are not quantized."""
     quantization: str | None = None
-    """Default: what the model's own config.json says."""
+    """Quantization method. Default: the one in the model's config.json."""
     kv_cache_dtype: str | None = None
-    """Default: the activations' own."""
+    """Data type of the KV cache. Default: the same as the activations."""
     load_format: str | None = None
-    """How weights are read, e.g. runai_streamer; default: vLLM's auto."""
+    """How the weights are loaded, e.g. runai_streamer. Default: vLLM's auto."""
     max_model_len: int = 16384
-    """Tokens of prompt and answer together."""
+    """Maximum number of tokens in a prompt and its answer together."""
     gpu_memory_utilization: float = 0.90
-    """Share of the GPU's memory that vLLM takes."""
+    """Fraction of the GPU's memory that vLLM may use."""
     max_num_seqs: int = 32
-    """Requests generated side by side."""
+    """Maximum number of requests that generate at the same time."""
     max_num_queued_reqs: int = 64
-    """Requests under way or waiting, beyond which vLLM answers 503."""
+    """Maximum number of requests running or waiting; beyond it vLLM answers 503."""
     tensor_parallel_size: int = 1
-    """GPUs that share the model."""
+    """Number of GPUs that the model is split across."""
     tool_call_parser: str | None = None
-    """Default: the one in models.yaml. `none` serves without tools."""
+    """vLLM's parser for tool calls. Default: the one in models.yaml. `none` serves without tools."""
     reasoning_parser: str | None = None
-    """Default: the one in models.yaml, if any. `none` leaves the reasoning in the text."""
+    """vLLM's reasoning parser. Default: the one in models.yaml. `none` leaves reasoning in the text."""
     chat_template: str | None = None
-    """Path of a Jinja file; default: the one in models.yaml, else the model's own."""
+    """Path of a Jinja file. Default: the one in models.yaml, otherwise the model's own."""
     shutdown_timeout: int = 90
-    """Seconds that requests under way may take to finish after SIGTERM."""
+    """Seconds that running requests have to finish after SIGTERM."""
     extra_args: tuple[str, ...] = ()
-    """Further arguments of `vllm serve`, split as a shell splits."""
+    """Further arguments for `vllm serve`, split like a shell command."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
-        """Reads the settings; a variable that is unset or empty keeps its default.
+        """Reads the settings. An unset or empty variable keeps its default.
 
         Raises:
-            LaunchError: a value is wrong; names the variable, the value and what is allowed.
+            LaunchError: A value is invalid. The message names the variable, the value and what is allowed.
         """
         given: dict[str, Any] = {}
         for field in fields(cls):
@@ -110,12 +110,14 @@ class Settings:
 
 def _word(value: str) -> str:
     if value.startswith("-") or any(c.isspace() for c in value):
-        raise ValueError("must be one word that does not begin with '-'")
+        raise ValueError("must be a single word that does not start with '-'")
     return value
 
 
 def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
-    allowed = f"must be a whole number from {low}" + (f" to {high}" if high is not None else " up")
+    allowed = "must be a whole number " + (
+        f"from {low} to {high}" if high is not None else f"of at least {low}"
+    )
 
     def read(value: str) -> int:
         try:
@@ -153,14 +155,16 @@ def _arguments(value: str) -> tuple[str, ...]:
     try:
         arguments = tuple(shlex.split(value))
     except ValueError as error:
-        raise ValueError(f"is no shell text: {error}") from None
+        raise ValueError(f"cannot be split like a shell command: {error}") from None
     for argument in arguments:
         flag = argument.partition("=")[0].replace("_", "-")
         for secret, variable in SECRET_FLAGS.items():
-            if len(flag) > 2 and secret.startswith(flag):  # argparse takes a flag's beginning for the flag
-                raise ValueError(f"{secret} would show a secret to every user; set {variable} instead")
+            if len(flag) > 2 and secret.startswith(flag):  # argparse accepts abbreviated flags
+                raise ValueError(
+                    f"{secret} would expose a secret in the process list; set {variable} instead"
+                )
         if flag in _OWN_FLAGS:
-            raise ValueError(f"{flag} is set by {_OWN_FLAGS[flag]}; set that instead")
+            raise ValueError(f"{flag} is controlled by {_OWN_FLAGS[flag]}; set that variable instead")
     return arguments
 
 
@@ -184,7 +188,7 @@ _OWN_FLAGS = {
 
 
 def load_models(path: Path = MODELS_FILE) -> dict[str, Model]:
-    """Reads the models of models.yaml by their name on the Hugging Face Hub."""
+    """Reads the models in models.yaml, keyed by their name on the Hugging Face Hub."""
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     return {
         name: Model(
@@ -200,10 +204,10 @@ def load_models(path: Path = MODELS_FILE) -> dict[str, Model]:
 
 
 def build_argv(settings: Settings, models: Mapping[str, Model]) -> list[str]:
-    """The command line that starts vLLM, beginning with `vllm serve`.
+    """Builds the command line that starts vLLM, from `vllm serve` on.
 
     Raises:
-        LaunchError: the model is unknown and no parser is named, or a setting does not fit the model.
+        LaunchError: The model is unknown and no parser is set, or a setting does not fit the model.
     """
     model = _model_of(settings, models)
     argv = ["vllm", "serve", settings.model]
@@ -233,21 +237,21 @@ def _model_of(settings: Settings, models: Mapping[str, Model]) -> Model:
             near = _nearest(settings.model, models)
             raise LaunchError(
                 f"MODEL={settings.model!r}: not in models.yaml"
-                + (f"; the nearest there: {', '.join(near)}" if near else "")
-                + f". For another model set TOOL_CALL_PARSER to vLLM's parser for it, or to {NO_PARSER!r} to "
-                "serve it without tools."
+                + (f"; nearest: {', '.join(near)}" if near else "")
+                + ". To serve a model that is not listed, set TOOL_CALL_PARSER to vLLM's parser for it, "
+                f"or to {NO_PARSER!r} to serve it without tools."
             )
         return Model(None, None, None, (), None, None)
     if model.max_positions is not None and settings.max_model_len > model.max_positions:
         raise LaunchError(
-            f"MAX_MODEL_LEN='{settings.max_model_len}': {settings.model} has at most "
+            f"MAX_MODEL_LEN='{settings.max_model_len}': {settings.model} supports at most "
             f"{model.max_positions} positions"
         )
     return model
 
 
 def _nearest(name: str, names: Iterable[str]) -> list[str]:
-    """At most three of `names`, likest first: by whole parts of the name, then by letters."""
+    """Returns at most three of `names`, most similar first: by whole parts of the name, then by letters."""
     parts = set(re.split("[-/]", name.lower()))
 
     def likeness(other: str) -> float:
@@ -262,8 +266,9 @@ def _tool_flags(settings: Settings, model: Model) -> list[str]:
     parser = settings.tool_call_parser or model.tool_call_parser
     if parser is None:
         raise LaunchError(
-            f"MODEL={settings.model!r}: vLLM documents no tool-call parser for it. Set TOOL_CALL_PARSER, and "
-            f"CHAT_TEMPLATE if its own has no tools, or TOOL_CALL_PARSER={NO_PARSER} to serve without tools."
+            f"MODEL={settings.model!r}: vLLM documents no tool-call parser for this model. Set "
+            "TOOL_CALL_PARSER (and CHAT_TEMPLATE if the model's own template does not support tools), or set "
+            f"TOOL_CALL_PARSER={NO_PARSER} to serve it without tools."
         )
     tools = ["--enable-auto-tool-choice", "--tool-call-parser", parser, "--tool-strict-level", "function"]
     reasoning = settings.reasoning_parser or model.reasoning_parser
@@ -283,18 +288,21 @@ def _decimal(share: float) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Replaces this process by vLLM, or prints its command line with `--print`."""
+    """Replaces this process with vLLM, or prints vLLM's command line if called with `--print`."""
     if arguments not in ([], ["--print"]):
-        sys.exit(f"launch.py takes --print or nothing, not {shlex.join(arguments)}; set variables instead")
+        sys.exit(
+            f"launch.py: unknown arguments: {shlex.join(arguments)}; only --print is accepted. "
+            "Settings are read from environment variables."
+        )
     try:
         argv = build_argv(Settings.from_environment(os.environ), load_models())
     except LaunchError as error:
         sys.exit(f"launch.py: {error}")
     if arguments:
-        print(shlex.join(argv))  # noqa: T201 - what --print is for
+        print(shlex.join(argv))  # noqa: T201 - the purpose of --print
         return
-    print(f"launch.py: {shlex.join(argv)}", file=sys.stderr, flush=True)  # noqa: T201 - the log of the start
-    os.execvpe(argv[0], argv, CHILD_DEFAULTS | dict(os.environ))  # noqa: S606 - no shell, and that is the point
+    print(f"launch.py: {shlex.join(argv)}", file=sys.stderr, flush=True)  # noqa: T201 - the start log
+    os.execvpe(argv[0], argv, CHILD_DEFAULTS | dict(os.environ))  # noqa: S606 - deliberately without a shell
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""A stand-in for vLLM: its API, its command-line arguments and its behaviour on the wire, without a model.
+"""A stand-in for vLLM: the same API, command-line arguments and behaviour on the wire, without a model.
 
     python standin.py Qwen/Qwen2.5-7B-Instruct --port 8000 --enable-auto-tool-choice --tool-call-parser hermes
 
-It takes the arguments of `vllm serve` and refuses others with exit status 2. STANDIN_LOAD_SECONDS in the
-environment is the time that a model would take to load: the port is bound and refuses connections until then.
-Faults on request: see standin_engine/faults.py.
+It accepts the arguments of `vllm serve` and exits with status 2 on any other. STANDIN_LOAD_SECONDS in the
+environment simulates a model's loading time, during which the port is bound but refuses connections.
+A request can ask for faults: see standin_engine/faults.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BACKLOG = 2048
 
 
 def bind(options: Options) -> socket.socket:
-    """A socket bound to the host and port; it refuses connections until something listens on it."""
+    """Binds a socket to the host and port. It refuses connections until a server listens on it."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -35,7 +35,7 @@ def bind(options: Options) -> socket.socket:
 
 
 async def serve(options: Options, listener: socket.socket) -> None:
-    """Serves until SIGTERM or SIGINT, then gives requests under way `--shutdown-timeout` seconds."""
+    """Serves until SIGTERM or SIGINT, then gives running requests `--shutdown-timeout` seconds to finish."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -54,7 +54,7 @@ async def serve(options: Options, listener: socket.socket) -> None:
 
 
 async def _waited(stopped: asyncio.Event, seconds: float) -> bool:
-    """Waits for so long, or until the server is to stop; tells which."""
+    """Waits until the time has passed or the server is stopped; returns whether it was stopped."""
     if not seconds:
         return False
     try:
@@ -65,7 +65,7 @@ async def _waited(stopped: asyncio.Event, seconds: float) -> bool:
 
 
 async def _drain(connections: set[Connection], seconds: float) -> None:
-    """Lets what is under way finish, for so long; then closes what is left."""
+    """Gives running requests this long to finish, then closes the remaining connections."""
     closed = [connection.close_when_idle() for connection in list(connections)]
     if closed:
         await asyncio.wait([asyncio.ensure_future(one) for one in closed], timeout=seconds)

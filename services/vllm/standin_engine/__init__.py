@@ -1,1 +1,1 @@
-"""A stand-in engine: speaks vLLM's API without a model. Started by standin.py."""
+"""A stand-in engine that speaks vLLM's API without a model. standin.py starts it."""

@@ -1,4 +1,4 @@
-"""Composes an answer from the results of tools, by the shape and the keys of what they returned."""
+"""Composes an answer from tool results, guided by the shape and keys of what the tools returned."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LONGEST_TEXT = 2000
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a tool answered to a call."""
+    """A tool call and what the tool returned for it."""
 
     tool: str
     arguments: Mapping[str, Any]
@@ -37,9 +37,11 @@ class Result:
 
 
 def compose(results: Sequence[Result], question: str) -> str:
-    """One sentence or more a result, in their order; then their sources, each once."""
+    """Writes at least one sentence per result, in order, followed by each distinct source once."""
     sentences = dict.fromkeys(_sentence(result, question) for result in results)
-    sources = dict.fromkeys(f"Source: {_ended(source)}" for result in results if (source := _source(result)))
+    sources = dict.fromkeys(
+        f"Source: {_with_period(source)}" for result in results if (source := _source(result))
+    )
     return " ".join((*sentences, *sources))
 
 
@@ -61,7 +63,7 @@ def _sentence(result: Result, question: str) -> str:
 
 
 def _source(result: Result) -> str | None:
-    """Where the facts are from, by their own word."""
+    """Returns the source that a result names for its facts, if any."""
     try:
         value = json.loads(result.content)
     except ValueError:
@@ -73,7 +75,7 @@ def _source(result: Result) -> str | None:
 def _of_error(result: Result, error: Any) -> str:
     if isinstance(error, Mapping):
         error = error.get("message") or error.get("detail") or error
-    return f"The tool {result.tool} could not answer: {_ended(_words(error))}"
+    return f"The tool {result.tool} could not answer: {_with_period(_words(error))}"
 
 
 def _of_text(result: Result, text: str) -> str:
@@ -86,7 +88,7 @@ def _of_text(result: Result, text: str) -> str:
         return text
     if _argument(result, _EXPRESSION):
         return _equation(result, text)
-    return f"{_subject(result, {})}: {_ended(text)}"
+    return f"{_subject(result, {})}: {_with_period(text)}"
 
 
 def _of_object(result: Result, value: dict[str, Any], question: str) -> str:
@@ -106,13 +108,13 @@ def _of_object(result: Result, value: dict[str, Any], question: str) -> str:
 
 def _equation(result: Result, value: str) -> str:
     expression = _argument(result, _EXPRESSION)
-    return f"{expression} = {_ended(value)}" if expression else f"The result is {_ended(value)}"
+    return f"{expression} = {_with_period(value)}" if expression else f"The result is {_with_period(value)}"
 
 
 def _of_facts(result: Result, facts: Mapping[str, Any]) -> str:
-    """`The weather in Oslo is 3.5 °C and cloudy, with humidity 80%.`"""
+    """Describes an object: `The weather in Oslo is 3.5 °C (cloudy), with humidity 80%.`"""
     units = {key: value for key, value in facts.items() if re.fullmatch(r"(?:\w+_)?units?", key)}
-    predicates, others = [], []
+    quantities, qualities, others = [], [], []
     for key, value in facts.items():
         words = stems(key)
         if key in units or value is None or (words & _PLACE and isinstance(value, str)):
@@ -120,22 +122,24 @@ def _of_facts(result: Result, facts: Mapping[str, Any]) -> str:
         if words & _SOURCE and isinstance(value, str):
             continue
         if isinstance(value, int | float) and not isinstance(value, bool) and (unit := _unit(key, facts)):
-            predicates.append(_quantity(value, unit))
+            quantities.append(_quantity(value, unit))
         elif isinstance(value, str) and words & _QUALITY:
-            predicates.append(value[:1].lower() + value[1:])
+            qualities.append(value[:1].lower() + value[1:])
         else:
             others.append(_named(key, value))
     subject = _subject(result, facts)
-    if predicates:
+    if quantities or qualities:
+        described = _joined(quantities or qualities)
+        described += f" ({_joined(qualities)})" if quantities and qualities else ""
         tail = f", with {_joined(others)}" if others else ""
-        text = f"{subject} is {_joined(predicates)}{tail}"
+        text = f"{subject} is {described}{tail}"
     else:
         text = f"{subject}: {_joined(others) or 'nothing'}"
-    return _ended(text)
+    return _with_period(text)
 
 
 def _named(key: str, value: Any) -> str:
-    """`humidity 80%` of `humidity_percent`: a unit at the end of a key belongs to its value."""
+    """Names a value, with the unit at the end of its key: `humidity_percent` gives `humidity 80%`."""
     name, _, unit = key.rpartition("_")
     if name and unit.lower() in _UNITS:
         return f"{name.replace('_', ' ')} {_quantity(value, unit)}"
@@ -143,7 +147,7 @@ def _named(key: str, value: Any) -> str:
 
 
 def _unit(key: str, facts: Mapping[str, Any]) -> str | None:
-    """The unit of a key: from `<key>_unit`; the plain `unit` belongs to the first number."""
+    """Returns the unit of a key, from `<key>_unit`. A plain `unit` belongs to the first number."""
     for name in (f"{key}_unit", f"{key}_units"):
         if isinstance(facts.get(name), str):
             return str(facts[name])
@@ -168,7 +172,7 @@ def _of_rows(columns: list[str], rows: Sequence[Any], total: int, question: str)
     )
     more = f"; and {total - _MOST_ROWS} more" if total > _MOST_ROWS else ""
     head = "There is 1 row" if total == 1 else f"There are {total} {about}"
-    return f"{head}: {_ended(shown + more)}"
+    return f"{head}: {_with_period(shown + more)}"
 
 
 def _cells(row: Any) -> list[Any]:
@@ -181,7 +185,7 @@ def _asked_for(question: str) -> str:
 
 
 def _subject(result: Result, facts: Mapping[str, Any]) -> str:
-    """`The weather in Oslo`: what the tool's name is about, and the place in the facts or the arguments."""
+    """Returns what a result is about, from the tool's name and the place it names: `The weather in Oslo`."""
     words = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", result.tool).lower())
     topic = " ".join(word for word in words if word not in _VERBS | STOP_WORDS) or result.tool
     place = next((v for k, v in facts.items() if stems(k) & _PLACE and isinstance(v, str)), None)
@@ -218,5 +222,5 @@ def _joined(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1] if parts else ""
 
 
-def _ended(text: str) -> str:
+def _with_period(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else text + "."

@@ -1,4 +1,4 @@
-"""The routes of the stand-in."""
+"""Routes of the stand-in."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from .tokens import prompt_tokens
 from .turn import Decision, Generated, decide, limit, make_turn
 
 VERSION = "0.32.0"
-NOTICE = "A stand-in and no language model: it picks tools by simple rules and repeats their results."
+NOTICE = "A stand-in, not a language model: it picks tools by simple rules and repeats their results."
 
 _GUARDED = ("/v1", "/v2", "/inference", "/cohere")
-"""What `--api-key` protects in vLLM."""
+"""The paths that `--api-key` protects in vLLM."""
 _STORED_RESPONSE = re.compile(r"/v1/responses/([^/]+)(/cancel)?")
 _JSON, _METRICS = "application/json", "text/plain; version=1.0.0; charset=utf-8"
 
@@ -42,7 +42,7 @@ Page = tuple[bytes | Mapping[str, Any], str]
 
 
 class App:
-    """Answers the requests of all connections."""
+    """Answers the requests of every connection."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -98,10 +98,10 @@ class App:
             await deliver(work, self.scheduler, connection, headers)
 
     def work_for(self, path: str, body: JsonObject, request_id: str | None = None) -> Work:
-        """What a POST to one of the three generating routes asks for.
+        """Parses a POST to one of the three generating routes into the work it asks for.
 
         Raises:
-            ApiError: the request is refused.
+            ApiError: The request is invalid.
         """
         return self._posts[path](body, request_id)
 
@@ -156,7 +156,7 @@ class App:
             stream=lambda: chat.stream(request, identity, prompt, generated),
         )
 
-    def _response(self, body: JsonObject, request_id: str | None) -> Work:  # noqa: ARG002 - its ids are random
+    def _response(self, body: JsonObject, request_id: str | None) -> Work:  # noqa: ARG002 - its ids are always random
         request = parse_chat(parse_responses(body), self._options)
         prompt, decision, generated = self._generate(request)
         return Work(
@@ -202,7 +202,7 @@ class App:
 
 
 def _plain(sampling: Sampling, text: str) -> ChatRequest:
-    """A prompt without roles, as the chat that asks the same."""
+    """Wraps a prompt without roles in a chat request that asks the same."""
     return ChatRequest(
         sampling=sampling,
         messages=[{"role": "user", "content": text}],

@@ -1,4 +1,4 @@
-"""vLLM's own command-line arguments, as far as a server without a model can take them."""
+"""vLLM's command-line arguments, as far as they make sense without a model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _IGNORED_VALUES = """
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the stand-in does as its arguments say; the defaults are vLLM's."""
+    """The arguments that the stand-in acts on, with vLLM's defaults."""
 
     model: str
     served_names: tuple[str, ...]
@@ -58,18 +58,18 @@ class Options:
 
 
 def parse_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Options:
-    """Reads the arguments of `vllm serve`, and what vLLM and the stand-in read from the environment.
+    """Reads the arguments of `vllm serve` and the environment variables of vLLM and the stand-in.
 
     Raises:
-        SystemExit: with status 2 for an argument or a variable that is unknown or has a wrong value.
+        SystemExit: Status 2, for an unknown argument or an invalid value.
     """
     parser = _parser()
     found = parser.parse_args([_with_dashes(argument) for argument in arguments])
     if found.model_tag and found.model and found.model_tag != found.model:
-        parser.error(f"two models: {found.model_tag} and --model {found.model}; name one")
+        parser.error(f"two models given: {found.model_tag} and --model {found.model}; give only one")
     model = found.model_tag or found.model
     if not model:
-        parser.error("no model named; name one, e.g. Qwen/Qwen2.5-7B-Instruct: it is only a name here")
+        parser.error("no model given; name one, e.g. Qwen/Qwen2.5-7B-Instruct (nothing is downloaded)")
     if found.enable_auto_tool_choice and not found.tool_call_parser:
         parser.error("--enable-auto-tool-choice requires --tool-call-parser")
     environment_key = environ.get("VLLM_API_KEY")
@@ -121,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
 def _positive(value: str) -> int:
     number = int(value)
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{value} is below 1")
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
     return number
 
 
@@ -141,5 +141,5 @@ def _from_environment(
     except ValueError:
         number = -1
     if not 0 <= number < float("inf"):
-        parser.error(f"{name}={value!r}: must be a number from 0 up")
+        parser.error(f"{name}={value!r}: must be a number of at least 0")
     return number

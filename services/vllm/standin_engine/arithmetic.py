@@ -16,7 +16,7 @@ _START = re.compile(r"(?<![\w.])(?=[\d(.+-]|[a-z]+[0-9]*\s*\(|(?:pi|tau|e)\b)")
 _DATE = re.compile(
     r"(?<![\w.+*/(-])(?:\d{4}-\d\d?-\d\d?|\d\d?-\d\d?-\d{4}|\d{3}-\d{3,4}-\d{4})(?![\w+*/)-]|\.\d)"
 )
-"""A date or a telephone number, which reads like a subtraction."""
+"""A date or a telephone number, which looks like a subtraction."""
 
 _OPERAND = r"(?:\d[\d.,]*\d|\d|\))"
 _WORDS = [
@@ -37,9 +37,9 @@ _WORDS = [
 
 
 def expressions(text: str) -> list[str]:
-    """The arithmetic expressions in a text, as written; words such as `times` become operators.
+    """Finds the arithmetic expressions in a text, as written; words such as `times` become operators.
 
-    A number alone is none, and neither is a date or a telephone number.
+    A single number, a date or a telephone number does not count as an expression.
     """
     text = _DATE.sub(" ", text)
     for pattern, replacement in _WORDS:
@@ -55,7 +55,7 @@ def expressions(text: str) -> list[str]:
 
 
 def _sum(text: str, position: int) -> tuple[int, int]:
-    """Where the longest expression from `position` ends (there, if there is none), and its operations."""
+    """Returns where the longest expression at `position` ends (`position` if none) and its operations."""
     end, operations = _operand(text, position)
     if end == position:
         return position, 0
@@ -83,7 +83,7 @@ def _operand(text: str, position: int) -> tuple[int, int]:
 
 
 def _inside(text: str, position: int, *, commas: bool) -> tuple[int, int]:
-    """Where the bracket that opened before `position` is behind us (0: nowhere), and the operations in it."""
+    """Returns the position after the closing bracket (0 if it never closes) and the operations inside."""
     operations = 0
     while True:
         begin = _skip(text, position)

@@ -1,4 +1,4 @@
-"""/v1/chat/completions: vLLM's JSON, whole and streamed."""
+"""/v1/chat/completions: vLLM's JSON, as one body and as a stream."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ DONE = b"data: [DONE]\n\n"
 
 @dataclass(frozen=True, slots=True)
 class PromptTokens:
-    """Tokens of a prompt, and how many of them the prefix cache had; `detailed`: usage tells that, too."""
+    """The tokens of a prompt and how many of them were cached; if `detailed`, usage reports the latter."""
 
     count: int
     cached: int
     detailed: bool
 
     def usage(self, completion: int) -> JsonObject:
-        """The usage of a whole response."""
+        """Returns the usage of a response that is not streamed."""
         details = None
         if self.detailed:
             details = {
@@ -42,7 +42,7 @@ class PromptTokens:
         }
 
     def final_usage(self, completion: int) -> JsonObject:
-        """The usage of a stream's last chunk, which leaves out what is null."""
+        """Returns the usage in a stream's last chunk, which omits null fields."""
         usage = self.usage(completion)
         usage["prompt_tokens_details"] = {
             key: value for key, value in (usage["prompt_tokens_details"] or {}).items() if value is not None
@@ -50,7 +50,7 @@ class PromptTokens:
         return {key: value for key, value in usage.items() if value not in (None, {})}
 
     def running_usage(self, completion: int) -> JsonObject:
-        """The usage in every chunk, with `continuous_usage_stats`."""
+        """Returns the usage in every chunk of a stream with `continuous_usage_stats`."""
         return {
             "prompt_tokens": self.count,
             "total_tokens": self.count + completion,
@@ -61,21 +61,21 @@ class PromptTokens:
 
 @dataclass(frozen=True, slots=True)
 class EventStream:
-    """A stream: the events of each decode step, then those that end it."""
+    """A stream: the events of each decode step, followed by those that end it."""
 
     steps: Iterator[list[bytes]]
     tail: list[bytes]
 
 
 def new_id(prefix: str, request_id: str | None = None) -> str:
-    """An id as vLLM makes it: from the client's x-request-id, if there is one."""
+    """Returns an id in vLLM's format, based on the client's x-request-id if there is one."""
     return f"{prefix}-{request_id or os.urandom(8).hex()}"
 
 
 def whole(
     request: ChatRequest, identity: str, prompt: PromptTokens, generated: Sequence[Generated]
 ) -> JsonObject:
-    """The body of a response that is not streamed."""
+    """Returns the body of a response that is not streamed."""
     return {
         "id": identity,
         "object": "chat.completion",
@@ -118,7 +118,7 @@ def _choice(request: ChatRequest, index: int, generated: Generated) -> JsonObjec
 
 
 def _logprobs(request: ChatRequest, tokens: Sequence[Token]) -> JsonObject | None:
-    """Every token is certain: its logarithmic probability is 0, and no other token is likely."""
+    """Reports every token as certain: its log probability is 0 and all others are unlikely."""
     if not request.logprobs:
         return None
     content = []
@@ -131,7 +131,7 @@ def _logprobs(request: ChatRequest, tokens: Sequence[Token]) -> JsonObject | Non
 def stream(
     request: ChatRequest, identity: str, prompt: PromptTokens, generated: Sequence[Generated]
 ) -> EventStream:
-    """The events of a streamed response."""
+    """Returns the events of a streamed response."""
     sampling = request.sampling
     envelope = b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,"choices":[' % (
         orjson.dumps(identity),
@@ -173,12 +173,12 @@ _PROMPT_ECHO: JsonObject = {"prompt_token_ids": None, "prompt_text": None}
 
 
 def _has_end(generated: Generated) -> bool:
-    """Whether a step follows the last token: the one of the end-of-sequence token."""
+    """Returns whether a step for the end-of-sequence token follows the last token."""
     return not generated.tokens or generated.count > len(generated.tokens)
 
 
 def _step(request: ChatRequest, index: int, generated: Generated, step: int) -> JsonObject | None:
-    """The choice of a chunk, or None for a token that the stream is silent about."""
+    """Returns the choice of a chunk, or None for a token that vLLM does not stream."""
     last = len(generated.tokens) - 1 + _has_end(generated)
     if step > last:
         return None

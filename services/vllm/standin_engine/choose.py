@@ -1,4 +1,4 @@
-"""Decides which tools to call, and with what, from their schemas alone. No tool is known by name."""
+"""Decides which tools to call, with which arguments, from their schemas alone. No tool name is built in."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from .words import request_stems, stem, stems
 _NAME_WEIGHT, _DESCRIPTION_WEIGHT, _PROPERTY_WEIGHT, _ENUM_WEIGHT = 3.0, 1.5, 1.0, 2.0
 _KIND_WEIGHT = {"expression": 4.0, "place": 1.0}
 _ENOUGH = 2.0
-"""The evidence that makes a tool worth a call: about one word of its name, or two of its description."""
+"""The score from which a tool is called: about one word of its name, or two of its description."""
 _MOST_CALLS = 8
 _LISTED = re.compile(r"(\w+)\(")
-"""What a description lists with its parts, as in `orders(id, total)`: as good as the value of an enum."""
+"""An item listed in a description with its parts, as in `orders(id, total)`: counts like an enum value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of a tool, its arguments as the JSON text that a model would write."""
+    """A tool call, with its arguments as the JSON text that a model would write."""
 
     name: str
     arguments: str
@@ -42,11 +42,11 @@ class _Candidate:
     name: str
     score: float
     arguments: list[dict[str, Any]]
-    """One object a call; empty where a required property finds nothing in the text."""
+    """Returns one object per call; none if the text has no value for a required property."""
 
 
 def choose_calls(text: str, tools: Sequence[dict[str, Any]]) -> list[Call]:
-    """The calls that a request asks for, in the order of the tools; none where no tool fits."""
+    """Returns the calls that a request asks for, in the order of the tools; none if no tool fits."""
     candidates = _candidates(text, tools)
     best = max((c.score for c in candidates if c.arguments), default=0.0)
     return [
@@ -58,7 +58,7 @@ def choose_calls(text: str, tools: Sequence[dict[str, Any]]) -> list[Call]:
 
 
 def force_calls(text: str, tools: Sequence[dict[str, Any]], name: str | None = None) -> list[Call]:
-    """The calls where one is demanded: of the tool named, else of what fits best; if need be with filler."""
+    """Returns the calls if one is required: to the named tool or the best fit, with fillers if needed."""
     if name is None and (fitting := choose_calls(text, tools)):
         return fitting
     tools = [tool for tool in tools if name in (None, tool["function"]["name"])]
@@ -69,7 +69,7 @@ def force_calls(text: str, tools: Sequence[dict[str, Any]], name: str | None = N
 
 
 def fill_schema(schema: Schema, text: str) -> Any:
-    """A value that fits a schema, from a text; for `response_format`."""
+    """Builds a value that fits a schema from a text, for `response_format`."""
     if type_of(schema) != "object":
         return next(iter(values_of("", schema, text, frozenset())), filler(schema, text))
     return _filled(schema, text, frozenset())
@@ -106,7 +106,7 @@ def _takes_free_text(name: str, schema: Schema) -> bool:
 
 
 def _word_score(function: dict[str, Any], asked: frozenset[str], owners: dict[str, int]) -> float:
-    """Words in common, each worth less the more tools have it."""
+    """Scores the words in common; a word is worth less the more tools contain it."""
     name = stems(function["name"])
     inner = properties(function.get("parameters"))
     choices = [str(v) for s in inner.values() for v in s.get("enum") or ()]
@@ -130,7 +130,7 @@ def _kind_score(parameters: Schema, found: dict[str, list[Any]]) -> float:
 
 
 def _combinations(parameters: Schema, found: dict[str, list[Any]]) -> list[dict[str, Any]]:
-    """One call a value of the first property that has several (two cities: two calls)."""
+    """Makes one call per value of the first property that has several (two cities: two calls)."""
     inner = properties(parameters)
     first = {name: values[0] for name, values in found.items() if values}
     for name, values in found.items():
@@ -150,11 +150,11 @@ def _filled(parameters: Schema, text: str, vocabulary: frozenset[str]) -> dict[s
 
 
 def _vocabulary(parameters: Schema, name: str) -> frozenset[str]:
-    """Stems of words that name the tool or a choice it offers, and so no place."""
+    """Returns the stems of words that name the tool or one of its choices, and are therefore not places."""
     choices = (str(v) for s in properties(parameters).values() for v in s.get("enum") or ())
     return stems(" ".join((name, *choices)))
 
 
 def _json(value: Any) -> str:
-    """JSON as models write it, with a space after commas and colons."""
+    """Formats JSON as models write it, with a space after commas and colons."""
     return json.dumps(value, ensure_ascii=False)

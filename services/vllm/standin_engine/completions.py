@@ -1,4 +1,4 @@
-"""/v1/completions: vLLM's JSON, whole and streamed."""
+"""/v1/completions: vLLM's JSON, as one body and as a stream."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .turn import Generated
 def whole(
     sampling: Sampling, identity: str, prompt: PromptTokens, generated: Sequence[Generated]
 ) -> JsonObject:
-    """The body of a response that is not streamed."""
+    """Returns the body of a response that is not streamed."""
     return {
         "id": identity,
         "object": "text_completion",
@@ -47,7 +47,7 @@ def whole(
 def stream(
     sampling: Sampling, identity: str, prompt: PromptTokens, generated: Sequence[Generated]
 ) -> EventStream:
-    """The events of a streamed response."""
+    """Returns the events of a streamed response."""
     envelope: JsonObject = {
         "id": identity,
         "object": "text_completion",

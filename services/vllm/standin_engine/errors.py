@@ -1,4 +1,4 @@
-"""Errors in the shapes that vLLM gives them."""
+"""Errors in the shapes that vLLM uses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TYPES = {
 
 
 class ApiError(Exception):
-    """A request that is answered with an error: its status and JSON body."""
+    """An error response: its status and JSON body."""
 
     def __init__(self, status: int, body: dict[str, Any]) -> None:
         super().__init__(body)
@@ -24,18 +24,18 @@ class ApiError(Exception):
 
 
 def error_body(message: str, kind: str, param: str | None, code: int) -> dict[str, Any]:
-    """The body of an error, also of an error event within a stream."""
+    """Builds the body of an error response, or of an error event in a stream."""
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def status_error(status: int, message: str) -> ApiError:
-    """An error of any status, with vLLM's type for it: its class, or else the phrase of the status."""
+    """Builds an error of any status, with the type that vLLM uses: its class, or the status phrase."""
     kind = _TYPES.get(status) or HTTPStatus(status).phrase
     return ApiError(status, error_body(message, kind, None, status))
 
 
 def bad_request(message: str, param: str | None = None, value: object = None) -> ApiError:
-    """A request that is well formed and means something that cannot be."""
+    """Builds the 400 for a well-formed request that asks for something impossible."""
     extras = [f"parameter={param}"] if param else []
     extras += [f"value={value}"] if value is not None else []
     return ApiError(
@@ -62,14 +62,14 @@ def unsupported_media_type() -> ApiError:
 
 
 def invalid(*problems: dict[str, Any]) -> ApiError:
-    """Fields of the wrong type, each as `problem` describes it."""
+    """Builds the 400 for fields of the wrong type, each described by `problem`."""
     head = "1 validation error" if len(problems) == 1 else f"{len(problems)} validation errors"
     lines = "".join(f"\n  {problem}" for problem in problems)
     return ApiError(400, error_body(f"{head}:{lines}", "Bad Request", str(problems[0]["loc"]), 400))
 
 
 def problem(kind: str, loc: str, message: str, found: object, **context: str) -> dict[str, Any]:
-    """One problem in the words of pydantic, as vLLM prints it."""
+    """Describes one problem in pydantic's words, as vLLM prints it."""
     if isinstance(found, dict | list):
         found = f"<{type(found).__name__} of {len(found)} items>"
     described = {"type": kind, "loc": loc, "msg": message, "input": str(found)}

@@ -1,4 +1,4 @@
-"""Finds in a text the values that a JSON schema asks for. General rules; no tool is known by name."""
+"""Finds the values in a text that a JSON schema asks for, by general rules. No tool name is built in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .words import STOP_WORDS, stem, stems
 Schema = dict[str, Any]
 
 _DEEPEST = 3
-"""Objects within objects that are filled; a schema may refer to itself."""
+"""The deepest level of nested objects that is filled, since a schema may refer to itself."""
 _KINDS = {
     "expression": "expression formula equation arithmetic",
     "place": "location city place town country destination origin departure arrival",
@@ -52,7 +52,7 @@ _FREE_TEXT = re.compile(r"\b(?:for|about|says?|saying|that)\s+(.+?)[?.!]*$|:\s*(
 
 
 def resolve(schema: Any, root: Schema) -> Schema:
-    """The schema behind `$ref`, and of `anyOf`, `oneOf` or `allOf` the first that is not null."""
+    """Resolves `$ref`, and replaces `anyOf`, `oneOf` or `allOf` with its first schema that is not null."""
     for _ in range(8):
         if not isinstance(schema, dict):
             return {}
@@ -72,7 +72,7 @@ def resolve(schema: Any, root: Schema) -> Schema:
 
 
 def properties(schema: Any) -> dict[str, Schema]:
-    """The properties of an object's schema, resolved."""
+    """Returns the resolved properties of an object's schema."""
     if not isinstance(schema, dict) or not isinstance(schema.get("properties"), dict):
         return {}
     return {name: resolve(value, schema) for name, value in schema["properties"].items()}
@@ -91,9 +91,9 @@ def type_of(schema: Schema) -> str:
 
 
 def kind_of(name: str, schema: Schema) -> str | None:
-    """What a string property is for: an expression, a place, an email, a url, a date, or nothing special.
+    """Returns the purpose of a string property: an expression, place, email, url or date, or nothing special.
 
-    Its name decides, then its format, then the beginning of its description.
+    Decided by its name, then its format, then the start of its description.
     """
     if schema.get("format") in ("date", "date-time", "email", "uri"):
         return {"date-time": "date", "uri": "url"}.get(schema["format"], schema["format"])
@@ -106,7 +106,7 @@ def kind_of(name: str, schema: Schema) -> str | None:
 
 
 def values_of(name: str, schema: Schema, text: str, vocabulary: frozenset[str], depth: int = 0) -> list[Any]:
-    """All values for a property that the text tells, best first; several are several calls' worth."""
+    """Finds all values that a text gives for a property, best first. Several values mean several calls."""
     if "const" in schema:
         return [schema["const"]]
     if isinstance(schema.get("enum"), list):
@@ -139,7 +139,7 @@ def _mentioned(choices: list[Any], text: str) -> list[Any]:
 
 
 def _numbers(name: str, schema: Schema, text: str) -> list[int | float]:
-    """Numbers after a word of the property's name (`limit 5`), then those before one (`5 rows`)."""
+    """Finds numbers after a word of the property's name (`limit 5`), then numbers before one (`5 rows`)."""
     own = stems(name) | (frozenset({"top", "first"}) if stems(name) & {"limit", "count"} else frozenset())
     before, after = [], []
     for match in _NUMBER.finditer(text):
@@ -200,7 +200,7 @@ def _object(schema: Schema, text: str, vocabulary: frozenset[str], depth: int) -
 
 
 def _conditions(item: Schema, text: str) -> list[dict[str, Any]]:
-    """`where price > 5`, as objects with a column, an operator and a value, by what the schema calls them."""
+    """Turns `where price > 5` into objects of column, operator and value, under the schema's names."""
     inner = properties(item)
     column = next((n for n in inner if stems(n) & stems("column field key attribute property")), None)
     value = next((n for n in inner if n.lower() in ("value", "values", "operand", "equals")), None)
@@ -247,14 +247,14 @@ def _quoted(text: str) -> list[str]:
 
 
 def _after_name(name: str, text: str) -> list[str]:
-    """The word after the words of a property's name: `subject: hello`, `ordered by price`."""
+    """Finds the word that follows a property's name: `subject: hello`, `ordered by price`."""
     named = r"\W+".join(rf"{re.escape(word)}\w*" for word in re.findall(r"[^\W_]+", name))
     after = re.search(rf"\b{named}\W+(?:(?:is|to|of|as|named|called)\W+)?([\w.@-]*\w)", text, re.IGNORECASE)
     return [after.group(1)] if after and after.group(1).lower() not in STOP_WORDS else []
 
 
 def _described_words(description: str, text: str) -> list[str]:
-    """Words of a description that the text mentions."""
+    """Finds the words of a description that the text mentions."""
     asked = stems(text)
     words = re.findall(r"[^\W\d]\w*", description)
     return [word for word in words if stems(word) and stem(word) in asked]
@@ -269,13 +269,13 @@ def _special(kind: str, name: str, text: str, vocabulary: frozenset[str]) -> lis
 
 
 def free_text(text: str) -> str:
-    """What a request is about, for a string that nothing else fits: what follows `for`, `about`, a colon."""
+    """Returns the subject of a request, for a string that nothing else fits: the text after `about`."""
     match = _FREE_TEXT.search(text)
     return (match.group(1) or match.group(2)).strip() if match else text.strip()
 
 
 def filler(schema: Schema, text: str, depth: int = 0) -> Any:
-    """A value of the right type for a required property that the text does not tell."""
+    """Returns a value of the right type for a required property that the text does not mention."""
     if "default" in schema:
         return schema["default"]
     if isinstance(schema.get("enum"), list) and schema["enum"]:

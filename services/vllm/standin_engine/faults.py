@@ -1,4 +1,4 @@
-"""Faults on request: the field `standin` of a request's body makes the stand-in misbehave, for tests."""
+"""Faults on request, for tests: the field `standin` in a request body makes the stand-in misbehave."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .errors import bad_request
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """How a turn goes wrong. Every field is a key of `standin`."""
+    """A way for a turn to go wrong. Every field is a key of `standin`."""
 
     when: Literal["call", "answer", "always"] = "always"
-    """The turns it applies to: those that call tools, those that answer in text, or all."""
+    """The turns that the fault applies to: those that call tools, those that answer in text, or all."""
     delay_first: float = 0.0
     """Seconds before the first token."""
     delay_token: float = 0.0
@@ -22,21 +22,21 @@ class Fault:
     status: int | None = None
     """Answer with an error of this status."""
     cut_after: int | None = None
-    """Close the connection after so many events of a stream, or within a whole body; 0: before any byte."""
+    """Close the connection after this many stream events, or within the body; 0 closes it before any byte."""
     error_event_after: int | None = None
-    """After so many events of a stream, vLLM's error event; without a stream, an error of status 500."""
+    """Send vLLM's error event after this many stream events; without a stream, answer with status 500."""
     chunks: int | None = None
-    """An answer in text of so many tokens, whatever the model's length allows."""
+    """Answer with a text of this many tokens, even if it exceeds the model's length."""
     malformed_arguments: bool = False
-    """The calls' arguments are not JSON."""
+    """Write call arguments that are not JSON."""
     missing_arguments: bool = False
-    """The calls have no arguments."""
+    """Omit the arguments of calls."""
     double_encoded_arguments: bool = False
-    """The calls' arguments are a JSON string that holds JSON."""
+    """Write call arguments as a JSON string that contains JSON."""
     empty_tool_calls: bool = False
-    """finish_reason tells of calls, and there are none."""
+    """Send the finish_reason of calls without any calls."""
     call_as_text: bool | Literal["bare"] = False
-    """The calls are text: as <tool_call>...</tool_call>, or bare as {"tool": ..., "arguments": ...}."""
+    """Write calls as text: <tool_call>...</tool_call>, or `bare` as {"tool": ..., "arguments": ...}."""
 
     def applies(self, *, calls: bool) -> bool:
         return self.when == "always" or (self.when == "call") == calls
@@ -78,11 +78,11 @@ def _switch(value: Any) -> bool:
 
 _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "when": (lambda value: value in ("call", "answer", "always"), "'call', 'answer' or 'always'"),
-    "delay_first": (_seconds, "seconds from 0 to 3600"),
-    "delay_token": (_seconds, "seconds from 0 to 3600"),
-    "status": (_status, "the status of an error, e.g. 500 or 503"),
-    "cut_after": (_count, "a whole number from 0"),
-    "error_event_after": (_count, "a whole number from 0"),
+    "delay_first": (_seconds, "a number of seconds from 0 to 3600"),
+    "delay_token": (_seconds, "a number of seconds from 0 to 3600"),
+    "status": (_status, "an error status, e.g. 500 or 503"),
+    "cut_after": (_count, "a whole number of at least 0"),
+    "error_event_after": (_count, "a whole number of at least 0"),
     "chunks": (lambda value: _count(value) and value <= 200_000, "a whole number from 0 to 200000"),
     "call_as_text": (lambda value: isinstance(value, bool) or value == "bare", "true, false or 'bare'"),
 }
@@ -92,7 +92,7 @@ def parse_fault(value: Any) -> Fault:
     """Checks the field `standin`.
 
     Raises:
-        ApiError: 400 that names the key, its value and what is allowed.
+        ApiError: Status 400. The message names the key, its value and what is allowed.
     """
     if value is None:
         return NO_FAULT
@@ -101,7 +101,7 @@ def parse_fault(value: Any) -> Fault:
     known = [field.name for field in fields(Fault)]
     for key, setting in value.items():
         if key not in known:
-            raise bad_request(f"`standin` has no key {key!r}; it has {', '.join(known)}.", "standin")
+            raise bad_request(f"`standin` has no key {key!r}; valid keys: {', '.join(known)}.", "standin")
         allowed, words = _ALLOWED.get(key, (_switch, "true or false"))
         if not allowed(setting):
             raise bad_request(f"`standin.{key}` must be {words}.", f"standin.{key}", setting)

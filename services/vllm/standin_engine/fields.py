@@ -1,4 +1,4 @@
-"""Types of the fields of a request, checked as pydantic checks them within vLLM."""
+"""Checks the types of a request's fields as pydantic does inside vLLM."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _function(loc: str, function: JsonObject) -> list[JsonObject]:
 
 
 def check_messages(messages: list[Any]) -> None:
-    """Refuses messages without a role, or with calls that are no list."""
+    """Rejects messages without a role, or whose calls are not a list."""
     problems: list[JsonObject | None] = []
     for i, message in enumerate(messages):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):

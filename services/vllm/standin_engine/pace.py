@@ -1,4 +1,4 @@
-"""The pace at which an accepted request's answer goes out, and the faults of its transport."""
+"""Paces the answer to an accepted request, and applies transport faults."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _BROKEN = "Internal server error"
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """An accepted request: what it generates, and how that is written."""
+    """An accepted request: what it generates and how that is serialized."""
 
     sampling: Sampling
     calls: bool
-    """Whether it calls tools."""
+    """Whether the turn calls tools."""
     prompt: int
-    """Tokens of the prompt."""
+    """The tokens of the prompt."""
     generated: list[Generated]
-    """One a sequence."""
+    """One per sequence."""
     whole: Callable[[], JsonObject]
     stream: Callable[[], EventStream]
 
@@ -39,11 +39,11 @@ class Work:
 
 
 async def deliver(work: Work, scheduler: Scheduler, connection: Connection, headers: dict[str, str]) -> None:
-    """Sends the answer once the scheduler has room; the head of a stream goes out before that, as in vLLM.
+    """Sends the answer once the scheduler has room. As in vLLM, a stream's headers are sent before that.
 
     Raises:
-        ApiError: the error that a fault asks for, while nothing is sent yet.
-        Cut: the connection is to be closed, as a fault asks for.
+        ApiError: A fault asks for an error, and nothing has been sent yet.
+        Cut: A fault asks to close the connection.
     """
     fault = work.fault
     if fault.status is not None:
@@ -92,7 +92,7 @@ async def _send_stream(work: Work, run: Run, connection: Connection) -> None:
 
 
 async def _send(due: list[bytes], sent: int, fault: Fault, run: Run, connection: Connection) -> int:
-    """Sends events that are due together, up to where a fault strikes; returns how many are sent in all."""
+    """Sends events that are due together, up to where a fault strikes; returns the total number sent."""
     strike = fault.cut_after if fault.error_event_after is None else fault.error_event_after
     if strike is None or sent + len(due) <= strike - (fault.error_event_after is None):
         await connection.send_events(*due)

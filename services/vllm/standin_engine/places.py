@@ -29,13 +29,13 @@ _NAME_RUN = re.compile(r"[^\W\d_][\w'\u2019.-]*(?:\s+[^\W\d_][\w'\u2019.-]*)*")
 
 
 def places(text: str, property_name: str = "", vocabulary: frozenset[str] = frozenset()) -> list[str]:
-    """The places that a text names, in its order.
+    """Finds the places that a text names, in order.
 
     Args:
-        text: what the user wrote.
-        property_name: the property the place is for; `origin` takes the place after `from`, `destination`
-            the one after `to`.
-        vocabulary: stems of words that are not places here, such as a tool's own words.
+        text: What the user wrote.
+        property_name: The property that the place is for: `origin` takes the place after `from`,
+            `destination` the one after `to`.
+        vocabulary: Stems of words that are not places here, such as the words of a tool's name.
     """
     for preposition, meaning in _DIRECTIONS.items():
         if stems(property_name) & meaning or property_name.lower().startswith(preposition + "_"):
@@ -59,7 +59,7 @@ def _after(prepositions: tuple[str, ...], text: str, vocabulary: frozenset[str])
 
 
 def _name(clause: str) -> str:
-    """The clause without its article; if it begins with a capital, up to the first word that does not."""
+    """Strips the article; if the clause starts with a capital, cuts it at the first word that does not."""
     clause = _LEADING.sub("", clause.strip()).rstrip(",. ")
     words = clause.split()
     if not words or words[0][0].islower():
@@ -74,7 +74,7 @@ def _name(clause: str) -> str:
 
 
 def _split(names: str) -> list[str]:
-    """`Paris, Oslo and Rome` is three places; `Paris, France` is one."""
+    """Splits a list of places: `Paris, Oslo and Rome` is three places, `Paris, France` is one."""
     parts = [part for part in _LIST.split(names) if part.strip()]
     if len(parts) > 1:
         parts = [piece for part in parts for piece in part.split(",")]
@@ -91,7 +91,7 @@ def _is_other(name: str, vocabulary: frozenset[str]) -> bool:
 
 
 def _capitalised(text: str, vocabulary: frozenset[str]) -> list[str]:
-    """Names without a preposition: `Oslo weather?`, `weather Oslo`."""
+    """Finds names without a preposition: `Oslo weather?`, `weather Oslo`."""
     found = []
     for run in _NAME_RUN.findall(text):
         names: list[str] = []

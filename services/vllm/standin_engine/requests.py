@@ -1,4 +1,4 @@
-"""Bodies of requests, checked in vLLM's order and refused in its words."""
+"""Checks request bodies in vLLM's order, and rejects them with vLLM's messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ JsonObject = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """What a request says about how, not what, to generate."""
+    """How a request asks to generate, as opposed to what."""
 
     model: str
     stream: bool
@@ -32,7 +32,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A checked request for a chat completion."""
+    """A validated request for a chat completion."""
 
     sampling: Sampling
     messages: list[JsonObject]
@@ -53,10 +53,10 @@ class ChatRequest:
 
 
 def parse_body(body: bytes, content_type: str) -> JsonObject:
-    """The JSON object of a request.
+    """Parses the JSON object of a request.
 
     Raises:
-        ApiError: 400, as FastAPI within vLLM gives it.
+        ApiError: Status 400, with the same body as FastAPI inside vLLM.
     """
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise unsupported_media_type()
@@ -73,7 +73,7 @@ def parse_body(body: bytes, content_type: str) -> JsonObject:
 
 
 def _slow_parse(body: bytes) -> Any:
-    """Parses what orjson refused: for the message that vLLM gives, or for NaN, which it takes."""
+    """Parses what orjson rejected: to produce vLLM's message, or to accept NaN as vLLM does."""
     try:
         return json.loads(body)
     except json.JSONDecodeError as error:
@@ -87,7 +87,7 @@ def parse_chat(body: JsonObject, options: Options) -> ChatRequest:
     """Checks a body of /v1/chat/completions.
 
     Raises:
-        ApiError: the first error that vLLM would find.
+        ApiError: The first error that vLLM would report.
     """
     _check_stream_options(body)
     _check_tools(body)
@@ -115,7 +115,7 @@ def parse_chat(body: JsonObject, options: Options) -> ChatRequest:
 
 
 def parse_completion(body: JsonObject, options: Options) -> tuple[Sampling, list[str]]:
-    """Checks a body of /v1/completions: its sampling, and its prompts as text (a token id is a word)."""
+    """Checks a /v1/completions body. Returns its sampling and its prompts as text (a token id is a word)."""
     _check_stream_options(body)
     check_fields(body, SAMPLING_FIELDS, ())
     prompt = body.get("prompt")
@@ -318,7 +318,7 @@ def _top_logprobs(body: JsonObject) -> int:
 
 
 def check_prompt(length: int, options: Options) -> None:
-    """Refuses a prompt that leaves no room in the model's context."""
+    """Rejects a prompt that leaves no room in the model's context."""
     if length == options.max_model_len:
         raise bad_request("max_tokens must be at least 1, got 0.", "max_tokens", 0)
     if length > options.max_model_len:

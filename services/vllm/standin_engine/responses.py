@@ -1,4 +1,4 @@
-"""/v1/responses: vLLM's JSON, whole and streamed. Nothing is stored, as in vLLM by default."""
+"""/v1/responses: vLLM's JSON, as one body and as a stream. Like vLLM by default, it stores nothing."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .turn import Generated
 
 
 def whole(body: JsonObject, request: ChatRequest, prompt: PromptTokens, generated: Generated) -> JsonObject:
-    """The body of a response that is not streamed."""
+    """Returns the body of a response that is not streamed."""
     return _response(body, request, _new_id("resp"), _items(generated), (prompt, generated))
 
 
 def stream(body: JsonObject, request: ChatRequest, prompt: PromptTokens, generated: Generated) -> EventStream:
-    """The events of a streamed response; they end with `response.completed`, not with `[DONE]`."""
+    """Returns the events of a streamed response, which ends with `response.completed`, not with `[DONE]`."""
     identity, items = _new_id("resp"), _items(generated)
     number = -1
 

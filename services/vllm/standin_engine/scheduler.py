@@ -1,4 +1,4 @@
-"""Who runs, who waits, and what was counted: the part of vLLM that its metrics tell about."""
+"""Runs, queues and counts requests: the part of vLLM that its metrics describe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .arguments import Options
 from .errors import queue_full
 
 _BLOCK = 16
-"""Tokens of a block of the prefix cache (vLLM's default block size on GPUs)."""
+"""Tokens per block of the prefix cache (vLLM's default on GPUs)."""
 _MOST_BLOCKS = 65536
 
 
@@ -38,13 +38,13 @@ class Histogram:
 
 
 class PrefixCache:
-    """Counts the tokens of a prompt that an earlier prompt began with, in whole blocks."""
+    """Counts the leading tokens that a prompt shares with an earlier one, in whole blocks."""
 
     def __init__(self) -> None:
         self._blocks: OrderedDict[int, None] = OrderedDict()
 
     def hit(self, tokens: Sequence[str]) -> int:
-        """The tokens found; the last block always is computed, since an answer needs one token."""
+        """Returns the number of cached tokens. The last block is always computed: an answer needs a token."""
         digest, found, missed = 0, 0, False
         for start in range(0, len(tokens) - _BLOCK + 1, _BLOCK):
             digest = hash((digest, *tokens[start : start + _BLOCK]))
@@ -61,7 +61,7 @@ class PrefixCache:
 
 
 class Scheduler:
-    """Admits, queues and counts requests as `--max-num-seqs` and `--max-num-queued-reqs` say."""
+    """Admits, queues and counts requests within `--max-num-seqs` and `--max-num-queued-reqs`."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -80,14 +80,14 @@ class Scheduler:
         return sum(not granted.cancelled() for _, granted in self._waiting)
 
     def check_admission(self, sequences: int) -> None:
-        """Raises the 503 of a full queue. `--max-num-queued-reqs` counts those that run, too."""
+        """Raises a 503 if the queue is full. `--max-num-queued-reqs` includes running requests."""
         most = self._options.max_num_queued_reqs
         if most is not None and self._unfinished + sequences > most:
             self._rejected += 1
             raise queue_full()
 
     def cached_tokens(self, prompt: Sequence[str]) -> int:
-        """Looks a prompt up in the prefix cache and counts that."""
+        """Looks up a prompt in the prefix cache and counts the query."""
         self._prompt_tokens += len(prompt)
         if self._prefixes is None:
             return 0
@@ -98,7 +98,7 @@ class Scheduler:
 
     @asynccontextmanager
     async def run(self, sequences: int, tokens: int) -> AsyncIterator[Run]:
-        """Waits for a free slot a sequence, and holds them. Leaving early counts as an abort."""
+        """Waits for one free slot per sequence and holds the slots. Leaving early counts as an abort."""
         run = Run()
         self._unfinished += sequences
         try:
@@ -123,12 +123,12 @@ class Scheduler:
         try:
             await granted
         except asyncio.CancelledError:
-            # What was granted in the same moment is given back; one that gave up is passed over.
+            # A slot granted at the same moment is handed back; a waiter that gave up is skipped.
             self._give(0 if granted.cancelled() else slots)
             raise
 
     def _give(self, slots: int) -> None:
-        """Frees slots, and hands them on in the order of arrival."""
+        """Frees slots and hands them to waiting requests in order of arrival."""
         self.running -= slots
         while self._waiting:
             wanted, granted = self._waiting[0]
@@ -148,7 +148,7 @@ class Scheduler:
             self._whole.observe(time.monotonic() - run.begun)
 
     def metrics(self) -> str:
-        """The page of /metrics: vLLM's names and labels, those that a stand-in has a value for."""
+        """Renders /metrics with vLLM's names and labels, as far as a stand-in has values for them."""
         model = self._options.served_names[0]
         capacity = self._options.max_num_seqs * self._options.max_model_len
         lines: list[str] = []
@@ -179,7 +179,7 @@ class Scheduler:
 
 
 class Run:
-    """One request under way."""
+    """One running request."""
 
     __slots__ = ("begun", "finished", "first_token", "generated")
 
@@ -188,7 +188,7 @@ class Run:
         self.first_token: float | None = None
         self.generated = 0
         self.finished: str | None = None
-        """`stop`, `length` or `error`; None while it runs."""
+        """`stop`, `length` or `error`; None while the request runs."""
 
     def token(self, sequences: int = 1) -> None:
         if self.first_token is None:

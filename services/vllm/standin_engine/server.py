@@ -1,4 +1,4 @@
-"""HTTP/1.1 on asyncio and httptools. A client that goes away cancels the request that it waits for."""
+"""HTTP/1.1 on asyncio and httptools. A client that disconnects cancels its request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Request:
     method: str = ""
     path: str = ""
     headers: dict[str, str] = field(default_factory=dict)
-    """By their names in lower case."""
+    """Keyed by lower-case name."""
     body: bytearray = field(default_factory=bytearray)
     keep_alive: bool = True
 
@@ -36,11 +36,11 @@ Handler = Callable[[Request, "Connection"], Awaitable[None]]
 
 
 class Cut(Exception):
-    """Ends a request by closing its connection, whatever was sent."""
+    """Ends a request by closing its connection, no matter what has been sent."""
 
 
 class Connection(asyncio.Protocol):
-    """One client's connection; answers its requests one after the other."""
+    """A client's connection. Answers its requests one after the other."""
 
     def __init__(self, handler: Handler, connections: set[Connection]) -> None:
         self._handler = handler
@@ -55,13 +55,13 @@ class Connection(asyncio.Protocol):
         self._chunked = False
         self._closing = False
 
-    # What the event loop calls
+    # Called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         self._connections.add(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the name is asyncio's
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio dictates the name
         self._connections.discard(self)
         self._pending.clear()
         self._writable.set()
@@ -87,7 +87,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._writable.set()
 
-    # What the parser calls
+    # Called by the parser
 
     def on_message_begin(self) -> None:
         self._request = Request()
@@ -117,7 +117,7 @@ class Connection(asyncio.Protocol):
         if self._task is None:
             self._next()
 
-    # What a handler calls
+    # Called by request handlers
 
     def respond(
         self,
@@ -126,24 +126,24 @@ class Connection(asyncio.Protocol):
         content_type: str = _JSON,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Sends a whole response; a mapping is sent as JSON."""
+        """Sends a complete response; a mapping is sent as JSON."""
         head, content = _whole(status, body, content_type, headers)
         self._write(head + content)
 
     def respond_cut(self, status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None) -> None:
-        """Sends a response whose connection closes in the middle of its body."""
+        """Sends a response and closes the connection in the middle of its body."""
         head, content = _whole(status, body, _JSON, headers)
         self._write(head + content[: len(content) // 2])
         raise Cut
 
     def begin_stream(self, headers: Mapping[str, str] | None = None) -> None:
-        """Sends the head of a stream of events."""
+        """Sends the headers of an event stream."""
         self._chunked = True
         head = _head(200, "text/event-stream; charset=utf-8", headers)
         self._write(head + b"transfer-encoding: chunked\r\n\r\n")
 
     async def send_events(self, *events: bytes) -> None:
-        """Sends events that are due together; waits while the client does not read."""
+        """Sends events that are due together; waits while the client is not reading."""
         self._write(b"".join(b"%x\r\n%b\r\n" % (len(event), event) for event in events))
         if not self._writable.is_set():
             await self._writable.wait()
@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
     # Requests, one after the other
 
     async def close_when_idle(self) -> None:
-        """Closes now, or after the response under way; waits for that."""
+        """Closes the connection, after the current response if there is one, and waits for it to close."""
         self._closing = True
         if self._task is None:
             self._transport.close()
@@ -213,7 +213,7 @@ _last_date = (0, "")
 
 
 def _date() -> str:
-    """The date header, made once a second."""
+    """Returns the date header, which is rebuilt once per second."""
     global _last_date  # noqa: PLW0603 - a cache of one value
     now = int(time.time())
     if _last_date[0] != now:

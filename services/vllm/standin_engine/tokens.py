@@ -1,4 +1,4 @@
-"""Text to tokens and back: about one token a word, digit or mark, the same every time."""
+"""Converts text to tokens and back, deterministically: about one token per word, digit or mark."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _TOKEN = re.compile(r"</?tool_call>|\s?\d|\s?[^\W\d]{1,12}|\s?[^\w\s]|\s+")
 
 
 def tokenize(text: str) -> list[str]:
-    """Splits text into tokens; joined they give the text again."""
+    """Splits text into tokens, which concatenate to the text."""
     return _TOKEN.findall(text)
 
 
 def content_text(content: Any) -> str:
-    """The text of a message's content: a string, or the text parts of a list on a line each."""
+    """Returns the text of a message's content: a string, or a list's text parts on one line each."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
@@ -26,7 +26,7 @@ def content_text(content: Any) -> str:
 
 
 def prompt_tokens(messages: Iterable[Mapping[str, Any]], tools: list[dict[str, Any]]) -> list[str]:
-    """The tokens of a chat prompt: the tools, then each message's role, text and calls."""
+    """Returns the tokens of a chat prompt: the tools, then each message's role, text and calls."""
     parts = [orjson.dumps(tools).decode()] if tools else []
     for message in messages:
         parts += [str(message.get("role")), content_text(message.get("content"))]

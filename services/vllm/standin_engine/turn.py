@@ -1,4 +1,4 @@
-"""One turn of the model that is none: what it says or calls, as tokens with the stream's delta of each."""
+"""One turn of the simulated model: the text or calls it generates, as tokens with a stream delta for each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .tokens import content_text, tokenize
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token, and what the stream says when it is generated (None: nothing, as within a call's markup)."""
+    """A token and the delta that is streamed for it, or None where nothing is streamed (a call's markup)."""
 
     text: str
     delta: JsonObject | None
@@ -24,11 +24,11 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A turn as the model would end it by itself."""
+    """A turn before any limits are applied."""
 
     tokens: list[Token]
     message: JsonObject
-    """`content`, and `tool_calls` where there are any."""
+    """`content`, and `tool_calls` if there are any."""
     finish_reason: str
     calls: bool
     """Whether the turn calls tools."""
@@ -36,26 +36,26 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A turn within the limits of its request."""
+    """A turn after the limits of its request were applied."""
 
     tokens: list[Token]
     message: JsonObject
     finish_reason: str
     stop_reason: str | None
     count: int
-    """Tokens generated, the end-of-sequence token included where it was reached."""
+    """Number of tokens generated, including the end-of-sequence token if it was reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Calls to make, or else a text to say."""
+    """The calls to make, or the text to answer with if there are none."""
 
     calls: list[Call]
     text: str
 
 
 def decide(request: ChatRequest, *, exclude_tools_when_none: bool) -> Decision:
-    """What to do next: call tools, answer from their results, or say that there is no model here."""
+    """Decides what to do next: call tools, answer from their results, or say that this is not a model."""
     question, results = _question_and_results(request.messages)
     tools = request.tools
     if request.tool_choice == "none" and exclude_tools_when_none:
@@ -69,7 +69,7 @@ def decide(request: ChatRequest, *, exclude_tools_when_none: bool) -> Decision:
 
 
 def make_turn(decision: Decision, request: ChatRequest) -> Turn:
-    """The turn of a decision, with the faults that the request asks for."""
+    """Builds the turn for a decision, with the faults that the request asks for."""
     fault = request.sampling.fault
     if not fault.applies(calls=bool(decision.calls)):
         fault = NO_FAULT
@@ -88,7 +88,7 @@ def make_turn(decision: Decision, request: ChatRequest) -> Turn:
 
 
 def limit(turn: Turn, max_tokens: int, stop: Sequence[str]) -> Generated:
-    """Cuts a turn at a number of tokens or at a stop string, whichever comes first."""
+    """Cuts a turn at the token limit or at a stop string, whichever comes first."""
     tokens = turn.tokens[:max_tokens]
     ended = len(turn.tokens) < max_tokens
     if stop and not turn.calls and (cut := _cut_at_stop(tokens, stop)):
@@ -102,7 +102,7 @@ def limit(turn: Turn, max_tokens: int, stop: Sequence[str]) -> Generated:
 
 
 def _question_and_results(messages: Sequence[JsonObject]) -> tuple[str, list[Result]]:
-    """The last thing the user said, and the results of tools since."""
+    """Returns the user's last message and the tool results that follow it."""
     last = max((i for i, m in enumerate(messages) if m["role"] == "user"), default=-1)
     question = content_text(messages[last].get("content"))
     calls: dict[str, JsonObject] = {}
@@ -145,7 +145,7 @@ def _without_tools(response_format: JsonObject | None, question: str) -> str:
 
 
 def _stretched(text: str, chunks: int | None) -> list[str]:
-    """The tokens of the text, or its words over and over to so many tokens."""
+    """Returns the tokens of the text; with `chunks`, repeats its words to reach that many tokens."""
     if chunks is None:
         return tokenize(text)
     words = tokenize(" " + text)
@@ -172,7 +172,7 @@ def _call_turn(calls: list[Call], request: ChatRequest, fault: Fault) -> Turn:
 
 
 def _call_tokens(index: int, name: str, arguments: str | None, identity: str) -> list[Token]:
-    """The tokens of one call in Hermes markup, which is what the parser of the stream would see."""
+    """Returns the tokens of one call in Hermes markup, which is what vLLM's stream parser sees."""
     head, tail = _markup_ends(name, arguments)
     tokens = [Token(text, None) for text in tokenize(("\n" if index else "") + head)]
     begun = {"id": identity, "type": "function", "index": index, "function": {"name": name}}

@@ -1,4 +1,4 @@
-"""Words of a text, by their stems: what a request and a tool's description have in common."""
+"""Reduces words to stems, to find what a request and a tool's description have in common."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _HINTS = {
 
 @lru_cache(maxsize=8192)
 def stem(word: str) -> str:
-    """A word without its ending, so that `calculate` meets `calculation` and `city` meets `cities`."""
+    """Strips a word's ending, so that `calculate` matches `calculation` and `city` matches `cities`."""
     word = word.lower()
     if word.endswith("ies") and len(word) > 4:
         return word[:-3] + "y"
@@ -51,13 +51,13 @@ def stem(word: str) -> str:
 
 @lru_cache(maxsize=2048)
 def stems(text: str) -> frozenset[str]:
-    """The stems of the words of a text or an identifier that mean something."""
+    """Returns the stems of the meaningful words in a text or an identifier."""
     words = (word.lower() for word in _WORD.findall(_CAMEL.sub(" ", text)))
     return frozenset(stem(word) for word in words if word not in STOP_WORDS)
 
 
 def request_stems(text: str) -> frozenset[str]:
-    """The stems of a request, with those of words that it implies (`how many` asks for a count)."""
+    """Returns the stems of a request, plus those of words it implies (`how many` asks for a count)."""
     lowered = text.lower()
     implied = [hint for phrase, hint in _HINTS.items() if re.search(rf"\b{phrase}\b", lowered)]
     return stems(text) | stems(" ".join(implied))

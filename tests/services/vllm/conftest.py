@@ -1,4 +1,4 @@
-"""A live stand-in engine a test, on a free port of 127.0.0.1."""
+"""A live stand-in engine for each test, on a free port of 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TOOL_FLAGS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
 
 @dataclass
 class Standin:
-    """A server within the test's own process and event loop."""
+    """A server in the test's own process and event loop."""
 
     url: str
     app: App
@@ -28,7 +28,7 @@ class Standin:
     http: httpx.AsyncClient
 
     async def metric(self, name: str, **labels: str) -> float:
-        """A value of /metrics, by its name and its labels beside the model's."""
+        """Returns a value of /metrics by its name and its labels other than the model's."""
         page = (await self.http.get("/metrics")).text
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
         (line,) = [
@@ -39,13 +39,13 @@ class Standin:
         return float(line.rpartition(" ")[2])
 
     async def becomes(self, value: float, name: str, **labels: str) -> None:
-        """Asks for a metric until it has a value; the test's timeout bounds it."""
+        """Polls a metric until it has this value. The test's timeout bounds the wait."""
         while await self.metric(name, **labels) != value:
             pass
 
 
 def openai_client(standin: Standin) -> AsyncOpenAI:
-    """The official client of a stand-in, which tries once."""
+    """Creates the official client for a stand-in, without retries."""
     http = DefaultAsyncHttpxClient(timeout=30, verify=False, trust_env=False)
     return AsyncOpenAI(base_url=f"{standin.url}/v1", api_key="unused", max_retries=0, http_client=http)
 
@@ -55,7 +55,7 @@ Start = Callable[..., Awaitable[Standin]]
 
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
-    """Starts stand-ins with arguments of `vllm serve`."""
+    """Starts stand-ins with the given arguments of `vllm serve`."""
     started: list[tuple[asyncio.Server, Standin]] = []
 
     async def begin(*arguments: str, environ: Mapping[str, str] | None = None) -> Standin:
@@ -67,7 +67,7 @@ async def start() -> AsyncIterator[Start]:
             lambda: Connection(app, connections), sock=listener
         )
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        # Without verify=False the client builds a TLS context that nothing here needs, in 30 ms.
+        # Without verify=False the client takes 30 ms to build a TLS context that is not needed here.
         http = httpx.AsyncClient(base_url=url, timeout=30, verify=False, trust_env=False)
         standin = Standin(url, app, connections, http)
         started.append((server, standin))
@@ -84,18 +84,18 @@ async def start() -> AsyncIterator[Start]:
 
 @pytest.fixture
 async def standin(start: Start) -> Standin:
-    """A stand-in that calls tools."""
+    """A stand-in with tool calling enabled."""
     return await start(*TOOL_FLAGS, "--max-model-len", "1024")
 
 
 @pytest.fixture
 async def client(standin: Standin) -> AsyncIterator[AsyncOpenAI]:
-    """The official client of that stand-in."""
+    """The official client, connected to that stand-in."""
     async with openai_client(standin) as openai:
         yield openai
 
 
 @pytest.fixture
 def http(standin: Standin) -> httpx.AsyncClient:
-    """A plain HTTP client of that stand-in."""
+    """A plain HTTP client, connected to that stand-in."""
     return standin.http

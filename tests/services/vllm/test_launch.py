@@ -75,7 +75,7 @@ def test_every_setting_reaches_the_command_line() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_builds_what_the_stand_in_takes(name: str) -> None:
+def test_stand_in_accepts_the_command_line_of_every_model(name: str) -> None:
     model = MODELS[name]
     line = argv(MODEL=name, **({} if model.tool_call_parser else {"TOOL_CALL_PARSER": "pythonic"}))
     options = parse_options(line[2:], {})
@@ -85,7 +85,7 @@ def test_every_model_builds_what_the_stand_in_takes(name: str) -> None:
         assert argument is None or argument in line
 
 
-def test_model_without_a_documented_parser_says_what_to_set() -> None:
+def test_model_without_a_documented_parser_names_the_setting() -> None:
     with pytest.raises(LaunchError, match=r"google/gemma-3-4b-it.*TOOL_CALL_PARSER"):
         argv(MODEL="google/gemma-3-4b-it")
 
@@ -95,7 +95,7 @@ def test_parser_none_serves_without_tools() -> None:
     assert not {"--enable-auto-tool-choice", "--tool-call-parser", "--tool-strict-level"} & set(line)
 
 
-def test_reasoning_parser_none_leaves_it_out() -> None:
+def test_reasoning_parser_none_omits_the_flag() -> None:
     assert "--reasoning-parser" in argv(MODEL="Qwen/Qwen3-8B")
     assert "--reasoning-parser" not in argv(MODEL="Qwen/Qwen3-8B", REASONING_PARSER="none")
 
@@ -113,7 +113,7 @@ def test_unknown_model_names_the_nearest(asked: str, nearest: str) -> None:
         argv(MODEL=asked)
     message = str(raised.value)
     assert repr(asked) in message
-    assert f"the nearest there: {nearest}" in message
+    assert f"; nearest: {nearest}" in message
     assert "TOOL_CALL_PARSER" in message
 
 
@@ -129,25 +129,25 @@ def test_unknown_model_with_a_parser_is_served() -> None:
         ("PORT", "0", "from 1 to 65535"),
         ("PORT", "http", "from 1 to 65535"),
         ("DTYPE", "bf16", "bfloat16"),
-        ("MAX_MODEL_LEN", "16k", "whole number from 1"),
-        ("MAX_MODEL_LEN", "40000", "32768 positions"),
+        ("MAX_MODEL_LEN", "16k", "whole number of at least 1"),
+        ("MAX_MODEL_LEN", "40000", "at most 32768 positions"),
         ("GPU_MEMORY_UTILIZATION", "90", "at most 1"),
         ("GPU_MEMORY_UTILIZATION", "nan", "at most 1"),
-        ("MAX_NUM_SEQS", "-1", "whole number from 1"),
-        ("TENSOR_PARALLEL_SIZE", "1.5", "whole number from 1"),
-        ("SHUTDOWN_TIMEOUT", "-1", "whole number from 0"),
-        ("MODEL", "--help", "does not begin with '-'"),
-        ("TOKENIZER", "two words", "one word"),
-        ("EXTRA_ARGS", "--seed '7", "no shell text"),
-        ("EXTRA_ARGS", "--port 9", "set by PORT"),
-        ("EXTRA_ARGS", "--max_model_len=9", "set by MAX_MODEL_LEN"),
-        ("EXTRA_ARGS", "--revision x", "set by MODEL_REVISION"),
+        ("MAX_NUM_SEQS", "-1", "whole number of at least 1"),
+        ("TENSOR_PARALLEL_SIZE", "1.5", "whole number of at least 1"),
+        ("SHUTDOWN_TIMEOUT", "-1", "whole number of at least 0"),
+        ("MODEL", "--help", "does not start with '-'"),
+        ("TOKENIZER", "two words", "single word"),
+        ("EXTRA_ARGS", "--seed '7", "cannot be split like a shell command"),
+        ("EXTRA_ARGS", "--port 9", "controlled by PORT"),
+        ("EXTRA_ARGS", "--max_model_len=9", "controlled by MAX_MODEL_LEN"),
+        ("EXTRA_ARGS", "--revision x", "controlled by MODEL_REVISION"),
         ("EXTRA_ARGS", "--api-key=s", "VLLM_API_KEY"),
         ("EXTRA_ARGS", "--api_ke s", "VLLM_API_KEY"),
         ("EXTRA_ARGS", "--hf-token s", "HF_TOKEN"),
     ],
 )
-def test_wrong_value_names_variable_value_and_what_is_allowed(name: str, value: str, allowed: str) -> None:
+def test_error_names_the_variable_its_value_and_what_is_allowed(name: str, value: str, allowed: str) -> None:
     with pytest.raises(LaunchError) as raised:
         argv(**{name: value})
     assert str(raised.value).startswith(f"{name}={value!r}: ")
@@ -165,7 +165,7 @@ def test_a_share_survives_the_command_line(share: float) -> None:
     assert float(line[line.index("--gpu-memory-utilization") + 1]) == share
 
 
-def test_models_of_unknown_length_take_any() -> None:
+def test_model_of_unknown_length_accepts_any_length() -> None:
     models = {"m": Model("hermes", None, None, (), None, None)}
     line = build_argv(Settings(model="m", max_model_len=10**6), models)
     assert "1000000" in line
@@ -187,17 +187,17 @@ def test_print_prints_and_exits() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, DEFAULT + "\n", "")
 
 
-def test_a_wrong_setting_stops_with_its_message() -> None:
+def test_invalid_setting_exits_with_its_message() -> None:
     done = run_launch(PORT="x")
     assert done.returncode == 1
     assert done.stderr == "launch.py: PORT='x': must be a whole number from 1 to 65535\n"
 
 
-def test_an_unknown_argument_stops() -> None:
+def test_unknown_argument_exits_with_an_error() -> None:
     assert run_launch("--prin").returncode == 1
 
 
-def test_it_becomes_vllm_with_the_defaults_of_its_environment(tmp_path: Path) -> None:
+def test_launch_executes_vllm_with_environment_defaults(tmp_path: Path) -> None:
     vllm = tmp_path / "vllm"
     vllm.write_text('#!/bin/sh\necho "$@"\necho $VLLM_NO_USAGE_STATS $VLLM_MAX_N_SEQUENCES $VLLM_API_KEY\n')
     vllm.chmod(0o755)

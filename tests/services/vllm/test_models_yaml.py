@@ -1,4 +1,4 @@
-"""models.yaml: what it may say, that its arithmetic holds, and that all name one version of vLLM."""
+"""models.yaml: its schema, its arithmetic, and that every file names the same version of vLLM."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class Document(BaseModel):
 
 
 class UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that stands twice, which YAML readers otherwise overwrite in silence."""
+    """Rejects duplicate keys, which YAML loaders otherwise overwrite silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
-        assert len(keys) == len(set(keys)), f"a key stands twice among {keys}"
+        assert len(keys) == len(set(keys)), f"duplicate key among {keys}"
         return super().construct_mapping(node, deep)
 
 
@@ -66,13 +66,13 @@ def read() -> Document:
 DOCUMENT = read()
 
 
-def test_it_knows_the_models() -> None:
+def test_file_lists_every_model() -> None:
     assert len(DOCUMENT.models) == 36
     assert DOCUMENT.models["Qwen/Qwen2.5-7B-Instruct"].revision is not None
 
 
 @pytest.mark.parametrize("name", DOCUMENT.models)
-def test_facts_agree_with_each_other(name: str) -> None:
+def test_facts_of_a_model_are_consistent(name: str) -> None:
     facts = DOCUMENT.models[name]
     assert facts.source in DOCUMENT.sources
     assert (facts.params is None) != (facts.params_nominal is None)
@@ -88,7 +88,7 @@ def test_facts_agree_with_each_other(name: str) -> None:
         assert facts.kv_bytes_per_token
 
 
-def test_one_version_of_vllm_is_named_everywhere() -> None:
+def test_every_file_names_the_same_version_of_vllm() -> None:
     tag = re.search(
         r"^FROM vllm/vllm-openai:v([\d.]+)\$\{VLLM_DIGEST\}$", (VLLM / "Dockerfile").read_text(), re.M
     )

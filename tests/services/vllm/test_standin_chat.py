@@ -1,4 +1,4 @@
-"""The stand-in through the official client: tools, answers, limits, usage."""
+"""The stand-in, tested through the official client: tools, answers, limits, usage."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def ask(client: AsyncOpenAI, question: str, **options: Any) -> Any:
 
 
 async def loop(client: AsyncOpenAI, question: str, results: dict[str, Any]) -> str:
-    """The tool loop of a client, with the results of tools by the argument that they were called with."""
+    """Runs a client's tool loop; `results` are keyed by the argument that the tool was called with."""
     messages: list[Any] = [{"role": "user", "content": question}]
     turn = await client.chat.completions.create(model="tiny", messages=messages, tools=TOOLS)
     message = turn.choices[0].message
@@ -71,14 +71,14 @@ def weather(place: str, degrees: float) -> dict[str, Any]:
 async def test_weather_loop(client: AsyncOpenAI) -> None:
     results = {"San Francisco": weather("San Francisco", 14.3)}
     answer = await loop(client, "What is the weather in San Francisco?", results)
-    assert answer == "The weather in San Francisco is 14.3 °C and partly cloudy. Source: sample data."
+    assert answer == "The weather in San Francisco is 14.3 °C (partly cloudy). Source: sample data."
 
 
-async def test_two_cities_are_two_calls_of_one_turn(client: AsyncOpenAI) -> None:
+async def test_two_cities_are_two_calls_in_one_turn(client: AsyncOpenAI) -> None:
     results = {"Paris": weather("Paris", 9), "Tokyo": weather("Tokyo", 17)}
     answer = await loop(client, "What is the weather in Paris and Tokyo?", results)
     assert answer == (
-        "The weather in Paris is 9 °C and partly cloudy. The weather in Tokyo is 17 °C and partly cloudy. "
+        "The weather in Paris is 9 °C (partly cloudy). The weather in Tokyo is 17 °C (partly cloudy). "
         "Source: sample data."
     )
 
@@ -87,12 +87,12 @@ async def test_calculation_loop(client: AsyncOpenAI) -> None:
     assert await loop(client, "Calculate 123 * 456", {"123 * 456": {"result": 56088}}) == "123 * 456 = 56088."
 
 
-async def test_a_tools_error_is_told(client: AsyncOpenAI) -> None:
+async def test_tool_error_is_reported_in_the_answer(client: AsyncOpenAI) -> None:
     answer = await loop(client, "Calculate 1 / 0", {"1 / 0": {"error": "division by zero"}})
     assert answer == "The tool calculate_math could not answer: division by zero."
 
 
-async def test_without_a_fitting_tool_it_says_what_it_is(client: AsyncOpenAI) -> None:
+async def test_without_a_matching_tool_the_answer_says_what_it_is(client: AsyncOpenAI) -> None:
     for tools in (openai.omit, TOOLS):
         turn = await ask(client, "Who wrote Faust?", tools=tools)
         text = turn.choices[0].message.content
@@ -101,33 +101,33 @@ async def test_without_a_fitting_tool_it_says_what_it_is(client: AsyncOpenAI) ->
         assert "Who wrote Faust?" in text
 
 
-async def test_models_say_what_it_is(client: AsyncOpenAI) -> None:
+async def test_models_route_says_what_it_is(client: AsyncOpenAI) -> None:
     (model,) = (await client.models.list()).data
     assert (model.id, model.owned_by) == ("tiny", "standin")
-    assert "no language model" in (model.model_extra or {})["notice"]
+    assert "not a language model" in (model.model_extra or {})["notice"]
 
 
-async def test_required_calls_even_where_nothing_fits(client: AsyncOpenAI) -> None:
+async def test_required_calls_a_tool_even_if_none_fits(client: AsyncOpenAI) -> None:
     turn = await ask(client, "Hello", tools=TOOLS, tool_choice="required")
     choice = turn.choices[0]
     assert (choice.finish_reason, choice.message.content) == ("tool_calls", "")
     assert len(choice.message.tool_calls) == 1
 
 
-async def test_a_named_function_is_called_whatever_fits_better(client: AsyncOpenAI) -> None:
+async def test_named_function_is_called_even_if_another_fits_better(client: AsyncOpenAI) -> None:
     named: Any = {"type": "function", "function": {"name": "get_current_weather"}}
     turn = await ask(client, "Calculate 1 + 1", tools=TOOLS, tool_choice=named)
     (call,) = turn.choices[0].message.tool_calls
     assert (turn.choices[0].finish_reason, call.function.name) == ("stop", "get_current_weather")
 
 
-async def test_no_parallel_calls_where_they_are_not_wanted(client: AsyncOpenAI) -> None:
+async def test_only_one_call_without_parallel_tool_calls(client: AsyncOpenAI) -> None:
     question = "What is the weather in Paris and Tokyo?"
     turn = await ask(client, question, tools=TOOLS, parallel_tool_calls=False)
     assert len(turn.choices[0].message.tool_calls) == 1
 
 
-async def test_tools_without_their_flags_are_refused_as_in_vllm(start: Start) -> None:
+async def test_tools_without_their_flags_are_rejected_as_in_vllm(start: Start) -> None:
     standin = await start()
     async with openai_client(standin) as client:
         with pytest.raises(openai.BadRequestError, match="--enable-auto-tool-choice"):
@@ -136,7 +136,7 @@ async def test_tools_without_their_flags_are_refused_as_in_vllm(start: Start) ->
             await ask(client, "Hello", tools=TOOLS, tool_choice="required")
 
 
-async def test_streamed_call_adds_up_to_the_whole_one(client: AsyncOpenAI) -> None:
+async def test_streamed_call_equals_the_unstreamed_one(client: AsyncOpenAI) -> None:
     whole = await ask(client, "What is the weather in Paris and Tokyo?", tools=TOOLS)
     usage = {"include_usage": True}
     stream = await ask(
@@ -160,7 +160,7 @@ async def test_streamed_call_adds_up_to_the_whole_one(client: AsyncOpenAI) -> No
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7])
-async def test_max_tokens_cuts_and_is_counted(client: AsyncOpenAI, limit: int) -> None:
+async def test_max_tokens_cuts_the_answer_and_is_counted(client: AsyncOpenAI, limit: int) -> None:
     whole = await ask(client, "Hello")
     for option in ("max_tokens", "max_completion_tokens"):
         cut = await ask(client, "Hello", **{option: limit})
@@ -176,7 +176,7 @@ async def test_usage_adds_up(client: AsyncOpenAI) -> None:
     assert long.prompt_tokens > short.prompt_tokens
 
 
-async def test_the_same_question_has_the_same_answer_and_usage(client: AsyncOpenAI) -> None:
+async def test_same_question_gets_the_same_answer_and_usage(client: AsyncOpenAI) -> None:
     first, second = [await ask(client, "Weather in Oslo?", tools=TOOLS) for _ in range(2)]
     assert first.usage == second.usage
     functions = [[c.function for c in turn.choices[0].message.tool_calls] for turn in (first, second)]
@@ -200,7 +200,7 @@ async def test_logprobs_name_the_tokens(client: AsyncOpenAI) -> None:
     assert "".join(tokens) == turn.choices[0].message.content
 
 
-async def test_json_formats_are_json(client: AsyncOpenAI) -> None:
+async def test_json_formats_return_json(client: AsyncOpenAI) -> None:
     plain = await ask(client, "Hello", response_format={"type": "json_object"})
     assert isinstance(json.loads(plain.choices[0].message.content), dict)
     schema = {
@@ -213,7 +213,7 @@ async def test_json_formats_are_json(client: AsyncOpenAI) -> None:
     assert json.loads(typed.choices[0].message.content) == {"unit": "kelvin", "count": 5}
 
 
-async def test_continuous_usage_grows_by_a_token_a_chunk(client: AsyncOpenAI) -> None:
+async def test_continuous_usage_grows_by_one_token_per_chunk(client: AsyncOpenAI) -> None:
     options = {"include_usage": True, "continuous_usage_stats": True}
     stream = await ask(client, "Hello", stream=True, stream_options=options)
     counts = [chunk.usage.completion_tokens async for chunk in stream]
@@ -241,7 +241,7 @@ async def test_completions_and_responses(client: AsyncOpenAI) -> None:
     assert final.output_text == "The weather in Oslo: 12 degrees."
 
 
-async def test_several_sequences_of_a_request(client: AsyncOpenAI) -> None:
+async def test_request_with_several_sequences(client: AsyncOpenAI) -> None:
     one = await ask(client, "Hello")
     two = await ask(client, "Hello", n=2)
     assert [c.index for c in two.choices] == [0, 1]
@@ -257,7 +257,7 @@ async def test_sequences_are_limited_by_the_environment(start: Start) -> None:
             await ask(client, "Hello", n=3)
 
 
-async def test_served_names_and_the_first_as_default(start: Start) -> None:
+async def test_first_served_name_is_the_default(start: Start) -> None:
     standin = await start("--served-model-name", "a", "b", *TOOL_FLAGS)
     async with openai_client(standin) as client:
         assert [m.id for m in (await client.models.list()).data] == ["a", "b"]
@@ -265,7 +265,7 @@ async def test_served_names_and_the_first_as_default(start: Start) -> None:
             await ask(client, "Hello")
 
 
-async def test_prefix_cache_counts_what_a_prompt_begins_with(standin: Standin, client: AsyncOpenAI) -> None:
+async def test_prefix_cache_counts_shared_prompt_prefixes(standin: Standin, client: AsyncOpenAI) -> None:
     text = "the quick brown fox jumps over the lazy dog " * 8
     await ask(client, text)
     assert await standin.metric("prefix_cache_hits_total") == 0

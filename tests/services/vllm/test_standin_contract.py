@@ -1,7 +1,7 @@
-"""The stand-in against recordings of vLLM 0.32.0 serving a small model: keys, types, order, errors, headers.
+"""Compares the stand-in with recordings of vLLM 0.32.0: keys, types, order, errors, headers.
 
-wire/errors.json, answers.json, flags.json and streams.json hold requests with their responses by name;
-wire/<name>.sse the body of a streamed one.
+wire/errors.json, answers.json, flags.json and streams.json hold named requests with their responses;
+wire/<name>.sse holds the body of a streamed response.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ async def replay(standin: Standin, request: dict[str, Any]) -> httpx.Response:
 
 
 def shape(value: Any) -> Any:
-    """Keys in their order and types of values, at every depth; of a list, the shapes that occur in it."""
+    """Returns keys in order and types of values, at every depth; for a list, the shapes that occur in it."""
     if isinstance(value, dict):
         return {
             "{}": [(key, shape(inner)) for key, inner in value.items() if key not in ADDED_BY_THE_STANDIN]
@@ -59,7 +59,7 @@ def check_headers(response: httpx.Response, expected: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("name", ERRORS)
-async def test_errors_are_the_same_to_the_letter(name: str, standin: Standin) -> None:
+async def test_errors_are_identical(name: str, standin: Standin) -> None:
     expected = ERRORS[name]["response"]
     response = await replay(standin, ERRORS[name]["request"])
     assert (response.status_code, response.json()) == (expected["status"], expected["body"])
@@ -76,7 +76,7 @@ async def test_answers_have_the_same_shape(name: str, standin: Standin) -> None:
         assert response.content == b""
         return
     assert shape(response.json()) == shape(expected["body"])
-    if name != "chat-stop":  # stops at a letter, and the texts differ
+    if name != "chat-stop":  # it stops at a letter, and the texts differ
         assert finish_reasons(response.json()) == finish_reasons(expected["body"])
 
 
@@ -112,7 +112,7 @@ async def test_flags(name: str, start: Start) -> None:
 
 
 def events(text: str) -> list[tuple[str, Any]]:
-    """The events of a stream, each with its name; `[DONE]` stays text."""
+    """Returns the events of a stream with their names; `[DONE]` stays text."""
     found = []
     for block in text.removesuffix("\n\n").split("\n\n"):
         *name, data = block.split("\n")
@@ -122,7 +122,7 @@ def events(text: str) -> list[tuple[str, Any]]:
 
 
 def order(stream: list[tuple[str, Any]]) -> list[Any]:
-    """What follows what: shapes, names and finish reasons, runs of the same taken as one."""
+    """Returns the sequence of shapes, names and finish reasons, with repetitions collapsed into one."""
     kinds: list[Any] = []
     for name, event in stream:
         reasons = [c["finish_reason"] for c in event.get("choices", ())] if isinstance(event, dict) else event
@@ -133,7 +133,7 @@ def order(stream: list[tuple[str, Any]]) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", STREAMS)
-async def test_streams_have_the_same_order(name: str, standin: Standin) -> None:
+async def test_streams_have_the_same_event_order(name: str, standin: Standin) -> None:
     expected = STREAMS[name]["response"]
     response = await replay(standin, STREAMS[name]["request"])
     assert response.status_code == expected["status"]

@@ -34,7 +34,7 @@ async def whole(
 async def streamed(
     http: httpx.AsyncClient, question: str, fault: dict[str, Any], **options: Any
 ) -> tuple[list[Any], Exception | None]:
-    """The data of the events that came, and what broke the stream, if something did."""
+    """Returns the data of the events received, and the error that broke the stream, if any."""
     lines: list[str] = []
     broken: Exception | None = None
     asked = body(question, fault, stream=True, **options)
@@ -55,7 +55,7 @@ async def collect(response: httpx.Response, into: list[str]) -> Any:
 
 
 def arguments(events: list[Any]) -> str:
-    """The arguments of the first call of a stream."""
+    """Returns the arguments of the first call in a stream."""
     deltas = [e["choices"][0]["delta"] for e in events if e != "[DONE]" and e["choices"]]
     calls = [call for delta in deltas for call in delta.get("tool_calls", ())]
     return "".join(call["function"].get("arguments", "") for call in calls)
@@ -64,20 +64,20 @@ def arguments(events: list[Any]) -> str:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"delay": 1}, "`standin` has no key 'delay'; it has when, delay_first,"),
-        ({"cut_after": -1}, "`standin.cut_after` must be a whole number from 0."),
-        ({"cut_after": True}, "`standin.cut_after` must be a whole number from 0."),
+        ({"delay": 1}, "`standin` has no key 'delay'; valid keys: when, delay_first,"),
+        ({"cut_after": -1}, "`standin.cut_after` must be a whole number of at least 0."),
+        ({"cut_after": True}, "`standin.cut_after` must be a whole number of at least 0."),
         ({"chunks": 10**7}, "`standin.chunks` must be a whole number from 0 to 200000."),
-        ({"status": 200}, "`standin.status` must be the status of an error, e.g. 500 or 503."),
-        ({"delay_first": "1"}, "`standin.delay_first` must be seconds from 0 to 3600."),
-        ({"delay_token": -1}, "`standin.delay_token` must be seconds from 0 to 3600."),
+        ({"status": 200}, "`standin.status` must be an error status, e.g. 500 or 503."),
+        ({"delay_first": "1"}, "`standin.delay_first` must be a number of seconds from 0 to 3600."),
+        ({"delay_token": -1}, "`standin.delay_token` must be a number of seconds from 0 to 3600."),
         ({"when": "later"}, "`standin.when` must be 'call', 'answer' or 'always'."),
         ({"malformed_arguments": 1}, "`standin.malformed_arguments` must be true or false."),
         ({"call_as_text": "xml"}, "`standin.call_as_text` must be true, false or 'bare'."),
         ([], "`standin` must be an object."),
     ],
 )
-async def test_the_field_is_checked(http: httpx.AsyncClient, fault: Any, message: str) -> None:
+async def test_fault_field_is_validated(http: httpx.AsyncClient, fault: Any, message: str) -> None:
     response = await http.post("/v1/chat/completions", json=body(CALL, fault))
     assert response.status_code == 400
     error = response.json()["error"]
@@ -147,7 +147,7 @@ async def test_cut_within_a_whole_body(http: httpx.AsyncClient) -> None:
         await http.post("/v1/chat/completions", json=body(CALL, {"cut_after": 3}))
 
 
-async def test_a_cut_beyond_the_end_does_not_strike(http: httpx.AsyncClient) -> None:
+async def test_cut_beyond_the_end_has_no_effect(http: httpx.AsyncClient) -> None:
     events, broken = await streamed(http, CALL, {"cut_after": 10_000})
     assert broken is None
     assert events[-1] == "[DONE]"
@@ -162,7 +162,7 @@ async def test_error_event(http: httpx.AsyncClient, standin: Standin, count: int
     assert await standin.metric("request_success_total", finished_reason="error") == 1
 
 
-async def test_error_event_without_a_stream_is_a_status(http: httpx.AsyncClient) -> None:
+async def test_error_event_without_a_stream_becomes_a_status(http: httpx.AsyncClient) -> None:
     response = await http.post("/v1/chat/completions", json=body(CALL, {"error_event_after": 1}))
     assert (response.status_code, response.json()["error"]["type"]) == (500, "InternalServerError")
 
@@ -211,7 +211,7 @@ async def test_empty_tool_calls(http: httpx.AsyncClient) -> None:
 
 
 async def test_empty_tool_calls_beside_the_call_as_text(http: httpx.AsyncClient) -> None:
-    """As recorded from vLLM where its parser failed on a call: the markup is the content."""
+    """As recorded from vLLM when its parser failed on a call: the markup is the content."""
     choice = await whole(http, CALL, {"empty_tool_calls": True, "call_as_text": True})
     assert choice["finish_reason"] == "tool_calls"
     assert "tool_calls" not in choice["message"]
@@ -247,7 +247,7 @@ async def test_when(http: httpx.AsyncClient, when: str, call: int, answer: int) 
     assert statuses == [call, answer]
 
 
-async def test_faults_of_calls_leave_answers_alone(http: httpx.AsyncClient) -> None:
+async def test_call_faults_do_not_affect_answers(http: httpx.AsyncClient) -> None:
     everything = {"malformed_arguments": True, "empty_tool_calls": True, "call_as_text": True}
     choice = await whole(http, ANSWER, everything)
     assert choice["finish_reason"] == "stop"

@@ -1,4 +1,4 @@
-"""The rules by which the stand-in picks tools, fills their arguments and words their results."""
+"""The rules by which the stand-in picks tools, fills in their arguments and phrases their results."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def math(*found: str) -> list[tuple[str, Any]]:
         ("", []),
     ],
 )
-def test_requests_and_the_calls_they_get(text: str, expected: list[tuple[str, Any]]) -> None:
+def test_request_leads_to_the_expected_calls(text: str, expected: list[tuple[str, Any]]) -> None:
     assert calls(text) == expected
 
 
@@ -176,7 +176,7 @@ def test_any_city_is_the_location(city: str, question: str) -> None:
 
 
 @given(several=st.lists(cities, min_size=2, max_size=4, unique=True))
-def test_any_cities_are_a_call_each(several: list[str]) -> None:
+def test_each_city_gets_its_own_call(several: list[str]) -> None:
     listed = f"{', '.join(several[:-1])} and {several[-1]}"
     assert calls(f"What is the weather in {listed}?", [WEATHER, MATH]) == weather(*several)
 
@@ -225,7 +225,7 @@ def test_any_result_is_in_the_answer(expression: str, result: float) -> None:
 def test_any_weather_is_in_the_answer(city: str, degrees: float, sky: str) -> None:
     facts = {"location": city, "temperature": degrees, "unit": "fahrenheit", "conditions": sky}
     answer = compose([Result("get_current_weather", {"location": city}, json.dumps(facts))], "")
-    assert answer == f"The weather in {city} is {degrees} °F and {sky.lower()}."
+    assert answer == f"The weather in {city} is {degrees} °F ({sky.lower()})."
 
 
 json_values = st.recursive(
@@ -238,7 +238,7 @@ json_values = st.recursive(
 
 
 @given(content=st.one_of(json_values.map(json.dumps), st.text()), question=st.text(max_size=40))
-def test_any_result_has_an_answer(content: str, question: str) -> None:
+def test_any_result_gets_an_answer(content: str, question: str) -> None:
     assert compose([Result("look_up", {}, content)], question).strip()
 
 
@@ -246,7 +246,7 @@ def test_any_result_has_an_answer(content: str, question: str) -> None:
     rows=st.lists(st.lists(json_values, max_size=3), max_size=15),
     columns=st.lists(st.text(max_size=5), max_size=3),
 )
-def test_any_table_has_an_answer(rows: list[Any], columns: list[str]) -> None:
+def test_any_table_gets_an_answer(rows: list[Any], columns: list[str]) -> None:
     content = json.dumps({"columns": columns, "rows": rows})
     assert compose([Result("query", {}, content)], "How many are there?").strip()
 
@@ -271,7 +271,7 @@ schemas = st.recursive(
 
 
 @given(schema=schemas, text=st.one_of(st.text(), st.just("lamp where price > 5 in Oslo, 2*3, 'x'")))
-def test_any_schema_gets_arguments_when_a_call_is_forced(schema: dict[str, Any], text: str) -> None:
+def test_forced_call_gets_arguments_for_any_schema(schema: dict[str, Any], text: str) -> None:
     lamp = tool("lamp", value=schema)
     lamp["function"]["parameters"]["$defs"] = {
         "Loop": {"type": "object", "properties": {"next": {"$ref": "#/$defs/Loop"}}, "required": ["next"]}
@@ -291,9 +291,9 @@ def test_a_tool_without_parameters_is_called_with_an_empty_object(parameters: di
     assert calls("Read the clock", [{"type": "function", "function": clock}]) == [("read_clock", {})]
 
 
-def test_no_tool_is_known_by_its_name() -> None:
-    """The same tools under other names and in another language of identifiers are called the same."""
-    renamed = tool("forecastFor", "Tells how the weather is.", town=TEXT)
+def test_tool_names_make_no_difference() -> None:
+    """The same tools under other names, with other naming conventions, are called in the same way."""
+    renamed = tool("forecastFor", "Reports how the weather is.", town=TEXT)
     assert calls("What is the weather in Oslo?", [renamed]) == [("forecastFor", {"town": "Oslo"})]
     reckon = tool("reckon", "Does sums.", formula=TEXT)
     assert calls("What is 6*7?", [reckon]) == [("reckon", {"formula": "6*7"})]
@@ -325,31 +325,31 @@ def test_no_tool_is_known_by_its_name() -> None:
         ("query", {}, '[{"a": 1}, {"b": 2}]', "", "There are 2 rows: a 1, b none; a none, b 2."),
     ],
 )
-def test_answers_by_the_shape_of_the_result(
+def test_answer_follows_the_shape_of_the_result(
     name: str, arguments: dict[str, Any], content: str, question: str, answer: str
 ) -> None:
     assert compose([Result(name, arguments, content)], question) == answer
 
 
-def test_long_tables_are_cut_with_their_number() -> None:
+def test_long_tables_are_cut_and_the_answer_says_how_many_rows_there_are() -> None:
     content = json.dumps({"columns": ["id"], "rows": [[i] for i in range(25)]})
     answer = compose([Result("query", {}, content)], "How many users?")
     assert answer.startswith("There are 25 users: id 0; ")
     assert answer.endswith("; id 9; and 15 more.")
 
 
-def test_directions_tell_origin_from_destination() -> None:
+def test_directions_separate_origin_from_destination() -> None:
     text = "a train from Bath to Rio de Janeiro"
     assert (places(text, "origin"), places(text, "to_city")) == (["Bath"], ["Rio de Janeiro"])
 
 
 @given(text=st.text(st.one_of(st.characters(), st.sampled_from(string.printable)), max_size=200))
-def test_tokens_join_to_the_text(text: str) -> None:
+def test_tokens_concatenate_to_the_text(text: str) -> None:
     assert "".join(tokenize(text)) == text
 
 
 @given(st.from_regex(r"[A-Z]{2}[0-9]{9}[A-Z]{2}", fullmatch=True))
-def test_code_in_the_text_is_what_a_number_or_an_id_wants(code: str) -> None:
+def test_code_in_the_text_fills_a_number_or_an_id(code: str) -> None:
     for name in ("tracking_number", "order_id", "reference"):
         schema = {"type": "string", "description": "Two letters, nine digits, two letters"}
         assert values_of(name, schema, f"Where is parcel {code}?", frozenset()) == [code]

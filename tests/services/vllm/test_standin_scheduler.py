@@ -1,4 +1,4 @@
-"""The stand-in's queue: who waits, who leaves, and that no slot is lost."""
+"""The stand-in's queue: waiting, disconnecting, and that no slot is lost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def hold(scheduler: Scheduler, until: asyncio.Event | None = None) -> None
             await until.wait()
 
 
-async def test_waiting_client_that_leaves_as_another_ends_costs_no_slot() -> None:
+async def test_client_that_leaves_while_another_finishes_loses_no_slot() -> None:
     scheduler, may_end = scheduler_of(1), asyncio.Event()
     first = asyncio.create_task(hold(scheduler, may_end))
     await asyncio.sleep(0)
@@ -38,7 +38,7 @@ async def test_waiting_client_that_leaves_as_another_ends_costs_no_slot() -> Non
 
 @settings(deadline=None)
 @given(st.integers(1, 3), st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=12))
-async def test_whoever_leaves_whenever_no_slot_is_lost(slots: int, clients: list[tuple[int, bool]]) -> None:
+async def test_no_slot_is_lost_whoever_leaves_when(slots: int, clients: list[tuple[int, bool]]) -> None:
     scheduler, may_end = scheduler_of(slots), asyncio.Event()
     tasks = [asyncio.create_task(hold(scheduler, may_end)) for _ in clients]
     for turn in range(6):

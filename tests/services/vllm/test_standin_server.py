@@ -25,14 +25,14 @@ CHAT = "/v1/chat/completions"
 
 
 def endless(stream: bool = True) -> dict[str, Any]:
-    """A request that generates for a minute."""
+    """Builds a request that generates for a minute."""
     fault = {"chunks": 6000, "delay_token": 0.01}
     return {"messages": [{"role": "user", "content": "Hello"}], "stream": stream, "standin": fault}
 
 
 @contextlib.asynccontextmanager
 async def running(standin: Standin, body: dict[str, Any]) -> AsyncIterator[asyncio.Task[httpx.Response]]:
-    """A request that is under way until the block ends."""
+    """Keeps a request running until the block ends."""
     task = asyncio.create_task(standin.http.post(CHAT, json=body))
     yield task
     task.cancel()
@@ -41,7 +41,7 @@ async def running(standin: Standin, body: dict[str, Any]) -> AsyncIterator[async
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_client_that_leaves_stops_generation(standin: Standin, stream: bool) -> None:
+async def test_generation_stops_when_the_client_disconnects(standin: Standin, stream: bool) -> None:
     async with running(standin, endless(stream)):
         await standin.becomes(1, "num_requests_running")
         assert await standin.metric("kv_cache_usage_perc") > 0
@@ -52,7 +52,7 @@ async def test_a_client_that_leaves_stops_generation(standin: Standin, stream: b
     assert await standin.metric("kv_cache_usage_perc") == 0
 
 
-async def test_requests_beyond_the_slots_wait_in_order(start: Start) -> None:
+async def test_requests_without_a_free_slot_wait_in_order(start: Start) -> None:
     standin = await start("--max-num-seqs", "1")
     async with running(standin, endless()) as first:
         await standin.becomes(1, "num_requests_running")
@@ -68,7 +68,7 @@ async def test_requests_beyond_the_slots_wait_in_order(start: Start) -> None:
     assert await standin.metric("num_requests_waiting") == 0
 
 
-async def test_a_waiting_client_that_leaves_gives_up_its_place(start: Start) -> None:
+async def test_waiting_client_that_disconnects_gives_up_its_place(start: Start) -> None:
     standin = await start("--max-num-seqs", "1")
     async with running(standin, endless()) as first:
         await standin.becomes(1, "num_requests_running")
@@ -95,7 +95,7 @@ async def test_a_full_queue_answers_503(start: Start) -> None:
         assert rejections == 2
 
 
-async def test_n_sequences_take_n_places(start: Start) -> None:
+async def test_n_sequences_take_n_slots(start: Start) -> None:
     standin = await start("--max-num-queued-reqs", "2")
     body = {"messages": [{"role": "user", "content": "Hello"}], "n": 3}
     assert (await standin.http.post(CHAT, json=body)).status_code == 503
@@ -112,7 +112,7 @@ async def test_a_hundred_at_once(standin: Standin) -> None:
 
 
 async def exchange(standin: Standin, *pieces: bytes) -> bytes:
-    """Sends raw bytes and reads until the server closes."""
+    """Sends raw bytes and reads until the server closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(standin.url.rpartition(":")[2]))
     for piece in pieces:
         writer.write(piece)
@@ -142,13 +142,13 @@ async def test_expect_continue(standin: Standin) -> None:
     assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 400 Bad Request\r\n")
 
 
-async def test_what_is_not_http_is_refused(standin: Standin) -> None:
+async def test_bytes_that_are_not_http_are_rejected(standin: Standin) -> None:
     answer = await exchange(standin, b"\x16\x03\x01 hello\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
 
 
-async def test_a_client_that_does_not_read_stops_the_stream(start: Start) -> None:
-    """Events are not piled up in memory for it, while others are served."""
+async def test_stream_pauses_while_the_client_does_not_read(start: Start) -> None:
+    """Its events do not pile up in memory, and other clients are served."""
     standin = await start("--served-model-name", "long" * 1000)
     body = endless() | {"standin": {"chunks": 8000}}
     content = json.dumps(body).encode()
@@ -176,7 +176,7 @@ def free_port() -> int:
 def process(
     *arguments: str, cwd: Path | None = None, environ: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    """The stand-in as a process; killed at the end if it is still there."""
+    """Runs the stand-in as a process, and kills it at the end if it is still running."""
     command = [sys.executable, str(SCRIPT), *arguments]
     environment = {"PATH": os.environ["PATH"], **(environ or {})}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=cwd, env=environment) as started:
@@ -188,20 +188,20 @@ def process(
 
 
 def ready(started: subprocess.Popen[str]) -> tuple[str, str]:
-    """Reads the log until the process serves: its address, and the lines before."""
+    """Reads the log until the process serves; returns its address and the preceding lines."""
     assert started.stderr is not None
     before = ""
     for line in started.stderr:
         if "Serving on " in line:
             return line.rpartition(" ")[2].strip(), before
         before += line
-    raise AssertionError(f"ended before it served: {before}")
+    raise AssertionError(f"exited before it served: {before}")
 
 
 def test_process_says_what_it_is_and_works_from_any_directory(tmp_path: Path) -> None:
     with process("some/model", "--host", "127.0.0.1", "--port", "0", cwd=tmp_path) as started:
         url, notice = ready(started)
-        assert "no language model" in notice
+        assert "not a language model" in notice
         assert httpx.get(f"{url}/health").content == b""
         (model,) = httpx.get(f"{url}/v1/models").json()["data"]
         assert (model["id"], model["root"]) == ("some/model", "some/model")
@@ -248,7 +248,7 @@ def test_process_refuses_connections_while_it_loads() -> None:
         assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
 
 
-def test_process_names_a_port_that_is_taken() -> None:
+def test_process_reports_a_port_in_use() -> None:
     with process("m", "--host=127.0.0.1", "--port=0") as first:
         port = ready(first)[0].rpartition(":")[2]
         with process("m", "--host=127.0.0.1", f"--port={port}") as second:
@@ -265,7 +265,7 @@ def test_process_stops_while_it_loads() -> None:
         assert started.wait(10) == 0
 
 
-def test_the_key_of_the_environment_protects_it() -> None:
+def test_key_from_the_environment_is_required() -> None:
     with process("m", "--host=127.0.0.1", "--port=0", environ={"VLLM_API_KEY": "very-secret"}) as started:
         url, notice = ready(started)
         assert "very-secret" not in notice
@@ -279,15 +279,19 @@ def test_the_key_of_the_environment_protects_it() -> None:
 @pytest.mark.parametrize(
     ("arguments", "environ", "message"),
     [
-        ((), {}, "no model named"),
+        ((), {}, "no model given"),
         (("m", "--no-such-flag"), {}, "unrecognized arguments: --no-such-flag"),
         (("m", "--max-model"), {}, "unrecognized arguments: --max-model"),
-        (("m", "--model", "other"), {}, "two models: m and --model other"),
-        (("m", "--max-num-seqs", "0"), {}, "0 is below 1"),
+        (("m", "--model", "other"), {}, "two models given: m and --model other"),
+        (("m", "--max-num-seqs", "0"), {}, "0 is less than 1"),
         (("m", "--port", "http"), {}, "invalid int value: 'http'"),
         (("m", "--enable-auto-tool-choice"), {}, "requires --tool-call-parser"),
-        (("m",), {"STANDIN_LOAD_SECONDS": "soon"}, "STANDIN_LOAD_SECONDS='soon': must be a number from 0 up"),
-        (("m",), {"VLLM_MAX_N_SEQUENCES": "-1"}, "VLLM_MAX_N_SEQUENCES='-1': must be a number from 0 up"),
+        (
+            ("m",),
+            {"STANDIN_LOAD_SECONDS": "soon"},
+            "STANDIN_LOAD_SECONDS='soon': must be a number of at least 0",
+        ),
+        (("m",), {"VLLM_MAX_N_SEQUENCES": "-1"}, "VLLM_MAX_N_SEQUENCES='-1': must be a number of at least 0"),
     ],
 )
 def test_wrong_arguments_exit_with_2(
@@ -299,7 +303,7 @@ def test_wrong_arguments_exit_with_2(
         assert message in error
 
 
-def test_common_arguments_of_vllm_are_taken() -> None:
+def test_common_arguments_of_vllm_are_accepted() -> None:
     arguments = """
         --model m --served-model-name a b --host=127.0.0.1 --port 0 --tokenizer t --dtype float32
         --enforce-eager --max_model_len 512 --no-enable-prefix-caching --trust-remote-code --seed 1
@@ -312,7 +316,7 @@ def test_common_arguments_of_vllm_are_taken() -> None:
         assert [(model["id"], model["max_model_len"]) for model in listed] == [("a", 512), ("b", 512)]
 
 
-async def test_request_ids_are_made_where_the_client_sends_none(start: Start) -> None:
+async def test_request_ids_are_generated_if_the_client_sends_none(start: Start) -> None:
     standin = await start("--enable-request-id-headers")
     ids = [(await standin.http.get("/health")).headers["x-request-id"] for _ in range(2)]
     assert len(set(ids)) == 2
