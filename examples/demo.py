@@ -1,4 +1,4 @@
-"""`make demo`: both tiers on this machine, and two questions through the official OpenAI client."""
+"""`make demo`: starts both tiers on this machine and asks two questions with the official OpenAI client."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ TOOLS: Any = [
     for name in ("get_current_weather", "calculate_math", "query_database")
 ]
 ABOUT = {
-    "standin": "a stand-in: no language model, it picks tools by rules",
+    "standin": "a stand-in, not a language model: it picks tools by simple rules",
     "vllm": "vLLM on the CPU",
 }
 BOLD, DIM, PLAIN = ("\033[1m", "\033[2m", "\033[0m") if sys.stdout.isatty() else ("", "", "")
 
 
 def ask_streaming(client: OpenAI, model: str, question: str) -> None:
-    """Asks, and prints tool calls and answer as they come."""
+    """Asks a question, and prints tool calls and the answer as they arrive."""
     print(f"\n{BOLD}Question:{PLAIN} {question}  {DIM}(streamed){PLAIN}")
     stream = client.chat.completions.create(
         model=model,
@@ -32,21 +32,21 @@ def ask_streaming(client: OpenAI, model: str, question: str) -> None:
         stream=True,
         extra_body={"tandem": {"events": True}},
     )
-    begun = False
+    answering = False
     for chunk in stream:
         if event := (chunk.model_extra or {}).get("tandem"):
             show_event(event)
         if chunk.choices and chunk.choices[0].delta.content:
-            if not begun:
+            if not answering:
                 print(f"{BOLD}Answer:{PLAIN}   ", end="")
-                begun = True
+                answering = True
             print(chunk.choices[0].delta.content, end="", flush=True)
     print()
 
 
 def ask(client: OpenAI, model: str, question: str) -> None:
-    """Asks, and prints tool calls and answer when all is there."""
-    print(f"\n{BOLD}Question:{PLAIN} {question}  {DIM}(in one piece){PLAIN}")
+    """Asks a question without streaming, and prints tool calls and the answer at the end."""
+    print(f"\n{BOLD}Question:{PLAIN} {question}  {DIM}(not streamed){PLAIN}")
     answer = client.chat.completions.create(
         model=model,
         temperature=0,
@@ -71,14 +71,14 @@ def main() -> None:
     try:
         with running_tiers() as (engine, orchestrator):
             print(f"  engine        {engine.url}  {ABOUT[os.environ.get('ENGINE', 'standin')]}")
-            print(f"  orchestrator  {orchestrator.url}  speaks the OpenAI API and runs the tools")
+            print(f"  orchestrator  {orchestrator.url}  serves the OpenAI API and runs the tools")
             with OpenAI(base_url=f"{orchestrator.url}/v1", api_key="unused") as client:
                 model = client.models.list().data[0].id
                 ask_streaming(client, model, "What is the weather in San Francisco?")
                 ask(client, model, "Calculate 123 * 456")
     except StartError as error:
         sys.exit(str(error))
-    print("\nBoth tiers have ended. `make up` leaves them running.")
+    print("\nBoth tiers have stopped. `make up` starts them and leaves them running.")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Both tiers as processes on this machine, without a GPU: `up` leaves them running, `down` ends them.
+"""Runs both tiers as processes on this machine, without a GPU: `up` starts them, `down` stops them.
 
-The engine is the stand-in, which is no language model; see services/vllm/standin.py.
+The engine is the stand-in, which is not a language model; see services/vllm/standin.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TIERS = ("engine", "orchestrator")
 
 
 class StartError(Exception):
-    """A tier did not start; the message holds the end of its log."""
+    """A tier did not start. The message includes the end of its log."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ def free_port() -> int:
 
 
 def standin_command(port: int) -> list[str]:
-    """The stand-in with the arguments that the real vLLM would be given."""
+    """Returns the command of the stand-in, with the arguments that vLLM would get."""
     arguments = _launch_arguments({"MODEL": MODEL, "HOST": "127.0.0.1", "PORT": str(port)})
     return [sys.executable, str(ROOT / "services/vllm/standin.py"), *arguments]
 
 
 def vllm_command(port: int) -> list[str]:
-    """The real vLLM on the CPU with the tests' tiny model, or with the one that MODEL names."""
+    """Returns the command of vLLM on the CPU, with the tests' tiny model or the one that MODEL names."""
     named = os.environ.get("MODEL")
     settings = {"MODEL": named or str(TINY), "HOST": "127.0.0.1", "PORT": str(port), "MAX_NUM_SEQS": "8"}
     if named:
@@ -75,7 +75,7 @@ def vllm_command(port: int) -> list[str]:
 
 
 def _launch_arguments(settings: Mapping[str, str]) -> list[str]:
-    """What launch.py gives `vllm serve` with these settings."""
+    """Returns the arguments that launch.py passes to `vllm serve` for these settings."""
     launch = [sys.executable, str(ROOT / "services/vllm/launch.py"), "--print"]
     environment = {"PATH": os.environ.get("PATH", ""), **settings}
     line = subprocess.run(launch, env=environment, check=True, capture_output=True, text=True).stdout  # noqa: S603
@@ -83,17 +83,17 @@ def _launch_arguments(settings: Mapping[str, str]) -> list[str]:
 
 
 def start_engine(port: int = 0) -> Tier:
-    """Starts the engine that ENGINE names, `standin` (the default) or `vllm`, and waits until it answers.
+    """Starts the engine that ENGINE selects, `standin` (the default) or `vllm`, and waits until it answers.
 
     Raises:
-        StartError: it ended, the port is taken, or ENGINE is something else.
+        StartError: The engine exited, the port is in use, or ENGINE has another value.
     """
     port = port or free_port()
     kind = os.environ.get("ENGINE", "standin")
     if kind == "standin":
         return start("engine", standin_command(port), port, "/health")
     if kind != "vllm":
-        raise StartError(f"ENGINE={kind} is not known: use standin or vllm")
+        raise StartError(f"unknown ENGINE={kind!r}: use standin or vllm")
     environment = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_HOST_IP": "127.0.0.1", "VLLM_NO_USAGE_STATS": "1"}
     if "MODEL" not in os.environ:
         environment["HF_HUB_OFFLINE"] = "1"
@@ -101,10 +101,10 @@ def start_engine(port: int = 0) -> Tier:
 
 
 def start_orchestrator(engine_urls: Sequence[str], port: int = 0, settings: Mapping[str, str] = {}) -> Tier:
-    """Starts the orchestrator before these engines and waits until it reaches one.
+    """Starts an orchestrator for these engines and waits until it reaches one.
 
     Raises:
-        StartError: it ended, or the port is taken.
+        StartError: The orchestrator exited, or the port is in use.
     """
     port = port or free_port()
     environment = {
@@ -135,14 +135,16 @@ def start(
     environment: Mapping[str, str] = {},
     seconds: float = 60,
 ) -> Tier:
-    """Starts a server and waits until its route `ready` answers 200.
+    """Starts a server and waits until its `ready` route answers 200.
 
     Raises:
-        StartError: the port is taken, the process ended, or the time is up.
+        StartError: The port is in use, the process exited, or the server was not ready in time.
     """
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
-            raise StartError(f"port {port} of 127.0.0.1 is taken, so the {name} cannot start: free it first")
+            raise StartError(
+                f"the {name} cannot start: port {port} on 127.0.0.1 is in use; stop what uses it"
+            )
     RUN.mkdir(exist_ok=True)
     log = RUN / f"{name}-{port}.log"
     with log.open("wb") as output:
@@ -168,7 +170,7 @@ def _wait_until_ready(tier: Tier, ready: str, seconds: float) -> None:
     while time.monotonic() < until:
         if tier.process.poll() is not None:
             raise StartError(
-                f"the {tier.name} ended with status {tier.process.returncode}:\n{_tail(tier.log)}"
+                f"the {tier.name} exited with status {tier.process.returncode}:\n{_tail(tier.log)}"
             )
         with contextlib.suppress(OSError), urllib.request.urlopen(tier.url + ready, timeout=5):  # noqa: S310
             return
@@ -181,7 +183,7 @@ def _tail(log: Path) -> str:
 
 
 def stop_process(process: subprocess.Popen[bytes], seconds: float = 10) -> None:
-    """Ends a process: asked first, then forced."""
+    """Stops a process: with an interrupt first, then by force."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
         try:
@@ -193,7 +195,7 @@ def stop_process(process: subprocess.Popen[bytes], seconds: float = 10) -> None:
 
 @contextlib.contextmanager
 def running_tiers() -> Iterator[tuple[Tier, Tier]]:
-    """Both tiers on free ports, for as long as the block runs."""
+    """Runs both tiers on free ports while the block runs."""
     engine = start_engine()
     try:
         orchestrator = start_orchestrator([engine.url])
@@ -206,16 +208,16 @@ def running_tiers() -> Iterator[tuple[Tier, Tier]]:
 
 
 def up() -> None:
-    """Leaves both tiers running on 8000 and 8001."""
+    """Starts both tiers on ports 8000 and 8001 and leaves them running."""
     engine = start_engine(8000)
     _write_pid(engine)
     orchestrator = start_orchestrator([engine.url], 8001)
     _write_pid(orchestrator)
     print(f"""\
-engine        {engine.url}  a stand-in, no language model; log: {engine.log.relative_to(ROOT)}
-orchestrator  {orchestrator.url}  log: {orchestrator.log.relative_to(ROOT)}; API page: {orchestrator.url}/docs
+engine        {engine.url}  a stand-in, not a language model; log: {engine.log.relative_to(ROOT)}
+orchestrator  {orchestrator.url}  log: {orchestrator.log.relative_to(ROOT)}; API docs: {orchestrator.url}/docs
 
-Ask it (end both with: make down):
+Try it (`make down` stops both tiers):
 
 curl -s {orchestrator.url}/v1/chat/completions -H 'Content-Type: application/json' -d '{{
   "model": "{MODEL}",
@@ -229,7 +231,7 @@ def _write_pid(tier: Tier) -> None:
 
 
 def down() -> None:
-    """Ends what `up` left running."""
+    """Stops what `up` left running."""
     for name in reversed(TIERS):
         file = RUN / f"{name}.pid"
         if not file.exists():
@@ -240,7 +242,7 @@ def down() -> None:
             os.kill(pid, signal.SIGINT)
             _wait_until_gone(pid)
         file.unlink()
-        print(f"the {name} has ended")
+        print(f"the {name} has stopped")
 
 
 def _wait_until_gone(pid: int) -> None:
