@@ -8,9 +8,9 @@ from pathlib import Path
 
 import aws_cdk as cdk
 
-from infra.cost import summary
-from infra.deployment import DeploymentError, load_deployment
-from infra.preflight import checked_plan
+from infra.deployment.checks import checked_plan
+from infra.deployment.cost import summary
+from infra.deployment.file import DeploymentError, load_deployment
 from infra.stacks import build_stacks
 
 app = cdk.App(stack_traces=False)

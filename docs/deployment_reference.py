@@ -10,9 +10,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from infra.deployment import Deployment, ExistingVpc, Section  # noqa: E402
-from infra.deployment_checks import RULES  # noqa: E402
-from infra.findings import Severity  # noqa: E402
+from infra.deployment.checks import RULES  # noqa: E402
+from infra.deployment.checks.finding import Severity  # noqa: E402
+from infra.deployment.file import Deployment  # noqa: E402
+from infra.deployment.settings import ExistingVpc, Section  # noqa: E402
 
 COMMAND = ".venv/bin/python docs/deployment_reference.py"
 

@@ -10,12 +10,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from infra.deployment_checks import check  # noqa: E402
-from infra.preflight import TEMPLATE_RULES, find_faults  # noqa: E402
-from infra.template import Assembly  # noqa: E402
-from tests.infra.broken_deployments import BROKEN  # noqa: E402
-from tests.infra.faults import FAULTS  # noqa: E402
+from infra.deployment.checks import check  # noqa: E402
+from infra.template_checks.plugin import TEMPLATE_RULES, find_faults  # noqa: E402
+from infra.template_checks.template import Assembly  # noqa: E402
+from tests.infra.deployment.checks.broken_deployments import BROKEN  # noqa: E402
 from tests.infra.synthesis import VARIANTS, synthesize  # noqa: E402
+from tests.infra.template_checks.faults import FAULTS  # noqa: E402
 
 COMMAND = ".venv/bin/python docs/seeded_faults.py"
 TARGET = ROOT / "docs" / "seeded-faults.md"

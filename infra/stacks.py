@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import aws_cdk as cdk
 
-from .foundation_stack import FoundationStack
-from .plan import Plan
-from .preflight import TemplatePreflight
-from .serving_stack import ServingStack
+from .deployment.plan import Plan
+from .foundation.stack import FoundationStack
+from .serving.stack import ServingStack
+from .template_checks.plugin import TemplatePreflight
 
 
 def build_stacks(app: cdk.App, plan: Plan) -> TemplatePreflight:

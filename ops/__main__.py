@@ -19,10 +19,10 @@ import typer
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.table import Table
 
-from infra.catalog import load_catalog
-from infra.cost import summary
-from infra.deployment import DeploymentError, load_deployment
-from infra.plan import Plan
+from infra.deployment.catalog import load_catalog
+from infra.deployment.cost import summary
+from infra.deployment.file import DeploymentError, load_deployment
+from infra.deployment.plan import Plan
 
 from . import cost as costs
 from . import deploy as deploying

@@ -23,8 +23,8 @@ from botocore.exceptions import (
     TokenRetrievalError,
 )
 
-from infra.deployment import Deployment
-from infra.plan import Plan
+from infra.deployment.file import Deployment
+from infra.deployment.plan import Plan
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackTypeDef

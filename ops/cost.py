@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from infra.capacity import FARGATE_SHARE, MEASURED, Traffic, capacity, engines_for
-from infra.catalog import Catalog, Instance
-from infra.cost import monthly_cost, total_usd
-from infra.plan import Plan
+from infra.deployment.catalog import Catalog, Instance
+from infra.deployment.cost import monthly_cost, total_usd
+from infra.deployment.plan import Plan
+from infra.deployment.throughput import FARGATE_SHARE, MEASURED, Traffic, capacity, engines_for
 
 from .account import Account, translated
 
@@ -116,7 +116,7 @@ def alternatives(plan: Plan) -> list[Alternative]:
 
 
 def carried(plan: Plan) -> str:
-    """What the orchestrator's tasks carry, in a line (infra/capacity.py)."""
+    """What the orchestrator's tasks carry, in a line (infra/deployment/throughput.py)."""
     orchestrator = plan.deployment.orchestrator
     one = capacity(MEASURED, Traffic(), vcpu=orchestrator.cpu / 1024 * FARGATE_SHARE)
     return (

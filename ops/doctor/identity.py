@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from botocore.exceptions import ClientError
 
-from infra.deployment_checks import check
-from infra.findings import Severity
+from infra.deployment.checks import check
+from infra.deployment.checks.finding import Severity
 from ops.account import Account, code_of, translated
 from ops.lines import Line, Mark
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from infra.sections import ExistingVpc
+from infra.deployment.settings import ExistingVpc
 from ops.account import Account, code_of, translated
 from ops.lines import Line, Mark
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import aws_cdk as cdk
 
-from infra.catalog import load_catalog
-from infra.deployment import load_deployment
-from infra.plan import Plan
+from infra.deployment.catalog import load_catalog
+from infra.deployment.file import load_deployment
+from infra.deployment.plan import Plan
 from infra.stacks import build_stacks
-from infra.template import Assembly
+from infra.template_checks.template import Assembly
 
 VARIANT_FILES = Path(__file__).parent / "variants"
 VARIANTS = sorted(path.stem for path in VARIANT_FILES.glob("*.yaml"))

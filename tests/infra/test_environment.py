@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 import launch
-from infra.orchestrator import orchestrator_environment
-from infra.template import container, environment
-from infra.template_rules.capacity import engine_services
-from infra.template_rules.services import orchestrator_services
+from infra.serving.orchestrator import orchestrator_environment
+from infra.template_checks.gpu_instances import engine_services
+from infra.template_checks.services import orchestrator_services
+from infra.template_checks.template import container, environment
 from orchestrator.settings import Settings
 from tests.infra.synthesis import VARIANTS, Synthesis, synthesize
 

@@ -133,7 +133,7 @@ def test_fault_in_the_templates_ends_with_status_1(cdk: str, tmp_path: Path) -> 
     for name in ("infra", "services"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "app.py", tmp_path)
-    source = tmp_path / "infra/gpu_capacity.py"
+    source = tmp_path / "infra/serving/gpu_instances.py"
     text = source.read_text()
     assert "enable_managed_termination_protection=False" in text
     source.write_text(

@@ -9,11 +9,11 @@ from typing import Any
 import boto3
 from botocore.validate import validate_parameters
 
-from infra.catalog import load_catalog
-from infra.deployment import Deployment
-from infra.plan import Plan
+from infra.deployment.catalog import load_catalog
+from infra.deployment.file import Deployment
+from infra.deployment.plan import Plan
 from ops.account import Account
-from tests.infra.broken_deployments import deployment
+from tests.infra.deployment.checks.broken_deployments import deployment
 
 ARN = "arn:aws:iam::123456789012:user/tester"
 DENIED = "AccessDenied"

@@ -11,9 +11,9 @@ from botocore.exceptions import EndpointConnectionError
 from typer.testing import CliRunner
 
 import ops.__main__ as commands
-from infra.catalog import load_catalog
-from infra.deployment import Deployment
-from infra.plan import Plan
+from infra.deployment.catalog import load_catalog
+from infra.deployment.file import Deployment
+from infra.deployment.plan import Plan
 from ops import cost, keys, logs
 from ops.account import Failed, NoAccess, NotAllowed, translated
 from ops.lines import Line, Mark, show, worst

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
 
-from infra.catalog import load_catalog
-from infra.deployment import Deployment
-from infra.plan import Plan
+from infra.deployment.catalog import load_catalog
+from infra.deployment.file import Deployment
+from infra.deployment.plan import Plan
 from ops import keys
 from ops.account import Account, Failed
 from ops.keys import Document, KeyStore

@@ -1,0 +1,231 @@
+"""Rules on the GPU instances, and what an engine gets of one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from infra.deployment.plan import Plan
+from infra.deployment.sizing import (
+    instance_store_gb,
+    registered_memory_mib,
+    root_volume_gb,
+    tasks_per_instance,
+    wanted_vcpu,
+)
+
+from .finding import Severity
+from .rule import Changes, Problem, nearest, other_instances, rule
+
+LEAST_TASK_MEMORY_MIB = 4096
+"""vLLM's three processes hold about 3 GB before the first request (measured on vLLM 0.32)."""
+
+MOST_STARTUP_SECONDS = 3300
+
+HOURS_PER_MONTH = 730
+
+
+def _known_instances(plan: Plan) -> Iterator[Changes]:
+    types, known = plan.deployment.gpu.instance_types, plan.catalog.instances
+    yield {"gpu.instance_types": tuple(one if one in known else nearest(one, known)[0] for one in types)}
+    yield from ({"gpu.instance_types": (name,)} for one in types for name in nearest(one, known))
+
+
+@rule("instance-type", Severity.ERROR, _known_instances)
+def instance_type(plan: Plan) -> Problem | None:
+    """Every instance type is one with NVIDIA GPUs that the catalog has."""
+    for name in plan.deployment.gpu.instance_types:
+        if name not in plan.catalog.instances:
+            return Problem(
+                "gpu.instance_types", f"{name} is no instance type with NVIDIA GPUs that is known here"
+            )
+    return None
+
+
+def _fewer_gpus(plan: Plan) -> Iterator[Changes]:
+    most = min((one.gpus for one in plan.known_instances), default=0)
+    return ({"gpu.gpus_per_task": gpus} for gpus in range(most, 0, -1))
+
+
+@rule("gpus-per-task", Severity.ERROR, _fewer_gpus, other_instances)
+def gpus_per_task(plan: Plan) -> Problem | None:
+    """Every instance type has the GPUs of an engine."""
+    wanted = plan.deployment.gpu.gpus_per_task
+    for instance in plan.known_instances:
+        if instance.gpus < wanted:
+            return Problem(
+                "gpu.gpus_per_task",
+                f"an engine with {wanted} GPUs has no room on {instance.name}, which has {instance.gpus}",
+            )
+    return None
+
+
+def _task_memories(plan: Plan) -> Iterator[Changes]:
+    if plan.instances:
+        fits = plan.share.memory_mib if plan.deployment.gpu.task_memory_mib is None else _spare_mib(plan)
+        yield {"gpu.task_memory_mib": fits}
+    yield {"gpu.task_memory_mib": None}
+
+
+def _spare_mib(plan: Plan) -> int:
+    of_each = [
+        registered_memory_mib(one) // tasks_per_instance(one, plan.deployment.gpu.gpus_per_task)
+        for one in plan.instances
+    ]
+    return (min(of_each) - plan.share.shm_mib) // 256 * 256
+
+
+@rule(
+    "task-memory",
+    Severity.ERROR,
+    _task_memories,
+    lambda _: [{"gpu.shm_mib": None}],
+    other_instances,
+)
+def task_memory(plan: Plan) -> Problem | None:
+    """ECS places a task only where its memory is free; an instance registers less than it is sold with."""
+    gpu = plan.deployment.gpu
+    knob = "gpu.shm_mib" if gpu.task_memory_mib is None else "gpu.task_memory_mib"
+    for instance in plan.instances:
+        tasks, share = tasks_per_instance(instance, gpu.gpus_per_task), plan.share
+        registered = registered_memory_mib(instance)
+        of = f"{registered} MiB that ECS surely registers of the {instance.memory_mib} of {instance.name}"
+        if (share.memory_mib + share.shm_mib) * tasks > registered:
+            return Problem(
+                knob,
+                f"{tasks} x ({share.memory_mib} MiB of memory + {share.shm_mib} MiB of /dev/shm) are more "
+                f"than the {of}",
+            )
+        if share.memory_mib < LEAST_TASK_MEMORY_MIB:
+            return Problem(
+                knob,
+                f"{share.shm_mib} MiB of /dev/shm leave an engine {share.memory_mib} MiB of the {of}; "
+                f"it needs {LEAST_TASK_MEMORY_MIB}",
+            )
+    return None
+
+
+@rule("vcpu", Severity.WARNING, other_instances)
+def vcpu(plan: Plan) -> Problem | None:
+    """vLLM asks for two physical cores and one a GPU; with fewer it works, more slowly."""
+    gpus = plan.deployment.gpu.gpus_per_task
+    for instance in plan.instances:
+        tasks = tasks_per_instance(instance, gpus)
+        if instance.vcpu // tasks < wanted_vcpu(gpus):
+            return Problem(
+                "gpu.instance_types",
+                f"{instance.name} has {instance.vcpu} vCPU, vLLM asks for {tasks * wanted_vcpu(gpus)}; "
+                "it works, more slowly under load",
+            )
+    return None
+
+
+def _engines_to_fill(plan: Plan) -> Iterator[Changes]:
+    for instance in plan.instances[:1]:
+        for gpus in range(instance.gpus, 0, -1):
+            yield {"gpu.gpus_per_task": gpus}
+
+
+def _replicas_to_fill(plan: Plan) -> Iterator[Changes]:
+    if plan.instances:
+        replicas = plan.deployment.gpu.replicas
+        yield from ({"gpu.replicas": more} for more in range(replicas + 1, replicas + 16))
+
+
+@rule("idle-gpus", Severity.WARNING, other_instances, _engines_to_fill, _replicas_to_fill)
+def idle_gpus(plan: Plan) -> Problem | None:
+    """GPUs that nobody uses are paid for."""
+    gpu = plan.deployment.gpu
+    for instance in plan.instances[:1]:
+        running = plan.instance_count * instance.gpus
+        used = (gpu.replicas + int(gpu.spare_instance)) * gpu.gpus_per_task
+        if used < running:
+            idle = running - used
+            cost = (instance.usd_per_hour or 0) / instance.gpus * idle * HOURS_PER_MONTH
+            return Problem(
+                "gpu.instance_types",
+                f"{idle} of the {running} GPUs of {plan.instance_count} x {instance.name} are never used"
+                + (f" (${cost:,.0f} a month)" if cost else ""),
+            )
+    return None
+
+
+@rule(
+    "root-volume", Severity.ERROR, lambda plan: [{"gpu.root_volume_gib": root_volume_gb(plan.catalog.engine)}]
+)
+def root_volume(plan: Plan) -> Problem | None:
+    """The root volume holds the engine's images."""
+    engine, given = plan.catalog.engine, plan.deployment.gpu.root_volume_gib
+    if given >= root_volume_gb(engine):
+        return None
+    return Problem(
+        "gpu.root_volume_gib",
+        f"{given} GiB do not hold the machine image, and at a release two images of the engine of "
+        f"{engine.unpacked_gb:g} GB unpacked and {engine.compressed_gb:g} GB being fetched",
+    )
+
+
+@rule("instance-store", Severity.ERROR, other_instances)
+def instance_store(plan: Plan) -> Problem | None:
+    """Weights and caches lie on the instance store."""
+    if plan.weights_gb is None:
+        return None
+    wanted = instance_store_gb(plan.weights_gb)
+    for instance in plan.instances:
+        if instance.instance_store_gb < wanted:
+            return Problem(
+                "gpu.instance_types",
+                f"the instance store of {instance.name} has {instance.instance_store_gb} GB; two revisions "
+                f"of {plan.weights_gb:.0f} GB of weights and the caches take {wanted:.0f}",
+            )
+    return None
+
+
+def _longer_startup(plan: Plan) -> Iterator[Changes]:
+    seconds = math.ceil((plan.load_seconds or 0) / 60) * 60
+    if seconds <= MOST_STARTUP_SECONDS:
+        yield {"gpu.startup_seconds": seconds}
+
+
+@rule("startup", Severity.ERROR, _longer_startup)
+def startup(plan: Plan) -> Problem | None:
+    """An engine that loads for longer than its health check waits is replaced, over and over."""
+    given, needed = plan.deployment.gpu.startup_seconds, plan.load_seconds
+    if needed is None or given >= needed:
+        return None
+    return Problem(
+        "gpu.startup_seconds",
+        f"{given} s are too few to fetch and load {plan.weights_gb:.0f} GB of weights, which may take "
+        f"{needed:.0f} s",
+    )
+
+
+@rule(
+    "spot",
+    Severity.WARNING,
+    lambda _: [{"gpu.spare_instance": True}],
+    lambda _: [{"gpu.capacity": "on_demand"}],
+)
+def spot(plan: Plan) -> Problem | None:
+    """AWS takes spot instances back with two minutes of notice; loading the model takes longer."""
+    gpu = plan.deployment.gpu
+    if gpu.capacity == "on_demand" or gpu.spare_instance:
+        return None
+    gap = f", and the next one needs about {plan.load_seconds:.0f} s to load" if plan.load_seconds else ""
+    return Problem(
+        "gpu.capacity",
+        f"AWS may take a spot instance back after two minutes of notice{gap}; there is no spare",
+    )
+
+
+RULES = (
+    instance_type,
+    gpus_per_task,
+    task_memory,
+    vcpu,
+    idle_gpus,
+    root_volume,
+    instance_store,
+    startup,
+    spot,
+)

@@ -1,0 +1,179 @@
+"""The deployment file as typed settings.
+
+`load_deployment` reads a file and refuses what it does not know. What can be written but cannot work together
+is told by `deployment_checks`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, PrivateAttr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from .settings import (
+    EXAMPLES,
+    ExistingVpc,
+    Gpu,
+    Images,
+    Ingress,
+    Logs,
+    Metrics,
+    Model,
+    Name,
+    Network,
+    Orchestrator,
+    Region,
+    Section,
+    Tags,
+    Tools,
+)
+from .yaml_lines import Place, YamlError, YamlSource, read_yaml
+
+__all__ = [
+    "Deployment",
+    "DeploymentError",
+    "ExistingVpc",
+    "Gpu",
+    "Images",
+    "Ingress",
+    "Knob",
+    "Logs",
+    "Metrics",
+    "Model",
+    "Network",
+    "Orchestrator",
+    "Section",
+    "Tools",
+    "knobs",
+    "load_deployment",
+]
+
+
+class DeploymentError(Exception):
+    """The deployment file cannot be used; one line a problem: `file:line: knob: value: mend`."""
+
+
+class Deployment(Section):
+    """One deployment of Tandem."""
+
+    name: Name = Field(
+        default="tandem",
+        description="Prefix of every stack; at most 20 lower-case letters, digits and dashes.",
+    )
+    region: Region | None = Field(default=None, description="AWS region; default: that of your credentials.")
+    tags: Tags = Field(default={}, description="Tags put on every resource.")
+    removal_policy: Literal["destroy", "retain"] = Field(
+        default="destroy", description="What `cdk destroy` does with images, keys and logs."
+    )
+    network: Network = Network()
+    model: Model = Model()
+    gpu: Gpu = Gpu()
+    orchestrator: Orchestrator = Orchestrator()
+    tools: Tools = Tools()
+    ingress: Ingress = Ingress()
+    images: Images = Images()
+    logs: Logs = Logs()
+    metrics: Metrics = Metrics()
+
+    _source: YamlSource | None = PrivateAttr(None)
+
+    def where(self, knob: str) -> str:
+        """`file:line: ` of a knob such as `gpu.replicas`, as messages begin; "" where no file was read."""
+        place = tuple(int(part) if part.isdecimal() else part for part in knob.split("."))
+        return f"{self._source.where(place)}: " if self._source else ""
+
+    def with_knob(self, knob: str, value: object) -> Deployment:
+        """A copy with one knob, such as `gpu.replicas`, set to another value.
+
+        Raises:
+            pydantic.ValidationError: the value is not allowed, or there is no such knob.
+        """
+        *section, name = knob.split(".")
+        if not section:
+            changed = Deployment.model_validate(self.model_dump() | {name: value})
+            changed._source = self._source
+            return changed
+        part: Section = getattr(self, section[0])
+        return self.model_copy(
+            update={section[0]: type(part).model_validate(part.model_dump() | {name: value})}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """One knob of the file: its path such as `gpu.replicas`, and its field."""
+
+    path: str
+    field: FieldInfo
+
+
+def knobs(section: type[Section] = Deployment, prefix: str = "") -> Iterator[Knob]:
+    """Every knob, in the order of the file."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from knobs(field.annotation, f"{prefix}{name}.")
+        else:
+            yield Knob(prefix + name, field)
+
+
+def load_deployment(path: Path) -> Deployment:
+    """Reads a deployment file; a knob that it does not name has its default.
+
+    Raises:
+        DeploymentError: the file cannot be read, or holds what is not allowed; names every problem.
+    """
+    try:
+        source = read_yaml(path)
+        deployment = Deployment.model_validate(source.data)
+    except YamlError as error:
+        raise DeploymentError(str(error)) from None
+    except ValidationError as error:
+        problems = sorted(error.errors(include_url=False), key=lambda problem: source.line(problem["loc"]))
+        raise DeploymentError("\n".join(_describe(problem, source) for problem in problems)) from None
+    deployment._source = source
+    return deployment
+
+
+def _describe(problem: ErrorDetails, source: YamlSource) -> str:
+    place: Place = problem["loc"]
+    knob = _path(place) or "the file"
+    kind, value = problem["type"], problem["input"]
+    if kind == "extra_forbidden":
+        mend = f"there is no such knob{_nearest(place)}"
+    elif kind == "missing":
+        mend = "must be given"
+    else:
+        shown = "" if isinstance(value, dict) else f"{value!r}: "
+        mend = shown + _allowed(problem)
+    return f"{source.where(place)}: {knob}: {mend}"
+
+
+def _allowed(problem: ErrorDetails) -> str:
+    match problem["type"]:
+        case "string_pattern_mismatch":
+            return f"must look like {EXAMPLES[problem['ctx']['pattern']]}"
+        case "string_type":
+            return "must be text; put it in quotes"
+        case "tuple_type":
+            return "must be a list, such as [one, two]"
+        case "model_type" | "dict_type":
+            return "must be a section of names and values"
+    return problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+
+
+def _path(place: Place) -> str:
+    return ".".join(text if (text := str(part)).isprintable() else repr(part) for part in place)
+
+
+def _nearest(place: Place) -> str:
+    wanted, name = _path(place), str(place[-1])
+    paths = [knob.path for knob in knobs()] + list(Deployment.model_fields)
+    homonyms = [path for path in paths if path.rsplit(".", 1)[-1] == name]
+    near = homonyms or difflib.get_close_matches(wanted, paths, n=1, cutoff=0.7)
+    return f"; did you mean {' or '.join(near)}?" if near else "; docs/deployment-reference.md lists them all"

@@ -1,0 +1,95 @@
+"""What a deployment comes to: its knobs brought together with the facts about its model and instances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from .catalog import Catalog, Instance, Model
+from .file import Deployment
+from .sizing import (
+    EngineSize,
+    TaskShare,
+    engine_size,
+    instances_needed,
+    load_seconds,
+    task_share,
+    tasks_per_instance,
+    weights_bound_gb,
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A deployment and what follows of it. `model` and instance types that no one knows are left out."""
+
+    deployment: Deployment
+    catalog: Catalog
+
+    @cached_property
+    def model(self) -> Model | None:
+        """The facts of the model; None for one that `models.yaml` does not have."""
+        return self.catalog.models.get(self.deployment.model.id)
+
+    @cached_property
+    def known_instances(self) -> tuple[Instance, ...]:
+        """The instance types that the catalog has, the preferred one first."""
+        known = self.catalog.instances
+        return tuple(known[name] for name in self.deployment.gpu.instance_types if name in known)
+
+    @cached_property
+    def instances(self) -> tuple[Instance, ...]:
+        """Those that have room for an engine."""
+        gpus = self.deployment.gpu.gpus_per_task
+        return tuple(one for one in self.known_instances if tasks_per_instance(one, gpus) > 0)
+
+    def size(self, instance: Instance) -> EngineSize | None:
+        """How the model sits on the GPUs of an engine; None for a model that nobody knows."""
+        if self.model is None:
+            return None
+        knobs = self.deployment.model
+        return engine_size(
+            self.model,
+            instance,
+            dtype=knobs.dtype,
+            quantization=knobs.quantization,
+            kv_cache_dtype=knobs.kv_cache_dtype,
+            utilization=knobs.gpu_memory_utilization,
+            tensor_parallel=self.deployment.gpu.gpus_per_task,
+        )
+
+    @cached_property
+    def share(self) -> TaskShare:
+        """What an engine gets of an instance.
+
+        Raises:
+            ValueError: no instance type of the deployment has room for an engine.
+        """
+        gpu = self.deployment.gpu
+        if not self.instances:
+            raise ValueError(
+                f"gpu.instance_types: none of {', '.join(gpu.instance_types)} is known to have room for an "
+                f"engine with {gpu.gpus_per_task} GPUs"
+            )
+        return task_share(
+            self.instances, gpu.gpus_per_task, memory_mib=gpu.task_memory_mib, shm_mib=gpu.shm_mib
+        )
+
+    @cached_property
+    def instance_count(self) -> int:
+        """Instances that run, the spare one with them."""
+        gpu = self.deployment.gpu
+        return instances_needed(gpu.replicas, self.share.tasks_per_instance) + int(gpu.spare_instance)
+
+    @cached_property
+    def weights_gb(self) -> float | None:
+        """GB of the model's files at most; None where not known."""
+        if self.model is None or not self.instances:
+            return None
+        size = self.size(self.instances[0])
+        return None if size is None else weights_bound_gb(self.model, size)
+
+    @cached_property
+    def load_seconds(self) -> float | None:
+        """Cautious time until a new engine answers; None where not known."""
+        return None if self.weights_gb is None else load_seconds(self.weights_gb)

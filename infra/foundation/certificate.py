@@ -1,0 +1,72 @@
+"""The certificate of the load balancer."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_certificatemanager as acm
+from aws_cdk import aws_ssm as ssm
+from constructs import Construct
+
+from infra.deployment.file import Deployment
+
+
+class Certificate(Construct):
+    """The configured certificate, one issued for the domain, or one that deploying asks for.
+
+    It stands in the first stack, so that without a certificate nothing is created, and hands its ARN over in
+    a parameter of Systems Manager: an export could not change while it is used.
+    """
+
+    def __init__(self, scope: Construct, construct_id: str, *, deployment: Deployment) -> None:
+        super().__init__(scope, construct_id)
+        settings = deployment.ingress
+        if settings.certificate_arn:
+            arn = settings.certificate_arn
+        elif settings.domain and settings.hosted_zone_id:
+            arn = self._issue(settings.domain, settings.hosted_zone_id)
+        else:
+            arn = self._ask()
+        ssm.CfnParameter(
+            self,
+            "Arn",
+            name=_parameter_name(deployment),
+            type="String",
+            value=arn,
+            description="Certificate of the load balancer",
+        )
+
+    def _issue(self, domain: str, hosted_zone_id: str) -> str:
+        validation = acm.CfnCertificate.DomainValidationOptionProperty(
+            domain_name=domain, hosted_zone_id=hosted_zone_id
+        )
+        return acm.CfnCertificate(
+            self,
+            "Issued",
+            domain_name=domain,
+            validation_method="DNS",
+            domain_validation_options=[validation],
+        ).ref
+
+    def _ask(self) -> str:
+        parameter = cdk.CfnParameter(
+            self,
+            "CertificateArn",
+            type="String",
+            description="ARN of the ACM certificate of the HTTPS load balancer, in the region deployed to.",
+            allowed_pattern=r"^arn:aws[a-z-]*:acm:[a-z0-9-]+:\d{12}:certificate/[\w-]+$",
+            constraint_description="must be the ARN of a certificate in ACM; set "
+            "ingress.certificate_arn, or ingress.domain and ingress.hosted_zone_id, or ingress.cloudfront",
+        )
+        parameter.override_logical_id("CertificateArn")
+        return parameter.value_as_string
+
+
+def certificate_arn(scope: Construct, deployment: Deployment) -> str | None:
+    """The ARN that `Certificate` handed over, in another stack; None behind CloudFront, which needs none."""
+    if deployment.ingress.cloudfront:
+        return None
+    return ssm.StringParameter.value_for_string_parameter(scope, _parameter_name(deployment))
+
+
+def _parameter_name(deployment: Deployment) -> str:
+    return f"/{deployment.name}/certificate-arn"

@@ -1,0 +1,243 @@
+"""Images built in the account: CodeBuild builds while CloudFormation waits, so that nobody needs Docker."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import aws_cdk as cdk
+from aws_cdk import aws_codebuild as codebuild
+from aws_cdk import aws_ecr as ecr
+from aws_cdk import aws_ecs as ecs
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3_assets as s3_assets
+from constructs import Construct
+
+from infra.log_group import log_group
+from infra.suppressions import accept
+
+from .recipes import Architecture, Image, Recipe
+
+HANDLER = Path(__file__).parent / "build"
+
+_MACHINES = {
+    "x86_64": ("LINUX_CONTAINER", "aws/codebuild/amazonlinux-x86_64-standard:5.0"),
+    "arm64": ("ARM_CONTAINER", "aws/codebuild/amazonlinux-aarch64-standard:3.0"),
+}
+_ENDED = ["SUCCEEDED", "FAILED", "FAULT", "STOPPED", "TIMED_OUT"]
+
+
+class ImageBuilder(Construct):
+    """A Lambda function that starts builds and tells CloudFormation how they ended; `image` adds an image."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, retention_days: int, retain: bool) -> None:
+        super().__init__(scope, construct_id)
+        self._retention_days = retention_days
+        self._retain = retain
+        group = self._log_group("Logs")
+        self._role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
+        _let_log(self._role, group)
+        self._function = lambda_.Function(
+            self,
+            "Function",
+            description="Starts builds of images and tells CloudFormation how they ended",
+            runtime=lambda_.Runtime.PYTHON_3_14,
+            code=lambda_.Code.from_asset(str(HANDLER), exclude=["__pycache__"]),
+            handler="handler.handle",
+            timeout=cdk.Duration.minutes(1),
+            role=self._role.without_policy_updates(),
+            log_group=group,
+        )
+        accept(
+            self._function,
+            "CKV_AWS_115",
+            "CKV_AWS_116",
+            "CKV_AWS_117",
+            reason="Invoked a few times a release by services that retry; it talks to AWS only.",
+        )
+
+    def image(
+        self, construct_id: str, *, recipe: Recipe, architecture: Architecture, repository: ecr.IRepository
+    ) -> Image:
+        """An image in `repository`; what it is built from is its tag, so that a change is a new image."""
+        source = s3_assets.Asset(
+            self,
+            f"{construct_id}Source",
+            path=recipe.directory,
+            exclude=recipe.ignored,
+            ignore_mode=cdk.IgnoreMode.DOCKER,
+        )
+        builds = _BuildProject(
+            self,
+            f"{construct_id}Build",
+            recipe=recipe,
+            architecture=architecture,
+            repository=repository,
+            source=source,
+            group=self._log_group(f"{construct_id}Logs"),
+        )
+        told = self._tell_when_ended(construct_id, builds.project)
+        self._role.add_to_policy(
+            iam.PolicyStatement(actions=["ecr:DescribeImages"], resources=[repository.repository_arn])
+        )
+        tag = recipe.tag(source.asset_hash, architecture)
+        build = cdk.CustomResource(
+            self,
+            f"{construct_id}Image",
+            resource_type="Custom::ContainerImage",
+            service_token=self._function.function_arn,
+            # An hour at most, and longer than the build, so that its own end is what is told.
+            service_timeout=cdk.Duration.minutes(recipe.minutes + 10),
+            properties={
+                "Project": builds.project.ref,
+                "Repository": repository.repository_name,
+                "Source": f"{source.s3_bucket_name}/{source.s3_object_key}",
+                "ImageTag": tag,
+            },
+        )
+        build.node.add_dependency(self._role, builds.role, told)
+        return Image(ecs.ContainerImage.from_ecr_repository(repository, tag), ready=(build,))
+
+    def _tell_when_ended(self, construct_id: str, project: codebuild.CfnProject) -> events.Rule:
+        self._role.add_to_policy(
+            iam.PolicyStatement(
+                actions=["codebuild:StartBuild", "codebuild:BatchGetBuilds"], resources=[project.attr_arn]
+            )
+        )
+        return events.Rule(
+            self,
+            f"{construct_id}Ended",
+            description="A build of an image has ended",
+            event_pattern=events.EventPattern(
+                source=["aws.codebuild"],
+                detail_type=["CodeBuild Build State Change"],
+                detail={"project-name": [project.ref], "build-status": _ENDED},
+            ),
+            targets=[targets.LambdaFunction(self._function)],
+        )
+
+    def _log_group(self, construct_id: str) -> logs.LogGroup:
+        return log_group(self, construct_id, retention_days=self._retention_days, retain=self._retain)
+
+
+class _BuildProject(Construct):
+    """The CodeBuild project of one image."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        recipe: Recipe,
+        architecture: Architecture,
+        repository: ecr.IRepository,
+        source: s3_assets.Asset,
+        group: logs.LogGroup,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        machine, image = _MACHINES[architecture]
+        self.role = _build_role(self, group, repository, source)
+        self.project = codebuild.CfnProject(
+            self,
+            "Project",
+            description=f"Builds the {recipe.service} image",
+            service_role=self.role.role_arn,
+            artifacts=codebuild.CfnProject.ArtifactsProperty(type="NO_ARTIFACTS"),
+            environment=codebuild.CfnProject.EnvironmentProperty(
+                type=machine,
+                image=image,
+                compute_type=recipe.compute,
+                privileged_mode=True,
+                environment_variables=[
+                    codebuild.CfnProject.EnvironmentVariableProperty(
+                        name="REPOSITORY_URI", value=repository.repository_uri
+                    )
+                ],
+            ),
+            source=codebuild.CfnProject.SourceProperty(type="NO_SOURCE", build_spec=_build_spec(recipe)),
+            timeout_in_minutes=recipe.minutes,
+            queued_timeout_in_minutes=5,
+            logs_config=codebuild.CfnProject.LogsConfigProperty(
+                cloud_watch_logs=codebuild.CfnProject.CloudWatchLogsConfigProperty(
+                    status="ENABLED", group_name=group.log_group_name
+                )
+            ),
+        )
+        accept(
+            self.project,
+            "AwsSolutions-CB3",
+            reason="`docker build` needs the privileged mode; the machine is thrown away after each build.",
+        )
+        accept(
+            self.project,
+            "AwsSolutions-CB4",
+            reason="The key would encrypt artifacts, and a build leaves none.",
+        )
+
+
+def _build_spec(recipe: Recipe) -> str:
+    arguments = "".join(
+        f" --build-arg {shlex.quote(f'{name}={value}')}" for name, value in recipe.arguments.items()
+    )
+    build = f'docker build --tag "$REPOSITORY_URI:$IMAGE_TAG"{arguments} source'
+    commands = [
+        'aws s3 cp --only-show-errors "s3://$SOURCE" source.zip',
+        "unzip -q source.zip -d source",
+        'aws ecr get-login-password | docker login --username AWS --password-stdin "${REPOSITORY_URI%%/*}"',
+        # Once more: registries of base images do fail now and then.
+        f"{build} || {{ sleep 30; {build}; }}",
+        'docker push "$REPOSITORY_URI:$IMAGE_TAG"',
+    ]
+    return json.dumps({"version": "0.2", "phases": {"build": {"commands": commands}}})
+
+
+def _build_role(
+    scope: Construct, group: logs.LogGroup, repository: ecr.IRepository, source: s3_assets.Asset
+) -> iam.Role:
+    role = iam.Role(scope, "Role", assumed_by=iam.ServicePrincipal("codebuild.amazonaws.com"))
+    _let_log(role, group)
+    role.add_to_policy(
+        iam.PolicyStatement(actions=["s3:GetObject"], resources=[source.bucket.arn_for_objects("*.zip")])
+    )
+    role.add_to_policy(
+        iam.PolicyStatement(
+            actions=[
+                "ecr:BatchCheckLayerAvailability",
+                "ecr:BatchGetImage",
+                "ecr:CompleteLayerUpload",
+                "ecr:GetDownloadUrlForLayer",
+                "ecr:InitiateLayerUpload",
+                "ecr:PutImage",
+                "ecr:UploadLayerPart",
+            ],
+            resources=[repository.repository_arn],
+        )
+    )
+    role.add_to_policy(iam.PolicyStatement(actions=["ecr:GetAuthorizationToken"], resources=["*"]))
+    stack = cdk.Stack.of(scope)
+    region = "<AWS::Region>" if cdk.Token.is_unresolved(stack.region) else stack.region
+    accept(
+        role,
+        "AwsSolutions-IAM5[Resource::*]",
+        reason="ecr:GetAuthorizationToken is of the account's registry, and has no resources.",
+    )
+    accept(
+        role,
+        "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:s3:::"
+        f"cdk-hnb659fds-assets-<AWS::AccountId>-{region}/*.zip]",
+        reason="The name of an asset is its hash: to name it would change the role with every release.",
+    )
+    return role
+
+
+def _let_log(role: iam.Role, group: logs.LogGroup) -> None:
+    role.add_to_policy(
+        iam.PolicyStatement(
+            actions=["logs:CreateLogStream", "logs:PutLogEvents"], resources=[group.log_group_arn]
+        )
+    )

@@ -1,0 +1,198 @@
+"""The engine tier: vLLM as an ECS service on GPU instances."""
+
+from __future__ import annotations
+
+import shlex
+
+import aws_cdk as cdk
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_ecs as ecs
+from aws_cdk import aws_secretsmanager as secretsmanager
+from aws_cdk import aws_servicediscovery as servicediscovery
+from constructs import Construct
+
+from infra.deployment.file import Deployment
+from infra.deployment.sizing import TaskShare, health_check, rollout
+from infra.foundation.network import private_subnets
+from infra.images.recipes import Image
+
+from .gpu_instances import CACHE_DIRECTORY, GpuCapacity
+from .task_definition import accept_design, log_driver
+
+PORT = 8000
+SERVICE_NAME = "vllm"
+
+CACHE_IN_CONTAINER = "/home/vllm/.cache"
+"""Where the image keeps HF_HOME and VLLM_CACHE_ROOT."""
+
+STOP_TIMEOUT_SECONDS = 120
+SHUTDOWN_TIMEOUT_SECONDS = 90
+"""vLLM lets requests finish for so long; what is left of the stop timeout is for giving the GPU back."""
+
+_HEALTH_COMMAND = (
+    f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{PORT}/health', timeout=9)"
+)
+
+
+def engine_environment(deployment: Deployment) -> dict[str, str]:
+    """The engine's environment but for secrets; what is unset has the default of launch.py."""
+    model, gpu = deployment.model, deployment.gpu
+    environment = {
+        "MODEL": model.id,
+        "MODEL_REVISION": model.revision,
+        "SERVED_MODEL_NAME": model.served_name,
+        "PORT": str(PORT),
+        "DTYPE": model.dtype,
+        "QUANTIZATION": model.quantization,
+        "KV_CACHE_DTYPE": None if model.kv_cache_dtype == "auto" else model.kv_cache_dtype,
+        "MAX_MODEL_LEN": str(model.max_model_len),
+        "GPU_MEMORY_UTILIZATION": str(model.gpu_memory_utilization),
+        "MAX_NUM_SEQS": str(model.max_num_seqs),
+        "MAX_NUM_QUEUED_REQS": str(model.max_num_queued_reqs),
+        "TENSOR_PARALLEL_SIZE": str(gpu.gpus_per_task),
+        "TOOL_CALL_PARSER": model.tool_call_parser,
+        "REASONING_PARSER": model.reasoning_parser,
+        "CHAT_TEMPLATE": model.chat_template,
+        "SHUTDOWN_TIMEOUT": str(SHUTDOWN_TIMEOUT_SECONDS),
+        "EXTRA_ARGS": shlex.join(model.extra_args),
+    }
+    return {name: value for name, value in environment.items() if value}
+
+
+class Engine(Construct):
+    """One task an engine, each with its own GPUs; `url` finds them all, `connections` says who may."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        cluster: ecs.Cluster,
+        capacity: GpuCapacity,
+        image: Image,
+        deployment: Deployment,
+        share: TaskShare,
+        key: secretsmanager.ISecret,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        namespace = servicediscovery.PrivateDnsNamespace(
+            self, "Namespace", name=f"{deployment.name}.internal", vpc=cluster.vpc
+        )
+        self.url = f"http://{SERVICE_NAME}.{deployment.name}.internal:{PORT}"
+        self.connections = self._security_group(cluster.vpc).connections
+        task = self._task_definition(deployment, image, share, key)
+        self.service = self._service(cluster, capacity, deployment, task)
+        self.service.enable_cloud_map(
+            name=SERVICE_NAME,
+            cloud_map_namespace=namespace,
+            dns_record_type=servicediscovery.DnsRecordType.A,
+            dns_ttl=cdk.Duration.seconds(10),
+        )
+
+    def _security_group(self, vpc: ec2.IVpc) -> ec2.SecurityGroup:
+        group = ec2.SecurityGroup(
+            self,
+            "SecurityGroup",
+            vpc=vpc,
+            description="Engines: the orchestrator comes in, HTTPS goes out",
+            allow_all_outbound=False,
+        )
+        group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "Weights from the Hugging Face Hub")
+        return group
+
+    def _task_definition(
+        self,
+        deployment: Deployment,
+        image: Image,
+        share: TaskShare,
+        key: secretsmanager.ISecret,
+    ) -> ecs.Ec2TaskDefinition:
+        task = ecs.Ec2TaskDefinition(
+            self,
+            "Task",
+            network_mode=ecs.NetworkMode.AWS_VPC,
+            volumes=[ecs.Volume(name="cache", host=ecs.Host(source_path=CACHE_DIRECTORY))],
+        )
+        image.before(task)
+        self._add_container(task, deployment, image, share, key)
+        accept_design(task)
+        return task
+
+    def _add_container(
+        self,
+        task: ecs.Ec2TaskDefinition,
+        deployment: Deployment,
+        image: Image,
+        share: TaskShare,
+        key: secretsmanager.ISecret,
+    ) -> None:
+        linux = ecs.LinuxParameters(
+            self,
+            "Linux",
+            init_process_enabled=True,
+            shared_memory_size=share.shm_mib,
+        )
+        logging = log_driver(self, deployment, stream_prefix="engine")
+        check = health_check(deployment.gpu.startup_seconds)
+        container = task.add_container(
+            SERVICE_NAME,
+            image=image.source,
+            gpu_count=deployment.gpu.gpus_per_task,
+            cpu=share.cpu,
+            memory_limit_mib=share.memory_mib,
+            linux_parameters=linux,
+            environment=engine_environment(deployment),
+            secrets=self._secrets(deployment, key),
+            port_mappings=[ecs.PortMapping(container_port=PORT)],
+            stop_timeout=cdk.Duration.seconds(STOP_TIMEOUT_SECONDS),
+            logging=logging,
+            health_check=ecs.HealthCheck(
+                command=["CMD", "python3", "-c", _HEALTH_COMMAND],
+                start_period=cdk.Duration.seconds(check.start_period),
+                interval=cdk.Duration.seconds(check.interval),
+                retries=check.retries,
+                timeout=cdk.Duration.seconds(10),
+            ),
+        )
+        container.add_mount_points(
+            ecs.MountPoint(source_volume="cache", container_path=CACHE_IN_CONTAINER, read_only=False)
+        )
+
+    def _secrets(self, deployment: Deployment, key: secretsmanager.ISecret) -> dict[str, ecs.Secret]:
+        secrets = {"VLLM_API_KEY": ecs.Secret.from_secrets_manager(key)}
+        if deployment.model.hf_token_secret_arn:
+            token = secretsmanager.Secret.from_secret_complete_arn(
+                self, "HfToken", deployment.model.hf_token_secret_arn
+            )
+            secrets["HF_TOKEN"] = ecs.Secret.from_secrets_manager(token)
+        return secrets
+
+    def _service(
+        self,
+        cluster: ecs.Cluster,
+        capacity: GpuCapacity,
+        deployment: Deployment,
+        task: ecs.Ec2TaskDefinition,
+    ) -> ecs.Ec2Service:
+        limits = rollout(deployment.gpu.replicas, spare=deployment.gpu.spare_instance)
+        service = ecs.Ec2Service(
+            self,
+            "Service",
+            cluster=cluster,
+            task_definition=task,
+            desired_count=deployment.gpu.replicas,
+            min_healthy_percent=limits.minimum_healthy_percent,
+            max_healthy_percent=limits.maximum_percent,
+            circuit_breaker=ecs.DeploymentCircuitBreaker(enable=True, rollback=True),
+            capacity_provider_strategies=[
+                ecs.CapacityProviderStrategy(capacity_provider=capacity.provider, weight=1)
+            ],
+            security_groups=[*self.connections.security_groups],
+            vpc_subnets=ec2.SubnetSelection(subnets=private_subnets(cluster.vpc)),
+            # Rebalancing starts a task before it stops one, for which there is no GPU.
+            availability_zone_rebalancing=ecs.AvailabilityZoneRebalancing.DISABLED,
+            propagate_tags=ecs.PropagatedTagSource.SERVICE,
+        )
+        # Tasks that start before their role may read the secrets count as failed.
+        service.node.add_dependency(task.obtain_execution_role())
+        return service

@@ -1,0 +1,191 @@
+"""The machines with GPUs: an Auto Scaling group behind a capacity provider of the cluster."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+import jsii
+from aws_cdk import aws_autoscaling as autoscaling
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_ecs as ecs
+from aws_cdk import aws_iam as iam
+from constructs import Construct, IConstruct
+
+from infra.deployment.settings import Gpu as Settings
+from infra.foundation.network import private_subnets
+from infra.suppressions import accept
+
+AMI_PARAMETER = "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommended/image_id"
+"""Newest ECS-optimized Amazon Linux 2023 with NVIDIA driver 580, which CUDA 13 needs."""
+
+CACHE_DIRECTORY = "/mnt/models/cache"
+"""On the host: weights and compiled kernels. On the instance store where the instance has one."""
+
+ENGINE_USER = 2000
+
+_ROOT_DEVICE = "/dev/xvda"
+
+# Formatted on the first boot only: a reboot keeps the instance store, and with it the weights.
+_PREPARE_HOST = f"""\
+install --directory --owner={ENGINE_USER} --group=0 --mode=0775 {CACHE_DIRECTORY}
+disk=$(lsblk --nodeps --noheadings --paths --output NAME,MODEL | awk '/Instance Storage/ {{print $1; exit}}')
+if [ -n "$disk" ]; then
+  mkfs.xfs -f "$disk"
+  echo "$disk /mnt/models xfs noatime,nofail 0 2" >> /etc/fstab
+  mount /mnt/models
+  install --directory --owner={ENGINE_USER} --group=0 --mode=0775 {CACHE_DIRECTORY}
+fi
+cat >> /etc/ecs/ecs.config <<'END'
+ECS_ENABLE_GPU_SUPPORT=true
+ECS_ENABLE_SPOT_INSTANCE_DRAINING=true
+ECS_AWSVPC_BLOCK_IMDS=true
+ECS_IMAGE_PULL_BEHAVIOR=prefer-cached
+ECS_CONTAINER_START_TIMEOUT=10m
+END"""
+
+
+class GpuCapacity(Construct):
+    """Instances for the engines. Services name `provider` in their capacity-provider strategy."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        cluster: ecs.Cluster,
+        settings: Settings,
+        instance_count: int,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        group = self._group(cluster, settings, instance_count)
+        provider = ecs.AsgCapacityProvider(
+            self,
+            "Provider",
+            auto_scaling_group=group,
+            # Instances protected from termination make `cdk destroy` hang.
+            enable_managed_termination_protection=False,
+            enable_managed_draining=True,
+            instance_warmup_period=300,
+        )
+        cluster.add_asg_capacity_provider(provider)
+        self.provider = provider.capacity_provider_name
+        cdk.Aspects.of(cluster).add(_ServicesWaitForProviders())
+
+    def _group(self, cluster: ecs.Cluster, settings: Settings, count: int) -> autoscaling.AutoScalingGroup:
+        on_demand = settings.capacity == "on_demand"
+        group = autoscaling.AutoScalingGroup(
+            self,
+            "Instances",
+            vpc=cluster.vpc,
+            vpc_subnets=ec2.SubnetSelection(subnets=private_subnets(cluster.vpc)),
+            min_capacity=count,
+            max_capacity=count,
+            mixed_instances_policy=autoscaling.MixedInstancesPolicy(
+                launch_template=self._launch_template(cluster, settings),
+                launch_template_overrides=[
+                    autoscaling.LaunchTemplateOverrides(instance_type=ec2.InstanceType(name))
+                    for name in settings.instance_types
+                ],
+                instances_distribution=autoscaling.InstancesDistribution(
+                    on_demand_percentage_above_base_capacity=100 if on_demand else 0,
+                    on_demand_allocation_strategy=autoscaling.OnDemandAllocationStrategy.PRIORITIZED,
+                    spot_allocation_strategy=autoscaling.SpotAllocationStrategy.CAPACITY_OPTIMIZED_PRIORITIZED,
+                ),
+            ),
+            # A changed instance is replaced, one at a time: the old one is ended first, since an account's
+            # quota may have no room for one more.
+            update_policy=autoscaling.UpdatePolicy.rolling_update(
+                max_batch_size=1, min_instances_in_service=count - 1
+            ),
+            group_metrics=[autoscaling.GroupMetrics.all()],
+        )
+        accept(
+            group,
+            "AwsSolutions-EC26",
+            reason="The rule fails where a launch template has the volume; this one encrypts it.",
+        )
+        accept(
+            group,
+            "AwsSolutions-AS3",
+            reason="The ECS service tells what happens to engines; instances follow it.",
+        )
+        return group
+
+    def _launch_template(self, cluster: ecs.Cluster, settings: Settings) -> ec2.LaunchTemplate:
+        user_data = ec2.UserData.for_linux()
+        user_data.add_commands(_PREPARE_HOST)
+        security_group = ec2.SecurityGroup(
+            self,
+            "SecurityGroup",
+            vpc=cluster.vpc,
+            description="GPU instances: nothing comes in, HTTPS goes out",
+            allow_all_outbound=False,
+        )
+        security_group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "ECS and ECR")
+        return ec2.LaunchTemplate(
+            self,
+            "LaunchTemplate",
+            instance_type=ec2.InstanceType(settings.instance_types[0]),
+            # Resolved when an instance starts: a newer AMI then replaces no instance that serves.
+            machine_image=ec2.MachineImage.resolve_ssm_parameter_at_launch(AMI_PARAMETER),
+            role=self._role(cluster).without_policy_updates(),
+            security_group=security_group,
+            user_data=user_data,
+            require_imdsv2=True,
+            http_put_response_hop_limit=2,
+            block_devices=[
+                ec2.BlockDevice(
+                    device_name=_ROOT_DEVICE,
+                    volume=ec2.BlockDeviceVolume.ebs(
+                        settings.root_volume_gib,
+                        encrypted=True,
+                        volume_type=ec2.EbsDeviceVolumeType.GP3,
+                        delete_on_termination=True,
+                    ),
+                )
+            ],
+        )
+
+    def _role(self, cluster: ecs.Cluster) -> iam.Role:
+        """What the ECS agent does; pulling images is the execution role's."""
+        role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"))
+        role.add_to_policy(
+            iam.PolicyStatement(
+                actions=["ecs:RegisterContainerInstance", "ecs:DeregisterContainerInstance"],
+                resources=[cluster.cluster_arn],
+            )
+        )
+        role.add_to_policy(
+            iam.PolicyStatement(
+                actions=[
+                    "ecs:Poll",
+                    "ecs:StartTelemetrySession",
+                    "ecs:SubmitAttachmentStateChanges",
+                    "ecs:SubmitContainerStateChange",
+                    "ecs:SubmitTaskStateChange",
+                    "ecs:UpdateContainerInstancesState",
+                ],
+                resources=["*"],
+                conditions={"ArnEquals": {"ecs:cluster": cluster.cluster_arn}},
+            )
+        )
+        role.add_to_policy(iam.PolicyStatement(actions=["ecs:DiscoverPollEndpoint"], resources=["*"]))
+        accept(
+            role,
+            "AwsSolutions-IAM5[Resource::*]",
+            reason="ecs:DiscoverPollEndpoint has no resources; a condition holds the rest to the cluster.",
+        )
+        return role
+
+
+@jsii.implements(cdk.IAspect)
+class _ServicesWaitForProviders:
+    """Services are created after the cluster knows their capacity provider, and deleted before it forgets it.
+
+    The CDK makes no such dependency (aws/containers-roadmap#631).
+    """
+
+    def visit(self, node: IConstruct) -> None:
+        if isinstance(node, ecs.CfnClusterCapacityProviderAssociations):
+            for construct in cdk.Stack.of(node).node.find_all():
+                if isinstance(construct, ecs.CfnService) and construct.capacity_provider_strategy:
+                    construct.add_resource_dependency(node)

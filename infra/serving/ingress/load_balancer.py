@@ -1,0 +1,190 @@
+"""The way in: an HTTPS load balancer, its name, and what stands in front of it."""
+
+from __future__ import annotations
+
+import json
+
+import aws_cdk as cdk
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_elasticloadbalancingv2 as elbv2
+from aws_cdk import aws_route53 as route53
+from aws_cdk import aws_route53_targets as route53_targets
+from constructs import Construct
+
+from infra.deployment.file import Deployment
+from infra.deployment.settings import Ingress as Settings
+from infra.foundation.network import private_subnets
+from infra.serving.orchestrator import HEALTH_CHECK_PATH, PORT, Orchestrator
+from infra.suppressions import accept
+
+from .access_logs import AccessLogs
+from .cloudfront import CloudFront
+from .waf import Firewall
+
+PUBLIC_PATHS = ("/v1/*", "/health")
+"""Everything else is answered by the load balancer: /metrics and /ready are not for the public."""
+
+_NOT_FOUND = {
+    "error": {
+        "message": "There is nothing at this path. The API is below /v1.",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "not_found",
+    }
+}
+
+
+class Ingress(Construct):
+    """The load balancer in front of the orchestrator; `url` is what clients use.
+
+    With CloudFront it is internal and speaks HTTP: CloudFront reaches it inside the VPC and holds the
+    certificate.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        vpc: ec2.IVpc,
+        deployment: Deployment,
+        orchestrator: Orchestrator,
+        certificate_arn: str | None,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        settings = deployment.ingress
+        self.load_balancer = self._load_balancer(vpc, deployment)
+        self.target_group = self._target_group(vpc, settings, orchestrator)
+        if certificate_arn:
+            self._listen_https(settings, certificate_arn)
+        else:
+            self._listen_http()
+        if settings.access_logs:
+            AccessLogs(self, "AccessLogs", load_balancer=self.load_balancer, deployment=deployment)
+        if settings.waf:
+            Firewall(self, "Firewall", load_balancer=self.load_balancer, settings=settings)
+        self.url = f"https://{self._name(settings)}/v1"
+
+    def _load_balancer(self, vpc: ec2.IVpc, deployment: Deployment) -> elbv2.ApplicationLoadBalancer:
+        settings = deployment.ingress
+        public = settings.scheme == "public" and not settings.cloudfront
+        security_group = ec2.SecurityGroup(
+            self,
+            "SecurityGroup",
+            vpc=vpc,
+            description="Load balancer: clients come in, the orchestrator goes out",
+            allow_all_outbound=False,
+        )
+        for cidr in settings.allowed_cidrs:
+            for port in (80,) if settings.cloudfront else (80, 443):
+                security_group.add_ingress_rule(ec2.Peer.ipv4(cidr), ec2.Port.tcp(port), "Clients")
+        accept(
+            security_group,
+            "AwsSolutions-EC23",
+            "CKV_AWS_260",
+            reason="Who may connect is a knob, ingress.allowed_cidrs; port 80 only redirects, or is "
+            "CloudFront's way to a load balancer without a public address.",
+        )
+        load_balancer = elbv2.ApplicationLoadBalancer(
+            self,
+            "LoadBalancer",
+            vpc=vpc,
+            vpc_subnets=ec2.SubnetSelection(subnets=vpc.public_subnets if public else private_subnets(vpc)),
+            internet_facing=public,
+            security_group=security_group,
+            idle_timeout=cdk.Duration.seconds(settings.idle_timeout_seconds),
+            drop_invalid_header_fields=True,
+            deletion_protection=deployment.removal_policy == "retain",
+        )
+        if not settings.access_logs:
+            accept(
+                load_balancer,
+                "AwsSolutions-ELB2",
+                "CKV_AWS_91",
+                reason="Access logs are a knob, ingress.access_logs; the orchestrator logs every request.",
+            )
+        return load_balancer
+
+    def _target_group(
+        self, vpc: ec2.IVpc, settings: Settings, orchestrator: Orchestrator
+    ) -> elbv2.ApplicationTargetGroup:
+        group = elbv2.ApplicationTargetGroup(
+            self,
+            "Targets",
+            vpc=vpc,
+            target_type=elbv2.TargetType.IP,
+            protocol=elbv2.ApplicationProtocol.HTTP,
+            port=PORT,
+            # Answers take from a second to minutes: what is under way says more than whose turn it is.
+            load_balancing_algorithm_type=elbv2.TargetGroupLoadBalancingAlgorithmType.LEAST_OUTSTANDING_REQUESTS,
+            deregistration_delay=cdk.Duration.seconds(settings.deregistration_delay_seconds),
+            health_check=elbv2.HealthCheck(
+                path=HEALTH_CHECK_PATH,
+                healthy_http_codes="200",
+                interval=cdk.Duration.seconds(15),
+                timeout=cdk.Duration.seconds(5),
+                healthy_threshold_count=2,
+                unhealthy_threshold_count=3,
+            ),
+        )
+        group.add_target(orchestrator.service)
+        return group
+
+    def _listen_https(self, settings: Settings, certificate_arn: str) -> None:
+        https = self.load_balancer.add_listener(
+            "Https",
+            port=443,
+            protocol=elbv2.ApplicationProtocol.HTTPS,
+            certificates=[elbv2.ListenerCertificate.from_arn(certificate_arn)],
+            ssl_policy=elbv2.SslPolicy.RECOMMENDED_TLS,
+            default_action=_not_found(),
+            open=False,
+        )
+        self._forward_public_paths(https)
+        self.load_balancer.add_listener(
+            "Http",
+            port=80,
+            default_action=elbv2.ListenerAction.redirect(protocol="HTTPS", port="443", permanent=True),
+            open=False,
+        )
+        if settings.domain and settings.hosted_zone_id:
+            route53.ARecord(
+                self,
+                "Alias",
+                zone=route53.HostedZone.from_hosted_zone_id(self, "Zone", settings.hosted_zone_id),
+                record_name=f"{settings.domain}.",
+                target=route53.RecordTarget.from_alias(
+                    route53_targets.LoadBalancerTarget(self.load_balancer)
+                ),
+            )
+
+    def _listen_http(self) -> None:
+        http = self.load_balancer.add_listener(
+            "CloudFrontOnly", port=80, default_action=_not_found(), open=False
+        )
+        self._forward_public_paths(http)
+        accept(
+            http,
+            "CKV_AWS_2",
+            "CKV_AWS_103",
+            reason="CloudFront holds the certificate and reaches this port inside the VPC.",
+        )
+
+    def _forward_public_paths(self, listener: elbv2.ApplicationListener) -> None:
+        listener.add_action(
+            "Public",
+            priority=1,
+            conditions=[elbv2.ListenerCondition.path_patterns(list(PUBLIC_PATHS))],
+            action=elbv2.ListenerAction.forward([self.target_group]),
+        )
+
+    def _name(self, settings: Settings) -> str:
+        if settings.cloudfront:
+            return CloudFront(self, "CloudFront", load_balancer=self.load_balancer).name
+        return settings.domain or self.load_balancer.load_balancer_dns_name
+
+
+def _not_found() -> elbv2.ListenerAction:
+    return elbv2.ListenerAction.fixed_response(
+        404, content_type="application/json", message_body=json.dumps(_NOT_FOUND)
+    )

@@ -1,0 +1,94 @@
+"""Alarms: what a person should be told of."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_elasticloadbalancingv2 as elbv2
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sns_subscriptions as subscriptions
+from constructs import Construct
+
+from infra.serving.ingress.load_balancer import Ingress
+from infra.suppressions import accept
+
+from .engine import Engine
+
+_MINUTE = cdk.Duration.minutes(1)
+
+
+class Monitoring(Construct):
+    """Three alarms, sent to an address if one is given."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        engine: Engine,
+        ingress: Ingress,
+        email: str | None,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        alarms = [self._engine_down(engine), self._targets_down(ingress), self._errors(ingress)]
+        if email:
+            action = actions.SnsAction(self._topic(email))
+            for alarm in alarms:
+                alarm.add_alarm_action(action)
+                alarm.add_ok_action(action)
+
+    def _engine_down(self, engine: Engine) -> cloudwatch.Alarm:
+        # Every running task reports its CPU once a minute: none is the sign that none runs.
+        return cloudwatch.Alarm(
+            self,
+            "EngineDown",
+            alarm_description="No engine runs: the events of its ECS service say why.",
+            metric=engine.service.metric_cpu_utilization(
+                statistic=cloudwatch.Stats.SAMPLE_COUNT, period=_MINUTE
+            ),
+            comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+            threshold=1,
+            evaluation_periods=5,
+            treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
+        )
+
+    def _targets_down(self, ingress: Ingress) -> cloudwatch.Alarm:
+        return cloudwatch.Alarm(
+            self,
+            "OrchestratorDown",
+            alarm_description="The load balancer has less than one healthy orchestrator.",
+            metric=ingress.target_group.metrics.healthy_host_count(
+                statistic=cloudwatch.Stats.MINIMUM, period=_MINUTE
+            ),
+            comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+            threshold=1,
+            evaluation_periods=3,
+            treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
+        )
+
+    def _errors(self, ingress: Ingress) -> cloudwatch.Alarm:
+        errors = ingress.target_group.metrics.http_code_target(
+            elbv2.HttpCodeTarget.TARGET_5XX_COUNT, statistic=cloudwatch.Stats.SUM, period=_MINUTE
+        )
+        return cloudwatch.Alarm(
+            self,
+            "Errors",
+            alarm_description="The orchestrator answers with errors of the server.",
+            metric=errors,
+            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+            threshold=10,
+            evaluation_periods=5,
+            datapoints_to_alarm=3,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+
+    def _topic(self, email: str) -> sns.Topic:
+        topic = sns.Topic(self, "Alarms", enforce_ssl=True)
+        topic.add_subscription(subscriptions.EmailSubscription(email))
+        accept(
+            topic,
+            "CKV_AWS_26",
+            reason="Alarms are no secrets, and CloudWatch cannot send to a topic with AWS's own key.",
+        )
+        return topic

@@ -1,0 +1,196 @@
+"""The orchestrator tier: a Fargate service that scales on its CPU."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_ecs as ecs
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct
+
+from infra.deployment.file import Deployment
+from infra.foundation.network import private_subnets
+from infra.foundation.secrets import Keys
+from infra.images.recipes import Architecture, Image
+
+from .engine import PORT as ENGINE_PORT
+from .engine import Engine
+from .task_definition import accept_design, log_driver
+
+PORT = 8001
+HEALTH_CHECK_PATH = "/v1/models"
+POSTGRESQL_PORT = 5432
+
+_KEEP_ALIVE_MARGIN_SECONDS = 30
+_STOP_MARGIN_SECONDS = 10
+_DRAIN_SECONDS = 10
+
+
+def orchestrator_environment(
+    deployment: Deployment, *, engine_url: str, api_keys_secret_arn: str
+) -> dict[str, str]:
+    """The orchestrator's environment but for secrets; what is unset has the service's default.
+
+    The load balancer closes idle connections first (KEEP_ALIVE_SECONDS), and requests are told that they end
+    before ECS ends the task (STOP_SECONDS).
+    """
+    settings, tools, model = deployment.orchestrator, deployment.tools, deployment.model
+    stop_seconds = settings.stop_timeout_seconds - _STOP_MARGIN_SECONDS
+    environment = {
+        "VLLM_URL": engine_url,
+        "DEFAULT_MODEL": model.served_name or model.id,
+        "PORT": str(PORT),
+        "API_KEYS_SECRET_ARN": api_keys_secret_arn,
+        "REQUEST_TIMEOUT_SECONDS": str(settings.request_timeout_seconds),
+        "KEEP_ALIVE_SECONDS": str(deployment.ingress.idle_timeout_seconds + _KEEP_ALIVE_MARGIN_SECONDS),
+        "DRAIN_SECONDS": str(_DRAIN_SECONDS),
+        "STOP_SECONDS": str(stop_seconds),
+        "MAX_TOOL_ROUNDS": str(tools.max_rounds),
+        "TOOL_TIMEOUT_SECONDS": str(tools.timeout_seconds),
+        "TOOL_MODULES": ",".join(tools.modules),
+        "ATTACH_TOOLS": ",".join(tools.attach),
+        "WEATHER_SOURCE": tools.weather_source,
+        "DATABASE_TABLES": ",".join(tools.database_tables),
+        "LOG_LEVEL": settings.log_level,
+    }
+    return {name: value for name, value in environment.items() if value}
+
+
+class Orchestrator(Construct):
+    """The tasks behind the load balancer."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        cluster: ecs.Cluster,
+        image: Image,
+        deployment: Deployment,
+        engine: Engine,
+        keys: Keys,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        security_group = self._security_group(cluster.vpc, deployment)
+        task = self._task_definition(deployment, image, engine, keys)
+        self.service = self._service(cluster, task, security_group)
+        engine.connections.allow_from(security_group, ec2.Port.tcp(ENGINE_PORT), "Orchestrator to engine")
+        self._scale(deployment)
+
+    def _security_group(self, vpc: ec2.IVpc, deployment: Deployment) -> ec2.SecurityGroup:
+        group = ec2.SecurityGroup(
+            self,
+            "SecurityGroup",
+            vpc=vpc,
+            description="Orchestrator: the load balancer comes in, HTTPS and the engine go out",
+            allow_all_outbound=False,
+        )
+        group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "AWS and the APIs that tools call")
+        if deployment.tools.database_url_secret_arn:
+            group.add_egress_rule(
+                ec2.Peer.any_ipv4(), ec2.Port.tcp(POSTGRESQL_PORT), "Database of query_database"
+            )
+        scraper = deployment.metrics.scraper_security_group
+        if scraper:
+            group.add_ingress_rule(
+                ec2.Peer.security_group_id(scraper), ec2.Port.tcp(PORT), "Prometheus reads /metrics"
+            )
+        return group
+
+    def _task_definition(
+        self,
+        deployment: Deployment,
+        image: Image,
+        engine: Engine,
+        keys: Keys,
+    ) -> ecs.FargateTaskDefinition:
+        settings = deployment.orchestrator
+        task = ecs.FargateTaskDefinition(
+            self,
+            "Task",
+            cpu=settings.cpu,
+            memory_limit_mib=settings.memory_mib,
+            runtime_platform=_platform(settings.architecture),
+        )
+        image.before(task)
+        task.add_to_task_role_policy(
+            iam.PolicyStatement(
+                actions=["secretsmanager:GetSecretValue"], resources=[keys.api_keys.secret_arn]
+            )
+        )
+        logging = log_driver(self, deployment, stream_prefix="orchestrator")
+        task.add_container(
+            "orchestrator",
+            image=image.source,
+            environment=orchestrator_environment(
+                deployment, engine_url=engine.url, api_keys_secret_arn=keys.api_keys.secret_arn
+            ),
+            secrets=self._secrets(deployment, keys),
+            port_mappings=[ecs.PortMapping(container_port=PORT)],
+            readonly_root_filesystem=True,
+            stop_timeout=cdk.Duration.seconds(settings.stop_timeout_seconds),
+            logging=logging,
+        )
+        accept_design(task)
+        return task
+
+    def _secrets(self, deployment: Deployment, keys: Keys) -> dict[str, ecs.Secret]:
+        secrets = {
+            "BOOTSTRAP_API_KEY": ecs.Secret.from_secrets_manager(keys.bootstrap),
+            "VLLM_API_KEY": ecs.Secret.from_secrets_manager(keys.engine),
+        }
+        if deployment.tools.database_url_secret_arn:
+            url = secretsmanager.Secret.from_secret_complete_arn(
+                self, "DatabaseUrl", deployment.tools.database_url_secret_arn
+            )
+            secrets["DATABASE_URL"] = ecs.Secret.from_secrets_manager(url)
+        return secrets
+
+    def _service(
+        self,
+        cluster: ecs.Cluster,
+        task: ecs.FargateTaskDefinition,
+        security_group: ec2.SecurityGroup,
+    ) -> ecs.FargateService:
+        service = ecs.FargateService(
+            self,
+            "Service",
+            cluster=cluster,
+            task_definition=task,
+            min_healthy_percent=100,
+            max_healthy_percent=200,
+            circuit_breaker=ecs.DeploymentCircuitBreaker(enable=True, rollback=True),
+            health_check_grace_period=cdk.Duration.seconds(60),
+            security_groups=[security_group],
+            vpc_subnets=ec2.SubnetSelection(subnets=private_subnets(cluster.vpc)),
+            availability_zone_rebalancing=ecs.AvailabilityZoneRebalancing.ENABLED,
+            propagate_tags=ecs.PropagatedTagSource.SERVICE,
+        )
+        # Tasks that start before their role may read the secrets count as failed.
+        service.node.add_dependency(task.obtain_execution_role())
+        return service
+
+    def _scale(self, deployment: Deployment) -> None:
+        settings = deployment.orchestrator
+        # How many run is auto scaling's to say: a number here would set it back with every release.
+        resource = self.service.node.find_child("Service")
+        if isinstance(resource, ecs.CfnService):
+            resource.desired_count = None
+        tasks = self.service.auto_scale_task_count(
+            min_capacity=settings.min_tasks, max_capacity=settings.max_tasks
+        )
+        tasks.scale_on_cpu_utilization(
+            "Cpu",
+            target_utilization_percent=settings.target_cpu_percent,
+            scale_out_cooldown=cdk.Duration.seconds(60),
+            scale_in_cooldown=cdk.Duration.seconds(300),
+        )
+
+
+def _platform(architecture: Architecture) -> ecs.RuntimePlatform:
+    arm = architecture == "arm64"
+    return ecs.RuntimePlatform(
+        cpu_architecture=ecs.CpuArchitecture.ARM64 if arm else ecs.CpuArchitecture.X86_64,
+        operating_system_family=ecs.OperatingSystemFamily.LINUX,
+    )

@@ -1,0 +1,63 @@
+"""What `cdk deploy` prints when it is done."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_ecs as ecs
+from constructs import Construct
+
+from infra.deployment.file import Deployment
+from infra.foundation.secrets import Keys
+from infra.serving.ingress.load_balancer import Ingress
+
+from .engine import Engine
+from .orchestrator import Orchestrator
+
+_SNIPPET = """\
+from openai import OpenAI
+client = OpenAI(base_url="{url}", api_key="THE KEY THAT ReadApiKey PRINTS")
+answer = client.chat.completions.create(
+    model="{model}",
+    messages=[{{"role": "user", "content": "What is 123 * 456?"}}],
+    tools=[{{"type": "function", "function": {{"name": "calculate_math"}}}}],
+)
+print(answer.choices[0].message.content)"""
+
+
+class Outputs(Construct):
+    """The URL, how to read the key, code to try it with, and the names that `ops` works with."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        deployment: Deployment,
+        cluster: ecs.Cluster,
+        engine: Engine,
+        orchestrator: Orchestrator,
+        ingress: Ingress,
+        keys: Keys,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        model = deployment.model.served_name or deployment.model.id
+        self._add("Url", ingress.url, "Base URL of the OpenAI API")
+        self._add(
+            "ReadApiKey",
+            "aws secretsmanager get-secret-value --query SecretString --output text "
+            f"--region {cdk.Aws.REGION} --secret-id {keys.bootstrap.secret_arn}",
+            "Command that prints the first API key",
+        )
+        self._add("Snippet", _SNIPPET.format(url=ingress.url, model=model), "Python, with the OpenAI SDK")
+        self._add(
+            "LoadBalancerName",
+            ingress.load_balancer.load_balancer_dns_name,
+            "What a DNS record of your own points to",
+        )
+        self._add("ApiKeysSecretArn", keys.api_keys.secret_arn, "Named hashes of API keys, for `ops keys`")
+        self._add("ClusterName", cluster.cluster_name, "ECS cluster")
+        self._add("EngineService", engine.service.service_name, "ECS service of the engines")
+        self._add("OrchestratorService", orchestrator.service.service_name, "ECS service of the orchestrator")
+
+    def _add(self, name: str, value: str, description: str) -> None:
+        cdk.CfnOutput(self, name, value=value, description=description).override_logical_id(name)

@@ -1,0 +1,141 @@
+"""What a release changes: images, GPU capacity, engine, orchestrator, the way in, alarms."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_ecs as ecs
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct
+
+from infra.deployment.file import Deployment
+from infra.deployment.plan import Plan
+from infra.foundation.certificate import certificate_arn
+from infra.foundation.stack import FoundationStack
+from infra.images.builder import ImageBuilder
+from infra.images.recipes import ORCHESTRATOR, VLLM, Image, local_image
+from infra.serving.ingress.load_balancer import Ingress
+from infra.suppressions import accept
+
+from .engine import Engine
+from .gpu_instances import GpuCapacity
+from .monitoring import Monitoring
+from .orchestrator import Orchestrator
+from .outputs import Outputs
+
+
+class ServingStack(cdk.Stack):
+    """The stack that is deployed second, and with every release."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        plan: Plan,
+        foundation: FoundationStack,
+        env: cdk.Environment | None,
+    ) -> None:
+        super().__init__(
+            scope, construct_id, env=env, description="Tandem: engine, orchestrator and load balancer"
+        )
+        self.add_stack_dependency(foundation)
+        deployment, vpc, keys = plan.deployment, foundation.network.vpc, foundation.keys
+        orchestrator_image, engine_image = self._images(deployment, foundation)
+        cluster = self._cluster(vpc, deployment)
+        engine = self._engine(cluster, plan, engine_image, keys.engine)
+        orchestrator = Orchestrator(
+            self,
+            "Orchestrator",
+            cluster=cluster,
+            image=orchestrator_image,
+            deployment=deployment,
+            engine=engine,
+            keys=keys,
+        )
+        ingress = Ingress(
+            self,
+            "Ingress",
+            vpc=vpc,
+            deployment=deployment,
+            orchestrator=orchestrator,
+            certificate_arn=certificate_arn(self, deployment),
+        )
+        Monitoring(self, "Monitoring", engine=engine, ingress=ingress, email=deployment.metrics.alarm_email)
+        Outputs(
+            self,
+            "Outputs",
+            deployment=deployment,
+            cluster=cluster,
+            engine=engine,
+            orchestrator=orchestrator,
+            ingress=ingress,
+            keys=keys,
+        )
+
+    def _engine(self, cluster: ecs.Cluster, plan: Plan, image: Image, key: secretsmanager.ISecret) -> Engine:
+        capacity = GpuCapacity(
+            self,
+            "GpuCapacity",
+            cluster=cluster,
+            settings=plan.deployment.gpu,
+            instance_count=plan.instance_count,
+        )
+        return Engine(
+            self,
+            "Engine",
+            cluster=cluster,
+            capacity=capacity,
+            image=image,
+            deployment=plan.deployment,
+            share=plan.share,
+            key=key,
+        )
+
+    def _cluster(self, vpc: ec2.IVpc, deployment: Deployment) -> ecs.Cluster:
+        insights = deployment.metrics.container_insights
+        cluster = ecs.Cluster(
+            self,
+            "Cluster",
+            vpc=vpc,
+            container_insights_v2=ecs.ContainerInsights.ENABLED
+            if insights
+            else ecs.ContainerInsights.DISABLED,
+        )
+        if not insights:
+            accept(
+                cluster,
+                "AwsSolutions-ECS4",
+                "CKV_AWS_65",
+                reason="Container Insights is charged by metric: metrics.container_insights.",
+            )
+        return cluster
+
+    def _images(self, deployment: Deployment, foundation: FoundationStack) -> tuple[Image, Image]:
+        """The orchestrator's image and the engine's."""
+        architecture = deployment.orchestrator.architecture
+        if deployment.images.build == "local":
+            return (
+                local_image(self, "OrchestratorImage", recipe=ORCHESTRATOR, architecture=architecture),
+                local_image(self, "EngineImage", recipe=VLLM, architecture="x86_64"),
+            )
+        builder = ImageBuilder(
+            self,
+            "ImageBuilder",
+            retention_days=deployment.logs.retention_days,
+            retain=deployment.removal_policy == "retain",
+        )
+        return (
+            builder.image(
+                "Orchestrator",
+                recipe=ORCHESTRATOR,
+                architecture=architecture,
+                repository=foundation.registries.orchestrator,
+            ),
+            builder.image(
+                "Engine",
+                recipe=VLLM,
+                architecture="x86_64",
+                repository=foundation.registries.vllm,
+            ),
+        )

@@ -1,0 +1,35 @@
+"""What the task definitions of both tiers have in common."""
+
+from __future__ import annotations
+
+from aws_cdk import aws_ecs as ecs
+from constructs import Construct
+
+from infra.deployment.file import Deployment
+from infra.log_group import log_group
+from infra.suppressions import accept
+
+
+def log_driver(scope: Construct, deployment: Deployment, *, stream_prefix: str) -> ecs.LogDriver:
+    """Sends a container's output to a log group of its own."""
+    group = log_group(
+        scope,
+        "Logs",
+        retention_days=deployment.logs.retention_days,
+        retain=deployment.removal_policy == "retain",
+    )
+    return ecs.LogDrivers.aws_logs(stream_prefix=stream_prefix, log_group=group)
+
+
+def accept_design(task: ecs.TaskDefinition) -> None:
+    """Says why what the rules find in a task definition is as it should be."""
+    accept(
+        task.obtain_execution_role(),
+        "AwsSolutions-IAM5[Resource::*]",
+        reason="ecr:GetAuthorizationToken is of the account's registry, and has no resources.",
+    )
+    accept(
+        task,
+        "AwsSolutions-ECS2",
+        reason="What is in the environment is no secret; the keys are injected from Secrets Manager.",
+    )

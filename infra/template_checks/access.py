@@ -1,0 +1,227 @@
+"""Rules on permissions, secrets and registries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .rule import Fault, rule
+from .template import Assembly, Resource, container, environment, listed, statements
+
+_PULL = {"ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"}
+_PUSH = {
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:CompleteLayerUpload",
+    "ecr:InitiateLayerUpload",
+    "ecr:PutImage",
+    "ecr:UploadLayerPart",
+}
+_LOG = {"logs:CreateLogStream", "logs:PutLogEvents"}
+_READ_SECRET = {"secretsmanager:GetSecretValue"}
+_AGENT = {
+    "ecs:RegisterContainerInstance",
+    "ecs:Poll",
+    "ecs:DiscoverPollEndpoint",
+    "ecs:SubmitTaskStateChange",
+}
+
+
+def _grants(assembly: Assembly, role: Resource | None) -> Iterator[tuple[set[str], list[Any], str]]:
+    """Allowed actions with their resources, of a role's own policies and of those attached to it."""
+    if role is None:
+        return
+    policies = [role]
+    for policy in assembly.of_kind("AWS::IAM::Policy"):
+        if role in assembly.targets(policy.template, policy.get("Roles")):
+            policies.append(policy)
+    for policy in policies:
+        for statement in statements(policy):
+            if statement["Effect"] == "Allow":
+                yield set(listed(statement["Action"])), listed(statement["Resource"]), policy.template
+
+
+def _may(assembly: Assembly, role: Resource | None, actions: set[str], on: Resource | str) -> set[str]:
+    """Those of the actions that the role may not do on a resource, which is one of ours or an ARN."""
+    missing = set(actions)
+    for allowed, resources, template in _grants(assembly, role):
+        for resource in resources:
+            if resource in ("*", on) or assembly.target(template, resource) == on:
+                missing -= allowed
+    return missing
+
+
+@rule("T-wildcards")
+def wildcards(assembly: Assembly) -> Iterator[Fault]:
+    """A `*` in an action allows what nobody has thought of, and what AWS adds later."""
+    for kind in ("AWS::IAM::Role", "AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"):
+        for policy in assembly.of_kind(kind):
+            if _of_framework(policy):
+                continue
+            for statement in statements(policy):
+                wide = [one for one in listed(statement.get("Action", [])) if "*" in one]
+                if wide and statement["Effect"] == "Allow":
+                    yield Fault(policy, f"it allows {', '.join(wide)}; name the actions")
+
+
+def _of_framework(policy: Resource) -> bool:
+    """Whether the CDK wrote the policy: of the functions that empty a bucket."""
+    return policy.logical_id.startswith("CustomS3AutoDeleteObjects")
+
+
+@rule("T-execution-role")
+def execution_role(assembly: Assembly) -> Iterator[Fault]:
+    """ECS starts a task only if its execution role may pull, log, and read the secrets."""
+    for task in assembly.of_kind("AWS::ECS::TaskDefinition"):
+        role = assembly.follow(task, "ExecutionRoleArn")
+        wanted: list[tuple[set[str], Resource | str]] = []
+        secrets = [one["ValueFrom"] for one in container(task).get("Secrets", [])]
+        injected = {assembly.target(task.template, value) or str(value) for value in secrets}
+        wanted += [(_READ_SECRET, secret) for secret in injected]
+        options = container(task).get("LogConfiguration", {}).get("Options", {})
+        group = assembly.target(task.template, options.get("awslogs-group"))
+        wanted += [(_LOG, group)] if group else []
+        images = assembly.targets(task.template, container(task).get("Image"))
+        wanted += [(_PULL, one) for one in images if one.kind == "AWS::ECR::Repository"]
+        for actions, on in wanted:
+            if missing := _may(assembly, role, actions, on):
+                name = on if isinstance(on, str) else on.logical_id
+                yield Fault(task, f"its execution role may not {', '.join(sorted(missing))} on {name}")
+        for allowed, resources, template in _grants(assembly, role):
+            for resource in resources if allowed & _READ_SECRET else []:
+                if (assembly.target(template, resource) or str(resource)) not in injected:
+                    yield Fault(task, f"its execution role reads {resource}, which is not injected")
+
+
+@rule("T-task-role")
+def task_role(assembly: Assembly) -> Iterator[Fault]:
+    """A task may do in AWS what it does: the orchestrator reads its key hashes, the engine nothing."""
+    for task in assembly.of_kind("AWS::ECS::TaskDefinition"):
+        role = assembly.follow(task, "TaskRoleArn")
+        reference = environment(task).get("API_KEYS_SECRET_ARN")
+        secret = assembly.target(task.template, reference)
+        if reference is not None and (secret is None or _may(assembly, role, _READ_SECRET, secret)):
+            yield Fault(task, "its task role may not read the secret at API_KEYS_SECRET_ARN")
+        for allowed, resources, template in _grants(assembly, role):
+            targets = {assembly.target(template, resource) for resource in resources}
+            if secret is None or allowed - _READ_SECRET or targets != {secret}:
+                yield Fault(task, f"its task role may {', '.join(sorted(allowed))}, which it does not need")
+
+
+@rule("T-trust")
+def trust(assembly: Assembly) -> Iterator[Fault]:
+    """A role is assumed by the one service that it is for."""
+    uses = {
+        "AWS::ECS::TaskDefinition": ("ecs-tasks.amazonaws.com", ("ExecutionRoleArn", "TaskRoleArn")),
+        "AWS::CodeBuild::Project": ("codebuild.amazonaws.com", ("ServiceRole",)),
+        "AWS::Lambda::Function": ("lambda.amazonaws.com", ("Role",)),
+        "AWS::EC2::FlowLog": ("vpc-flow-logs.amazonaws.com", ("DeliverLogsPermissionArn",)),
+    }
+    for kind, (service, paths) in uses.items():
+        for user in assembly.of_kind(kind):
+            for role in [assembly.follow(user, path) for path in paths]:
+                principals = {
+                    principal
+                    for statement in (role.get("AssumeRolePolicyDocument.Statement", []) if role else [])
+                    for principal in listed(statement["Principal"].get("Service", []))
+                }
+                if principals != {service}:
+                    yield Fault(role or user, f"{sorted(principals)} may assume it; it must be {service}")
+
+
+@rule("T-build-permissions")
+def build_permissions(assembly: Assembly) -> Iterator[Fault]:
+    """A build without a permission fails after the minutes that the build took."""
+    for build in assembly.of_kind("Custom::ContainerImage"):
+        project, function = assembly.follow(build, "Project"), assembly.follow(build, "ServiceToken")
+        repository = assembly.follow(build, "Repository")
+        if project is None or function is None or repository is None:
+            yield Fault(build, "it must name a project, a repository and the function that starts the build")
+            continue
+        builder, starter = assembly.follow(project, "ServiceRole"), assembly.follow(function, "Role")
+        missing = _may(assembly, builder, _PUSH, repository)
+        missing |= _may(assembly, builder, {"ecr:GetAuthorizationToken"}, "*")
+        missing |= _may(assembly, starter, {"codebuild:StartBuild", "codebuild:BatchGetBuilds"}, project)
+        missing |= _may(assembly, starter, {"ecr:DescribeImages"}, repository)
+        if missing:
+            yield Fault(build, f"building is not allowed to {', '.join(sorted(missing))}")
+        if not _told(assembly, project, function):
+            yield Fault(
+                build, "no event tells the function that the build has ended, so CloudFormation waits"
+            )
+        limit = float(build.number("ServiceTimeout", 3600)) / 60
+        if limit <= project.number("TimeoutInMinutes", 60):
+            yield Fault(build, f"CloudFormation waits {limit:g} minutes, less than the build may take")
+
+
+def _told(assembly: Assembly, project: Resource, function: Resource) -> bool:
+    for event in assembly.of_kind("AWS::Events::Rule"):
+        watched = assembly.targets(event.template, event.get("EventPattern.detail.project-name"))
+        called = assembly.targets(event.template, event.get("Targets"))
+        allowed = [
+            permission
+            for permission in assembly.of_kind("AWS::Lambda::Permission")
+            if assembly.follow(permission, "SourceArn") == event
+            and assembly.follow(permission, "FunctionName") == function
+        ]
+        if project in watched and function in called and allowed:
+            return True
+    return False
+
+
+@rule("T-instance-role")
+def instance_role(assembly: Assembly) -> Iterator[Fault]:
+    """The ECS agent of an instance registers it; without its permissions no instance ever has a task."""
+    clusters = assembly.of_kind("AWS::ECS::Cluster")
+    for template in assembly.of_kind("AWS::EC2::LaunchTemplate"):
+        profile = assembly.follow(template, "LaunchTemplateData.IamInstanceProfile.Arn")
+        roles = assembly.targets(profile.template, profile.get("Roles")) if profile else set()
+        missing = set(_AGENT)
+        for role in roles:
+            for cluster in clusters:
+                missing &= _may(assembly, role, _AGENT, cluster)
+        if missing:
+            yield Fault(template, f"its role may not {', '.join(sorted(missing))}")
+
+
+@rule("T-registries")
+def registries(assembly: Assembly) -> Iterator[Fault]:
+    """A tag that can be moved makes a rollback deploy what it should undo."""
+    for repository in assembly.of_kind("AWS::ECR::Repository"):
+        if repository.get("ImageTagMutability") != "IMMUTABLE":
+            yield Fault(repository, "ImageTagMutability must be IMMUTABLE")
+        if repository.get("ImageScanningConfiguration.ScanOnPush") is not True:
+            yield Fault(repository, "ScanOnPush must be on")
+        if not repository.get("LifecyclePolicy"):
+            yield Fault(repository, "without a lifecycle policy every image of 12 GB is kept and paid for")
+
+
+@rule("T-generated-keys")
+def generated_keys(assembly: Assembly) -> Iterator[Fault]:
+    """A key that stands in a template is known to all who read it."""
+    for secret in assembly.of_kind("AWS::SecretsManager::Secret"):
+        text = secret.get("SecretString")
+        length = secret.number("GenerateSecretString.PasswordLength", 32)
+        if text is None and length < 32:
+            yield Fault(secret, f"its key has {length:g} characters; 32 or more")
+        if text not in (None, "{}"):
+            yield Fault(secret, "its value stands in the template; let it be generated")
+
+
+@rule("T-imports")
+def imports(assembly: Assembly) -> Iterator[Fault]:
+    """What one stack imports the other must export."""
+    for resource, name in assembly.missing_imports():
+        yield Fault(resource, f"it imports {name}, which nothing exports")
+
+
+RULES = (
+    wildcards,
+    execution_role,
+    task_role,
+    trust,
+    build_permissions,
+    instance_role,
+    registries,
+    generated_keys,
+    imports,
+)

@@ -1,0 +1,253 @@
+"""Rules on the GPU instances and on how tasks come onto them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import ceil
+
+from infra.deployment.sizing import registered_memory_mib, root_volume_gb
+
+from .rule import Fault, rule
+from .template import Assembly, Resource, container
+
+_CACHE_IN_CONTAINER = "/home/vllm/.cache"
+
+
+def engine_services(assembly: Assembly) -> Iterator[tuple[Resource, Resource]]:
+    """The services whose tasks ask for GPUs, with their task definitions."""
+    for service in assembly.of_kind("AWS::ECS::Service"):
+        task = assembly.follow(service, "TaskDefinition")
+        if task is not None and gpus(task):
+            yield service, task
+
+
+def gpus(task: Resource) -> int:
+    """GPUs that a task asks for."""
+    asked = container(task).get("ResourceRequirements", [])
+    return sum(int(one["Value"]) for one in asked if one["Type"] == "GPU")
+
+
+def groups(assembly: Assembly, service: Resource) -> list[Resource]:
+    """The Auto Scaling groups behind the capacity providers of a service."""
+    found = []
+    for entry in service.get("CapacityProviderStrategy", []):
+        provider = assembly.target(service.template, entry["CapacityProvider"])
+        group = provider and assembly.follow(provider, "AutoScalingGroupProvider.AutoScalingGroupArn")
+        if group:
+            found.append(group)
+    return found
+
+
+def instance_types(group: Resource) -> list[str]:
+    """The instance types of an Auto Scaling group."""
+    overrides = group.get("MixedInstancesPolicy.LaunchTemplate.Overrides", [])
+    return [override["InstanceType"] for override in overrides]
+
+
+@rule("T-task-fits")
+def task_fits(assembly: Assembly) -> Iterator[Fault]:
+    """A task larger than what an instance registers with ECS is never placed."""
+    for service, task in engine_services(assembly):
+        box = container(task)
+        memory, cpu = int(box.get("Memory", 0)), int(box.get("Cpu", 0))
+        shm = int(box.get("LinuxParameters", {}).get("SharedMemorySize", 0))
+        for name in [name for group in groups(assembly, service) for name in instance_types(group)]:
+            instance = assembly.plan.catalog.instances.get(name)
+            if instance is None:
+                yield Fault(task, f"nothing is known of {name}; gpu.instance_types: g5.xlarge is known")
+                continue
+            room = registered_memory_mib(instance)
+            if memory + shm > room or not memory:
+                yield Fault(
+                    task,
+                    f"the task asks for {memory} MiB and {shm} MiB of /dev/shm, {name} registers about "
+                    f"{room} MiB; gpu.task_memory_mib: {room - shm} fits",
+                )
+            if cpu > instance.vcpu * 1024:
+                yield Fault(task, f"the task asks for {cpu} CPU units, {name} has {instance.vcpu * 1024}")
+            if gpus(task) > instance.gpus:
+                yield Fault(
+                    task,
+                    f"the task asks for {gpus(task)} GPUs, {name} has {instance.gpus}; "
+                    f"gpu.gpus_per_task: {instance.gpus} fits",
+                )
+
+
+@rule("T-rollout-ends")
+def rollout_ends(assembly: Assembly) -> Iterator[Fault]:
+    """A release that must start a task before it stops one waits for ever where every GPU is taken."""
+    for service, task in engine_services(assembly):
+        wanted = int(service.get("DesiredCount", 1))
+        low = service.number("DeploymentConfiguration.MinimumHealthyPercent", 100)
+        high = service.number("DeploymentConfiguration.MaximumPercent", 200)
+        kept, allowed = ceil(wanted * low / 100), int(wanted * high / 100)
+        room = 0
+        for group in groups(assembly, service):
+            known = [
+                assembly.plan.catalog.instances[n]
+                for n in instance_types(group)
+                if n in assembly.plan.catalog.instances
+            ]
+            fit = min((instance.gpus // max(gpus(task), 1) for instance in known), default=0)
+            room += int(group.number("MaxSize", 0)) * fit
+        stops_first = kept < wanted
+        starts_first = allowed > wanted and room > wanted
+        if room < wanted or not (stops_first or starts_first):
+            yield Fault(
+                service,
+                f"{wanted} engines run, {kept} must stay and {allowed} may run during a release, and the "
+                f"instances have room for {room}; minimum 0 and maximum 100 percent work with one GPU, or "
+                "gpu.spare_instance: true",
+            )
+
+
+@rule("T-capacity-provider")
+def capacity_provider(assembly: Assembly) -> Iterator[Fault]:
+    """A service needs its capacity provider to belong to the cluster before it is created."""
+    associations = assembly.of_kind("AWS::ECS::ClusterCapacityProviderAssociations")
+    for service in assembly.of_kind("AWS::ECS::Service"):
+        strategy = service.get("CapacityProviderStrategy", [])
+        if bool(strategy) == ("LaunchType" in service.properties):
+            yield Fault(service, "a service has either a capacity-provider strategy or a launch type")
+        for entry in strategy:
+            provider = assembly.target(service.template, entry["CapacityProvider"])
+            known = [
+                one
+                for one in associations
+                if provider in assembly.targets(one.template, one.get("CapacityProviders"))
+                and assembly.follow(one, "Cluster") == assembly.follow(service, "Cluster")
+            ]
+            if provider is None or not known:
+                yield Fault(service, "its capacity provider is not associated with its cluster")
+            elif not any(one.logical_id in service.depends_on for one in known):
+                yield Fault(
+                    service,
+                    f"it may be created before {known[0].logical_id}, and deleted after it; add the "
+                    "dependency (aws/containers-roadmap#631)",
+                )
+    for service, _ in engine_services(assembly):
+        if not service.get("CapacityProviderStrategy"):
+            yield Fault(service, "GPU tasks need a capacity-provider strategy, not a launch type")
+
+
+@rule("T-termination-protection")
+def termination_protection(assembly: Assembly) -> Iterator[Fault]:
+    """Instances protected from termination make `cdk destroy` hang."""
+    for provider in assembly.of_kind("AWS::ECS::CapacityProvider"):
+        if provider.get("AutoScalingGroupProvider.ManagedTerminationProtection") != "DISABLED":
+            yield Fault(provider, "ManagedTerminationProtection must be DISABLED")
+    for group in assembly.of_kind("AWS::AutoScaling::AutoScalingGroup"):
+        if group.get("NewInstancesProtectedFromScaleIn") in (True, "true"):
+            yield Fault(group, "NewInstancesProtectedFromScaleIn must be off")
+
+
+@rule("T-machine-image")
+def machine_image(assembly: Assembly) -> Iterator[Fault]:
+    """The driver of the AMI must be new enough for the CUDA of the engine's image."""
+    image = assembly.plan.catalog.engine
+    for template in assembly.of_kind("AWS::EC2::LaunchTemplate"):
+        name = str(template.get("LaunchTemplateData.ImageId")).removeprefix("resolve:ssm:")
+        driver = image.machine_images.get(name)
+        if driver is None or driver < image.min_driver:
+            works = next(one for one, has in image.machine_images.items() if has >= image.min_driver)
+            yield Fault(
+                template,
+                f"the AMI {name} has driver {driver or 'unknown'}, CUDA {image.cuda} needs "
+                f"{image.min_driver}; {works} has it",
+            )
+
+
+@rule("T-root-volume")
+def root_volume(assembly: Assembly) -> Iterator[Fault]:
+    """The root volume holds the engine's image twice during a release, encrypted."""
+    needed = root_volume_gb(assembly.plan.catalog.engine)
+    for template in assembly.of_kind("AWS::EC2::LaunchTemplate"):
+        mappings = template.get("LaunchTemplateData.BlockDeviceMappings", [])
+        root = next((one.get("Ebs", {}) for one in mappings if one.get("DeviceName") == "/dev/xvda"), None)
+        if root is None:
+            yield Fault(
+                template, "it has no /dev/xvda, the root device of Amazon Linux 2023, so 30 GB remain"
+            )
+            continue
+        size = float(root.get("VolumeSize", 0)) * 2**30 / 1e9
+        if size < needed:
+            yield Fault(
+                template, f"the root volume has {size:.0f} GB and needs {needed}; gpu.root_volume_gib"
+            )
+        if root.get("Encrypted") is not True or root.get("VolumeType") != "gp3":
+            yield Fault(template, "the root volume must be encrypted and of type gp3")
+
+
+@rule("T-metadata-service")
+def metadata_service(assembly: Assembly) -> Iterator[Fault]:
+    """Without IMDSv2 whoever makes a tool fetch a URL gets the credentials of the instance."""
+    for template in assembly.of_kind("AWS::EC2::LaunchTemplate"):
+        options = template.get("LaunchTemplateData.MetadataOptions", {})
+        if options.get("HttpTokens") != "required" or int(options.get("HttpPutResponseHopLimit", 1)) > 2:
+            yield Fault(template, "MetadataOptions must be HttpTokens: required, HttpPutResponseHopLimit: 2")
+        script = assembly.text(template.template, template.get("LaunchTemplateData.UserData"))
+        if "ECS_AWSVPC_BLOCK_IMDS=true" not in script:
+            yield Fault(template, "ECS_AWSVPC_BLOCK_IMDS=true must keep the instance's role from the tasks")
+
+
+@rule("T-joins-cluster")
+def joins_cluster(assembly: Assembly) -> Iterator[Fault]:
+    """Instances that do not name their cluster join one called `default`."""
+    clusters = {service: assembly.follow(service, "Cluster") for service, _ in engine_services(assembly)}
+    for service, cluster in clusters.items():
+        for group in groups(assembly, service):
+            template = _launch_template(assembly, group)
+            if template is None or cluster is None:
+                yield Fault(group, "it has no launch template, or the service no cluster")
+                continue
+            script = assembly.text(template.template, template.get("LaunchTemplateData.UserData"))
+            if f"ECS_CLUSTER=${{{cluster.logical_id}}}" not in script:
+                yield Fault(template, f"UserData must set ECS_CLUSTER to {cluster.logical_id}")
+
+
+@rule("T-zones")
+def zones(assembly: Assembly) -> Iterator[Fault]:
+    """GPU capacity runs out zone by zone: the group must span several."""
+    for group in assembly.of_kind("AWS::AutoScaling::AutoScalingGroup"):
+        subnets = group.get("VPCZoneIdentifier", [])
+        if len(subnets) < 2:
+            yield Fault(group, f"it spans {len(subnets)} subnet; network.zones: 2 or more")
+
+
+@rule("T-model-cache")
+def model_cache(assembly: Assembly) -> Iterator[Fault]:
+    """Weights and compiled kernels go to the instance store; in the container they are gone with the task."""
+    for service, task in engine_services(assembly):
+        mounts = {one["ContainerPath"]: one for one in container(task).get("MountPoints", [])}
+        mount = mounts.get(_CACHE_IN_CONTAINER)
+        volumes = {one["Name"]: one.get("Host", {}).get("SourcePath") for one in task.get("Volumes", [])}
+        path = volumes.get(mount["SourceVolume"]) if mount else None
+        if path is None or (mount and mount.get("ReadOnly") is not False):
+            yield Fault(task, f"{_CACHE_IN_CONTAINER} must be a writable mount of a path of the host")
+            continue
+        for template in [_launch_template(assembly, group) for group in groups(assembly, service)]:
+            script = template and assembly.text(
+                template.template, template.get("LaunchTemplateData.UserData")
+            )
+            if template and f"--mode=0775 {path}\n" not in str(script):
+                yield Fault(template, f"UserData must make {path} for the engine's user")
+
+
+def _launch_template(assembly: Assembly, group: Resource) -> Resource | None:
+    return assembly.follow(
+        group, "MixedInstancesPolicy.LaunchTemplate.LaunchTemplateSpecification.LaunchTemplateId"
+    )
+
+
+RULES = (
+    task_fits,
+    rollout_ends,
+    capacity_provider,
+    termination_protection,
+    machine_image,
+    root_volume,
+    metadata_service,
+    joins_cluster,
+    zones,
+    model_cache,
+)

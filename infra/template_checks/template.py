@@ -1,0 +1,149 @@
+"""Synthesized templates, read as what they create: resources that lead to one another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from infra.deployment.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One resource. Equality is by its place: two of the same name in two templates are not the same."""
+
+    template: str
+    logical_id: str
+    kind: str = field(compare=False)
+    properties: Mapping[str, Any] = field(compare=False, repr=False)
+    depends_on: frozenset[str] = field(compare=False, repr=False)
+
+    def get(self, path: str, default: Any = None) -> Any:
+        """A property by its path such as `LaunchTemplateData.ImageId`."""
+        value: Any = self.properties
+        for name in path.split("."):
+            if not isinstance(value, Mapping) or name not in value:
+                return default
+            value = value[name]
+        return value
+
+    def number(self, path: str, default: float) -> float:
+        """A property that is a number, which templates may write as text."""
+        return float(self.get(path, default))
+
+
+class Assembly:
+    """The templates of a deployment, by the paths of their files, and the plan that they were made of."""
+
+    def __init__(self, templates: Mapping[str, Mapping[str, Any]], plan: Plan) -> None:
+        self.plan = plan
+        self._resources: dict[tuple[str, str], Resource] = {}
+        self._exports: dict[Any, tuple[str, Any]] = {}
+        for path, template in templates.items():
+            for logical_id, body in template.get("Resources", {}).items():
+                self._resources[path, logical_id] = _resource(path, logical_id, body)
+            for output in template.get("Outputs", {}).values():
+                if "Export" in output:
+                    self._exports[output["Export"]["Name"]] = (path, output["Value"])
+
+    @classmethod
+    def read(cls, paths: Iterable[str], plan: Plan) -> Assembly:
+        """Reads template files."""
+        return cls({path: json.loads(Path(path).read_text(encoding="utf-8")) for path in paths}, plan)
+
+    def of_kind(self, kind: str) -> list[Resource]:
+        """All resources of a type such as `AWS::ECS::Service`."""
+        return [resource for resource in self._resources.values() if resource.kind == kind]
+
+    def all(self) -> Iterable[Resource]:
+        """Every resource."""
+        return self._resources.values()
+
+    def target(self, template: str, value: Any) -> Resource | None:
+        """The resource that a reference leads to, through exports too; None for anything else."""
+        match value:
+            case {"Ref": str(logical_id)}:
+                return self._resources.get((template, logical_id))
+            case {"Fn::GetAtt": [str(logical_id), _]}:
+                return self._resources.get((template, logical_id))
+            case {"Fn::ImportValue": str(name)} if name in self._exports:
+                return self.target(*self._exports[name])
+        return None
+
+    def follow(self, resource: Resource, path: str) -> Resource | None:
+        """The resource that a property refers to."""
+        return self.target(resource.template, resource.get(path))
+
+    def targets(self, template: str, value: Any) -> set[Resource]:
+        """Every resource that something within a value refers to."""
+        return {found for part in _parts(value) if (found := self.target(template, part)) is not None}
+
+    def text(self, template: str, value: Any) -> str:
+        """A text as far as the template says it; references stand as `${logical id}`."""
+        match value:
+            case str() | int() | float():
+                return str(value)
+            case {"Fn::Join": [str(separator), list(items)]}:
+                return separator.join(self.text(template, item) for item in items)
+            case {"Fn::Base64": inner}:
+                return self.text(template, inner)
+            case {"Fn::ImportValue": str(name)} if name in self._exports:
+                return self.text(*self._exports[name])
+            case {"Ref": str(name)} | {"Fn::GetAtt": [str(name), _]}:
+                return f"${{{name}}}"
+        return "${}"
+
+    def missing_imports(self) -> Iterator[tuple[Resource, str]]:
+        """Resources that import what no template exports."""
+        for resource in self.all():
+            for part in _parts(resource.properties):
+                match part:
+                    case {"Fn::ImportValue": str(name)} if name not in self._exports:
+                        yield resource, name
+
+
+def container(task: Resource) -> Mapping[str, Any]:
+    """The one container of a task definition; empty if it has none."""
+    containers = task.get("ContainerDefinitions") or [{}]
+    first: Mapping[str, Any] = containers[0]
+    return first
+
+
+def environment(task: Resource) -> dict[str, Any]:
+    """Environment of a task's container, by name."""
+    return {entry["Name"]: entry["Value"] for entry in container(task).get("Environment", [])}
+
+
+def attributes(resource: Resource, path: str) -> dict[str, str]:
+    """Attributes that a load balancer or target group lists as keys and values."""
+    return {entry["Key"]: str(entry["Value"]) for entry in resource.get(path, [])}
+
+
+def statements(resource: Resource) -> list[Mapping[str, Any]]:
+    """The statements of a role's or policy's own documents."""
+    documents = [resource.get("PolicyDocument")]
+    documents += [policy["PolicyDocument"] for policy in resource.get("Policies", [])]
+    return [statement for document in documents if document for statement in document["Statement"]]
+
+
+def listed(value: Any) -> list[Any]:
+    """What IAM writes as one or as a list, as a list."""
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _resource(path: str, logical_id: str, body: Mapping[str, Any]) -> Resource:
+    depends_on = frozenset(listed(body.get("DependsOn", [])))
+    return Resource(path, logical_id, body["Type"], body.get("Properties", {}), depends_on)
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    yield value
+    if isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _parts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _parts(inner)

@@ -1,0 +1,129 @@
+"""Deployment files that would fail, by the rule that has to find them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from infra.deployment.file import Deployment
+
+CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/12345678-1234-1234-1234-123456789012"
+SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:name-AbCdEf"
+VPC = {
+    "vpc_id": "vpc-0123456789abcdef0",
+    "cidr": "10.1.0.0/16",
+    "availability_zones": ["us-east-1a", "us-east-1b"],
+    "private_subnet_ids": ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"],
+}
+
+
+def deployment(**knobs: Any) -> Deployment:
+    """The default with some knobs, such as `gpu__replicas=2`."""
+    data: dict[str, Any] = {}
+    for path, value in knobs.items():
+        *sections, name = path.split("__")
+        target = data
+        for section in sections:
+            target = target.setdefault(section, {})
+        target[name] = value
+    return Deployment.model_validate(data)
+
+
+BROKEN = {
+    "tool-parser": [
+        deployment(model__id="Qwen/Qwen2.5-7B-Instrukt"),
+        deployment(model__id="google/gemma-3-4b-it", model__hf_token_secret_arn=SECRET),
+        deployment(model__tool_call_parser="hermess"),
+    ],
+    "reasoning-parser": [deployment(model__reasoning_parser="qwen4")],
+    "gated-model": [deployment(model__id="meta-llama/Llama-3.1-8B-Instruct")],
+    "context-length": [deployment(model__max_model_len=32_769)],
+    "quantization": [deployment(model__quantization="awq"), deployment(model__quantization="fp9")],
+    "gpu-dtype": [deployment(gpu__instance_types=["g4dn.xlarge"], model__id="Qwen/Qwen2.5-3B-Instruct")],
+    "tensor-parallel": [
+        deployment(gpu__instance_types=["g5.12xlarge"], gpu__gpus_per_task=3),
+        deployment(gpu__instance_types=["g5.48xlarge"], gpu__gpus_per_task=8),
+        deployment(gpu__instance_types=["g5.48xlarge"], gpu__gpus_per_task=6, model__id="Qwen/Qwen3.5-27B"),
+    ],
+    "model-fits": [
+        deployment(model__id="Qwen/Qwen3-8B"),
+        deployment(model__id="Qwen/Qwen2.5-14B-Instruct"),
+        deployment(model__id="Qwen/Qwen3.5-27B"),
+        deployment(model__id="Qwen/Qwen2.5-72B-Instruct", gpu__instance_types=["g6e.12xlarge"]),
+        deployment(model__gpu_memory_utilization=0.75),
+        deployment(gpu__instance_types=["g6e.2xlarge", "g5.2xlarge"], model__id="Qwen/Qwen2.5-14B-Instruct"),
+    ],
+    "model-not-sized": [
+        deployment(model__id="Qwen/Qwen3.5-9B"),
+        deployment(model__id="acme/Model-1", model__tool_call_parser="hermes"),
+        deployment(model__quantization="compressed-tensors"),
+    ],
+    "gpu-headroom": [deployment(model__gpu_memory_utilization=0.99)],
+    "queue": [deployment(model__max_num_seqs=128)],
+    "extra-args": [
+        deployment(model__extra_args=["--enforce-eager", "--max-model-len", "4096", "--seed=1"]),
+        deployment(model__extra_args=["--max_num_seqs=4"]),
+        deployment(model__extra_args=["-tp", "4"]),
+        deployment(model__extra_args=["--api-key", "sk-1"]),
+    ],
+    "instance-type": [
+        deployment(gpu__instance_types=["g5.xlrge"]),
+        deployment(gpu__instance_types=["g5.xlarge", "m5.large"]),
+    ],
+    "gpus-per-task": [deployment(gpu__gpus_per_task=2)],
+    "task-memory": [
+        deployment(gpu__task_memory_mib=24_576),
+        deployment(gpu__shm_mib=12_000),
+        deployment(gpu__task_memory_mib=15_000),
+        deployment(gpu__instance_types=["g5.12xlarge"], gpu__replicas=4, gpu__task_memory_mib=60_000),
+    ],
+    "vcpu": [deployment(), deployment(gpu__instance_types=["g6.xlarge"])],
+    "idle-gpus": [deployment(gpu__instance_types=["g5.12xlarge"])],
+    "root-volume": [deployment(gpu__root_volume_gib=30)],
+    "instance-store": [
+        deployment(
+            model__id="Qwen/Qwen2.5-72B-Instruct",
+            gpu__instance_types=["g6e.xlarge"],
+            model__quantization="fp8",
+        )
+    ],
+    "startup": [
+        deployment(gpu__startup_seconds=60),
+        deployment(
+            model__id="Qwen/Qwen2.5-72B-Instruct",
+            gpu__instance_types=["g6e.48xlarge"],
+            gpu__gpus_per_task=8,
+        ),
+    ],
+    "spot": [deployment(gpu__capacity="spot")],
+    "fargate-size": [
+        deployment(orchestrator__memory_mib=1024),
+        deployment(orchestrator__cpu=1000),
+        deployment(orchestrator__cpu=1000, orchestrator__memory_mib=1000),
+        deployment(orchestrator__cpu=256, orchestrator__memory_mib=4096),
+    ],
+    "task-count": [deployment(orchestrator__min_tasks=11)],
+    "deregistration-delay": [deployment(ingress__deregistration_delay_seconds=300)],
+    "idle-timeout": [
+        deployment(ingress__idle_timeout_seconds=60),
+        deployment(orchestrator__request_timeout_seconds=900, ingress__deregistration_delay_seconds=1000),
+    ],
+    "tool-timeout": [deployment(tools__timeout_seconds=300)],
+    "database-tables": [deployment(tools__database_url_secret_arn=SECRET)],
+    "nat": [deployment(network__nat="none")],
+    "zones": [deployment(network__availability_zones=["us-east-1a"])],
+    "addresses": [
+        deployment(network__cidr="10.0.0.0/24", orchestrator__max_tasks=300),
+        deployment(network__cidr="10.0.0.0/24", network__zones=6),
+    ],
+    "region": [
+        deployment(region="us-west-2", network__availability_zones=["us-east-1a", "us-east-1b"]),
+        deployment(region="eu-west-1", ingress__certificate_arn=CERTIFICATE),
+        deployment(network__availability_zones=["eu-west-1a", "us-east-1b"]),
+        deployment(region="eu-west-1", network__existing_vpc=VPC, ingress__scheme="internal"),
+    ],
+    "public-subnets": [deployment(network__existing_vpc=VPC)],
+    "cloudfront-scheme": [deployment(ingress__cloudfront=True, ingress__scheme="internal")],
+    "cloudfront-domain": [deployment(ingress__cloudfront=True, ingress__certificate_arn=CERTIFICATE)],
+    "cloudfront-cidrs": [deployment(ingress__cloudfront=True, ingress__allowed_cidrs=["10.0.0.0/8"])],
+    "cloudfront-timeout": [deployment(ingress__cloudfront=True)],
+}

@@ -1,0 +1,238 @@
+"""The rules on the deployment file: each finds its fault, and what it offers mends it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+import launch
+from infra.deployment.catalog import load_catalog
+from infra.deployment.checks import RULES, check, service
+from infra.deployment.checks.finding import Finding, Severity, errors
+from infra.deployment.checks.model import FLAGS
+from infra.deployment.file import Deployment, load_deployment
+from infra.deployment.plan import Plan
+from infra.deployment.sizing import registered_memory_mib, tasks_per_instance, visible_gib
+from tests.infra.deployment.checks.broken_deployments import BROKEN, SECRET, deployment
+
+CATALOG = load_catalog()
+
+
+def found(one: Deployment, rule: str) -> Finding:
+    return next(finding for finding in check(one) if finding.rule == rule)
+
+
+def test_the_default_deployment_has_no_error_and_is_told_about_its_vcpu() -> None:
+    findings = check(Deployment())
+    assert [finding.rule for finding in findings] == ["vcpu"]
+    assert findings[0].severity is Severity.WARNING
+    assert str(findings[0].mends[0]) == "gpu.instance_types: [g5.2xlarge]"
+    assert "g5.xlarge has 4 vCPU, vLLM asks for 6" in findings[0].message
+
+
+WITHOUT_MEND = {"gated-model", "model-not-sized"}
+"""A token, and the size of a model that nobody measured: no value can be found for them by trying."""
+
+
+def mended(broken: Deployment, finding: Finding, after: list[Finding]) -> bool:
+    """Whether that finding is gone, and no error has come; for a warning, nothing at all."""
+    before = check(broken)
+    rules, stopping = ({one.rule for one in some} for some in (before, errors(before)))
+    no_worse = {one.rule for one in errors(after)} <= stopping
+    if finding.severity is Severity.WARNING:
+        no_worse = {one.rule for one in after} <= rules
+    return no_worse and finding.rule not in {one.rule for one in after}
+
+
+def test_every_rule_is_broken_here() -> None:
+    assert set(BROKEN) == {rule.name for rule in RULES}
+    assert len(RULES) == len({rule.name for rule in RULES})
+
+
+@pytest.mark.parametrize(("rule", "broken"), [(rule, one) for rule, many in BROKEN.items() for one in many])
+def test_a_fault_is_found_and_a_value_that_works_is_offered(rule: str, broken: Deployment) -> None:
+    finding = found(broken, rule)
+    assert finding.message
+    assert bool(finding.mends) == (rule not in WITHOUT_MEND)
+    for mend in finding.mends:
+        assert mended(broken, finding, check(mend.apply(broken)))
+
+
+@pytest.mark.parametrize(
+    ("knobs", "rule", "mend"),
+    [
+        ({"model__id": "Qwen/Qwen3-8B"}, "model-fits", "gpu.instance_types: [g6e.xlarge]"),
+        ({"model__id": "Qwen/Qwen3-8B"}, "model-fits", "model.max_model_len: 11264"),
+        ({"model__id": "Qwen/Qwen3-8B"}, "model-fits", "model.quantization: fp8"),
+        (
+            {"model__id": "Qwen/Qwen2.5-14B-Instruct"},
+            "model-fits",
+            "gpu.instance_types: [g6.12xlarge] with gpu.gpus_per_task: 4",
+        ),
+        ({"gpu__task_memory_mib": 24_576}, "task-memory", "gpu.task_memory_mib: 14080"),
+        ({"gpu__task_memory_mib": 24_576}, "task-memory", "gpu.instance_types: [g5.2xlarge]"),
+        ({"gpu__shm_mib": 12_000}, "task-memory", "gpu.shm_mib: null"),
+        ({"model__max_model_len": 40_000}, "context-length", "model.max_model_len: 32768"),
+        ({"gpu__root_volume_gib": 30}, "root-volume", "gpu.root_volume_gib: 100"),
+        ({"gpu__capacity": "spot"}, "spot", "gpu.spare_instance: true"),
+        ({"ingress__idle_timeout_seconds": 60}, "idle-timeout", "ingress.idle_timeout_seconds: 330"),
+        ({"orchestrator__memory_mib": 1024}, "fargate-size", "orchestrator.memory_mib: 2048"),
+        ({"network__nat": "none"}, "nat", "network.nat: one"),
+        (
+            {"model__extra_args": ["--enforce-eager", "--max-model-len", "4096", "--seed=1"]},
+            "extra-args",
+            "model.extra_args: [--enforce-eager, --seed=1]",
+        ),
+    ],
+)
+def test_the_value_that_is_offered(knobs: dict[str, Any], rule: str, mend: str) -> None:
+    assert mend in [str(one) for one in found(deployment(**knobs), rule).mends]
+
+
+def test_the_numbers_are_told() -> None:
+    message = found(deployment(gpu__task_memory_mib=24_576), "task-memory").message
+    for number in ("24576 MiB", "1024 MiB", "15155 MiB", "16384", "g5.xlarge"):
+        assert number in message
+    message = found(deployment(model__id="Qwen/Qwen3-8B"), "model-fits").message
+    for number in ("16384 tokens", "19.9 GiB", "15.3 GiB", "1.6 GiB", "A10G", "gpu_memory_utilization 0.9"):
+        assert number in message
+
+
+def test_a_finding_names_file_line_severity_knob_and_mend(tmp_path: Path) -> None:
+    path = tmp_path / "tandem.yaml"
+    path.write_text("gpu:\n  instance_types: [g5.2xlarge]\n  root_volume_gib: 30\n")
+    broken = load_deployment(path)
+    (finding,) = check(broken)
+    assert finding.describe(broken) == (
+        f"{path}:3: error: gpu.root_volume_gib: 30 GiB do not hold the machine image, and at a release two "
+        "images of the engine of 29 GB unpacked and 12 GB being fetched. Works: gpu.root_volume_gib: 100. "
+        "[root-volume]"
+    )
+
+
+def test_errors_come_first() -> None:
+    findings = check(deployment(gpu__root_volume_gib=30))
+    assert [finding.severity for finding in findings] == [Severity.ERROR, Severity.WARNING]
+    assert [finding.rule for finding in errors(findings)] == ["root-volume"]
+
+
+def test_a_secret_in_the_arguments_is_not_repeated() -> None:
+    finding = found(deployment(model__extra_args=["--api-key=sk-secret"]), "extra-args")
+    assert "sk-secret" not in finding.describe(Deployment())
+
+
+def test_every_flag_that_the_launcher_sets_is_refused_here_too() -> None:
+    assert {*launch._OWN_FLAGS, *launch.SECRET_FLAGS} - {"--model-revision"} <= set(FLAGS)
+
+
+def test_every_knob_that_a_flag_stands_for_exists() -> None:
+    for knob in filter(None, FLAGS.values()):
+        section, name = knob.split(".")
+        assert name in type(getattr(Deployment(), section)).model_fields
+
+
+DEPLOYMENTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "model__id": st.sampled_from([*CATALOG.models, "acme/Model-1"]),
+        "model__quantization": st.sampled_from([None, "fp8", "awq", "fp8_per_block"]),
+        "model__dtype": st.sampled_from(["auto", "bfloat16", "float16", "float32"]),
+        "model__kv_cache_dtype": st.sampled_from(["auto", "fp8"]),
+        "model__max_model_len": st.sampled_from([1024, 8192, 16_384, 32_768, 131_072]),
+        "model__gpu_memory_utilization": st.floats(0.3, 1),
+        "model__max_num_seqs": st.integers(1, 256),
+        "model__tool_call_parser": st.sampled_from([None, "hermes", "none"]),
+        "model__hf_token_secret_arn": st.just(SECRET),
+        "gpu__instance_types": st.lists(
+            st.sampled_from([*CATALOG.instances, "m5.large"]), min_size=1, max_size=2
+        ),
+        "gpu__gpus_per_task": st.sampled_from([1, 2, 3, 4, 8]),
+        "gpu__replicas": st.integers(1, 9),
+        "gpu__spare_instance": st.booleans(),
+        "gpu__capacity": st.sampled_from(["on_demand", "spot"]),
+        "gpu__task_memory_mib": st.integers(4096, 200_000),
+        "gpu__shm_mib": st.integers(64, 20_000),
+        "gpu__startup_seconds": st.integers(60, 3300),
+        "orchestrator__cpu": st.sampled_from([256, 512, 1000, 1024, 4096]),
+        "orchestrator__memory_mib": st.sampled_from([512, 1000, 2048, 8192]),
+        "orchestrator__min_tasks": st.integers(1, 20),
+        "orchestrator__max_tasks": st.integers(1, 200),
+        "orchestrator__request_timeout_seconds": st.integers(1, 3600),
+        "ingress__idle_timeout_seconds": st.integers(1, 4000),
+        "ingress__deregistration_delay_seconds": st.integers(0, 3600),
+        "ingress__cloudfront": st.booleans(),
+        "ingress__scheme": st.sampled_from(["public", "internal"]),
+        "network__cidr": st.sampled_from(["10.0.0.0/16", "10.0.0.0/22", "10.0.0.0/24"]),
+        "network__zones": st.integers(2, 6),
+        "network__nat": st.sampled_from(["one", "per_zone", "none"]),
+    },
+).map(lambda knobs: deployment(**knobs))
+
+
+def repaired(one: Deployment) -> Deployment:
+    """With the first mend of each error, as long as there is one."""
+    while mends := [finding.mends[0] for finding in errors(check(one)) if finding.mends]:
+        one = mends[0].apply(one)
+    return one
+
+
+@settings(deadline=None)
+@given(one=DEPLOYMENTS)
+def test_what_passes_satisfies_the_arithmetic(one: Deployment) -> None:
+    """Held against the facts by other words than the rules use, after every mend that is offered."""
+    one = repaired(one)
+    assume(not errors(check(one)))
+    gpu, model, orchestrator, ingress = one.gpu, one.model, one.orchestrator, one.ingress
+    plan = Plan(one, CATALOG)
+    assert len(plan.instances) == len(gpu.instance_types)
+    for instance in plan.instances:
+        tasks = tasks_per_instance(instance, gpu.gpus_per_task)
+        assert tasks * gpu.gpus_per_task <= instance.gpus
+        assert tasks * (plan.share.memory_mib + plan.share.shm_mib) <= registered_memory_mib(instance)
+        assert instance.gpu.bfloat16 or model.dtype != "bfloat16"
+        if (
+            plan.model
+            and plan.model.attention == "full"
+            and model.quantization is None
+            and model.dtype != "float32"
+        ):
+            assert plan.model.weights_gib is not None
+            assert plan.model.kv_bytes_per_token is not None
+            request = (
+                model.max_model_len
+                * plan.model.kv_bytes_per_token
+                / (2 if model.kv_cache_dtype == "fp8" else 1)
+            )
+            there = visible_gib(instance) * model.gpu_memory_utilization * gpu.gpus_per_task
+            assert plan.model.weights_gib + request / 2**30 < there
+    if plan.model is not None:
+        assert model.max_model_len <= (plan.model.max_positions or model.max_model_len)
+        assert not plan.model.gated or model.hf_token_secret_arn
+        assert (plan.model.attention_heads or 0) % gpu.gpus_per_task == 0
+        assert gpu.startup_seconds >= (plan.weights_gb or 0) * 1000 / 100
+    assert orchestrator.memory_mib in service.FARGATE_MEMORY_MIB[orchestrator.cpu]
+    assert orchestrator.min_tasks <= orchestrator.max_tasks
+    assert orchestrator.request_timeout_seconds < ingress.deregistration_delay_seconds
+    assert orchestrator.request_timeout_seconds < ingress.idle_timeout_seconds
+    assert one.network.nat != "none"
+    assert not (ingress.cloudfront and ingress.scheme == "internal")
+
+
+@settings(deadline=None)
+@given(one=DEPLOYMENTS)
+def test_whatever_is_offered_mends_and_breaks_nothing_else(one: Deployment) -> None:
+    for finding in check(one):
+        for mend in finding.mends:
+            assert mended(one, finding, check(mend.apply(one)))
+
+
+def test_a_mend_is_held_to_the_schema() -> None:
+    with pytest.raises(ValidationError):
+        found(deployment(gpu__root_volume_gib=30), "root-volume").mends[0].apply(Deployment()).with_knob(
+            "gpu.root_volume_gib", 1
+        )

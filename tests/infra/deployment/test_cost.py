@@ -1,0 +1,165 @@
+"""The bill, and the summary that synth prints."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infra.deployment.catalog import load_catalog
+from infra.deployment.cost import WIDTH, CostItem, monthly_cost, summary, total_usd
+from infra.deployment.file import Deployment
+from infra.deployment.plan import Plan
+from infra.deployment.sizing import tasks_per_instance
+
+CATALOG = load_catalog()
+
+VPC = {
+    "vpc_id": "vpc-0123456789abcdef0",
+    "cidr": "10.1.0.0/16",
+    "availability_zones": ["us-east-1a", "us-east-1b", "us-east-1c"],
+    "private_subnet_ids": [
+        "subnet-0123456789abcdef0",
+        "subnet-0123456789abcdef1",
+        "subnet-0123456789abcdef2",
+    ],
+    "public_subnet_ids": ["subnet-0123456789abcdef3", "subnet-0123456789abcdef4", "subnet-0123456789abcdef5"],
+}
+
+
+def plan(**knobs: Any) -> Plan:
+    deployment = Deployment()
+    for path, value in knobs.items():
+        deployment = deployment.with_knob(path.replace("__", "."), value)
+    return Plan(deployment, CATALOG)
+
+
+def bill(**knobs: Any) -> dict[str, float | None]:
+    return {item.name: item.usd for item in monthly_cost(plan(**knobs))}
+
+
+def test_the_default_deployment_costs_about_900_dollars_a_month() -> None:
+    items = bill()
+    assert items["GPU instances"] == pytest.approx(734.38, abs=0.01)
+    assert items["orchestrator"] == pytest.approx(108.12, abs=0.01)
+    assert items["NAT"] == pytest.approx(32.85 + 3.65, abs=0.01)
+    assert items["load balancer"] == pytest.approx(16.425 + 5.84 + 2 * 3.65, abs=0.01)
+    assert total_usd(monthly_cost(plan())) == pytest.approx(900, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "item", "usd"),
+    [
+        ({"gpu__spare_instance": True}, "GPU instances", 2 * 734.38),
+        ({"gpu__instance_types": ["g6.xlarge", "g5.xlarge"]}, "GPU instances", 0.8048 * 730),
+        ({"gpu__instance_types": ["g5.12xlarge"], "gpu__replicas": 5}, "GPU instances", 2 * 5.672 * 730),
+        ({"gpu__instance_types": ["g5.12xlarge"], "gpu__gpus_per_task": 4}, "GPU instances", 5.672 * 730),
+        ({"gpu__root_volume_gib": 200, "gpu__replicas": 2}, "root volumes", 32),
+        ({"orchestrator__architecture": "arm64"}, "orchestrator", 3 * (0.03238 + 2 * 0.00356) * 730),
+        (
+            {"orchestrator__min_tasks": 1, "orchestrator__cpu": 512},
+            "orchestrator",
+            (0.02024 + 2 * 0.004445) * 730,
+        ),
+        ({"network__nat": "per_zone", "network__zones": 3}, "NAT", 3 * 36.5),
+        ({"network__existing_vpc": VPC}, "load balancer", 16.425 + 5.84 + 3 * 3.65),
+        ({"ingress__scheme": "internal"}, "load balancer", 16.425 + 5.84),
+        ({"ingress__cloudfront": True}, "load balancer", 16.425 + 5.84),
+        ({"ingress__waf": True}, "WAF", 9),
+    ],
+)
+def test_each_knob_that_costs(knobs: dict[str, Any], item: str, usd: float) -> None:
+    assert bill(**knobs)[item] == pytest.approx(usd, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "item"),
+    [({"network__existing_vpc": VPC}, "NAT"), ({"network__nat": "none"}, "NAT"), ({}, "WAF")],
+)
+def test_what_is_not_there_is_not_on_the_bill(knobs: dict[str, Any], item: str) -> None:
+    assert item not in bill(**knobs)
+
+
+def test_a_price_that_is_not_known_is_told() -> None:
+    knobs = {"gpu__instance_types": ["p5e.48xlarge"], "gpu__gpus_per_task": 4, "gpu__replicas": 2}
+    assert bill(**knobs)["GPU instances"] is None
+    assert total_usd(monthly_cost(plan(**knobs))) is None
+    text = summary(plan(**knobs))
+    assert "1 x p5e.48xlarge, price not known" in text
+    assert text.splitlines()[-1].split() == ["total", "?"]
+
+
+def test_the_total_is_the_sum() -> None:
+    items = [CostItem("a", "", 1.5), CostItem("b", "", 2.25)]
+    assert total_usd(items) == 3.75
+    assert total_usd([*items, CostItem("c", "", None)]) is None
+
+
+def test_the_summary_of_the_default_deployment() -> None:
+    assert summary(plan()) == (
+        'Tandem deployment "tandem", 1 engine\n'
+        "  model       Qwen/Qwen2.5-7B-Instruct, bfloat16, context 16,384 tokens\n"
+        "  instance    1 x g5.xlarge, on demand: 1 x A10G, 4 vCPU, 16 GiB\n"
+        "  weights     14.2 of the 19.9 GiB that an engine takes of 1 GPU\n"
+        "  KV cache    50,488 tokens: 3.1 requests at full context\n"
+        "  releases    the engine is away for about 6 minutes; gpu.spare_instance: true\n"
+        "              avoids it\n"
+        "  quota       4 vCPU of Running On-Demand G and VT instances (L-DB2E81BA); new\n"
+        "              accounts have 0\n"
+        "US dollars a month before traffic (us-east-1, on demand, prices of 2026-07-20)\n"
+        "  GPU instances         1 x g5.xlarge at $1.006/h                            734\n"
+        "  root volumes          1 x 100 GiB gp3                                        8\n"
+        "  orchestrator          3 x 1 vCPU, 2 GiB (at most 10)                       108\n"
+        "  NAT                   1 with its address                                    36\n"
+        "  load balancer         1 capacity unit, 2 addresses                          30\n"
+        "  images, secrets, DNS  12.2 GB, 3, 1 private zone                             3\n"
+        "  total                                                                      919\n"
+    )
+
+
+def test_what_nobody_knows_about_the_model_is_said() -> None:
+    hybrid = summary(plan(model__id="Qwen/Qwen3.5-9B"))
+    assert "GPU memory  22 GB by vLLM's recipe, of 23.5 GB" in hybrid
+    assert "KV cache    not predicted for this model" in hybrid
+    unknown = summary(plan(model__id="acme/Model-1", model__tool_call_parser="hermes"))
+    assert "GPU memory  size not known" in unknown
+    assert "away for as long as it loads" in unknown
+
+
+@settings(deadline=None)
+@given(
+    instance=st.sampled_from(sorted(CATALOG.instances)),
+    model=st.sampled_from(sorted(CATALOG.models)),
+    replicas=st.integers(1, 100),
+    spare=st.booleans(),
+    capacity=st.sampled_from(["on_demand", "spot"]),
+    tasks=st.integers(1, 1000),
+)
+def test_the_summary_fits_80_columns(
+    instance: str, model: str, replicas: int, spare: bool, capacity: str, tasks: int
+) -> None:
+    one = plan(
+        gpu__instance_types=[instance],
+        model__id=model,
+        gpu__replicas=replicas,
+        gpu__spare_instance=spare,
+        gpu__capacity=capacity,
+        orchestrator__min_tasks=tasks,
+        orchestrator__max_tasks=1000,
+        ingress__waf=True,
+    )
+    text = summary(one)
+    assert max(len(line) for line in text.splitlines()) <= WIDTH
+    assert all(line.isprintable() for line in text.splitlines())
+    engines = tasks_per_instance(CATALOG.instances[instance], 1) * (one.instance_count - spare)
+    assert engines >= replicas
+
+
+def test_prices_are_of_one_region_and_day() -> None:
+    prices = CATALOG.prices
+    assert (prices.region, prices.date.isoformat()) == ("us-east-1", "2026-07-20")
+    numbers = [value for value in dataclasses.asdict(prices).values() if isinstance(value, float)]
+    assert all(value > 0 for value in numbers)

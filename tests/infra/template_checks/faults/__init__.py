@@ -1,0 +1,8 @@
+"""All seeded faults: each names the rule that finds it."""
+
+from __future__ import annotations
+
+from tests.infra.template_checks.faults import access, capacity, ingress, services
+from tests.infra.template_checks.mutations import Mutation
+
+FAULTS: tuple[Mutation, ...] = (*capacity.FAULTS, *services.FAULTS, *ingress.FAULTS, *access.FAULTS)

@@ -1,0 +1,113 @@
+"""Faults of the way in."""
+
+from __future__ import annotations
+
+from tests.infra.template_checks.mutations import (
+    BALANCER,
+    EGRESS_RULE,
+    INGRESS_RULE,
+    LISTENER,
+    LISTENER_RULE,
+    SERVICE,
+    TARGETS,
+    Mutation,
+    attribute,
+    clear_http,
+    drop,
+    put,
+    variable,
+)
+
+FAULTS = (
+    Mutation("target type instance", "T-targets", put(TARGETS, ("TargetType",), "instance")),
+    Mutation("target group on another port", "T-targets", put(TARGETS, ("Port",), 8000)),
+    Mutation(
+        "container port that is not there",
+        "T-targets",
+        put(SERVICE, ("LoadBalancers", 0, "ContainerPort"), 8000, "Orchestrator"),
+    ),
+    Mutation(
+        "health check that asks the engine", "T-target-health", put(TARGETS, ("HealthCheckPath",), "/ready")
+    ),
+    Mutation(
+        "no time to start",
+        "T-target-health",
+        put(SERVICE, ("HealthCheckGracePeriodSeconds",), 0, "Orchestrator"),
+    ),
+    Mutation("TLS 1.0", "T-https", put(LISTENER, ("SslPolicy",), "ELBSecurityPolicy-2016-08", "Https")),
+    Mutation("no certificate", "T-https", drop(LISTENER, ("Certificates",), "Https")),
+    Mutation("HTTP in clear", "T-https", clear_http),
+    Mutation(
+        "public behind CloudFront", "T-https", put(BALANCER, ("Scheme",), "internet-facing"), "cloudfront"
+    ),
+    Mutation(
+        "streams compressed",
+        "T-https",
+        put(
+            "AWS::CloudFront::Distribution", ("DistributionConfig", "DefaultCacheBehavior", "Compress"), True
+        ),
+        "cloudfront",
+    ),
+    Mutation(
+        "metrics for the public",
+        "T-public-paths",
+        put(LISTENER_RULE, ("Conditions", 0, "PathPatternConfig", "Values"), ["/*"]),
+    ),
+    Mutation(
+        "everything forwarded",
+        "T-public-paths",
+        put(LISTENER, ("DefaultActions", 0, "Type"), "forward", "Https"),
+    ),
+    Mutation("nothing forwarded", "T-public-paths", drop(LISTENER_RULE, ())),
+    Mutation(
+        "idle timeout of 60 s",
+        "T-timeouts",
+        attribute(BALANCER, "LoadBalancerAttributes", "idle_timeout.timeout_seconds", "60"),
+    ),
+    Mutation(
+        "idle timeout beyond keep-alive", "T-timeouts", variable("Orchestrator", "KEEP_ALIVE_SECONDS", "75")
+    ),
+    Mutation(
+        "deregistration of 30 s",
+        "T-timeouts",
+        attribute(TARGETS, "TargetGroupAttributes", "deregistration_delay.timeout_seconds", "30"),
+    ),
+    Mutation(
+        "invalid headers let through",
+        "T-headers",
+        attribute(
+            BALANCER, "LoadBalancerAttributes", "routing.http.drop_invalid_header_fields.enabled", "false"
+        ),
+    ),
+    Mutation(
+        "orchestrator open to the world",
+        "T-reachability",
+        put(INGRESS_RULE, ("CidrIp",), "0.0.0.0/0", "OrchestratorSecurityGroup"),
+    ),
+    Mutation("engine not reached", "T-reachability", drop(INGRESS_RULE, (), "EngineSecurityGroup")),
+    Mutation(
+        "orchestrator not let out", "T-reachability", drop(EGRESS_RULE, (), "OrchestratorSecurityGroup")
+    ),
+    Mutation(
+        "wrong port of the engine",
+        "T-reachability",
+        put(INGRESS_RULE, ("FromPort",), 8080, "EngineSecurityGroup"),
+    ),
+    Mutation(
+        "instances open",
+        "T-reachability",
+        put(
+            "AWS::EC2::SecurityGroup",
+            ("SecurityGroupIngress",),
+            [{"CidrIp": "0.0.0.0/0", "IpProtocol": "tcp", "FromPort": 22, "ToPort": 22}],
+            "GpuCapacity",
+        ),
+    ),
+    Mutation(
+        "WAF blocks prompts",
+        "T-firewall",
+        put("AWS::WAFv2::WebACL", ("Rules", 2, "OverrideAction"), {"None": {}}),
+        "own_domain",
+    ),
+    Mutation("no rate limit", "T-firewall", drop("AWS::WAFv2::WebACL", ("Rules", 0)), "own_domain"),
+)
