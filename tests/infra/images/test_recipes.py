@@ -10,7 +10,7 @@ from pathlib import Path
 import aws_cdk as cdk
 import pytest
 
-import infra.images
+import infra.images.recipes
 from infra.images.recipes import ORCHESTRATOR, SERVICES, VLLM, Recipe
 from infra.stacks import build_stacks
 from tests.infra.synthesis import plan_of, synthesize
@@ -46,7 +46,7 @@ def test_asset_holds_the_recipe_and_no_more(tier: str) -> None:
 
 
 def _templates(services: Path, directory: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    monkeypatch.setattr(infra.images, "SERVICES", services)
+    monkeypatch.setattr(infra.images.recipes, "SERVICES", services)
     app = cdk.App(outdir=str(directory))
     build_stacks(app, plan_of("default"))
     app.synth()
