@@ -1,6 +1,7 @@
-"""`make bench`: ours and its peers side by side in one run, rounds interleaved.
+"""`make bench`: measures the orchestrator and its peers side by side in one run, with interleaved rounds.
 
-QUICK=1: ours, nginx, smg and LiteLLM, fewer rounds. ONLY=a,b: these gateways. ROUNDS=n. NOTE=text.
+QUICK=1 measures ours, nginx, smg and LiteLLM in fewer rounds. ONLY=a,b selects gateways, ROUNDS=n sets the
+number of rounds, and NOTE=text is stored with the result.
 """
 
 from __future__ import annotations
@@ -38,17 +39,19 @@ from bench.results import aims_text, table
 RESULTS = peers.ROOT / "bench" / "results"
 QUICK = ("ours", "nginx", "smg", "litellm")
 SLOW = {"litellm": 0.03, "guide": 0.02}
-"""The share of requests that a gateway gets which takes milliseconds for each: its figures need no more."""
+"""Share of the requests sent to gateways that take milliseconds per request, which need fewer."""
 
 
 def chosen() -> tuple[list[Gateway], int]:
-    """The gateways asked for, and the rounds."""
+    """Returns the selected gateways and the number of rounds."""
     quick = os.environ.get("QUICK") == "1"
     only = [name for name in os.environ.get("ONLY", "").split(",") if name] or (QUICK if quick else ())
     known = {gateway.name for gateway in GATEWAYS}
     unknown = sorted(set(only) - known)
     if unknown:
-        sys.exit(f"ONLY={','.join(only)}: {', '.join(unknown)} is none of {', '.join(sorted(known))}")
+        sys.exit(
+            f"ONLY={','.join(only)}: unknown gateway {', '.join(unknown)}; known: {', '.join(sorted(known))}"
+        )
     rounds = int(os.environ.get("ROUNDS", "3" if quick else "5"))
     return [gateway for gateway in GATEWAYS if not only or gateway.name in only], rounds
 
@@ -56,7 +59,7 @@ def chosen() -> tuple[list[Gateway], int]:
 def started(
     wanted: list[Gateway], stack: ExitStack, directory: Path, engine: str, first_port: int
 ) -> tuple[list[tuple[Gateway, Running]], dict[str, str]]:
-    """Those that could be installed and started, each paused, and why the others could not."""
+    """Installs and starts gateways; returns those that started, paused, and why the others did not."""
     running: list[tuple[Gateway, Running]] = []
     missing: dict[str, str] = {}
     for number, gateway in enumerate(wanted):
@@ -96,7 +99,7 @@ def engine_at(
     calls: int = 2,
     polls: int = 20_000,
 ) -> str:
-    """An engine of ours on the other core; its URL. `polls` is 0 where many share the core."""
+    """Starts an engine on the other core and returns its URL. `polls` is 0 if several share the core."""
     command = [peers.build("engine"), str(port), str(chunks), str(interval_us), str(calls), str(polls)]
     one = Running(command, core=OTHER_CORE, port=port, environment={}, log=directory / f"engine-{port}.log")
     stack.callback(one.stop)
@@ -105,7 +108,7 @@ def engine_at(
 
 
 def measured(wanted: list[Gateway], rounds: int, stack: ExitStack, directory: Path) -> dict[str, Any]:
-    """All figures: by measure and gateway, a value for each round."""
+    """Returns all figures by measure and gateway, with a value per round."""
     write_bodies(directory)
     program = peers.build("load")
     engine = engine_at(ENGINE_PORT, CHUNKS, 0, stack, directory)
@@ -116,11 +119,11 @@ def measured(wanted: list[Gateway], rounds: int, stack: ExitStack, directory: Pa
         for measure in MEASURES:
             base = direct(measure, program, directory)
             for gateway, one in running:
-                able = can(gateway, measure) and told_as(gateway, measure) not in wrong
+                able = can(gateway, measure) and label(gateway, measure) not in wrong
                 if able and (number < 1 or gateway.name not in SLOW):
                     share = SLOW.get(gateway.name, 1.0)
-                    told = once(measure, gateway, one, program, directory, share=share)
-                    for figure, value in told.items():
+                    report = once(measure, gateway, one, program, directory, share=share)
+                    for figure, value in report.items():
                         of_all = figures.setdefault(figure, {})
                         of_all.setdefault(gateway.name, []).append(value - base[figure])
         print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
@@ -134,7 +137,7 @@ def measured(wanted: list[Gateway], rounds: int, stack: ExitStack, directory: Pa
 
 
 def warm(running: list[tuple[Gateway, Running]], program: str, directory: Path) -> dict[str, str]:
-    """Each measure once, so that nothing is measured that happens only at first; what went wrong, and how."""
+    """Runs each measure once to exclude one-time costs; returns the failures, with their errors."""
     wrong = {}
     for gateway, one in running:
         for measure in MEASURES:
@@ -142,18 +145,18 @@ def warm(running: list[tuple[Gateway, Running]], program: str, directory: Path) 
                 try:
                     once(measure, gateway, one, program, directory, share=SLOW.get(gateway.name, 0.3))
                 except RuntimeError as error:
-                    wrong[told_as(gateway, measure)] = str(error)[:200]
+                    wrong[label(gateway, measure)] = str(error)[:200]
     return wrong
 
 
-def told_as(gateway: Gateway, measure: Measure) -> str:
+def label(gateway: Gateway, measure: Measure) -> str:
     return f"{gateway.name}: {' and '.join(measure.figures)}"
 
 
 def paced(
     wanted: list[Gateway], program: str, directory: Path, *, rounds: int
 ) -> Iterator[tuple[str, dict[str, float]]]:
-    """1,000 paced streams through each, in processes of their own, one round of all after the other."""
+    """Sends 1,000 paced streams through each gateway per round, in separate processes."""
     place = directory / "paced"
     place.mkdir()
     with ExitStack() as stack:
@@ -165,7 +168,7 @@ def paced(
 
 
 def versions(names: list[str]) -> dict[str, str]:
-    """What ran: versions from the lock files, nginx's own, and on what."""
+    """Returns what ran: the versions in the lock files, nginx's version, Python and the machine."""
     program, version = peers.interpreter()
     whose = "the system's" if program.startswith("/usr/bin/") else "not the system's"
     found = {"python": f"{version} ({whose})", "machine": machine()}
@@ -176,28 +179,28 @@ def versions(names: list[str]) -> dict[str, str]:
             line = next(line for line in lines if line.startswith((f"{package}==", f"{package}[")))
             found[gateway.name] = line.split("==")[1].split()[0]
     if "nginx" in names and shutil.which("nginx"):
-        told = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr
-        found["nginx"] = told.strip().rpartition("/")[2]
+        output = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr
+        found["nginx"] = output.strip().rpartition("/")[2]
     return found
 
 
 def machine() -> str:
-    """Cores, their kind, and the kernel."""
-    told = Path("/proc/cpuinfo").read_text().partition("model name")[2].partition("\n")[0]
-    kind = told.lstrip("\t: ") or platform.machine()
+    """Describes the machine: number and model of cores, and the kernel."""
+    model = Path("/proc/cpuinfo").read_text().partition("model name")[2].partition("\n")[0]
+    kind = model.lstrip("\t: ") or platform.machine()
     return f"{os.cpu_count()} cores, {kind}, {platform.system()} {platform.release()}"
 
 
 def units() -> dict[str, str]:
     later = {"memory": "MB after load", "1,000 streams: late p99": "ms", "1,000 streams: late max": "ms",
-             "1,000 streams: chunk": "CPU µs a chunk", "1,000 streams: memory": "MB"}  # fmt: skip
+             "1,000 streams: chunk": "CPU µs per chunk", "1,000 streams: memory": "MB"}  # fmt: skip
     figures = [figure for measure in MEASURES for figure in measure.figures.items()]
     return {name: unit for name, (unit, _) in figures} | later
 
 
 def main() -> int:
     wanted, rounds = chosen()
-    begun = time.monotonic()
+    start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="tandem-bench-") as name, ExitStack() as stack:
         result = measured(wanted, rounds, stack, Path(name))
     names = list(result["rounds"]["relay"])
@@ -215,7 +218,7 @@ def main() -> int:
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"{datetime.now(UTC):%Y-%m-%dT%H%M}.json"
     file.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"stored as {file.relative_to(peers.ROOT)}, {time.monotonic() - begun:.0f} s")
+    print(f"stored in {file.relative_to(peers.ROOT)}, {time.monotonic() - start:.0f} s")
     peers.install("plot", peers.LOCKS / "plot.txt")
     subprocess.run([peers._python("plot"), "-m", "bench.plot", str(file)], cwd=peers.ROOT, check=True)
     return 0

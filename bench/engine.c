@@ -1,11 +1,11 @@
-/* An engine that answers at once: vLLM's chat API from canned texts, on one thread, so that what is measured
- * before it is the gateway. A request with "stream":true gets CHUNKS events and [DONE]; one with "tools" and
- * no tool result yet gets CALLS tool calls; every other one a text. Usage: engine PORT CHUNKS INTERVAL_US CALLS POLLS
- * With an interval, every stream gets one event each tick, as a decoding engine gives them; 0 is all at once.
- * It asks POLLS times whether something has come before it sleeps: to wake a process on another core costs the
- * sender, which is the gateway, 5 us, while in a deployment the engine is another machine.
- * For gateways that run tools over MCP only it is the MCP server too, with the two tools, at /mcp, and answers
- * /v1/responses with two calls, or with a text once it is given their results. */
+/* An engine that answers immediately: vLLM's chat API with canned responses, on one thread, so that the gateway is
+ * what is measured. A request with "stream":true gets CHUNKS events and [DONE]; one with "tools" and no tool result
+ * yet gets CALLS tool calls; any other gets a text. Usage: engine PORT CHUNKS INTERVAL_US CALLS POLLS
+ * With an interval, every stream gets one event per tick, as from a decoding engine; 0 sends all events at once.
+ * The engine polls POLLS times before it sleeps: waking a process on another core costs the sender, here the
+ * gateway, 5 us, whereas in a deployment the engine is another machine.
+ * For gateways that only run tools over MCP, it is also the MCP server, with the two tools, at /mcp, and answers
+ * /v1/responses with two calls, or with a text once it has their results. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -48,10 +48,10 @@
                     "content-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 
 typedef struct connection {
-    int fd, left;                    /* events that the stream still gets */
+    int fd, left;                    /* events left in the stream */
     char *in, *out;
     size_t in_size, in_room, out_size, out_sent, out_room;
-    struct connection *next, *previous; /* among the paced streams */
+    struct connection *next, *previous; /* in the list of paced streams */
 } connection;
 
 static int chunks, interval, poller;
@@ -150,13 +150,13 @@ static void answer(connection *c, const char *body, size_t size) {
         else while (c->left > 0) next_event(c);
     } else {
         int result = has(body, size, "\"role\":\"tool\"") || has(body, size, "\"role\": \"tool\"");
-        /* LiteLLM gives tools of an MCP server a prefix. */
+        /* LiteLLM prefixes the names of an MCP server's tools. */
         char *wanted = has(body, size, "\"bench-get_current_weather\"") ? prefixed_calls : calls;
         put_whole(c, has(body, size, "\"tools\"") && !result ? wanted : text);
     }
 }
 
-/* Answers every whole request that has come; -1 where one cannot be read. */
+/* Answers every complete request; returns -1 if one cannot be parsed. */
 static int serve(connection *c) {
     while (c->left == 0 || !interval) {
         char *end = memmem(c->in, c->in_size, "\r\n\r\n", 4);
@@ -164,7 +164,7 @@ static int serve(connection *c) {
         size_t head = end - c->in + 4, body = 0;
         *end = 0;
         char *length = strcasestr(c->in, "\r\ncontent-length:");
-        if (strcasestr(c->in, "\r\ntransfer-encoding:")) return -1; /* no gateway here sends such */
+        if (strcasestr(c->in, "\r\ntransfer-encoding:")) return -1; /* none of these gateways sends it */
         if (length) body = strtoul(length + 17, NULL, 10);
         *end = '\r';
         if (c->in_size < head + body) return 0;
@@ -201,11 +201,11 @@ static void tick(int timer) {
         next = c->next;
         next_event(c);
         if (c->left == 0) pace(c, 0);
-        if (flush(c)) shutdown(c->fd, SHUT_RDWR); /* epoll then tells that it has ended */
+        if (flush(c)) shutdown(c->fd, SHUT_RDWR); /* epoll then reports the end */
     }
 }
 
-/* The weather first, then a different sum each time. */
+/* The weather first, then a different calculation each time. */
 static void write_calls(char *out, const char *prefix, int count) {
     char list[4096], expression[64], name[64], *at = list;
     *list = 0;

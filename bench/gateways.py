@@ -1,8 +1,8 @@
-"""The gateways that are measured: how each is installed and started, and what each can do.
+"""The measured gateways: how to install and start each, and what each can do.
 
-Those in Python run in the system's, where that is of the version that runs this: distributions build theirs
-with profiles and link-time optimisation, as the image's is built, while one that a version manager compiled
-takes a tenth more CPU. BENCH_PYTHON names another.
+Gateways in Python run in the system's Python if its version matches ours. Distributions build theirs with
+profile-guided and link-time optimisation, like the image's Python; one compiled by a version manager takes
+10% more CPU. BENCH_PYTHON selects another interpreter.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _VERSION = "import sys; print(sys.version.split()[0])"
 
 @cache
 def interpreter() -> tuple[str, str]:
-    """The Python of the gateways that are written in it, and its version.
+    """Returns the interpreter for gateways written in Python, and its version.
 
     Raises:
-        RuntimeError: BENCH_PYTHON is no Python.
+        RuntimeError: BENCH_PYTHON is not a Python interpreter.
     """
     wanted = os.environ.get("BENCH_PYTHON")
     for program in [wanted] if wanted else ["/usr/bin/python3", sys.executable]:
@@ -47,12 +47,12 @@ def interpreter() -> tuple[str, str]:
             version = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
             if wanted or version.rpartition(".")[0] == f"{sys.version_info[0]}.{sys.version_info[1]}":
                 return program, version
-    raise RuntimeError(f"BENCH_PYTHON={wanted} is no Python")
+    raise RuntimeError(f"BENCH_PYTHON={wanted} is not a Python interpreter")
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A request by the name of its body, and what a right answer to it holds."""
+    """A request by the name of its body, and the text that a correct answer contains."""
 
     body: str
     holds: str = ""
@@ -61,13 +61,13 @@ class Ask:
 
 @dataclass(frozen=True)
 class Gateway:
-    """One of them.
+    """A gateway to measure.
 
     Attributes:
-        lock: what it is installed from.
-        loop: what makes it run two tools, None where it cannot.
-        relays: False for a second process of one whose tool loop needs a configuration of its own; `name` is
-            then the first one's.
+        lock: The lock file that it is installed from.
+        loop: The request that makes it run two tools; None if it cannot.
+        relays: False for a second process of a gateway whose tool loop needs a separate configuration. It has
+            the first one's `name`.
     """
 
     name: str
@@ -88,7 +88,7 @@ def _python(name: str) -> str:
 
 
 def _ours(port: int, engine: str) -> dict[str, str]:
-    """As it is deployed: keys, metrics, logs, limits, tool detection; the weather without a network."""
+    """Configures ours as deployed: keys, metrics, logs, limits and tool detection; but offline weather."""
     return {
         "PYTHONPATH": str(ROOT / "services" / "orchestrator"),
         "VLLM_URL": engine,
@@ -128,7 +128,7 @@ def _smg(port: int, engine: str, *more: str) -> Sequence[str]:
 
 
 def _smg_loop(port: int, engine: str, directory: Path) -> Sequence[str]:
-    """It runs tools of an MCP server only, and only before an engine that speaks the Responses API."""
+    """smg runs only an MCP server's tools, and only with an engine that speaks the Responses API."""
     (directory / "mcp.yaml").write_text(
         f"servers:\n  - name: bench\n    protocol: streamable\n    url: {engine}/mcp\n    required: true\n"
     )
@@ -196,12 +196,12 @@ GATEWAYS = (
 )  # fmt: skip
 
 NOT_MEASURED = {
-    "production-stack router": "it is not published as a package, and is built from its repository only",
+    "production-stack router": "not published as a package; it can only be built from its repository",
 }
 
 
 def install(name: str, lock: Path) -> None:
-    """Makes the environment of that name, where it is missing or another is asked for.
+    """Creates the environment of that name if it is missing or outdated.
 
     Raises:
         subprocess.CalledProcessError: pip failed.
@@ -238,10 +238,10 @@ def install_nginx() -> None:
 
 
 def build(name: str) -> str:
-    """Compiles bench/NAME.c; the program's path.
+    """Compiles bench/NAME.c and returns the program's path.
 
     Raises:
-        subprocess.CalledProcessError: there is no C compiler, or it refuses.
+        subprocess.CalledProcessError: There is no C compiler, or it failed.
     """
     INSTALLED.mkdir(parents=True, exist_ok=True)
     program = INSTALLED / f"{name}.bin"
@@ -252,7 +252,7 @@ def build(name: str) -> str:
 
 
 class Running:
-    """A process pinned to one core, that answers at its port."""
+    """A process that is pinned to one core and answers on its port."""
 
     def __init__(
         self, command: Sequence[str], *, core: int, port: int, environment: dict[str, str], log: Path
@@ -272,7 +272,7 @@ class Running:
 
     @property
     def pids(self) -> list[int]:
-        """The process, and those that it started."""
+        """The ids of the process and its descendants."""
         found = [self._process.pid]
         for pid in found:
             with suppress(OSError):
@@ -280,10 +280,10 @@ class Running:
         return found
 
     def wait(self) -> None:
-        """Returns once it answers.
+        """Waits until the process answers.
 
         Raises:
-            RuntimeError: it ended, or did not answer in time; with the end of its log.
+            RuntimeError: It exited or did not answer in time. The message includes the end of its log.
         """
         until = time.monotonic() + _START_SECONDS
         while time.monotonic() < until and self._process.poll() is None:
@@ -297,13 +297,13 @@ class Running:
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v1/models", timeout=5).close()
         except urllib.error.HTTPError:
-            return True  # if only that it has no such path
+            return True  # even a 404 is an answer
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
         return True
 
     def cpu_ns(self) -> int:
-        """CPU time so far, of all threads, by the scheduler's own count (proc(5), schedstat)."""
+        """Returns the CPU time of all threads so far, as counted by the scheduler (schedstat in proc(5))."""
         total = 0
         for pid in self.pids:
             for thread in Path(f"/proc/{pid}/task").iterdir():
@@ -312,7 +312,7 @@ class Running:
         return total
 
     def memory_mb(self) -> float:
-        """Resident memory, in MB."""
+        """Returns the resident memory in MB."""
         total = 0
         for pid in self.pids:
             with suppress(OSError):
@@ -320,7 +320,7 @@ class Running:
         return total / 1e6
 
     def pause(self) -> None:
-        """Stands still: some work on when nobody asks them, on the core of the one that is measured."""
+        """Pauses the process: some gateways work while idle, on the core that is being measured."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -328,7 +328,7 @@ class Running:
 
     @contextmanager
     def awake(self) -> Iterator[Callable[[], float]]:
-        """Lets it work, and pauses it again whatever happens; call what it gives for the CPU µs since."""
+        """Lets the process run during the block. Yields a function that returns the CPU µs spent since."""
         self.resume()
         before = self.cpu_ns()
         try:

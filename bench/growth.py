@@ -1,7 +1,7 @@
-"""`make bench-growth`: how ours grows with requests in flight, history, tool calls a turn and engines.
+"""`make bench-growth`: measures how the orchestrator scales with load, history, tool calls and engines.
 
-nginx beside it where it does the same work, so that what the machine adds can be told from what we add; and
-whether our memory stays flat over a million requests (MILLION=0 leaves that out).
+Measures nginx too where it does the same work, to separate the machine's share from ours. Also checks whether
+memory stays flat over a million requests (MILLION=0 skips that).
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _NOISE = 0.1
 
 @dataclass(frozen=True)
 class Point:
-    """What a gateway takes at one size, medians of the rounds.
+    """The cost of a gateway at one size: medians of the rounds.
 
     Attributes:
-        cpu_us: CPU of a request, or of a chunk where the answers are streams; the least of the rounds, since
-            what else the machine does only adds to it.
-        p50_ms, p99_ms: of the whole answer, or to the first byte of a stream.
-        alone_p50_ms: p50 of the same load on the engine itself; None where that would be other work.
+        cpu_us: CPU per request, or per chunk for streams. The minimum of the rounds, since other work on the
+            machine can only add to it.
+        p50_ms, p99_ms: Latency of the whole answer, or of a stream's first byte.
+        alone_p50_ms: p50 of the same load sent directly to the engine; None if that would be different work.
     """
 
     gateway: str
@@ -59,7 +59,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """A quantity that grows. `exponent`: how CPU may grow with it, 0 not at all, 1 in proportion."""
+    """A growing quantity. `exponent` is how CPU may grow with it: 0 for constant, 1 for linear."""
 
     title: str
     unit: str
@@ -69,7 +69,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Load:
-    """One load: so many requests on so many connections, streamed or not."""
+    """A load: a number of requests on a number of connections, streamed or not."""
 
     body: Path
     connections: int
@@ -83,14 +83,14 @@ class Load:
 def measured(
     running: Running, wanted: Load, program: str, *, name: str, size: int, alone: int | None
 ) -> Point:
-    """`alone` is the engine's port, where the same load makes sense there."""
+    """Measures one point. `alone` is the engine's port, if sending the same load there makes sense."""
     prefix = "first_" if wanted.streams else ""
     rows = []
     for _ in range(ROUNDS):
         with running.awake() as spent:
-            told = wanted.on(program, running.port)
-            cpu = spent() / told["events" if wanted.streams else "done"]
-        rows.append((cpu, told["rps"], told[f"{prefix}p50_ms"], told[f"{prefix}p99_ms"]))
+            report = wanted.on(program, running.port)
+            cpu = spent() / report["events" if wanted.streams else "done"]
+        rows.append((cpu, report["rps"], report[f"{prefix}p50_ms"], report[f"{prefix}p99_ms"]))
     cpu = min(row[0] for row in rows)
     rps, p50, p99 = (statistics.median(column) for column in list(zip(*rows, strict=True))[1:])
     direct = wanted.on(program, alone)[f"{prefix}p50_ms"] if alone else None
@@ -101,13 +101,13 @@ def measured(
 def gateways(
     names: Sequence[str], engines: Sequence[str], place: Path, port: int
 ) -> Iterator[dict[str, Running]]:
-    """Those of these names, started afresh before the engines."""
+    """Starts fresh gateways of these names in front of the engines."""
     place.mkdir()
     with ExitStack() as stack:
         wanted = [gateway for gateway in GATEWAYS if gateway.name in names]
         running, missing = started(wanted, stack, place, ",".join(engines), port)
         if missing:
-            sys.exit(f"not started: {missing}")
+            sys.exit(f"could not start: {missing}")
         yield {gateway.name: one for gateway, one in running}
 
 
@@ -118,7 +118,7 @@ def grow_in_flight(directory: Path, program: str, engine: str) -> Iterator[Serie
         with gateways(("ours", "nginx"), [engine], place, _PORTS) as running:
             points = []
             for size in IN_FLIGHT:
-                # So many for each connection that to open it counts for little.
+                # Enough per connection that opening it hardly counts.
                 requests = max(1500 if streams else 8000, size * (10 if streams else 20))
                 wanted = Load(directory / f"{body}.json", size, requests, streams)
                 for name, one in running.items():
@@ -151,7 +151,7 @@ def grow_calls(directory: Path, program: str) -> Series:
             running = stack.enter_context(gateways(("ours",), [engine], place, _PORTS))["ours"]
             wanted = Load(body, 16, 2000)
             points.append(measured(running, wanted, program, name="ours", size=calls, alone=None))
-    return Series("tool calls a turn", "calls", 1, points)
+    return Series("tool calls per turn", "calls", 1, points)
 
 
 def grow_engines(directory: Path, program: str) -> Series:
@@ -167,7 +167,7 @@ def grow_engines(directory: Path, program: str) -> Series:
 
 
 def million(directory: Path, program: str, engine: str) -> list[float]:
-    """Our memory in MB at the start and after each hundred thousand of a million requests."""
+    """Returns our memory in MB at the start and after each 100,000 of 1,000,000 requests."""
     with gateways(("ours",), [engine], directory / "million", _PORTS) as running:
         running["ours"].resume()
         memory = [running["ours"].memory_mb()]
@@ -178,7 +178,7 @@ def million(directory: Path, program: str, engine: str) -> list[float]:
 
 
 def steeper(series: Series) -> list[str]:
-    """A line for each step of ours at which CPU grew by more than the series' exponent, noise let off."""
+    """Writes a line per step at which our CPU grew by more than the series' exponent and noise allow."""
     ours = [point for point in series.points if point.gateway == "ours"]
     lines = []
     for before, after in pairwise(ours):
@@ -186,18 +186,18 @@ def steeper(series: Series) -> list[str]:
         if exponent > series.exponent + _NOISE:
             lines.append(
                 f"! from {before.size} to {after.size} {series.unit}: CPU grew as size to the power of "
-                f"{exponent:.2f}, {series.exponent:g} is linear"
+                f"{exponent:.2f}; expected: {series.exponent:g}"
             )
     return lines
 
 
 def table(series: Series) -> str:
-    """The series as Markdown, with what grew more than it should below."""
+    """Formats a series as Markdown, followed by the steps that grew too much."""
     streamed = series.title.startswith("streams")
     unit = "chunk" if streamed else "request"
-    latency = " to the first byte" if streamed else ""
+    latency = " to first byte" if streamed else ""
     lines = [
-        f"| {series.title} | | CPU µs a {unit} | requests a second | p50{latency} ms | p99 ms "
+        f"| {series.title} | | CPU µs per {unit} | requests per second | p50{latency} ms | p99 ms "
         "| engine alone p50 ms | MB |",
         "|---" * 8 + "|",
     ]
@@ -212,7 +212,7 @@ def table(series: Series) -> str:
 
 
 def main() -> int:
-    begun = time.monotonic()
+    start = time.monotonic()
     found: list[Series] = []
     with tempfile.TemporaryDirectory(prefix="tandem-growth-") as name, ExitStack() as stack:
         directory = Path(name)
@@ -229,8 +229,8 @@ def main() -> int:
             found.append(series)
         memory = million(directory, program, engine) if os.environ.get("MILLION", "1") == "1" else []
     if memory:
-        told = ", ".join(f"{megabytes:.1f}" for megabytes in memory)
-        print(f"memory at the start and after each 100,000 of 1,000,000 requests, MB: {told}")
+        listed = ", ".join(f"{megabytes:.1f}" for megabytes in memory)
+        print(f"memory in MB at the start and after each 100,000 of 1,000,000 requests: {listed}")
     result: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(["nginx"]),
@@ -239,7 +239,7 @@ def main() -> int:
     }
     file = RESULTS / f"growth-{datetime.now(UTC):%Y-%m-%dT%H%M}.json"
     file.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"stored as {file.relative_to(peers.ROOT)}, {time.monotonic() - begun:.0f} s")
+    print(f"stored in {file.relative_to(peers.ROOT)}, {time.monotonic() - start:.0f} s")
     peers.install("plot", peers.LOCKS / "plot.txt")
     subprocess.run([peers._python("plot"), "-m", "bench.plot", str(file)], cwd=peers.ROOT, check=True)
     return 0

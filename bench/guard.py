@@ -1,7 +1,7 @@
-"""`make bench-guard`: fails where ours takes 1.5 times the stored multiple of nginx's CPU in the same run.
+"""`make bench-guard`: fails if the ratio of our CPU time to nginx's exceeds 1.5 times the stored ratio.
 
-A ratio of CPU read from the kernel, so that neither a slow machine nor a busy one changes it much. --store
-stores what is usual now.
+Both are read from the kernel in the same run, so a slow or busy machine changes the ratio little. --store
+stores the current ratios.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ GUARDED = ("relay", "chunk", "tool loop")
 
 
 def measured() -> dict[str, float]:
-    """Ours as a multiple of nginx; the tool loop, which nginx has not, of nginx's relay."""
+    """Returns our CPU as a multiple of nginx's; for the tool loop, which nginx lacks, of nginx's relay."""
     measures = {figure: measure for measure in MEASURES for figure in measure.figures}
     wanted = [gateway for gateway in GATEWAYS if gateway.name in ("ours", "nginx")]
     found: dict[tuple[str, str], list[float]] = {}
@@ -35,20 +35,20 @@ def measured() -> dict[str, float]:
         engine = engine_at(ENGINE_PORT, CHUNKS, 0, stack, directory)
         running, missing = started(wanted, stack, directory, engine, ENGINE_PORT + 10)
         if missing:
-            sys.exit(f"not measured: {missing}")
+            sys.exit(f"could not measure: {missing}")
         program = build("load")
         for _ in range(ROUNDS + 1):
             for guarded in GUARDED:
                 for gateway, one in running:
                     figure = guarded if can(gateway, measures[guarded]) else "relay"
-                    told = once(measures[figure], gateway, one, program, directory)
-                    found.setdefault((guarded, gateway.name), []).append(told[figure])
-    # The first round is left out: it also pays for what happens only once.
+                    report = once(measures[figure], gateway, one, program, directory)
+                    found.setdefault((guarded, gateway.name), []).append(report[figure])
+    # The first round is dropped, since it includes one-time costs.
     return {name: ratio(found[name, "ours"][1:], found[name, "nginx"][1:]) for name in GUARDED}
 
 
 def verdict(now: dict[str, float], stored: dict[str, float]) -> list[str]:
-    """A line for each ratio that is more than 1.5 times the stored one."""
+    """Writes a line per ratio that exceeds 1.5 times the stored one."""
     return [
         f"{name}: {now[name]:.2f} times nginx's CPU, more than {MOST} times the stored {stored[name]:.2f}"
         for name in GUARDED
@@ -57,7 +57,7 @@ def verdict(now: dict[str, float], stored: dict[str, float]) -> list[str]:
 
 
 def store() -> None:
-    """Stores the medians of several runs: a machine is now and then quiet for the whole of one."""
+    """Stores the medians of several runs, since a machine may be unusually quiet during one."""
     runs = [measured() for _ in range(STORED_RUNS)]
     usual = {name: round(median([run[name] for run in runs]), 2) for name in GUARDED}
     BASELINE.write_text(json.dumps(usual, indent=1) + "\n")
@@ -69,7 +69,7 @@ def main() -> int:
     now = measured()
     stored = json.loads(BASELINE.read_text())
     for name, value in now.items():
-        print(f"{name}: {value:.2f} times nginx's CPU, {stored[name]:.2f} stored")
+        print(f"{name}: {value:.2f} times nginx's CPU (stored: {stored[name]:.2f})")
     worse = verdict(now, stored)
     for line in worse:
         print(f"✗ {line}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The orchestrator as guides write it: FastAPI, and an httpx client for each request."""
+"""The orchestrator as tutorials write it: FastAPI with a new httpx client per request."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-/* Load for a gateway, on one thread: CONNECTIONS of them send the file's body again and again until REQUESTS
- * answers have come; prints one JSON object. Every answer is held to be a 200, whole, and, where it is a
- * stream, to end with [DONE]. RATE > 0 starts so many requests a second however long answers take, and counts
- * from when a request was due. LATE_US > 0: also how much later than that after the one before an event came.
- * HOLDS, where given, is what a whole answer has to hold. Usage:
+/* Generates load for a gateway on one thread: sends the file's body over CONNECTIONS connections until REQUESTS
+ * answers have arrived, then prints one JSON object. Checks that every answer is a complete 200 and that streams
+ * end with [DONE]. RATE > 0 starts that many requests per second, however long answers take, and measures latency
+ * from when a request was due. LATE_US > 0 also reports how much later than LATE_US after the previous event each
+ * event arrived. Answers that are not streamed must contain HOLDS, if given. Usage:
  * load PORT PATH BODY_FILE KEY CONNECTIONS REQUESTS RATE LATE_US [HOLDS] */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -20,7 +20,7 @@ typedef struct {
     int fd, busy;
     char *in;
     size_t size, room, sent;
-    double begun, first, last; /* seconds */
+    double began, first, last; /* seconds */
 } connection;
 
 static char *request;
@@ -55,7 +55,7 @@ static void open_connection(connection *c, int poller, int port) {
 static void begin(connection *c, double due) {
     c->busy = 1;
     c->size = 0;
-    c->begun = due;
+    c->began = due;
     c->first = c->last = 0;
     started++;
     for (size_t sent = 0; sent < request_size;) {
@@ -76,7 +76,7 @@ static void note_late(double gap) {
     lates[late_count++] = gap > late_after ? gap - late_after : 0;
 }
 
-/* 1 where the answer is whole, -1 where it cannot be right, 0 where more has to come. */
+/* Returns 1 if the answer is complete, -1 if it is wrong, 0 if more is expected. */
 static int state(connection *c) {
     c->in[c->size] = 0;
     char *end = strstr(c->in, "\r\n\r\n");
@@ -155,7 +155,7 @@ int main(int count, char **a) {
     firsts = calloc(total, sizeof *firsts);
     connection *all = calloc(connections, sizeof *all);
     for (int i = 0; i < connections; i++) open_connection(&all[i], poller, port);
-    double begun = now(), next = begun, quiet = begun;
+    double began = now(), next = began, quiet = began;
     for (int i = 0; i < connections && started < total && rate == 0; i++) begin(&all[i], now());
     struct epoll_event ready[512];
     while (done + wrong < total) {
@@ -165,17 +165,17 @@ int main(int count, char **a) {
                     begin(&all[i], next);
                     next += 1 / rate;
                 }
-        int n = epoll_wait(poller, ready, 512, 0); /* never asleep, as the engine */
+        int n = epoll_wait(poller, ready, 512, 0); /* busy-polls, like the engine */
         if (!n) sched_yield();
         if (n > 0) quiet = now();
-        else if (now() - quiet > 60) break; /* nothing more comes */
+        else if (now() - quiet > 60) break; /* nothing more will arrive */
         for (int i = 0; i < n; i++) {
             connection *c = ready[i].data.ptr;
             int is = receive(c);
             if (is == 0) continue;
             if (is > 0) {
-                latencies[done] = now() - c->begun;
-                firsts[done++] = c->first - c->begun;
+                latencies[done] = now() - c->began;
+                firsts[done++] = c->first - c->began;
             } else {
                 if (!wrong++) snprintf(first_wrong, sizeof first_wrong, "%.*s", 60, c->size ? c->in : "closed");
                 close(c->fd);
@@ -185,7 +185,7 @@ int main(int count, char **a) {
             if (rate == 0 && started < total) begin(c, now());
         }
     }
-    double seconds = now() - begun;
+    double seconds = now() - began;
     qsort(latencies, done, sizeof *latencies, by_value);
     qsort(firsts, done, sizeof *firsts, by_value);
     qsort(lates, late_count, sizeof *lates, by_value);

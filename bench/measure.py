@@ -1,4 +1,4 @@
-"""What is measured of a gateway: one load at a time, CPU read from the kernel before and after."""
+"""Measures a gateway: one load at a time, reading CPU time from the kernel before and after."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 from bench.gateways import ENGINE_PORT, KEY, OTHER_CORE, PACED_PORT, Ask, Gateway, Running
 
 CHUNKS = 50
-"""Events of a stream that comes all at once, as a fast engine's do under load."""
+"""Events of a stream that arrives all at once, as from a fast engine under load."""
 
 PACED_CHUNKS, PACED_SECONDS = 50, 0.1
-"""Events of a paced stream, and the time between two."""
+"""Number of events in a paced stream, and seconds between two events."""
 
 PACED_STREAMS = 1000
 
@@ -29,12 +29,12 @@ MCP = {"type": "mcp", "require_approval": "never"}
 
 @dataclass(frozen=True)
 class Measure:
-    """One load, and the figures that it gives: each with its unit, and what it is of what `load` told.
+    """A load and the figures it yields, each with its unit and its field in the report of `load`.
 
     Attributes:
-        body: the request; None for that of the gateway's own tool loop.
-        rate: requests a second that are started however long answers take; 0 is as many as are answered.
-        added: whether what the engine takes without a gateway is taken off.
+        body: The request; None for the request of the gateway's own tool loop.
+        rate: Requests started per second, however long answers take; 0 starts one when another is answered.
+        added: Whether to subtract the figures of the same load without a gateway.
     """
 
     body: str | None
@@ -46,26 +46,27 @@ class Measure:
     streams: bool = False
 
 
-A_REQUEST, A_CHUNK = ("CPU µs a request", "cpu_us_request"), ("CPU µs a chunk", "cpu_us_event")
+PER_REQUEST, PER_CHUNK = ("CPU µs per request", "cpu_us_request"), ("CPU µs per chunk", "cpu_us_event")
 ONE, RATE = "ms, 1 in flight", "ms"
 MEASURES = (
-    Measure("chat", 32, 4000, {"relay": A_REQUEST}),
-    Measure(None, 16, 1500, {"tool loop": A_REQUEST}),
-    Measure("long", 16, 1500, {"relay of 50 KB": A_REQUEST}),
+    Measure("chat", 32, 4000, {"relay": PER_REQUEST}),
+    Measure(None, 16, 1500, {"tool loop": PER_REQUEST}),
+    Measure("long", 16, 1500, {"relay of 50 KB": PER_REQUEST}),
     Measure(
-        "stream", 32, 800, {"chunk": A_CHUNK, "first byte, 32 streams": ("ms", "first_p50_ms")}, streams=True
+        "stream", 32, 800, {"chunk": PER_CHUNK, "first byte, 32 streams": ("ms", "first_p50_ms")},
+        streams=True,
     ),
     Measure("chat", 1, 1500, {"added p50": (ONE, "p50_ms"), "added p99": (ONE, "p99_ms")}, added=True),
     Measure(
         "chat", 64, 1500, {"added p50 at 500/s": (RATE, "p50_ms"), "added p99 at 500/s": (RATE, "p99_ms")},
         rate=500, added=True,
     ),
-    Measure("chat", 64, 4000, {"throughput": ("requests a second", "rps")}),
+    Measure("chat", 64, 4000, {"throughput": ("requests per second", "rps")}),
 )  # fmt: skip
 
 
 def write_bodies(directory: Path) -> None:
-    """The requests, as JSON files."""
+    """Writes the request bodies as JSON files."""
     instructions = "You are a helpful assistant. " * 40
     question = "What is the weather in Paris, and what is 2+2*3? Réponds en français."
     system, user = {"role": "system", "content": instructions}, {"role": "user", "content": question}
@@ -84,7 +85,7 @@ def write_bodies(directory: Path) -> None:
 
 
 def history(size: int) -> list[dict[str, str]]:
-    """A conversation of about so many bytes as JSON."""
+    """Builds a conversation of about this many bytes as JSON."""
     question = {"role": "user", "content": "Question: " + "lorem ipsum dolor sit amet " * 20}
     answer = {"role": "assistant", "content": "Answer: " + "consectetur adipiscing elit " * 20}
     return [question, answer] * (size // len(json.dumps([question, answer])))
@@ -102,10 +103,10 @@ def load(
     path: str = "/v1/chat/completions",
     holds: str = "",
 ) -> dict[str, float]:
-    """Runs the load generator; what it tells. Every whole answer has to hold `holds`.
+    """Runs the load generator and returns its report. Every answer that is not streamed must contain `holds`.
 
     Raises:
-        RuntimeError: an answer was wrong.
+        RuntimeError: An answer was wrong.
     """
     arguments = [program, port, path, body, KEY, connections, requests, rate, late_us, holds]
     ended = subprocess.run(
@@ -117,9 +118,9 @@ def load(
     )
     if ended.returncode:
         raise RuntimeError(f"load: {ended.stdout.strip()} {ended.stderr.strip()}")
-    told: dict[str, float] = json.loads(ended.stdout)
-    told["rps"] = told["done"] / told["seconds"]
-    return told
+    report: dict[str, float] = json.loads(ended.stdout)
+    report["rps"] = report["done"] / report["seconds"]
+    return report
 
 
 def can(gateway: Gateway, measure: Measure) -> bool:
@@ -131,14 +132,14 @@ def can(gateway: Gateway, measure: Measure) -> bool:
 def once(
     measure: Measure, gateway: Gateway, running: Running, program: str, bodies: Path, *, share: float = 1.0
 ) -> dict[str, float]:
-    """The figures of one round of one measure; `share` of its requests where a gateway is slow.
+    """Returns the figures of one round of a measure, with `share` of its requests for slow gateways.
 
     Raises:
-        RuntimeError: an answer was wrong.
+        RuntimeError: An answer was wrong.
     """
     asked = gateway.loop if measure.body is None and gateway.loop else Ask(str(measure.body))
     with running.awake() as spent:
-        told = load(
+        report = load(
             program,
             running.port,
             bodies / f"{asked.body}.json",
@@ -149,15 +150,15 @@ def once(
             holds=asked.holds,
         )
         cpu_us = spent()
-    told |= {"cpu_us_request": cpu_us / told["done"], "cpu_us_event": cpu_us / max(told["events"], 1)}
-    return {figure: told[field] for figure, (_, field) in measure.figures.items()}
+    report |= {"cpu_us_request": cpu_us / report["done"], "cpu_us_event": cpu_us / max(report["events"], 1)}
+    return {figure: report[field] for figure, (_, field) in measure.figures.items()}
 
 
 def direct(measure: Measure, program: str, bodies: Path) -> dict[str, float]:
-    """What the same load takes without a gateway, where it is to be taken off; 0 where not."""
+    """Returns the same load's figures without a gateway if they are to be subtracted, otherwise zeros."""
     if not measure.added:
         return dict.fromkeys(measure.figures, 0.0)
-    told = load(
+    report = load(
         program,
         ENGINE_PORT,
         bodies / f"{measure.body}.json",
@@ -165,13 +166,13 @@ def direct(measure: Measure, program: str, bodies: Path) -> dict[str, float]:
         requests=measure.requests,
         rate=measure.rate,
     )
-    return {figure: told[field] for figure, (_, field) in measure.figures.items()}
+    return {figure: report[field] for figure, (_, field) in measure.figures.items()}
 
 
 def paced_streams(running: Running, program: str, bodies: Path) -> dict[str, float]:
-    """1,000 streams at once, ten events a second each: CPU µs of an event, and how late events come, ms."""
+    """Runs 1,000 streams of ten events per second; returns CPU per event, lateness in ms and memory."""
     with running.awake() as spent:
-        told = load(
+        report = load(
             program,
             running.port,
             bodies / "stream.json",
@@ -181,9 +182,9 @@ def paced_streams(running: Running, program: str, bodies: Path) -> dict[str, flo
         )
         cpu_us = spent()
     return {
-        "1,000 streams: late p99": told["late_p99_ms"],
-        "1,000 streams: late max": told["late_max_ms"],
-        "1,000 streams: chunk": cpu_us / told["events"],
+        "1,000 streams: late p99": report["late_p99_ms"],
+        "1,000 streams: late max": report["late_max_ms"],
+        "1,000 streams: chunk": cpu_us / report["events"],
         "1,000 streams: memory": running.memory_mb(),
     }
 

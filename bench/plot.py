@@ -1,4 +1,4 @@
-"""Draws a result, or one of growth, as PNG and SVG beside its JSON file, in an environment of its own."""
+"""Draws a benchmark or growth result as PNG and SVG next to its JSON file. Runs in a separate environment."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 SHOWN = (
-    ("relay", "CPU µs a request"), ("relay of 50 KB", "CPU µs a request of 50 KB"),
-    ("1,000 streams: chunk", "CPU µs a chunk, 1,000 streams"), ("tool loop", "CPU µs a request, two tools"),
-    ("added p50", "added p50 ms, 1 in flight"), ("added p50 at 500/s", "added p50 ms, 500 a second"),
-    ("throughput", "requests a second on one core"), ("memory", "MB after load"),
+    ("relay", "CPU µs per request"), ("relay of 50 KB", "CPU µs per request of 50 KB"),
+    ("1,000 streams: chunk", "CPU µs per chunk, 1,000 streams"),
+    ("tool loop", "CPU µs per request, two tools"),
+    ("added p50", "added p50 ms, 1 in flight"), ("added p50 at 500/s", "added p50 ms, 500 per second"),
+    ("throughput", "requests per second on one core"), ("memory", "MB after load"),
 )  # fmt: skip
 OURS, OTHERS = "#c0392b", "#7f8c8d"
 
 
 def draw_bars(result: dict[str, Any]) -> Any:
-    """Medians, and the whole range of the rounds as a line, on a logarithmic axis: the slowest takes a
-    thousand times what the fastest does."""
+    """Draws medians, with the range of the rounds as a line.
+
+    The axis is logarithmic, since the slowest gateway takes a thousand times as long as the fastest.
+    """
     figure, grid = plt.subplots(2, 4, figsize=(16, 6.4), constrained_layout=True)
     for axis, (measure, title) in zip(grid.flat, SHOWN, strict=True):
         rounds = {name: v for name, v in result["rounds"].get(measure, {}).items() if min(v) > 0}
@@ -57,7 +60,7 @@ def draw_bars(result: dict[str, Any]) -> Any:
 
 
 def draw_growth(result: dict[str, Any]) -> Any:
-    """CPU over size, both axes logarithmic, so that growth in proportion is a slope of one."""
+    """Draws CPU over size with logarithmic axes, so that linear growth has a slope of one."""
     count = len(result["series"])
     figure, axes = plt.subplots(1, count, figsize=(3.4 * count, 3.4), constrained_layout=True)
     for axis, series in zip(axes, result["series"], strict=True):
@@ -69,15 +72,15 @@ def draw_growth(result: dict[str, Any]) -> Any:
         axis.set_xscale("log")
         axis.set_yscale("log")
         costs = [point["cpu_us"] for point in series["points"]]
-        axis.set_ylim(min(costs) / 2, max(costs) * 2)  # what hardly grows should look so
+        axis.set_ylim(min(costs) / 2, max(costs) * 2)  # a flat curve should look flat
         axis.set_title(series["title"], fontsize=10)
         axis.set_xlabel(series["unit"], fontsize=9)
         unit = "chunk" if series["title"].startswith("streams") else "request"
-        axis.set_ylabel(f"CPU µs a {unit}", fontsize=9)
+        axis.set_ylabel(f"CPU µs per {unit}", fontsize=9)
         axis.tick_params(labelsize=8, which="both")
         axis.legend(fontsize=8, frameon=False)
         axis.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(f"How it grows, {result['date'][:10]}", fontsize=11)
+    figure.suptitle(f"Growth, {result['date'][:10]}", fontsize=11)
     return figure
 
 

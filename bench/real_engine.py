@@ -1,7 +1,7 @@
-"""`make bench-engine`: what the orchestrator adds before a real vLLM, measured side by side in one run.
+"""`make bench-engine`: measures what the orchestrator adds in front of a real vLLM.
 
-Asks the engine directly and through the orchestrator in turns, streaming, one request at a time, and prints
-time to first token, tokens a second, and the whole tool loop beside the engine calls that it is made of. Each
+Sends streaming requests one at a time, alternating between the engine and the orchestrator. Prints time to
+first token, tokens per second, and the whole tool loop compared with the engine calls it consists of. Each
 figure is the median of the rounds; the ratio is what counts, since all processes share the machine.
 """
 
@@ -26,12 +26,12 @@ TOOLS: list[Any] = [{"type": "function", "function": {"name": "calculate_math"}}
 
 
 def stream(http: httpx.Client) -> tuple[float, float]:
-    """Seconds to the first token, and tokens a second after it, of one plain streamed answer."""
+    """Returns the seconds to the first token and the tokens per second after it, for one streamed answer."""
     payload = {
         "model": "tiny", "stream": True, "temperature": 0, "max_tokens": TOKENS, "min_tokens": TOKENS,
         "ignore_eos": True, "messages": [{"role": "user", "content": "Tell me something."}],
     }  # fmt: skip
-    begun = time.perf_counter()
+    start = time.perf_counter()
     first = last = 0.0
     chunks = 0
     with http.stream("POST", "/v1/chat/completions", json=payload) as answer:
@@ -40,42 +40,42 @@ def stream(http: httpx.Client) -> tuple[float, float]:
                 last = time.perf_counter()
                 first = first or last
                 chunks += 1
-    return first - begun, (chunks - 1) / (last - first)
+    return first - start, (chunks - 1) / (last - first)
 
 
 def tool_loop(orchestrator: httpx.Client, engine: httpx.Client, number: int) -> tuple[float, float]:
-    """Seconds of one answer with a tool, and of the same two engine calls made by hand."""
+    """Returns the seconds of an answer with a tool, and of its two engine calls made by hand."""
     messages: list[Any] = [{"role": "user", "content": f"Calculate {number} * 17"}]
     payload = {"model": "tiny", "temperature": 0, "messages": messages, "tools": TOOLS}
-    begun = time.perf_counter()
+    start = time.perf_counter()
     whole = orchestrator.post("/v1/chat/completions", json=payload).json()
-    through = time.perf_counter() - begun
+    through = time.perf_counter() - start
     if str(number * 17) not in whole["choices"][0]["message"]["content"]:
-        raise SystemExit(f"a wrong answer, so that nothing is measured: {whole}")
+        raise SystemExit(f"wrong answer, so nothing was measured: {whole}")
     tools = orchestrator.get("/v1/tools").json()
     payload["tools"] = [tool for tool in tools if tool["function"]["name"] == "calculate_math"]
-    begun = time.perf_counter()
+    start = time.perf_counter()
     turn = engine.post("/v1/chat/completions", json=payload).json()["choices"][0]["message"]
-    by_hand = time.perf_counter() - begun
+    by_hand = time.perf_counter() - start
     call = turn["tool_calls"][0]
     result = f'{{"result":{number * 17}}}'
     messages += [
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": call["id"], "content": result},
     ]
-    begun = time.perf_counter()
+    start = time.perf_counter()
     engine.post("/v1/chat/completions", json=payload).raise_for_status()
-    return through, by_hand + time.perf_counter() - begun
+    return through, by_hand + time.perf_counter() - start
 
 
 def measure(rounds: int, engine_url: str, orchestrator_url: str) -> list[tuple[str, str, float, float]]:
-    """Rows of name, unit, directly, through the orchestrator."""
+    """Returns rows of name, unit, figure without and figure with the orchestrator."""
     with (
         httpx.Client(base_url=engine_url, timeout=120) as engine,
         httpx.Client(base_url=orchestrator_url, timeout=120) as orchestrator,
     ):
         for http in (engine, orchestrator):
-            stream(http)  # warm
+            stream(http)  # warm-up
         streams = [(stream(engine), stream(orchestrator)) for _ in range(rounds)]
         tool_loop(orchestrator, engine, 3)
         loops = [tool_loop(orchestrator, engine, 100 + number) for number in range(rounds)]
@@ -85,7 +85,7 @@ def measure(rounds: int, engine_url: str, orchestrator_url: str) -> list[tuple[s
     through, by_hand = zip(*loops, strict=True)
     return [
         ("time to first token", "ms", 1e3 * median(waits), 1e3 * median(waits_through)),
-        ("tokens a second", "1/s", median(rates), median(rates_through)),
+        ("tokens per second", "1/s", median(rates), median(rates_through)),
         ("two rounds with a tool", "ms", 1e3 * median(by_hand), 1e3 * median(through)),
     ]
 

@@ -1,4 +1,4 @@
-"""Results: medians and spread, the table, the ratios that are aimed at, and the comparison of two runs."""
+"""Results: medians and spread, the table, the target ratios, and the comparison of two runs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 Rounds = Mapping[str, Mapping[str, Sequence[float]]]
-"""Figures by measure, then by gateway, a value for each round."""
+"""Figures by measure, then by gateway, with a value per round."""
 
 
 @dataclass(frozen=True)
 class Aim:
-    """A ratio of two gateways' medians, or with `other` None ours itself, and the most that it may be."""
+    """A limit on the ratio of our figure to another gateway's, or on our figure if `other` is None."""
 
     measure: str
     other: str | None
@@ -31,7 +31,7 @@ AIMS = (
     Aim("relay of 50 KB", "vllm-router", 1.5),
     Aim("chunk", "vllm-router", 1.1),
     Aim("1,000 streams: chunk", "vllm-router", 1.1),
-    # 200 µs where nginx takes 16 for a relayed request: a ratio, so that a slower machine changes nothing.
+    # 200 µs where nginx takes 16 µs for a relayed request: a ratio does not depend on the machine's speed.
     Aim("tool loop", "nginx relay", 200 / 16),
     Aim("added p50", None, 0.2),
     Aim("memory", None, 60),
@@ -44,14 +44,14 @@ def median(values: Sequence[float]) -> float:
 
 
 def spread(values: Sequence[float]) -> float:
-    """Half the distance between the least and the most."""
+    """Returns half the distance between the smallest and the largest value."""
     return (max(values) - min(values)) / 2
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The median of the rounds' ratios, since a machine's mood outlasts a round.
+    """Returns the median of the per-round ratios, since a machine's speed changes more slowly than rounds do.
 
-    Of the medians where one has fewer rounds than the other.
+    If the numbers of rounds differ, returns the ratio of the medians.
     """
     if len(ours) == len(theirs):
         return median([one / other for one, other in zip(ours, theirs, strict=True)])
@@ -59,7 +59,7 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 
 def ratios(rounds: Rounds) -> list[tuple[Aim, float]]:
-    """Each aim with what was measured; an aim whose gateways were not measured is left out."""
+    """Returns each target with the measured value, without targets whose gateways were not measured."""
     found = []
     for aim in AIMS:
         ours = rounds.get(aim.measure, {}).get(aim.ours)
@@ -76,7 +76,7 @@ def ratios(rounds: Rounds) -> list[tuple[Aim, float]]:
 
 
 def table(rounds: Rounds, units: Mapping[str, str], gateways: Sequence[str]) -> str:
-    """The table as Markdown: a row for each measure, median ± spread."""
+    """Formats a Markdown table with a row per measure: median ± spread."""
     lines = ["| | " + " | ".join(gateways) + " |", "|---" * (len(gateways) + 1) + "|"]
     for name, by_gateway in rounds.items():
         unit = f" ({units[name]})" if units.get(name) else ""
@@ -95,17 +95,17 @@ def _cell(values: Sequence[float] | None) -> str:
 
 
 def aims_text(rounds: Rounds) -> str:
-    """A line for each aim: what was measured, what is aimed at, and whether it holds."""
+    """Writes a line per target: the measured value, the target and whether it is met."""
     lines = []
     for aim, value in ratios(rounds):
-        what = f"{aim.measure}, of {aim.other}'s" if aim.other else aim.measure
+        what = f"{aim.measure} compared with {aim.other}" if aim.other else aim.measure
         mark = "✓" if value <= aim.most else "✗"
-        lines.append(f"{mark} {what}: {value:.3g}, aimed at {aim.most:.3g} at most")
+        lines.append(f"{mark} {what}: {value:.3g}, target: at most {aim.most:.3g}")
     return "\n".join(lines) + "\n"
 
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """What changed of ours between two results, each beside nginx in its own run."""
+    """Compares our figures in two results, each relative to nginx in the same run."""
     lines = ["| | before | after | |", "|---|---|---|---|"]
     for name in before["rounds"]:
         old, new = (_beside_nginx(result["rounds"], name) for result in (before, after))
@@ -115,14 +115,14 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
 
 def _beside_nginx(rounds: Rounds, name: str) -> float | None:
-    """Ours as a multiple of nginx's figure of the same run, or of its relay where it has none."""
+    """Returns our figure as a multiple of nginx's in the same run, or of nginx's relay if it has none."""
     ours = rounds.get(name, {}).get("ours")
     nginx = rounds.get(name, {}).get("nginx") or rounds.get("relay", {}).get("nginx")
     return ratio(ours, nginx) if ours and nginx and median(nginx) else None
 
 
 def main() -> int:
-    """`python -m bench.results BEFORE.json AFTER.json`: the comparison."""
+    """`python -m bench.results BEFORE.json AFTER.json`: prints the comparison."""
     if len(sys.argv) != 3:
         sys.stderr.write("usage: make bench-compare A=before.json B=after.json\n")
         return 2

@@ -1,6 +1,7 @@
-"""`make bench-synth`: whole-process time of `cdk synth`, ours beside an empty app's.
+"""`make bench-synth`: compares the whole-process time of `cdk synth` with that of an empty CDK app.
 
-In turns, the quickest of three runs each, since other work on the machine slows both: the ratio counts.
+Takes the fastest of three alternating runs each. The ratio is what counts, since other work on the machine
+slows both.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ ROUNDS = 3
 
 
 def seconds(folder: Path, output: Path, *context: str) -> float:
-    """How long one synth takes."""
+    """Measures how long one synth takes."""
     command = [
         str(CDK),
         "synth",
@@ -32,9 +33,9 @@ def seconds(folder: Path, output: Path, *context: str) -> float:
         *context,
     ]
     environment = os.environ | {"JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "18,20"}
-    begun = time.perf_counter()
+    start = time.perf_counter()
     subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=True)
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
 def main() -> None:

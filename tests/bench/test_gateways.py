@@ -1,4 +1,4 @@
-"""Which Python the gateways run in, and what is told of the run."""
+"""The Python that gateways run in, and the versions reported for a run."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ def fresh() -> Iterator[None]:
     interpreter.cache_clear()
 
 
-def test_the_interpreter_is_of_the_version_that_the_locks_are_for() -> None:
+def test_interpreter_has_the_version_that_the_locks_are_for() -> None:
     _, version = interpreter()
     assert version.split(".")[:2] == [str(part) for part in sys.version_info[:2]]
 
 
-def test_another_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bench_python_selects_another_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_PYTHON", sys.executable)
     assert interpreter()[0] == sys.executable
     assert versions([])["python"].endswith("(not the system's)")
 
 
-def test_what_is_no_python_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_bench_python_that_is_not_python_is_rejected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BENCH_PYTHON", str(tmp_path / "none"))
     with pytest.raises(RuntimeError, match="BENCH_PYTHON"):
         interpreter()
 
 
-def test_every_version_is_told() -> None:
-    told = versions([gateway.name for gateway in GATEWAYS if gateway.name != "nginx"])
-    assert set(told) == {gateway.name for gateway in GATEWAYS} - {"nginx", "ours"} | {"python", "machine"}
-    assert all(told.values())
+def test_every_version_is_reported() -> None:
+    found = versions([gateway.name for gateway in GATEWAYS if gateway.name != "nginx"])
+    assert set(found) == {gateway.name for gateway in GATEWAYS} - {"nginx", "ours"} | {"python", "machine"}
+    assert all(found.values())
     assert "cores" in machine()
 
 
-def test_one_is_awake_only_while_it_is_measured(tmp_path: Path) -> None:
+def test_gateway_runs_only_while_it_is_measured(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port := free_port())]
     one = Running(command, core=min(os.sched_getaffinity(0)), port=port, environment={}, log=tmp_path / "log")
     try:
@@ -67,5 +67,5 @@ def fail_while_awake(one: Running) -> None:
 
 
 def state(one: Running) -> str:
-    """T is stopped (proc(5), stat)."""
+    """Returns the process state; T means stopped (stat in proc(5))."""
     return Path(f"/proc/{one.pids[0]}/stat").read_text().rpartition(")")[2].split()[0]

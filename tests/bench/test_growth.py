@@ -1,4 +1,4 @@
-"""What counts as growing more than it should, and the table that tells it."""
+"""Which growth counts as too much, and the table that reports it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def series(exponent: float, *costs: tuple[int, float]) -> Series:
         (1, [(1, 50.0)]),
     ],
 )
-def test_linear_growth_is_nothing_to_tell(exponent: float, costs: list[tuple[int, float]]) -> None:
+def test_expected_growth_is_not_reported(exponent: float, costs: list[tuple[int, float]]) -> None:
     assert steeper(series(exponent, *costs)) == []
 
 
-def test_more_than_linear_growth_names_the_step() -> None:
+def test_excessive_growth_names_the_step() -> None:
     (line,) = steeper(series(1, (1, 50.0), (10, 60.0), (100, 1200.0)))
     assert "from 10 to 100 KB" in line
     assert "power of 1.30" in line
@@ -35,9 +35,9 @@ def test_more_than_linear_growth_names_the_step() -> None:
     assert "from 64 to 512" in line
 
 
-def test_table_has_a_row_for_each_point() -> None:
+def test_table_has_a_row_per_point() -> None:
     rows = table(series(0, (1, 90.0), (2000, 120.0))).splitlines()
-    assert rows[0].startswith("| streams in flight | | CPU µs a chunk |")
-    assert "p50 to the first byte ms" in rows[0]
+    assert rows[0].startswith("| streams in flight | | CPU µs per chunk |")
+    assert "p50 to first byte ms" in rows[0]
     assert rows[3] == "| 2,000 KB | ours | 120.0 | 1,000 | 1.00 | 2.00 |  | 55.0 |"
     assert "| 0.50 |" in table(series(1, (1, 90.0)))

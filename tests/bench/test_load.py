@@ -1,4 +1,4 @@
-"""The load generator and the engine of the benchmark hold each other to what they say."""
+"""The benchmark's load generator and engine, tested against each other."""
 
 from __future__ import annotations
 
@@ -50,27 +50,26 @@ def test_engine_answers_as_the_api_does(engine: int, bodies: Path) -> None:
     ]
     assert all(json.loads(call["function"]["arguments"]) for call in calls)
     events = httpx.post(url, content=(bodies / "stream.json").read_bytes()).text.split("\n\n")
-    assert (
-        len(events) == CHUNKS + 2
-    )  # the last one with its finish reason among them, [DONE], and what follows
+    # CHUNKS includes the event with the finish reason; [DONE] and the rest of the split follow.
+    assert len(events) == CHUNKS + 2
     assert events[-2] == "data: [DONE]"
 
 
 @pytest.mark.parametrize("body", ["chat", "stream", "tools", "long"])
 def test_load_counts_every_answer(engine: int, bodies: Path, body: str) -> None:
-    told = load(build("load"), engine, bodies / f"{body}.json", connections=4, requests=40)
-    assert (told["done"], told["wrong"]) == (40, 0)
-    assert told["events"] == (40 * (CHUNKS + 1) if body == "stream" else 0)
-    assert 0 < told["p50_ms"] <= told["p99_ms"]
+    report = load(build("load"), engine, bodies / f"{body}.json", connections=4, requests=40)
+    assert (report["done"], report["wrong"]) == (40, 0)
+    assert report["events"] == (40 * (CHUNKS + 1) if body == "stream" else 0)
+    assert 0 < report["p50_ms"] <= report["p99_ms"]
 
 
-def test_load_at_a_rate_takes_as_long_as_it_should(engine: int, bodies: Path) -> None:
-    told = load(build("load"), engine, bodies / "chat.json", connections=8, requests=100, rate=500)
-    assert told["seconds"] >= 99 / 500
+def test_load_at_a_rate_takes_the_expected_time(engine: int, bodies: Path) -> None:
+    report = load(build("load"), engine, bodies / "chat.json", connections=8, requests=100, rate=500)
+    assert report["seconds"] >= 99 / 500
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n", b"", b"nonsense"])
-def test_load_fails_where_an_answer_is_wrong(bodies: Path, answer: bytes) -> None:
+def test_load_fails_if_an_answer_is_wrong(bodies: Path, answer: bytes) -> None:
     class Wrong(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["content-length"]))
@@ -89,7 +88,7 @@ def test_load_fails_where_an_answer_is_wrong(bodies: Path, answer: bytes) -> Non
         server.server_close()
 
 
-def test_both_say_how_they_are_used() -> None:
+def test_both_programs_print_their_usage() -> None:
     for name in ("engine", "load"):
         ended = subprocess.run([build(name)], capture_output=True, text=True, check=False)
         assert ended.returncode == 2

@@ -19,7 +19,7 @@ def test_median_and_spread() -> None:
     assert spread([3, 1, 2]) == 1
 
 
-def test_ratios_are_of_the_same_run_and_leave_out_who_was_not_measured() -> None:
+def test_ratios_omit_gateways_that_were_not_measured() -> None:
     found = {(aim.measure, aim.other): value for aim, value in ratios(ROUNDS)}
     assert found["relay", "smg"] == pytest.approx(0.5)
     assert found["relay", "vllm-router"] == pytest.approx(1.25)
@@ -28,19 +28,19 @@ def test_ratios_are_of_the_same_run_and_leave_out_who_was_not_measured() -> None
     assert ("relay", "litellm") not in found
 
 
-def test_text_marks_what_holds() -> None:
+def test_text_marks_which_targets_are_met() -> None:
     lines = aims_text(ROUNDS).splitlines()
-    assert lines[0].startswith("✓ relay, of smg's: 0.5")
-    assert [line for line in lines if line.startswith("✗")] == ["✗ memory: 61, aimed at 60 at most"]
+    assert lines[0].startswith("✓ relay compared with smg: 0.5")
+    assert [line for line in lines if line.startswith("✗")] == ["✗ memory: 61, target: at most 60"]
 
 
-def test_table_has_a_row_for_each_measure_and_blanks() -> None:
+def test_table_has_a_row_per_measure_and_blank_cells() -> None:
     rows = table(ROUNDS, {"relay": "CPU µs"}, ["ours", "nginx"]).splitlines()
     assert rows[2] == "| relay (CPU µs) | 50.0 ± 2.0 | 16.0 |"
     assert rows[3] == "| tool loop | 190.0 |  |"
 
 
-def test_comparison_holds_each_run_against_its_own_nginx() -> None:
+def test_comparison_is_relative_to_nginx_in_the_same_run() -> None:
     slower = {"rounds": {"relay": {"ours": [100.0], "nginx": [32.0]}}}
     assert "+0%" in compare({"rounds": {"relay": {"ours": [50.0], "nginx": [16.0]}}}, slower)
 
