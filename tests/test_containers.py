@@ -17,7 +17,9 @@ from orchestrator.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ("services/orchestrator/Dockerfile", "services/vllm/Dockerfile")
-COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+ORCHESTRATOR = COMPOSE["services"]["orchestrator"]
+ENGINES: dict[str, Any] = yaml.safe_load((ROOT / "services/vllm/compose.yaml").read_text())["services"]
 
 
 @pytest.mark.parametrize("file", IMAGES)
@@ -48,54 +50,70 @@ def test_what_is_copied_exists(file: str) -> None:
 
 
 def test_only_the_orchestrator_is_published() -> None:
-    assert {name for name, service in COMPOSE.items() if "ports" in service} == {"orchestrator"}
-    assert COMPOSE["orchestrator"]["ports"][0].endswith(":8001")
-    assert COMPOSE["orchestrator"]["ports"][0].startswith("${ORCHESTRATOR_ADDRESS:-127.0.0.1}")
+    assert set(COMPOSE["services"]) == {"orchestrator", "vllm"}
+    assert not any("ports" in engine for engine in ENGINES.values())
+    assert ORCHESTRATOR["ports"][0].endswith(":8001")
+    assert ORCHESTRATOR["ports"][0].startswith("${ORCHESTRATOR_ADDRESS:-127.0.0.1}")
 
 
-def test_orchestrator_starts_once_an_engine_is_healthy_whichever_it_is() -> None:
-    engines = {name for name in COMPOSE if name != "orchestrator"}
-    waits = COMPOSE["orchestrator"]["depends_on"]
-    assert set(waits) == engines
-    assert all(wait == {"condition": "service_healthy", "required": False} for wait in waits.values())
-    for name in engines:
-        assert COMPOSE[name]["profiles"]
-        networks = COMPOSE[name]["networks"]
-        assert name == "vllm" or networks["tiers"]["aliases"] == ["vllm"]
-        assert "healthcheck" in COMPOSE[name] or name == "vllm"  # its check is the image's
+def test_engine_is_the_gpu_one_unless_a_variable_says_otherwise() -> None:
+    chosen = {"extends": {"file": "services/vllm/compose.yaml", "service": "${ENGINE:-gpu}"}}
+    assert COMPOSE["services"]["vllm"] == chosen
+    assert set(ENGINES) == {"gpu", "cpu", "standin"}
+
+
+def test_orchestrator_starts_once_the_engine_is_healthy() -> None:
+    assert ORCHESTRATOR["depends_on"] == {"vllm": {"condition": "service_healthy"}}
+    for name, engine in ENGINES.items():
+        assert "healthcheck" in engine or name == "gpu"  # its check is the image's
+
+
+def test_named_volumes_of_the_engines_are_declared() -> None:
+    volumes = [volume.partition(":")[0] for engine in ENGINES.values() for volume in engine["volumes"]]
+    assert {volume for volume in volumes if not volume.startswith(".")} == set(COMPOSE["volumes"])
 
 
 def test_gpu_engine_has_a_gpu_shared_memory_and_a_cache() -> None:
-    (device,) = COMPOSE["vllm"]["deploy"]["resources"]["reservations"]["devices"]
+    engine = ENGINES["gpu"]
+    (device,) = engine["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
-    assert COMPOSE["vllm"]["shm_size"] == "2gb"
-    assert COMPOSE["vllm"]["volumes"] == ["cache:/home/vllm/.cache"]
-    assert COMPOSE["vllm"]["profiles"] == ["gpu"]
-    assert "COMPOSE_PROFILES=gpu" in (ROOT / ".env").read_text().splitlines()
+    assert engine["shm_size"] == "2gb"
+    assert engine["volumes"] == ["cache:/home/vllm/.cache"]
 
 
 def test_every_variable_is_one_that_the_service_reads() -> None:
     ours = {name.upper() for name in Settings.model_fields}
-    assert set(COMPOSE["orchestrator"]["environment"]) <= ours
+    assert set(ORCHESTRATOR["environment"]) <= ours
     engine = {name.upper() for name in launch.Settings.__dataclass_fields__}
     read_by_vllm = {"VLLM_API_KEY", "HF_TOKEN", "VLLM_CPU_KVCACHE_SPACE"}
-    assert set(COMPOSE["vllm"]["environment"]) <= engine | read_by_vllm
-    assert set(COMPOSE["cpu"]["environment"]) <= engine | read_by_vllm
+    assert set(ENGINES["gpu"]["environment"]) <= engine | read_by_vllm
+    assert set(ENGINES["cpu"]["environment"]) <= engine | read_by_vllm
+
+
+def test_example_of_an_env_file_lists_every_variable_and_sets_none() -> None:
+    files = ("docker-compose.yml", "services/vllm/compose.yaml")
+    read = {name for file in files for name in re.findall(r"\$\{(\w+)", (ROOT / file).read_text())}
+    lines = [line for line in (ROOT / ".env.example").read_text().splitlines() if not line.startswith("# ")]
+    assert {line.partition("=")[0] for line in lines if line} == {f"#{name}" for name in read}
+
+
+def test_env_file_of_a_user_is_not_tracked() -> None:
+    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
 
 
 def test_images_of_the_engine_have_one_version() -> None:
     dockerfile = (ROOT / "services/vllm/Dockerfile").read_text()
-    assert COMPOSE["cpu"]["image"].partition(":")[2] in dockerfile
+    assert ENGINES["cpu"]["image"].partition(":")[2] in dockerfile
 
 
 def test_orchestrator_starts_with_an_empty_value_for_each_variable() -> None:
     # Compose passes a variable that is not set as an empty one.
-    empty = dict.fromkeys(COMPOSE["orchestrator"]["environment"], "")
+    empty = dict.fromkeys(ORCHESTRATOR["environment"], "")
     assert Settings.from_environment(empty) == Settings.from_environment({})
 
 
 def test_standin_is_started_with_arguments_that_it_takes() -> None:
-    command = COMPOSE["standin"]["entrypoint"]
+    command = ENGINES["standin"]["entrypoint"]
     arguments = [argument.replace("${MODEL:-Qwen/Qwen2.5-7B-Instruct}", "m") for argument in command[2:]]
     check = (
         "import json, sys; sys.path.insert(0, 'services/vllm'); "
