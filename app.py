@@ -6,6 +6,9 @@
 import sys
 from pathlib import Path
 
+import infra  # noqa: F401  before aws_cdk, whose runtime it keeps from printing a banner on Node 20
+
+# isort: split
 import aws_cdk as cdk
 
 from infra.deployment.checks import checked_plan

@@ -1,13 +1,12 @@
-"""For tests that synthesize: the CDK's runtime is quiet about the age of Node, and has time to start."""
+"""For tests that synthesize: the CDK's runtime does not print a banner, and has time to start."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "18,20")
+import infra  # noqa: F401  it silences the banner, before a test imports aws_cdk
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -58,7 +58,6 @@ def _environment(tmp_path: Path) -> dict[str, str]:
         "NODE_OPTIONS": f"--require={tmp_path / 'block.js'}",
         "PYTHONPATH": str(tmp_path),
         "AWS_EC2_METADATA_DISABLED": "true",
-        "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "18,20",
     }
 
 
