@@ -99,9 +99,17 @@ check: .venv/developer ## Lint, types, imports, and generated texts
 	$(RUN) docs/settings_table.py --check && $(RUN) docs/deployment_reference.py --check
 	$(PATHS) $(RUN) docs/seeded_faults.py --check && $(PATHS) $(RUN) docs/architecture.py --check
 
+gate: ## Run everything that CI runs
+	$(MAKE) check
+	$(MAKE) synth
+	$(MAKE) test
+	$(MAKE) e2e
+	$(MAKE) rehearse
+	$(MAKE) bench-guard
+
 lock: .venv/developer ## Write the lock files anew from requirements.in
 	$(LOCK) services/orchestrator/requirements.in -o services/orchestrator/requirements.txt
 	$(LOCK) -c services/orchestrator/requirements.txt examples/requirements.in -o examples/requirements.txt
 	$(LOCK) -c examples/requirements.txt requirements.in -o requirements.txt
 
-.PHONY: help demo up down test e2e vllm-cpu record-wire bench bench-compare bench-growth bench-guard bench-engine bench-synth synth rehearse doctor deploy smoke keys cost destroy logs tiny-model soak check lock
+.PHONY: help gate demo up down test e2e vllm-cpu record-wire bench bench-compare bench-growth bench-guard bench-engine bench-synth synth rehearse doctor deploy smoke keys cost destroy logs tiny-model soak check lock

@@ -54,11 +54,28 @@ def test_a_workflow_may_read_and_a_job_that_needs_more_says_so(file: Path) -> No
         assert job["timeout-minutes"]
 
 
-def test_gate_runs_what_ci_runs() -> None:
-    gate = (ROOT / ".ci" / "run").read_text()
-    (check,) = [file for file in FILES if file.stem == "check"]
-    commands = {step["run"] for step in workflow(check)["jobs"]["gate"]["steps"] if "run" in step}
-    assert {line for line in gate.splitlines() if line.startswith("make ")} <= commands
+def test_ci_and_both_workflows_run_the_gate() -> None:
+    assert "\nmake gate\n" in (ROOT / ".ci" / "run").read_text()
+    for file in FILES:
+        commands = [step["run"] for step in workflow(file)["jobs"]["gate"]["steps"] if "run" in step]
+        assert "make gate" in commands
+        assert [name for run in commands for name in re.findall(r"\bmake ([a-z-]+)", run)][-1] == "gate"
+
+
+def test_gate_runs_every_kind_of_check() -> None:
+    recipe = re.search(r"^gate:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe
+    ran = re.findall(r"\$\(MAKE\) ([a-z0-9-]+)", recipe[1])
+    assert ran == ["check", "synth", "test", "e2e", "rehearse", "bench-guard"]
+
+
+def test_node_is_one_that_the_cdk_supports() -> None:
+    for file in FILES:
+        versions = [
+            step["with"]["node-version"] for step in steps(file) if "setup-node" in step.get("uses", "")
+        ]
+        assert versions
+        assert set(versions) <= {"22", "24"}
 
 
 def test_deployment_waits_for_approval_and_for_the_one_before() -> None:
