@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from .. import __version__
 from ..engine.discovery import Discovery
 from ..errors import ApiError, CallerError, InvalidRequest, NotFound
 from ..protocol import JsonObject
@@ -27,7 +28,7 @@ def build_routes(
     app = FastAPI(
         title="Tandem",
         summary="OpenAI-compatible chat with tools that the server runs.",
-        version="1",
+        version=__version__,
         redoc_url=None,
     )
     _add_model_routes(app, discovery, default_model)
