@@ -76,7 +76,11 @@ async def test_schemas_of_clients_are_never_resolved(
 async def test_health_is_answered_while_schemas_name_a_host_that_never_answers(
     server: Live, engine: ScriptedEngine
 ) -> None:
-    silent = await asyncio.start_server(lambda *_: asyncio.Event().wait(), "127.0.0.1", 0)
+    async def wait(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+        writer.close()
+
+    silent = await asyncio.start_server(wait, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}/"
     engine.otherwise = whole("Hi")
     async with asyncio.timeout(5):
