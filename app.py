@@ -17,10 +17,9 @@ from infra.deployment.file import DeploymentError, load_deployment
 from infra.stacks import build_stacks
 
 app = cdk.App(stack_traces=False)
+deployment_file = Path(app.node.try_get_context("deployment") or "tandem.yaml")
 try:
-    plan = checked_plan(
-        load_deployment(Path(app.node.try_get_context("deployment") or "tandem.yaml")), tell=sys.stderr.write
-    )
+    plan = checked_plan(load_deployment(deployment_file), report=sys.stderr.write)
 except DeploymentError as error:
     sys.exit(str(error))
 preflight = build_stacks(app, plan)

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from infra.deployment.checks import RULES  # noqa: E402
-from infra.deployment.checks.finding import Severity  # noqa: E402
+from infra.deployment.checks.rule import Severity  # noqa: E402
 from infra.deployment.file import Deployment  # noqa: E402
 from infra.deployment.settings import ExistingVpc, Section  # noqa: E402
 
@@ -105,7 +105,7 @@ def _range(schema: dict[str, Any]) -> str:
 
 def _rule_rows() -> list[str]:
     rules = sorted(RULES, key=lambda rule: rule.severity is not Severity.ERROR)
-    return [f"| `{rule.name}` | {rule.severity} | {_first_line(rule.find)} |\n" for rule in rules]
+    return [f"| `{rule.name}` | {rule.severity} | {rule.title} |\n" for rule in rules]
 
 
 def main() -> int:

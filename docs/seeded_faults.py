@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from infra.deployment.checks import check  # noqa: E402
-from infra.template_checks.plugin import TEMPLATE_RULES, find_faults  # noqa: E402
+from infra.template_checks.plugin import TEMPLATE_RULES, find  # noqa: E402
 from infra.template_checks.template import Assembly  # noqa: E402
 from tests.infra.deployment.checks.broken_deployments import BROKEN  # noqa: E402
 from tests.infra.synthesis import VARIANTS, synthesize  # noqa: E402
@@ -42,7 +42,7 @@ def template_rows() -> list[str]:
         synthesis = synthesize(mutation.variant)
         templates = json.loads(json.dumps({"foundation": synthesis.foundation, "serving": synthesis.serving}))
         mutation.change(templates)
-        finders = {rule.name for rule, _ in find_faults(Assembly(templates, synthesis.plan))}
+        finders = {finding.rule for finding in find(Assembly(templates, synthesis.plan))}
         rows.append(_row(mutation.name, mutation.rule, finders, mutation.variant))
     return rows
 

@@ -6,17 +6,14 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from infra.deployment.catalog import Catalog, Instance
+from infra.deployment.catalog import HOURS_PER_MONTH, Catalog, Instance
 from infra.deployment.cost import monthly_cost, total_usd
 from infra.deployment.plan import Plan
 from infra.deployment.throughput import FARGATE_SHARE, MEASURED, Traffic, capacity, engines_for
 
 from .account import Account, translated
 
-HOURS_A_MONTH = 730
-"""365 days * 24 hours / 12 months, as AWS counts."""
-
-WORKING_HOURS_A_MONTH = 5 * 12 * 52 / 12
+WORKING_HOURS_PER_MONTH = 5 * 12 * 52 / 12
 """Monday to Friday, 12 hours a day."""
 
 _LOCATION_CODE = "regionCode"
@@ -87,8 +84,8 @@ def alternatives(plan: Plan) -> list[Alternative]:
     hourly = plan.instances[0].usd_per_hour if plan.instances else None
     if now is None or hourly is None:
         return []
-    gpu = hourly * HOURS_A_MONTH * plan.instance_count
-    working = hourly * WORKING_HOURS_A_MONTH * plan.instance_count
+    gpu = hourly * HOURS_PER_MONTH * plan.instance_count
+    working = hourly * WORKING_HOURS_PER_MONTH * plan.instance_count
     found = [
         Alternative("as it is", now, f"{plan.instance_count} x {plan.instances[0].name}"),
         Alternative(

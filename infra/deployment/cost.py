@@ -5,12 +5,9 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 
-from .catalog import Instance
+from .catalog import HOURS_PER_MONTH, Instance
 from .plan import Plan
 from .sizing import visible_gib
-
-HOURS_PER_MONTH = 730
-"""As the AWS Pricing Calculator counts."""
 
 WIDTH = 80
 

@@ -1,7 +1,7 @@
 """The deployment file as typed settings.
 
 `load_deployment` reads a file and refuses what it does not know. What can be written but cannot work together
-is told by `deployment_checks`.
+is told by `checks`.
 """
 
 from __future__ import annotations

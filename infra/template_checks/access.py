@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .rule import Fault, rule
+from infra.deployment.checks.rule import Found, rule
+
 from .template import Assembly, Resource, container, environment, listed, statements
 
 _PULL = {"ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"}
@@ -51,7 +52,7 @@ def _may(assembly: Assembly, role: Resource | None, actions: set[str], on: Resou
 
 
 @rule("T-wildcards")
-def wildcards(assembly: Assembly) -> Iterator[Fault]:
+def wildcards(assembly: Assembly) -> Found[Resource]:
     """A `*` in an action allows what nobody has thought of, and what AWS adds later."""
     for kind in ("AWS::IAM::Role", "AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"):
         for policy in assembly.of_kind(kind):
@@ -60,7 +61,7 @@ def wildcards(assembly: Assembly) -> Iterator[Fault]:
             for statement in statements(policy):
                 wide = [one for one in listed(statement.get("Action", [])) if "*" in one]
                 if wide and statement["Effect"] == "Allow":
-                    yield Fault(policy, f"it allows {', '.join(wide)}; name the actions")
+                    yield (policy, f"it allows {', '.join(wide)}; name the actions")
 
 
 def _of_framework(policy: Resource) -> bool:
@@ -69,7 +70,7 @@ def _of_framework(policy: Resource) -> bool:
 
 
 @rule("T-execution-role")
-def execution_role(assembly: Assembly) -> Iterator[Fault]:
+def execution_role(assembly: Assembly) -> Found[Resource]:
     """ECS starts a task only if its execution role may pull, log, and read the secrets."""
     for task in assembly.of_kind("AWS::ECS::TaskDefinition"):
         role = assembly.follow(task, "ExecutionRoleArn")
@@ -85,30 +86,30 @@ def execution_role(assembly: Assembly) -> Iterator[Fault]:
         for actions, on in wanted:
             if missing := _may(assembly, role, actions, on):
                 name = on if isinstance(on, str) else on.logical_id
-                yield Fault(task, f"its execution role may not {', '.join(sorted(missing))} on {name}")
+                yield (task, f"its execution role may not {', '.join(sorted(missing))} on {name}")
         for allowed, resources, template in _grants(assembly, role):
             for resource in resources if allowed & _READ_SECRET else []:
                 if (assembly.target(template, resource) or str(resource)) not in injected:
-                    yield Fault(task, f"its execution role reads {resource}, which is not injected")
+                    yield (task, f"its execution role reads {resource}, which is not injected")
 
 
 @rule("T-task-role")
-def task_role(assembly: Assembly) -> Iterator[Fault]:
+def task_role(assembly: Assembly) -> Found[Resource]:
     """A task may do in AWS what it does: the orchestrator reads its key hashes, the engine nothing."""
     for task in assembly.of_kind("AWS::ECS::TaskDefinition"):
         role = assembly.follow(task, "TaskRoleArn")
         reference = environment(task).get("API_KEYS_SECRET_ARN")
         secret = assembly.target(task.template, reference)
         if reference is not None and (secret is None or _may(assembly, role, _READ_SECRET, secret)):
-            yield Fault(task, "its task role may not read the secret at API_KEYS_SECRET_ARN")
+            yield (task, "its task role may not read the secret at API_KEYS_SECRET_ARN")
         for allowed, resources, template in _grants(assembly, role):
             targets = {assembly.target(template, resource) for resource in resources}
             if secret is None or allowed - _READ_SECRET or targets != {secret}:
-                yield Fault(task, f"its task role may {', '.join(sorted(allowed))}, which it does not need")
+                yield (task, f"its task role may {', '.join(sorted(allowed))}, which it does not need")
 
 
 @rule("T-trust")
-def trust(assembly: Assembly) -> Iterator[Fault]:
+def trust(assembly: Assembly) -> Found[Resource]:
     """A role is assumed by the one service that it is for."""
     uses = {
         "AWS::ECS::TaskDefinition": ("ecs-tasks.amazonaws.com", ("ExecutionRoleArn", "TaskRoleArn")),
@@ -125,17 +126,17 @@ def trust(assembly: Assembly) -> Iterator[Fault]:
                     for principal in listed(statement["Principal"].get("Service", []))
                 }
                 if principals != {service}:
-                    yield Fault(role or user, f"{sorted(principals)} may assume it; it must be {service}")
+                    yield (role or user, f"{sorted(principals)} may assume it; it must be {service}")
 
 
 @rule("T-build-permissions")
-def build_permissions(assembly: Assembly) -> Iterator[Fault]:
+def build_permissions(assembly: Assembly) -> Found[Resource]:
     """A build without a permission fails after the minutes that the build took."""
     for build in assembly.of_kind("Custom::ContainerImage"):
         project, function = assembly.follow(build, "Project"), assembly.follow(build, "ServiceToken")
         repository = assembly.follow(build, "Repository")
         if project is None or function is None or repository is None:
-            yield Fault(build, "it must name a project, a repository and the function that starts the build")
+            yield (build, "it must name a project, a repository and the function that starts the build")
             continue
         builder, starter = assembly.follow(project, "ServiceRole"), assembly.follow(function, "Role")
         missing = _may(assembly, builder, _PUSH, repository)
@@ -143,14 +144,12 @@ def build_permissions(assembly: Assembly) -> Iterator[Fault]:
         missing |= _may(assembly, starter, {"codebuild:StartBuild", "codebuild:BatchGetBuilds"}, project)
         missing |= _may(assembly, starter, {"ecr:DescribeImages"}, repository)
         if missing:
-            yield Fault(build, f"building is not allowed to {', '.join(sorted(missing))}")
+            yield (build, f"building is not allowed to {', '.join(sorted(missing))}")
         if not _told(assembly, project, function):
-            yield Fault(
-                build, "no event tells the function that the build has ended, so CloudFormation waits"
-            )
+            yield (build, "no event tells the function that the build has ended, so CloudFormation waits")
         limit = float(build.number("ServiceTimeout", 3600)) / 60
         if limit <= project.number("TimeoutInMinutes", 60):
-            yield Fault(build, f"CloudFormation waits {limit:g} minutes, less than the build may take")
+            yield (build, f"CloudFormation waits {limit:g} minutes, less than the build may take")
 
 
 def _told(assembly: Assembly, project: Resource, function: Resource) -> bool:
@@ -169,7 +168,7 @@ def _told(assembly: Assembly, project: Resource, function: Resource) -> bool:
 
 
 @rule("T-instance-role")
-def instance_role(assembly: Assembly) -> Iterator[Fault]:
+def instance_role(assembly: Assembly) -> Found[Resource]:
     """The ECS agent of an instance registers it; without its permissions no instance ever has a task."""
     clusters = assembly.of_kind("AWS::ECS::Cluster")
     for template in assembly.of_kind("AWS::EC2::LaunchTemplate"):
@@ -180,38 +179,38 @@ def instance_role(assembly: Assembly) -> Iterator[Fault]:
             for cluster in clusters:
                 missing &= _may(assembly, role, _AGENT, cluster)
         if missing:
-            yield Fault(template, f"its role may not {', '.join(sorted(missing))}")
+            yield (template, f"its role may not {', '.join(sorted(missing))}")
 
 
 @rule("T-registries")
-def registries(assembly: Assembly) -> Iterator[Fault]:
+def registries(assembly: Assembly) -> Found[Resource]:
     """A tag that can be moved makes a rollback deploy what it should undo."""
     for repository in assembly.of_kind("AWS::ECR::Repository"):
         if repository.get("ImageTagMutability") != "IMMUTABLE":
-            yield Fault(repository, "ImageTagMutability must be IMMUTABLE")
+            yield (repository, "ImageTagMutability must be IMMUTABLE")
         if repository.get("ImageScanningConfiguration.ScanOnPush") is not True:
-            yield Fault(repository, "ScanOnPush must be on")
+            yield (repository, "ScanOnPush must be on")
         if not repository.get("LifecyclePolicy"):
-            yield Fault(repository, "without a lifecycle policy every image of 12 GB is kept and paid for")
+            yield (repository, "without a lifecycle policy every image of 12 GB is kept and paid for")
 
 
 @rule("T-generated-keys")
-def generated_keys(assembly: Assembly) -> Iterator[Fault]:
+def generated_keys(assembly: Assembly) -> Found[Resource]:
     """A key that stands in a template is known to all who read it."""
     for secret in assembly.of_kind("AWS::SecretsManager::Secret"):
         text = secret.get("SecretString")
         length = secret.number("GenerateSecretString.PasswordLength", 32)
         if text is None and length < 32:
-            yield Fault(secret, f"its key has {length:g} characters; 32 or more")
+            yield (secret, f"its key has {length:g} characters; 32 or more")
         if text not in (None, "{}"):
-            yield Fault(secret, "its value stands in the template; let it be generated")
+            yield (secret, "its value stands in the template; let it be generated")
 
 
 @rule("T-imports")
-def imports(assembly: Assembly) -> Iterator[Fault]:
+def imports(assembly: Assembly) -> Found[Resource]:
     """What one stack imports the other must export."""
     for resource, name in assembly.missing_imports():
-        yield Fault(resource, f"it imports {name}, which nothing exports")
+        yield (resource, f"it imports {name}, which nothing exports")
 
 
 RULES = (

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import ceil
 
+from infra.deployment.checks.rule import Found, rule
 from infra.deployment.sizing import registered_memory_mib, root_volume_gb
 
-from .rule import Fault, rule
 from .template import Assembly, Resource, container
 
 _CACHE_IN_CONTAINER = "/home/vllm/.cache"
@@ -45,7 +45,7 @@ def instance_types(group: Resource) -> list[str]:
 
 
 @rule("T-task-fits")
-def task_fits(assembly: Assembly) -> Iterator[Fault]:
+def task_fits(assembly: Assembly) -> Found[Resource]:
     """A task larger than what an instance registers with ECS is never placed."""
     for service, task in engine_services(assembly):
         box = container(task)
@@ -54,19 +54,19 @@ def task_fits(assembly: Assembly) -> Iterator[Fault]:
         for name in [name for group in groups(assembly, service) for name in instance_types(group)]:
             instance = assembly.plan.catalog.instances.get(name)
             if instance is None:
-                yield Fault(task, f"nothing is known of {name}; gpu.instance_types: g5.xlarge is known")
+                yield (task, f"nothing is known of {name}; gpu.instance_types: g5.xlarge is known")
                 continue
             room = registered_memory_mib(instance)
             if memory + shm > room or not memory:
-                yield Fault(
+                yield (
                     task,
                     f"the task asks for {memory} MiB and {shm} MiB of /dev/shm, {name} registers about "
                     f"{room} MiB; gpu.task_memory_mib: {room - shm} fits",
                 )
             if cpu > instance.vcpu * 1024:
-                yield Fault(task, f"the task asks for {cpu} CPU units, {name} has {instance.vcpu * 1024}")
+                yield (task, f"the task asks for {cpu} CPU units, {name} has {instance.vcpu * 1024}")
             if gpus(task) > instance.gpus:
-                yield Fault(
+                yield (
                     task,
                     f"the task asks for {gpus(task)} GPUs, {name} has {instance.gpus}; "
                     f"gpu.gpus_per_task: {instance.gpus} fits",
@@ -74,7 +74,7 @@ def task_fits(assembly: Assembly) -> Iterator[Fault]:
 
 
 @rule("T-rollout-ends")
-def rollout_ends(assembly: Assembly) -> Iterator[Fault]:
+def rollout_ends(assembly: Assembly) -> Found[Resource]:
     """A release that must start a task before it stops one waits for ever where every GPU is taken."""
     for service, task in engine_services(assembly):
         wanted = int(service.get("DesiredCount", 1))
@@ -93,7 +93,7 @@ def rollout_ends(assembly: Assembly) -> Iterator[Fault]:
         stops_first = kept < wanted
         starts_first = allowed > wanted and room > wanted
         if room < wanted or not (stops_first or starts_first):
-            yield Fault(
+            yield (
                 service,
                 f"{wanted} engines run, {kept} must stay and {allowed} may run during a release, and the "
                 f"instances have room for {room}; minimum 0 and maximum 100 percent work with one GPU, or "
@@ -102,13 +102,13 @@ def rollout_ends(assembly: Assembly) -> Iterator[Fault]:
 
 
 @rule("T-capacity-provider")
-def capacity_provider(assembly: Assembly) -> Iterator[Fault]:
+def capacity_provider(assembly: Assembly) -> Found[Resource]:
     """A service needs its capacity provider to belong to the cluster before it is created."""
     associations = assembly.of_kind("AWS::ECS::ClusterCapacityProviderAssociations")
     for service in assembly.of_kind("AWS::ECS::Service"):
         strategy = service.get("CapacityProviderStrategy", [])
         if bool(strategy) == ("LaunchType" in service.properties):
-            yield Fault(service, "a service has either a capacity-provider strategy or a launch type")
+            yield (service, "a service has either a capacity-provider strategy or a launch type")
         for entry in strategy:
             provider = assembly.target(service.template, entry["CapacityProvider"])
             known = [
@@ -118,31 +118,31 @@ def capacity_provider(assembly: Assembly) -> Iterator[Fault]:
                 and assembly.follow(one, "Cluster") == assembly.follow(service, "Cluster")
             ]
             if provider is None or not known:
-                yield Fault(service, "its capacity provider is not associated with its cluster")
+                yield (service, "its capacity provider is not associated with its cluster")
             elif not any(one.logical_id in service.depends_on for one in known):
-                yield Fault(
+                yield (
                     service,
                     f"it may be created before {known[0].logical_id}, and deleted after it; add the "
                     "dependency (aws/containers-roadmap#631)",
                 )
     for service, _ in engine_services(assembly):
         if not service.get("CapacityProviderStrategy"):
-            yield Fault(service, "GPU tasks need a capacity-provider strategy, not a launch type")
+            yield (service, "GPU tasks need a capacity-provider strategy, not a launch type")
 
 
 @rule("T-termination-protection")
-def termination_protection(assembly: Assembly) -> Iterator[Fault]:
+def termination_protection(assembly: Assembly) -> Found[Resource]:
     """Instances protected from termination make `cdk destroy` hang."""
     for provider in assembly.of_kind("AWS::ECS::CapacityProvider"):
         if provider.get("AutoScalingGroupProvider.ManagedTerminationProtection") != "DISABLED":
-            yield Fault(provider, "ManagedTerminationProtection must be DISABLED")
+            yield (provider, "ManagedTerminationProtection must be DISABLED")
     for group in assembly.of_kind("AWS::AutoScaling::AutoScalingGroup"):
         if group.get("NewInstancesProtectedFromScaleIn") in (True, "true"):
-            yield Fault(group, "NewInstancesProtectedFromScaleIn must be off")
+            yield (group, "NewInstancesProtectedFromScaleIn must be off")
 
 
 @rule("T-machine-image")
-def machine_image(assembly: Assembly) -> Iterator[Fault]:
+def machine_image(assembly: Assembly) -> Found[Resource]:
     """The driver of the AMI must be new enough for the CUDA of the engine's image."""
     image = assembly.plan.catalog.engine
     for template in assembly.of_kind("AWS::EC2::LaunchTemplate"):
@@ -150,7 +150,7 @@ def machine_image(assembly: Assembly) -> Iterator[Fault]:
         driver = image.machine_images.get(name)
         if driver is None or driver < image.min_driver:
             works = next(one for one, has in image.machine_images.items() if has >= image.min_driver)
-            yield Fault(
+            yield (
                 template,
                 f"the AMI {name} has driver {driver or 'unknown'}, CUDA {image.cuda} needs "
                 f"{image.min_driver}; {works} has it",
@@ -158,64 +158,60 @@ def machine_image(assembly: Assembly) -> Iterator[Fault]:
 
 
 @rule("T-root-volume")
-def root_volume(assembly: Assembly) -> Iterator[Fault]:
+def root_volume(assembly: Assembly) -> Found[Resource]:
     """The root volume holds the engine's image twice during a release, encrypted."""
     needed = root_volume_gb(assembly.plan.catalog.engine)
     for template in assembly.of_kind("AWS::EC2::LaunchTemplate"):
         mappings = template.get("LaunchTemplateData.BlockDeviceMappings", [])
         root = next((one.get("Ebs", {}) for one in mappings if one.get("DeviceName") == "/dev/xvda"), None)
         if root is None:
-            yield Fault(
-                template, "it has no /dev/xvda, the root device of Amazon Linux 2023, so 30 GB remain"
-            )
+            yield (template, "it has no /dev/xvda, the root device of Amazon Linux 2023, so 30 GB remain")
             continue
         size = float(root.get("VolumeSize", 0)) * 2**30 / 1e9
         if size < needed:
-            yield Fault(
-                template, f"the root volume has {size:.0f} GB and needs {needed}; gpu.root_volume_gib"
-            )
+            yield (template, f"the root volume has {size:.0f} GB and needs {needed}; gpu.root_volume_gib")
         if root.get("Encrypted") is not True or root.get("VolumeType") != "gp3":
-            yield Fault(template, "the root volume must be encrypted and of type gp3")
+            yield (template, "the root volume must be encrypted and of type gp3")
 
 
 @rule("T-metadata-service")
-def metadata_service(assembly: Assembly) -> Iterator[Fault]:
+def metadata_service(assembly: Assembly) -> Found[Resource]:
     """Without IMDSv2 whoever makes a tool fetch a URL gets the credentials of the instance."""
     for template in assembly.of_kind("AWS::EC2::LaunchTemplate"):
         options = template.get("LaunchTemplateData.MetadataOptions", {})
         if options.get("HttpTokens") != "required" or int(options.get("HttpPutResponseHopLimit", 1)) > 2:
-            yield Fault(template, "MetadataOptions must be HttpTokens: required, HttpPutResponseHopLimit: 2")
+            yield (template, "MetadataOptions must be HttpTokens: required, HttpPutResponseHopLimit: 2")
         script = assembly.text(template.template, template.get("LaunchTemplateData.UserData"))
         if "ECS_AWSVPC_BLOCK_IMDS=true" not in script:
-            yield Fault(template, "ECS_AWSVPC_BLOCK_IMDS=true must keep the instance's role from the tasks")
+            yield (template, "ECS_AWSVPC_BLOCK_IMDS=true must keep the instance's role from the tasks")
 
 
 @rule("T-joins-cluster")
-def joins_cluster(assembly: Assembly) -> Iterator[Fault]:
+def joins_cluster(assembly: Assembly) -> Found[Resource]:
     """Instances that do not name their cluster join one called `default`."""
     clusters = {service: assembly.follow(service, "Cluster") for service, _ in engine_services(assembly)}
     for service, cluster in clusters.items():
         for group in groups(assembly, service):
             template = _launch_template(assembly, group)
             if template is None or cluster is None:
-                yield Fault(group, "it has no launch template, or the service no cluster")
+                yield (group, "it has no launch template, or the service no cluster")
                 continue
             script = assembly.text(template.template, template.get("LaunchTemplateData.UserData"))
             if f"ECS_CLUSTER=${{{cluster.logical_id}}}" not in script:
-                yield Fault(template, f"UserData must set ECS_CLUSTER to {cluster.logical_id}")
+                yield (template, f"UserData must set ECS_CLUSTER to {cluster.logical_id}")
 
 
 @rule("T-zones")
-def zones(assembly: Assembly) -> Iterator[Fault]:
+def zones(assembly: Assembly) -> Found[Resource]:
     """GPU capacity runs out zone by zone: the group must span several."""
     for group in assembly.of_kind("AWS::AutoScaling::AutoScalingGroup"):
         subnets = group.get("VPCZoneIdentifier", [])
         if len(subnets) < 2:
-            yield Fault(group, f"it spans {len(subnets)} subnet; network.zones: 2 or more")
+            yield (group, f"it spans {len(subnets)} subnet; network.zones: 2 or more")
 
 
 @rule("T-model-cache")
-def model_cache(assembly: Assembly) -> Iterator[Fault]:
+def model_cache(assembly: Assembly) -> Found[Resource]:
     """Weights and compiled kernels go to the instance store; in the container they are gone with the task."""
     for service, task in engine_services(assembly):
         mounts = {one["ContainerPath"]: one for one in container(task).get("MountPoints", [])}
@@ -223,14 +219,14 @@ def model_cache(assembly: Assembly) -> Iterator[Fault]:
         volumes = {one["Name"]: one.get("Host", {}).get("SourcePath") for one in task.get("Volumes", [])}
         path = volumes.get(mount["SourceVolume"]) if mount else None
         if path is None or (mount and mount.get("ReadOnly") is not False):
-            yield Fault(task, f"{_CACHE_IN_CONTAINER} must be a writable mount of a path of the host")
+            yield (task, f"{_CACHE_IN_CONTAINER} must be a writable mount of a path of the host")
             continue
         for template in [_launch_template(assembly, group) for group in groups(assembly, service)]:
             script = template and assembly.text(
                 template.template, template.get("LaunchTemplateData.UserData")
             )
             if template and f"--mode=0775 {path}\n" not in str(script):
-                yield Fault(template, f"UserData must make {path} for the engine's user")
+                yield (template, f"UserData must make {path} for the engine's user")
 
 
 def _launch_template(assembly: Assembly, group: Resource) -> Resource | None:

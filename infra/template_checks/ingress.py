@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from infra.deployment.checks.rule import Found, rule
+
 from .gpu_instances import engine_services
-from .rule import Fault, rule
 from .services import orchestrator_services
 from .template import Assembly, Resource, attributes, container, environment
 
@@ -16,43 +17,43 @@ _DEADLINE_MARGIN_SECONDS = 30
 
 
 @rule("T-targets")
-def targets(assembly: Assembly) -> Iterator[Fault]:
+def targets(assembly: Assembly) -> Found[Resource]:
     """The load balancer sends requests to the port that the orchestrator listens on, by its address."""
     for service, task in orchestrator_services(assembly):
         port = str(environment(task).get("PORT", 8001))
         mapped = [str(one["ContainerPort"]) for one in container(task).get("PortMappings", [])]
         entries = service.get("LoadBalancers", [])
         if port not in mapped or [str(one["ContainerPort"]) for one in entries] != [port]:
-            yield Fault(service, f"PORT is {port}, mapped are {mapped}, load-balanced are {entries}")
+            yield (service, f"PORT is {port}, mapped are {mapped}, load-balanced are {entries}")
         for entry in entries:
             group = assembly.target(service.template, entry["TargetGroupArn"])
             if entry["ContainerName"] != container(task)["Name"] or group is None:
-                yield Fault(service, "it names a container or a target group that is not there")
+                yield (service, "it names a container or a target group that is not there")
                 continue
             if (group.get("TargetType"), group.get("Protocol")) != ("ip", "HTTP"):
-                yield Fault(group, "tasks with their own network interface need TargetType ip, Protocol HTTP")
+                yield (group, "tasks with their own network interface need TargetType ip, Protocol HTTP")
             if str(group.get("Port")) != port:
-                yield Fault(group, f"its port is {group.get('Port')}, the orchestrator's is {port}")
+                yield (group, f"its port is {group.get('Port')}, the orchestrator's is {port}")
 
 
 @rule("T-target-health")
-def target_health(assembly: Assembly) -> Iterator[Fault]:
+def target_health(assembly: Assembly) -> Found[Resource]:
     """The health check must not ask the engine, or a dead one takes every orchestrator with it."""
     for group in assembly.of_kind("AWS::ElasticLoadBalancingV2::TargetGroup"):
         asked = (group.get("HealthCheckPath"), group.get("Matcher.HttpCode", "200"))
         if asked != ("/v1/models", "200"):
-            yield Fault(group, f"it checks {asked[0]} for {asked[1]}; it must be /v1/models for 200")
+            yield (group, f"it checks {asked[0]} for {asked[1]}; it must be /v1/models for 200")
         if group.get("HealthCheckEnabled") is False or group.get("HealthCheckPort", "traffic-port") != (
             "traffic-port"
         ):
-            yield Fault(group, "it must check the port that requests go to")
+            yield (group, "it must check the port that requests go to")
     for service, _ in orchestrator_services(assembly):
         if service.number("HealthCheckGracePeriodSeconds", 0) < 30:
-            yield Fault(service, "HealthCheckGracePeriodSeconds must be 30 or more, the time of a start")
+            yield (service, "HealthCheckGracePeriodSeconds must be 30 or more, the time of a start")
 
 
 @rule("T-https")
-def https(assembly: Assembly) -> Iterator[Fault]:
+def https(assembly: Assembly) -> Found[Resource]:
     """Clients speak TLS 1.2 or 1.3, to the load balancer or to CloudFront in front of it."""
     listeners = {
         int(one.number("Port", 0)): one for one in assembly.of_kind("AWS::ElasticLoadBalancingV2::Listener")
@@ -60,31 +61,29 @@ def https(assembly: Assembly) -> Iterator[Fault]:
     for balancer in assembly.of_kind("AWS::ElasticLoadBalancingV2::LoadBalancer"):
         if assembly.plan.deployment.ingress.cloudfront:
             if balancer.get("Scheme") != "internal":
-                yield Fault(balancer, "behind CloudFront it must be internal")
+                yield (balancer, "behind CloudFront it must be internal")
             continue
         tls = listeners.get(443)
         if tls is None or tls.get("Protocol") != "HTTPS" or not tls.get("Certificates"):
-            yield Fault(tls or balancer, "port 443 must speak HTTPS, with a certificate")
+            yield (tls or balancer, "port 443 must speak HTTPS, with a certificate")
         elif tls.get("SslPolicy") not in _TLS_1_2_OR_NEWER:
-            yield Fault(tls, f"SslPolicy {tls.get('SslPolicy')} allows older TLS; {_TLS_1_2_OR_NEWER[0]}")
+            yield (tls, f"SslPolicy {tls.get('SslPolicy')} allows older TLS; {_TLS_1_2_OR_NEWER[0]}")
         plain = listeners.get(80)
         if plain is not None and [one["Type"] for one in plain.get("DefaultActions", [])] != ["redirect"]:
-            yield Fault(plain, "port 80 must redirect to port 443")
+            yield (plain, "port 80 must redirect to port 443")
     for distribution in assembly.of_kind("AWS::CloudFront::Distribution"):
         behavior = distribution.get("DistributionConfig.DefaultCacheBehavior", {})
         if behavior.get("ViewerProtocolPolicy") != "https-only" or behavior.get("Compress") is not False:
-            yield Fault(
-                distribution, "it must speak HTTPS only and compress nothing, which holds streams back"
-            )
+            yield (distribution, "it must speak HTTPS only and compress nothing, which holds streams back")
 
 
 @rule("T-public-paths")
-def public_paths(assembly: Assembly) -> Iterator[Fault]:
+def public_paths(assembly: Assembly) -> Found[Resource]:
     """Metrics and readiness are not for the public: only the API's paths are forwarded."""
     forwarded = 0
     for listener in assembly.of_kind("AWS::ElasticLoadBalancingV2::Listener"):
         if any(action["Type"] == "forward" for action in listener.get("DefaultActions", [])):
-            yield Fault(listener, "its default action forwards every path; it must be a fixed response")
+            yield (listener, "its default action forwards every path; it must be a fixed response")
     for entry in assembly.of_kind("AWS::ElasticLoadBalancingV2::ListenerRule"):
         paths = {
             path
@@ -93,14 +92,14 @@ def public_paths(assembly: Assembly) -> Iterator[Fault]:
         }
         forwarded += len(paths & _PUBLIC)
         if not paths or paths - _PUBLIC:
-            yield Fault(entry, f"it forwards {sorted(paths) or 'every path'}; public are {sorted(_PUBLIC)}")
+            yield (entry, f"it forwards {sorted(paths) or 'every path'}; public are {sorted(_PUBLIC)}")
     for group in assembly.of_kind("AWS::ElasticLoadBalancingV2::TargetGroup"):
         if forwarded < len(_PUBLIC):
-            yield Fault(group, f"not all of {sorted(_PUBLIC)} are forwarded to it")
+            yield (group, f"not all of {sorted(_PUBLIC)} are forwarded to it")
 
 
 @rule("T-timeouts")
-def timeouts(assembly: Assembly) -> Iterator[Fault]:
+def timeouts(assembly: Assembly) -> Found[Resource]:
     """The timeouts on the way agree, so that nobody closes a connection that another still uses."""
     for _, task in orchestrator_services(assembly):
         settings = environment(task)
@@ -111,13 +110,13 @@ def timeouts(assembly: Assembly) -> Iterator[Fault]:
                 attributes(balancer, "LoadBalancerAttributes").get("idle_timeout.timeout_seconds", 60)
             )
             if idle < deadline + _DEADLINE_MARGIN_SECONDS:
-                yield Fault(
+                yield (
                     balancer,
                     f"it closes connections after {idle:g} s, answers may take {deadline:g} s; "
                     f"ingress.idle_timeout_seconds: {deadline + _DEADLINE_MARGIN_SECONDS:g}",
                 )
             if keep_alive <= idle:
-                yield Fault(
+                yield (
                     task,
                     f"KEEP_ALIVE_SECONDS is {keep_alive:g}, the load balancer's idle timeout {idle:g}: the "
                     "orchestrator must be the later one, or requests meet a closed connection",
@@ -127,7 +126,7 @@ def timeouts(assembly: Assembly) -> Iterator[Fault]:
                 attributes(group, "TargetGroupAttributes").get("deregistration_delay.timeout_seconds", 300)
             )
             if delay < deadline + _DEADLINE_MARGIN_SECONDS:
-                yield Fault(
+                yield (
                     group,
                     f"tasks are stopped {delay:g} s after their last new request, answers may take "
                     f"{deadline:g} s; ingress.deregistration_delay_seconds: "
@@ -136,16 +135,16 @@ def timeouts(assembly: Assembly) -> Iterator[Fault]:
 
 
 @rule("T-headers")
-def headers(assembly: Assembly) -> Iterator[Fault]:
+def headers(assembly: Assembly) -> Found[Resource]:
     """Headers that break HTTP's rules can smuggle a second request."""
     for balancer in assembly.of_kind("AWS::ElasticLoadBalancingV2::LoadBalancer"):
         name = "routing.http.drop_invalid_header_fields.enabled"
         if attributes(balancer, "LoadBalancerAttributes").get(name) != "true":
-            yield Fault(balancer, f"{name} must be true")
+            yield (balancer, f"{name} must be true")
 
 
 @rule("T-reachability")
-def reachability(assembly: Assembly) -> Iterator[Fault]:
+def reachability(assembly: Assembly) -> Found[Resource]:
     """Only the load balancer reaches the orchestrator, only the orchestrator reaches the engines."""
     balancers = _groups_of(assembly, assembly.of_kind("AWS::ElasticLoadBalancingV2::LoadBalancer"))
     orchestrators = _groups_of(assembly, [service for service, _ in orchestrator_services(assembly)])
@@ -162,7 +161,7 @@ def reachability(assembly: Assembly) -> Iterator[Fault]:
                     or "CidrIp" in entry
                     or {_port(entry, "FromPort"), _port(entry, "ToPort")} != {port}
                 ):
-                    yield Fault(group, f"{_caller(entry)} comes in, and only its callers may, on port {port}")
+                    yield (group, f"{_caller(entry)} comes in, and only its callers may, on port {port}")
             for caller in callers:
                 into = any(
                     assembly.target(group.template, e.get("SourceSecurityGroupId")) == caller for e in entries
@@ -176,7 +175,7 @@ def reachability(assembly: Assembly) -> Iterator[Fault]:
                     for e in _rules(assembly, caller, "Egress")
                 )
                 if not (into and out):
-                    yield Fault(
+                    yield (
                         group,
                         f"{caller.logical_id} must be let out to it, and in here, on port {port}",
                     )
@@ -184,7 +183,7 @@ def reachability(assembly: Assembly) -> Iterator[Fault]:
         for reference in template.get("LaunchTemplateData.SecurityGroupIds", []):
             instances = assembly.target(template.template, reference)
             if instances is not None and list(_rules(assembly, instances, "Ingress")):
-                yield Fault(instances, "nothing needs to come in: tasks have interfaces of their own")
+                yield (instances, "nothing needs to come in: tasks have interfaces of their own")
 
 
 def _groups_of(assembly: Assembly, resources: list[Resource]) -> set[Resource]:
@@ -213,15 +212,15 @@ def _caller(entry: dict[str, Any]) -> str:
 
 
 @rule("T-firewall")
-def firewall(assembly: Assembly) -> Iterator[Fault]:
+def firewall(assembly: Assembly) -> Found[Resource]:
     """Rules on what a request says block prompts that talk about attacks: they count, and do not block."""
     for acl in assembly.of_kind("AWS::WAFv2::WebACL"):
         for entry in acl.get("Rules", []):
             managed = entry["Statement"].get("ManagedRuleGroupStatement")
             if managed and "IpReputation" not in managed["Name"] and "Count" not in entry["OverrideAction"]:
-                yield Fault(acl, f"{managed['Name']} must count: OverrideAction: Count")
+                yield (acl, f"{managed['Name']} must count: OverrideAction: Count")
         if not any("RateBasedStatement" in entry["Statement"] for entry in acl.get("Rules", [])):
-            yield Fault(acl, "it must limit the requests of an address")
+            yield (acl, "it must limit the requests of an address")
 
 
 RULES = (

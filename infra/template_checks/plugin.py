@@ -5,13 +5,13 @@ from __future__ import annotations
 import aws_cdk as cdk
 import jsii
 
+from infra.deployment.checks.rule import Finding, Rule
 from infra.deployment.plan import Plan
 
 from . import access, gpu_instances, ingress, services
-from .rule import Fault, TemplateRule
-from .template import Assembly
+from .template import Assembly, Resource
 
-TEMPLATE_RULES: tuple[TemplateRule, ...] = (
+TEMPLATE_RULES: tuple[Rule[Assembly, Resource], ...] = (
     *gpu_instances.RULES,
     *services.RULES,
     *ingress.RULES,
@@ -19,19 +19,19 @@ TEMPLATE_RULES: tuple[TemplateRule, ...] = (
 )
 
 
-def find_faults(assembly: Assembly) -> list[tuple[TemplateRule, Fault]]:
-    """What the rules find in the templates of a deployment."""
-    return [(rule, fault) for rule in TEMPLATE_RULES for fault in rule.find(assembly)]
+def find(assembly: Assembly) -> list[Finding[Resource]]:
+    """Returns what the rules find in the templates of a deployment."""
+    return [finding for rule in TEMPLATE_RULES for finding in rule.find(assembly)]
 
 
 @jsii.implements(cdk.IPolicyValidationPlugin)
 class TemplatePreflight:
-    """The rules on templates as a policy-validation plugin: a fault ends the synthesis with exit status 1."""
+    """The rules on templates as a policy-validation plugin: a finding ends the synthesis with status 1."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self.passed = False
-        """Whether the templates were checked, and kept every rule."""
+        """Whether the templates were checked, and no rule found anything."""
 
     @property
     def name(self) -> str:
@@ -50,21 +50,23 @@ class TemplatePreflight:
 
     def validate(self, context: cdk.IPolicyValidationContext) -> cdk.PolicyValidationPluginReport:
         """Checks the templates that were synthesized."""
-        faults = find_faults(Assembly.read(context.template_paths, self._plan))
-        self.passed = not faults
-        violations = [
-            cdk.PolicyViolation(
-                rule_name=rule.name,
-                description=fault.message,
-                severity="high",
-                violating_resources=[
-                    cdk.PolicyViolatingResource(
-                        resource_logical_id=fault.resource.logical_id,
-                        template_path=fault.resource.template,
-                        locations=[],
-                    )
-                ],
+        findings = find(Assembly.read(context.template_paths, self._plan))
+        self.passed = not findings
+        return cdk.PolicyValidationPluginReport(
+            success=not findings, violations=[_violation(finding) for finding in findings]
+        )
+
+
+def _violation(finding: Finding[Resource]) -> cdk.PolicyViolation:
+    return cdk.PolicyViolation(
+        rule_name=finding.rule,
+        description=finding.message,
+        severity="high",
+        violating_resources=[
+            cdk.PolicyViolatingResource(
+                resource_logical_id=finding.place.logical_id,
+                template_path=finding.place.template,
+                locations=[],
             )
-            for rule, fault in faults
-        ]
-        return cdk.PolicyValidationPluginReport(success=not faults, violations=violations)
+        ],
+    )

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from infra.deployment.checks.rule import Found, rule
 from infra.deployment.sizing import MAX_RETRIES, MAX_START_PERIOD_SECONDS
 
 from .gpu_instances import engine_services, gpus
-from .rule import Fault, rule
 from .template import Assembly, Resource, container, environment
 
 _FARGATE_MEMORY_GIB = {
@@ -36,40 +36,38 @@ def orchestrator_services(assembly: Assembly) -> Iterator[tuple[Resource, Resour
 
 
 @rule("T-both-tiers")
-def both_tiers(assembly: Assembly) -> Iterator[Fault]:
+def both_tiers(assembly: Assembly) -> Found[Resource]:
     """There is one engine service, one orchestrator service, and behind each a container."""
     engines, orchestrators = list(engine_services(assembly)), list(orchestrator_services(assembly))
     if (len(engines), len(orchestrators)) != (1, 1):
         for service in assembly.of_kind("AWS::ECS::Service"):
-            yield Fault(
+            yield (
                 service,
                 f"{len(engines)} services ask for GPUs and {len(orchestrators)} do not; it must be one each",
             )
     for service, task in engines:
         if gpus(task) != assembly.plan.deployment.gpu.gpus_per_task:
-            yield Fault(task, f"asks for {gpus(task)} GPUs, gpu.gpus_per_task says otherwise")
+            yield (task, f"asks for {gpus(task)} GPUs, gpu.gpus_per_task says otherwise")
         if str(environment(task).get("TENSOR_PARALLEL_SIZE", "1")) != str(gpus(task)):
-            yield Fault(task, f"TENSOR_PARALLEL_SIZE must be the {gpus(task)} GPUs that the task asks for")
+            yield (task, f"TENSOR_PARALLEL_SIZE must be the {gpus(task)} GPUs that the task asks for")
         if service.get("DesiredCount") != assembly.plan.deployment.gpu.replicas:
-            yield Fault(
-                service, f"DesiredCount must be gpu.replicas, {assembly.plan.deployment.gpu.replicas}"
-            )
+            yield (service, f"DesiredCount must be gpu.replicas, {assembly.plan.deployment.gpu.replicas}")
 
 
 @rule("T-health-check")
-def health_check(assembly: Assembly) -> Iterator[Fault]:
+def health_check(assembly: Assembly) -> Found[Resource]:
     """A health check shorter than the loading of the model ends every engine before it answers."""
     for _, task in engine_services(assembly):
         check = container(task).get("HealthCheck")
         if not check:
-            yield Fault(task, "the engine needs a health check: its port is open before the model is loaded")
+            yield (task, "the engine needs a health check: its port is open before the model is loaded")
             continue
         start, interval, retries = (int(check.get(n, 0)) for n in ("StartPeriod", "Interval", "Retries"))
         if start > MAX_START_PERIOD_SECONDS or interval > _MOST_INTERVAL_SECONDS or retries > MAX_RETRIES:
-            yield Fault(task, "ECS allows a StartPeriod of 300 s, an Interval of 300 s and 10 Retries")
+            yield (task, "ECS allows a StartPeriod of 300 s, an Interval of 300 s and 10 Retries")
         given, needed = start + interval * retries, assembly.plan.load_seconds
         if needed is not None and given < needed:
-            yield Fault(
+            yield (
                 task,
                 f"the engine has {given} s to load, {needed:.0f} s are needed; "
                 f"gpu.startup_seconds: {needed:.0f}",
@@ -77,19 +75,17 @@ def health_check(assembly: Assembly) -> Iterator[Fault]:
         ports = [str(one["ContainerPort"]) for one in container(task).get("PortMappings", [])]
         command = " ".join(str(word) for word in check.get("Command", []))
         if not any(f"http://127.0.0.1:{port}/health" in command for port in ports):
-            yield Fault(task, f"the health check must ask http://127.0.0.1:PORT/health, PORT of {ports}")
+            yield (task, f"the health check must ask http://127.0.0.1:PORT/health, PORT of {ports}")
 
 
 @rule("T-engine-url")
-def engine_url(assembly: Assembly) -> Iterator[Fault]:
+def engine_url(assembly: Assembly) -> Found[Resource]:
     """The orchestrator finds the engines by the name and port that they are registered with."""
     urls = {_engine_url(assembly, service, task) for service, task in engine_services(assembly)}
     for _, task in orchestrator_services(assembly):
         url = environment(task).get("VLLM_URL")
         if url not in urls:
-            yield Fault(
-                task, f"VLLM_URL is {url}, the engines are at {', '.join(map(str, urls)) or 'no URL'}"
-            )
+            yield (task, f"VLLM_URL is {url}, the engines are at {', '.join(map(str, urls)) or 'no URL'}")
 
 
 def _engine_url(assembly: Assembly, service: Resource, task: Resource) -> str | None:
@@ -107,88 +103,88 @@ def _engine_url(assembly: Assembly, service: Resource, task: Resource) -> str | 
 
 
 @rule("T-service-discovery")
-def service_discovery(assembly: Assembly) -> Iterator[Fault]:
+def service_discovery(assembly: Assembly) -> Found[Resource]:
     """Tasks with their own network interface are registered with A records; others would need SRV."""
     for service, task in engine_services(assembly):
         if task.get("NetworkMode") != "awsvpc":
-            yield Fault(task, f"NetworkMode is {task.get('NetworkMode')}; A records need awsvpc")
+            yield (task, f"NetworkMode is {task.get('NetworkMode')}; A records need awsvpc")
         registries = service.get("ServiceRegistries", [])
         if not registries:
-            yield Fault(service, "it is registered nowhere, so no orchestrator finds it")
+            yield (service, "it is registered nowhere, so no orchestrator finds it")
         for registry in registries:
             entry = assembly.target(service.template, registry["RegistryArn"])
             records = entry.get("DnsConfig.DnsRecords", []) if entry else []
             if [record["Type"] for record in records] != ["A"]:
-                yield Fault(service, f"it is registered with {records}; it must be one A record")
+                yield (service, f"it is registered with {records}; it must be one A record")
             if any(int(record["TTL"]) > 60 for record in records):
-                yield Fault(service, "its DNS record outlives it by more than a minute")
+                yield (service, "its DNS record outlives it by more than a minute")
 
 
 @rule("T-circuit-breaker")
-def circuit_breaker(assembly: Assembly) -> Iterator[Fault]:
+def circuit_breaker(assembly: Assembly) -> Found[Resource]:
     """Without the circuit breaker CloudFormation waits three hours for a release that cannot work."""
     for service in assembly.of_kind("AWS::ECS::Service"):
         breaker = service.get("DeploymentConfiguration.DeploymentCircuitBreaker", {})
         if breaker.get("Enable") is not True or breaker.get("Rollback") is not True:
-            yield Fault(service, "DeploymentCircuitBreaker must be enabled, with rollback")
+            yield (service, "DeploymentCircuitBreaker must be enabled, with rollback")
 
 
 @rule("T-stop-timeout")
-def stop_timeout(assembly: Assembly) -> Iterator[Fault]:
+def stop_timeout(assembly: Assembly) -> Found[Resource]:
     """What is killed before it has told its clients so leaves them with cut answers."""
     for _, task in [*engine_services(assembly), *orchestrator_services(assembly)]:
         settings = environment(task)
         ending = float(settings.get("STOP_SECONDS") or settings.get("SHUTDOWN_TIMEOUT") or 110)
         stop = int(container(task).get("StopTimeout", 30))
         if not ending < stop <= _MOST_STOP_SECONDS:
-            yield Fault(
+            yield (
                 task,
                 f"requests end after {ending:g} s, the task is killed after {stop} s: that must be more, and "
                 f"{_MOST_STOP_SECONDS} at most",
             )
         if float(settings.get("DRAIN_SECONDS", 0)) > ending:
-            yield Fault(task, f"DRAIN_SECONDS is more than the {ending:g} s after which requests end")
+            yield (task, f"DRAIN_SECONDS is more than the {ending:g} s after which requests end")
 
 
 @rule("T-scaling")
-def scaling(assembly: Assembly) -> Iterator[Fault]:
+def scaling(assembly: Assembly) -> Found[Resource]:
     """The orchestrator scales on its CPU; a fixed count would undo that at every release."""
     knobs = assembly.plan.deployment.orchestrator
     scaled = assembly.of_kind("AWS::ApplicationAutoScaling::ScalableTarget")
     policies = assembly.of_kind("AWS::ApplicationAutoScaling::ScalingPolicy")
     for service, _ in orchestrator_services(assembly):
         if "DesiredCount" in service.properties:
-            yield Fault(service, "DesiredCount must be left out")
+            yield (service, "DesiredCount must be left out")
         mine = [one for one in scaled if service in assembly.targets(one.template, one.get("ResourceId"))]
         if not mine:
-            yield Fault(service, "no scalable target is of this service")
+            yield (service, "no scalable target is of this service")
         for target in mine:
             bounds = (target.get("MinCapacity"), target.get("MaxCapacity"))
             if bounds != (knobs.min_tasks, knobs.max_tasks):
-                yield Fault(target, f"it scales from {bounds[0]} to {bounds[1]} tasks, not as the knobs say")
+                yield (target, f"it scales from {bounds[0]} to {bounds[1]} tasks, not as the knobs say")
             if not any(assembly.follow(one, "ScalingTargetId") == target for one in policies):
-                yield Fault(target, "no scaling policy is of this target")
+                yield (target, "no scaling policy is of this target")
     for policy in policies:
         metric = policy.get(
             "TargetTrackingScalingPolicyConfiguration.PredefinedMetricSpecification.PredefinedMetricType"
         )
         if metric != "ECSServiceAverageCPUUtilization":
-            yield Fault(policy, f"it tracks {metric}, not the service's CPU")
+            yield (policy, f"it tracks {metric}, not the service's CPU")
 
 
 @rule("T-fargate-size")
-def fargate_size(assembly: Assembly) -> Iterator[Fault]:
+def fargate_size(assembly: Assembly) -> Found[Resource]:
     """Fargate knows fixed pairs of CPU and memory."""
     for _, task in orchestrator_services(assembly):
         cpu, memory = int(task.get("Cpu", 0)), int(task.get("Memory", 0))
         if memory / 1024 not in _FARGATE_MEMORY_GIB.get(cpu, ()):
-            yield Fault(task, f"{cpu} CPU units with {memory} MiB is no pair of Fargate's")
+            yield (task, f"{cpu} CPU units with {memory} MiB is no pair of Fargate's")
         if "FARGATE" not in task.get("RequiresCompatibilities", []):
-            yield Fault(task, "it must be compatible with FARGATE")
+            yield (task, "it must be compatible with FARGATE")
 
 
 @rule("T-architecture")
-def architecture(assembly: Assembly) -> Iterator[Fault]:
+def architecture(assembly: Assembly) -> Found[Resource]:
     """An image built for another CPU ends with `exec format error`."""
     machines = {"LINUX_CONTAINER": "X86_64", "ARM_CONTAINER": "ARM64"}
     builds = {(one.template, one.logical_id): one for one in assembly.of_kind("Custom::ContainerImage")}
@@ -198,11 +194,11 @@ def architecture(assembly: Assembly) -> Iterator[Fault]:
             project = assembly.follow(build, "Project")
             built = machines.get(project.get("Environment.Type")) if project else None
             if built != wanted:
-                yield Fault(task, f"it runs on {wanted}, its image is built for {built}")
+                yield (task, f"it runs on {wanted}, its image is built for {built}")
 
 
 @rule("T-image")
-def image(assembly: Assembly) -> Iterator[Fault]:
+def image(assembly: Assembly) -> Found[Resource]:
     """The task definition names the image that was built for it, and waits for it."""
     builds = assembly.of_kind("Custom::ContainerImage")
     if assembly.plan.deployment.images.build == "local":
@@ -212,11 +208,11 @@ def image(assembly: Assembly) -> Iterator[Fault]:
         tag = assembly.text(task.template, name).rpartition(":")[2]
         build = next((one for one in builds if one.logical_id in task.depends_on), None)
         if build is None:
-            yield Fault(task, "it must depend on the build of its image, which is not there before")
+            yield (task, "it must depend on the build of its image, which is not there before")
         elif build.get("ImageTag") != tag:
-            yield Fault(task, f"its image is {tag}, what is built is {build.get('ImageTag')}")
+            yield (task, f"its image is {tag}, what is built is {build.get('ImageTag')}")
         elif assembly.follow(build, "Repository") not in _repositories(assembly, task.template, name):
-            yield Fault(task, "its image is in another repository than what is built")
+            yield (task, "its image is in another repository than what is built")
 
 
 def _repositories(assembly: Assembly, template: str, name: Any) -> set[Resource]:
@@ -224,19 +220,19 @@ def _repositories(assembly: Assembly, template: str, name: Any) -> set[Resource]
 
 
 @rule("T-logs")
-def logs(assembly: Assembly) -> Iterator[Fault]:
+def logs(assembly: Assembly) -> Found[Resource]:
     """Every container logs to a group that forgets, and no log group keeps its lines for ever."""
     for task in assembly.of_kind("AWS::ECS::TaskDefinition"):
         options = container(task).get("LogConfiguration", {}).get("Options", {})
         if assembly.target(task.template, options.get("awslogs-group")) is None:
-            yield Fault(task, "its container must log to a log group of this app")
+            yield (task, "its container must log to a log group of this app")
     for group in assembly.of_kind("AWS::Logs::LogGroup"):
         if group.get("RetentionInDays") != assembly.plan.deployment.logs.retention_days:
-            yield Fault(group, f"it must keep lines {assembly.plan.deployment.logs.retention_days} days")
+            yield (group, f"it must keep lines {assembly.plan.deployment.logs.retention_days} days")
 
 
 @rule("T-plain-secrets")
-def plain_secrets(assembly: Assembly) -> Iterator[Fault]:
+def plain_secrets(assembly: Assembly) -> Found[Resource]:
     """A secret in the environment of a task definition is read by everyone who may describe it."""
     secret = re.compile("KEY$|TOKEN|PASSWORD|SECRET$|DATABASE_URL")
     needed = {"orchestrator": {"BOOTSTRAP_API_KEY", "VLLM_API_KEY"}, "engine": {"VLLM_API_KEY"}}
@@ -246,10 +242,10 @@ def plain_secrets(assembly: Assembly) -> Iterator[Fault]:
     ):
         for _, task in services:
             for name in filter(secret.search, environment(task)):
-                yield Fault(task, f"{name} must be injected as a secret")
+                yield (task, f"{name} must be injected as a secret")
             given = {one["Name"] for one in container(task).get("Secrets", [])}
             for name in needed[tier] - given:
-                yield Fault(task, f"{name} is not injected, so the tier is open or is refused")
+                yield (task, f"{name} is not injected, so the tier is open or is refused")
 
 
 RULES = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from botocore.exceptions import ClientError
 
 from infra.deployment.checks import check
-from infra.deployment.checks.finding import Severity
+from infra.deployment.checks.rule import Severity
 from ops.account import Account, code_of, translated
 from ops.lines import Line, Mark
 
@@ -22,8 +22,8 @@ def look_at_file(account: Account) -> list[Line]:
         Line(
             Mark.WRONG if finding.severity is Severity.ERROR else Mark.WARNING,
             "deployment file",
-            f"{finding.knob}: {finding.message}",
-            f"{finding.mends[0]}" if finding.mends else None,
+            f"{finding.place}: {finding.message}",
+            f"{finding.fixes[0]}" if finding.fixes else None,
         )
         for finding in findings
     ]

@@ -11,7 +11,7 @@ from botocore.exceptions import EndpointConnectionError
 from typer.testing import CliRunner
 
 import ops.__main__ as commands
-from infra.deployment.catalog import load_catalog
+from infra.deployment.catalog import HOURS_PER_MONTH, load_catalog
 from infra.deployment.file import Deployment
 from infra.deployment.plan import Plan
 from ops import cost, keys, logs
@@ -162,7 +162,7 @@ def test_alternatives_add_up() -> None:
     plan = Plan(Deployment(), load_catalog())
     found = {one.change: one.usd for one in cost.alternatives(plan)}
     now = found.pop("as it is")
-    gpu = 1.006 * cost.HOURS_A_MONTH
+    gpu = 1.006 * HOURS_PER_MONTH
     assert found["GPU off at night and on weekends"] == pytest.approx(now - gpu + 1.006 * 260)
     assert found["gpu.replicas: 2"] > now + gpu - 1
     assert found["gpu.capacity: spot"] < now

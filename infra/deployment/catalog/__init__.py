@@ -17,6 +17,9 @@ import yaml
 HERE = Path(__file__).parent
 MODELS_FILE = HERE.parents[2] / "services/vllm/models.yaml"
 
+HOURS_PER_MONTH = 730
+"""365 days x 24 hours / 12 months, as the AWS Pricing Calculator counts."""
+
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, where PyYAML was built with it
 
 
@@ -158,7 +161,6 @@ def load_catalog() -> Catalog:
 
 
 def _models(served: Mapping[str, Any]) -> dict[str, Model]:
-    architectures = _read("architectures.yaml")["architectures"]
     return {
         name: Model(
             name=name,
@@ -172,8 +174,8 @@ def _models(served: Mapping[str, Any]) -> dict[str, Model]:
             params=facts.get("params"),
             kv_heads=facts["kv_heads"],
             min_vram_gb=facts.get("min_vram_gb", {}),
-            attention_heads=architectures.get(name, {}).get("attention_heads"),
-            unquantized_params=architectures.get(name, {}).get("unquantized_params"),
+            attention_heads=facts.get("attention_heads"),
+            unquantized_params=facts.get("unquantized_params"),
         )
         for name, facts in served.items()
     }

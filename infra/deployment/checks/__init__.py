@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from pydantic import ValidationError
 
@@ -10,59 +11,66 @@ from infra.deployment.catalog import Catalog, load_catalog
 from infra.deployment.file import Deployment, DeploymentError
 from infra.deployment.plan import Plan
 
-from . import gpu_instances, model, service
-from .finding import Finding, Mend, Severity, errors
-from .rule import Changes, Rule
+from . import gpu_instances, ingress, model, network, orchestrator
+from .rule import Changes, Finding, Fix, Rule, Severity, errors
 
-RULES: tuple[Rule, ...] = (*model.RULES, *gpu_instances.RULES, *service.RULES)
+RULES: tuple[Rule[Plan, str], ...] = (
+    *model.RULES,
+    *gpu_instances.RULES,
+    *orchestrator.RULES,
+    *network.RULES,
+    *ingress.RULES,
+)
 
 
-def check(deployment: Deployment, catalog: Catalog | None = None) -> list[Finding]:
-    """All findings, errors first; none for a deployment that keeps every rule.
+def check(deployment: Deployment, catalog: Catalog | None = None) -> list[Finding[str]]:
+    """Returns all findings, errors first; none for a deployment that keeps every rule.
 
-    A mend is offered only if the deployment with it keeps that rule, and breaks none that it did not break
-    before. Where an error has no such mend, one that earns a warning is offered.
+    A fix is offered only if the deployment with it keeps that rule, and breaks none that it did not break
+    before. Where an error has no such fix, one that earns a warning is offered.
     """
     plan = Plan(deployment, catalog or load_catalog())
-    problems = [(rule, problem) for rule in RULES if (problem := rule.find(plan))]
-    kept = [rule for rule in RULES if rule not in [broken for broken, _ in problems]]
-    stopping = [rule for rule in kept if rule.severity is Severity.ERROR]
-    findings = []
-    for rule, problem in problems:
-        mends = _mends(plan, rule, kept)
-        if not mends and rule.severity is Severity.ERROR:
-            mends = _mends(plan, rule, stopping)
-        findings.append(Finding(rule.name, rule.severity, problem.knob, problem.message, mends))
-    return sorted(findings, key=lambda finding: finding.severity is not Severity.ERROR)
+    broken = {rule.name: findings for rule in RULES if (findings := rule.find(plan))}
+    kept = [rule for rule in RULES if rule.name not in broken]
+    kept_errors = [rule for rule in kept if rule.severity is Severity.ERROR]
+    found = []
+    for rule in RULES:
+        if rule.name not in broken:
+            continue
+        fixes = _fixes(plan, rule, kept)
+        if not fixes and rule.severity is Severity.ERROR:
+            fixes = _fixes(plan, rule, kept_errors)
+        found += [replace(finding, fixes=fixes) for finding in broken[rule.name]]
+    return sorted(found, key=lambda finding: finding.severity is not Severity.ERROR)
 
 
-def checked_plan(deployment: Deployment, *, tell: Callable[[str], object]) -> Plan:
-    """The plan of a deployment that keeps every rule on the file; warnings are told.
+def checked_plan(deployment: Deployment, *, report: Callable[[str], object]) -> Plan:
+    """Returns the plan of a deployment that breaks no rule on the file; reports warnings.
 
     Raises:
-        DeploymentError: it breaks a rule, so that it would fail; names every finding.
+        DeploymentError: the deployment would fail; names every finding.
     """
     catalog = load_catalog()
     findings = check(deployment, catalog)
     if errors(findings):
         raise DeploymentError("\n".join(finding.describe(deployment) for finding in findings))
     for finding in findings:
-        tell(finding.describe(deployment) + "\n")
+        report(finding.describe(deployment) + "\n")
     return Plan(deployment, catalog)
 
 
-def _mends(plan: Plan, broken: Rule, kept: Sequence[Rule]) -> tuple[Mend, ...]:
-    firsts = (_first_working(plan, [broken, *kept], neighbours(plan)) for neighbours in broken.neighbours)
-    return tuple(mend for mend in firsts if mend)
+def _fixes(plan: Plan, broken: Rule[Plan, str], kept: Sequence[Rule[Plan, str]]) -> tuple[Fix, ...]:
+    firsts = (_first_working(plan, [broken, *kept], candidates(plan)) for candidates in broken.candidates)
+    return tuple(fix for fix in firsts if fix)
 
 
-def _first_working(plan: Plan, rules: Sequence[Rule], candidates: Iterable[Changes]) -> Mend | None:
+def _first_working(plan: Plan, rules: Sequence[Rule[Plan, str]], candidates: Iterable[Changes]) -> Fix | None:
     for changes in candidates:
-        mend = Mend(changes)
+        fix = Fix(changes)
         try:
-            tried = Plan(mend.apply(plan.deployment), plan.catalog)
+            tried = Plan(fix.apply(plan.deployment), plan.catalog)
         except ValidationError:
             continue
         if not any(rule.find(tried) for rule in rules):
-            return mend
+            return fix
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from infra.deployment.catalog import HOURS_PER_MONTH
 from infra.deployment.plan import Plan
 from infra.deployment.sizing import (
     instance_store_gb,
@@ -14,15 +15,13 @@ from infra.deployment.sizing import (
     wanted_vcpu,
 )
 
-from .finding import Severity
-from .rule import Changes, Problem, nearest, other_instances, rule
+from .candidates import nearest, other_instances
+from .rule import Changes, Found, Severity, rule
 
 LEAST_TASK_MEMORY_MIB = 4096
 """vLLM's three processes hold about 3 GB before the first request (measured on vLLM 0.32)."""
 
 MOST_STARTUP_SECONDS = 3300
-
-HOURS_PER_MONTH = 730
 
 
 def _known_instances(plan: Plan) -> Iterator[Changes]:
@@ -32,14 +31,12 @@ def _known_instances(plan: Plan) -> Iterator[Changes]:
 
 
 @rule("instance-type", Severity.ERROR, _known_instances)
-def instance_type(plan: Plan) -> Problem | None:
+def instance_type(plan: Plan) -> Found[str]:
     """Every instance type is one with NVIDIA GPUs that the catalog has."""
     for name in plan.deployment.gpu.instance_types:
         if name not in plan.catalog.instances:
-            return Problem(
-                "gpu.instance_types", f"{name} is no instance type with NVIDIA GPUs that is known here"
-            )
-    return None
+            yield ("gpu.instance_types", f"{name} is no instance type with NVIDIA GPUs that is known here")
+            return
 
 
 def _fewer_gpus(plan: Plan) -> Iterator[Changes]:
@@ -48,16 +45,16 @@ def _fewer_gpus(plan: Plan) -> Iterator[Changes]:
 
 
 @rule("gpus-per-task", Severity.ERROR, _fewer_gpus, other_instances)
-def gpus_per_task(plan: Plan) -> Problem | None:
+def gpus_per_task(plan: Plan) -> Found[str]:
     """Every instance type has the GPUs of an engine."""
     wanted = plan.deployment.gpu.gpus_per_task
     for instance in plan.known_instances:
         if instance.gpus < wanted:
-            return Problem(
+            yield (
                 "gpu.gpus_per_task",
                 f"an engine with {wanted} GPUs has no room on {instance.name}, which has {instance.gpus}",
             )
-    return None
+            return
 
 
 def _task_memories(plan: Plan) -> Iterator[Changes]:
@@ -82,7 +79,7 @@ def _spare_mib(plan: Plan) -> int:
     lambda _: [{"gpu.shm_mib": None}],
     other_instances,
 )
-def task_memory(plan: Plan) -> Problem | None:
+def task_memory(plan: Plan) -> Found[str]:
     """ECS places a task only where its memory is free; an instance registers less than it is sold with."""
     gpu = plan.deployment.gpu
     knob = "gpu.shm_mib" if gpu.task_memory_mib is None else "gpu.task_memory_mib"
@@ -91,33 +88,34 @@ def task_memory(plan: Plan) -> Problem | None:
         registered = registered_memory_mib(instance)
         of = f"{registered} MiB that ECS surely registers of the {instance.memory_mib} of {instance.name}"
         if (share.memory_mib + share.shm_mib) * tasks > registered:
-            return Problem(
+            yield (
                 knob,
                 f"{tasks} x ({share.memory_mib} MiB of memory + {share.shm_mib} MiB of /dev/shm) are more "
                 f"than the {of}",
             )
+            return
         if share.memory_mib < LEAST_TASK_MEMORY_MIB:
-            return Problem(
+            yield (
                 knob,
                 f"{share.shm_mib} MiB of /dev/shm leave an engine {share.memory_mib} MiB of the {of}; "
                 f"it needs {LEAST_TASK_MEMORY_MIB}",
             )
-    return None
+            return
 
 
 @rule("vcpu", Severity.WARNING, other_instances)
-def vcpu(plan: Plan) -> Problem | None:
+def vcpu(plan: Plan) -> Found[str]:
     """vLLM asks for two physical cores and one a GPU; with fewer it works, more slowly."""
     gpus = plan.deployment.gpu.gpus_per_task
     for instance in plan.instances:
         tasks = tasks_per_instance(instance, gpus)
         if instance.vcpu // tasks < wanted_vcpu(gpus):
-            return Problem(
+            yield (
                 "gpu.instance_types",
                 f"{instance.name} has {instance.vcpu} vCPU, vLLM asks for {tasks * wanted_vcpu(gpus)}; "
                 "it works, more slowly under load",
             )
-    return None
+            return
 
 
 def _engines_to_fill(plan: Plan) -> Iterator[Changes]:
@@ -133,7 +131,7 @@ def _replicas_to_fill(plan: Plan) -> Iterator[Changes]:
 
 
 @rule("idle-gpus", Severity.WARNING, other_instances, _engines_to_fill, _replicas_to_fill)
-def idle_gpus(plan: Plan) -> Problem | None:
+def idle_gpus(plan: Plan) -> Found[str]:
     """GPUs that nobody uses are paid for."""
     gpu = plan.deployment.gpu
     for instance in plan.instances[:1]:
@@ -142,23 +140,23 @@ def idle_gpus(plan: Plan) -> Problem | None:
         if used < running:
             idle = running - used
             cost = (instance.usd_per_hour or 0) / instance.gpus * idle * HOURS_PER_MONTH
-            return Problem(
+            yield (
                 "gpu.instance_types",
                 f"{idle} of the {running} GPUs of {plan.instance_count} x {instance.name} are never used"
                 + (f" (${cost:,.0f} a month)" if cost else ""),
             )
-    return None
+            return
 
 
 @rule(
     "root-volume", Severity.ERROR, lambda plan: [{"gpu.root_volume_gib": root_volume_gb(plan.catalog.engine)}]
 )
-def root_volume(plan: Plan) -> Problem | None:
+def root_volume(plan: Plan) -> Found[str]:
     """The root volume holds the engine's images."""
     engine, given = plan.catalog.engine, plan.deployment.gpu.root_volume_gib
     if given >= root_volume_gb(engine):
-        return None
-    return Problem(
+        return
+    yield (
         "gpu.root_volume_gib",
         f"{given} GiB do not hold the machine image, and at a release two images of the engine of "
         f"{engine.unpacked_gb:g} GB unpacked and {engine.compressed_gb:g} GB being fetched",
@@ -166,19 +164,19 @@ def root_volume(plan: Plan) -> Problem | None:
 
 
 @rule("instance-store", Severity.ERROR, other_instances)
-def instance_store(plan: Plan) -> Problem | None:
+def instance_store(plan: Plan) -> Found[str]:
     """Weights and caches lie on the instance store."""
     if plan.weights_gb is None:
-        return None
+        return
     wanted = instance_store_gb(plan.weights_gb)
     for instance in plan.instances:
         if instance.instance_store_gb < wanted:
-            return Problem(
+            yield (
                 "gpu.instance_types",
                 f"the instance store of {instance.name} has {instance.instance_store_gb} GB; two revisions "
                 f"of {plan.weights_gb:.0f} GB of weights and the caches take {wanted:.0f}",
             )
-    return None
+            return
 
 
 def _longer_startup(plan: Plan) -> Iterator[Changes]:
@@ -188,12 +186,12 @@ def _longer_startup(plan: Plan) -> Iterator[Changes]:
 
 
 @rule("startup", Severity.ERROR, _longer_startup)
-def startup(plan: Plan) -> Problem | None:
+def startup(plan: Plan) -> Found[str]:
     """An engine that loads for longer than its health check waits is replaced, over and over."""
     given, needed = plan.deployment.gpu.startup_seconds, plan.load_seconds
     if needed is None or given >= needed:
-        return None
-    return Problem(
+        return
+    yield (
         "gpu.startup_seconds",
         f"{given} s are too few to fetch and load {plan.weights_gb:.0f} GB of weights, which may take "
         f"{needed:.0f} s",
@@ -206,13 +204,13 @@ def startup(plan: Plan) -> Problem | None:
     lambda _: [{"gpu.spare_instance": True}],
     lambda _: [{"gpu.capacity": "on_demand"}],
 )
-def spot(plan: Plan) -> Problem | None:
+def spot(plan: Plan) -> Found[str]:
     """AWS takes spot instances back with two minutes of notice; loading the model takes longer."""
     gpu = plan.deployment.gpu
     if gpu.capacity == "on_demand" or gpu.spare_instance:
-        return None
+        return
     gap = f", and the next one needs about {plan.load_seconds:.0f} s to load" if plan.load_seconds else ""
-    return Problem(
+    yield (
         "gpu.capacity",
         f"AWS may take a spot instance back after two minutes of notice{gap}; there is no spare",
     )

@@ -8,8 +8,8 @@ from infra.deployment.catalog import Instance
 from infra.deployment.plan import Plan
 from infra.deployment.sizing import EngineSize, visible_gib, weights_format
 
-from .finding import Severity
-from .rule import Changes, Problem, by_price, nearest, other_instances, rule
+from .candidates import by_price, nearest, other_instances
+from .rule import Changes, Found, Severity, rule
 
 NO_PARSER = "none"
 MOST_UTILIZATION = 0.95
@@ -71,26 +71,26 @@ def _parsers(plan: Plan) -> Iterator[Changes]:
 
 
 @rule("tool-parser", Severity.ERROR, _known_models, _parsers)
-def tool_parser(plan: Plan) -> Problem | None:
+def tool_parser(plan: Plan) -> Found[str]:
     """The engine cannot offer tools without a parser that it has."""
     model, engine = plan.deployment.model, plan.catalog.engine
     if model.tool_call_parser is None:
         if plan.model is None:
-            return Problem(
+            yield (
                 "model.id",
                 f"{model.id} is not in services/vllm/models.yaml, so that its tool-call parser is not known",
             )
+            return
         if plan.model.tool_call_parser is None:
-            return Problem(
+            yield (
                 "model.tool_call_parser",
                 f"vLLM {engine.version} documents no tool-call parser for {model.id}",
             )
     elif model.tool_call_parser not in (NO_PARSER, *engine.tool_call_parsers):
-        return Problem(
+        yield (
             "model.tool_call_parser",
             f"{model.tool_call_parser!r} is no tool-call parser of vLLM {engine.version}",
         )
-    return None
 
 
 def _reasoning_parsers(plan: Plan) -> Iterator[Changes]:
@@ -101,21 +101,21 @@ def _reasoning_parsers(plan: Plan) -> Iterator[Changes]:
 
 
 @rule("reasoning-parser", Severity.ERROR, _reasoning_parsers)
-def reasoning_parser(plan: Plan) -> Problem | None:
+def reasoning_parser(plan: Plan) -> Found[str]:
     """The engine refuses to start with a parser that it does not have."""
     given, engine = plan.deployment.model.reasoning_parser, plan.catalog.engine
     if given in (None, NO_PARSER, *engine.reasoning_parsers):
-        return None
-    return Problem("model.reasoning_parser", f"{given!r} is no reasoning parser of vLLM {engine.version}")
+        return
+    yield ("model.reasoning_parser", f"{given!r} is no reasoning parser of vLLM {engine.version}")
 
 
 @rule("gated-model", Severity.ERROR)
-def gated_model(plan: Plan) -> Problem | None:
+def gated_model(plan: Plan) -> Found[str]:
     """A gated model cannot be fetched without a token."""
     model = plan.deployment.model
     if plan.model is None or not plan.model.gated or model.hf_token_secret_arn:
-        return None
-    return Problem(
+        return
+    yield (
         "model.hf_token_secret_arn",
         f"{model.id} is gated: its files need a Hugging Face token of an account that accepted its terms. "
         "Store one with `aws secretsmanager create-secret --name hf-token --secret-string file://TOKEN_FILE` "
@@ -130,12 +130,12 @@ def _positions(plan: Plan) -> Iterator[Changes]:
 
 
 @rule("context-length", Severity.ERROR, _positions)
-def context_length(plan: Plan) -> Problem | None:
+def context_length(plan: Plan) -> Found[str]:
     """vLLM refuses a context that the model was not made for."""
     wanted = plan.deployment.model.max_model_len
     if plan.model is None or plan.model.max_positions is None or wanted <= plan.model.max_positions:
-        return None
-    return Problem(
+        return
+    yield (
         "model.max_model_len",
         f"{wanted} tokens are more than the {plan.model.max_positions} positions of {plan.model.name}",
     )
@@ -149,38 +149,38 @@ def _quantizations(plan: Plan) -> Iterator[Changes]:
 
 
 @rule("quantization", Severity.ERROR, _quantizations)
-def quantization(plan: Plan) -> Problem | None:
+def quantization(plan: Plan) -> Found[str]:
     """A quantization is one that vLLM has, and that the model's files are in or can be brought to."""
     given, engine = plan.deployment.model.quantization, plan.catalog.engine
     if given is None:
-        return None
+        return
     if given not in engine.quantizations:
-        return Problem("model.quantization", f"{given!r} is no quantization of vLLM {engine.version}")
+        yield ("model.quantization", f"{given!r} is no quantization of vLLM {engine.version}")
+        return
     if (
         plan.model is not None
         and given in QUANTIZATIONS_OF_FILES
         and weights_format(plan.model, given) is None
     ):
-        return Problem(
+        yield (
             "model.quantization",
             f"{given!r} needs files in that format; those of {plan.model.name} are in "
             f"{plan.model.weights_format}",
         )
-    return None
 
 
 @rule("gpu-dtype", Severity.ERROR, lambda _: [{"model.dtype": "float16"}], other_instances)
-def gpu_dtype(plan: Plan) -> Problem | None:
+def gpu_dtype(plan: Plan) -> Found[str]:
     """GPUs of compute capability below 8.0 do not compute in bfloat16, and vLLM refuses to start there."""
     for instance in plan.instances:
         if plan.deployment.model.dtype == "bfloat16" and not instance.gpu.bfloat16:
             major, minor = instance.gpu.compute_capability
-            return Problem(
+            yield (
                 "model.dtype",
                 f"the {instance.gpu.name} of {instance.name} has compute capability {major}.{minor}; "
                 "bfloat16 needs 8.0",
             )
-    return None
+            return
 
 
 def _parallel_sizes(plan: Plan) -> Iterator[Changes]:
@@ -189,22 +189,22 @@ def _parallel_sizes(plan: Plan) -> Iterator[Changes]:
 
 
 @rule("tensor-parallel", Severity.ERROR, _parallel_sizes)
-def tensor_parallel(plan: Plan) -> Problem | None:
+def tensor_parallel(plan: Plan) -> Found[str]:
     """The GPUs of an engine divide its attention heads, and its KV heads or are divided by them."""
     gpus, model = plan.deployment.gpu.gpus_per_task, plan.model
     if model is None:
-        return None
+        return
     if model.attention_heads and model.attention_heads % gpus:
-        return Problem(
+        yield (
             "gpu.gpus_per_task",
             f"{gpus} GPUs cannot share the {model.attention_heads} attention heads of {model.name} evenly",
         )
+        return
     if model.kv_heads and model.kv_heads % gpus and gpus % model.kv_heads:
-        return Problem(
+        yield (
             "gpu.gpus_per_task",
             f"{gpus} GPUs cannot share the {model.kv_heads} KV heads of {model.name} evenly",
         )
-    return None
 
 
 def _shorter_context(plan: Plan) -> Iterator[Changes]:
@@ -233,21 +233,21 @@ def _more_gpus(plan: Plan) -> Iterator[Changes]:
     other_instances,
     _more_gpus,
 )
-def model_fits(plan: Plan) -> Problem | None:
+def model_fits(plan: Plan) -> Found[str]:
     """The weights and one request of full length fit the GPUs of an engine."""
     for instance in plan.instances:
         size = plan.size(instance)
         if size is not None and size.fits(plan.deployment.model.max_model_len) is False:
-            return _misfit(plan, instance, size)
-    return None
+            yield _misfit(plan, instance, size)
+            return
 
 
-def _misfit(plan: Plan, instance: Instance, size: EngineSize) -> Problem:
+def _misfit(plan: Plan, instance: Instance, size: EngineSize) -> tuple[str, str]:
     model, gpus = plan.deployment.model, plan.deployment.gpu.gpus_per_task
     of = f"{gpus} x {instance.gpu.name} of {instance.name}"
     share = f"gpu_memory_utilization {model.gpu_memory_utilization:g}"
     if size.kv_tokens is None or size.kv_gib is None or size.weights_gib is None:
-        return Problem(
+        return (
             "gpu.instance_types",
             f"{model.id} needs {size.recipe_gb:g} GB of GPU memory by vLLM's recipe; {of} give "
             f"{size.offered_gb:.1f} GB at {share}",
@@ -255,8 +255,8 @@ def _misfit(plan: Plan, instance: Instance, size: EngineSize) -> Problem:
     given = visible_gib(instance) * model.gpu_memory_utilization * gpus
     holds = f"the {size.weights_gib:.1f} GiB of weights of {model.id}"
     if size.kv_tokens == 0:
-        return Problem("gpu.instance_types", f"{of} give {given:.1f} GiB at {share}, too few for {holds}")
-    return Problem(
+        return ("gpu.instance_types", f"{of} give {given:.1f} GiB at {share}, too few for {holds}")
+    return (
         "model.max_model_len",
         f"a request of {model.max_model_len} tokens does not fit: of the {given:.1f} GiB that {of} give at "
         f"{share}, {holds} leave {size.kv_gib * gpus:.1f} GiB of KV cache, {size.kv_tokens} tokens",
@@ -264,37 +264,37 @@ def _misfit(plan: Plan, instance: Instance, size: EngineSize) -> Problem:
 
 
 @rule("model-not-sized", Severity.WARNING)
-def model_not_sized(plan: Plan) -> Problem | None:
+def model_not_sized(plan: Plan) -> Found[str]:
     """Where the facts are missing, nobody checks whether the model fits, and the user should know."""
     name = plan.deployment.model.id
     if plan.model is None:
-        return Problem(
-            "model.id", f"nothing is known about the size of {name}, so whether it fits was not checked"
-        )
+        yield ("model.id", f"nothing is known about the size of {name}, so whether it fits was not checked")
+        return
     for instance in plan.instances:
         size = plan.size(instance)
         if size is not None and size.kv_tokens is None:
             if size.recipe_gb is None:
-                return Problem(
+                yield (
                     "model.id",
                     f"the size of {name} in this format is not known, so whether it fits was not checked",
                 )
-            return Problem(
+                return
+            yield (
                 "model.id",
                 f"{name} mixes kinds of attention: it was checked against the {size.recipe_gb:g} GB of "
                 f"vLLM's recipe, which promises no context of {plan.deployment.model.max_model_len} tokens",
             )
-    return None
+            return
 
 
 @rule("gpu-headroom", Severity.WARNING, lambda _: [{"model.gpu_memory_utilization": MOST_UTILIZATION}])
-def gpu_headroom(plan: Plan) -> Problem | None:
+def gpu_headroom(plan: Plan) -> Found[str]:
     """vLLM refuses to start when the share that it is given is not free, and CUDA itself takes some."""
     share = plan.deployment.model.gpu_memory_utilization
     if share <= MOST_UTILIZATION:
-        return None
+        return
     left = [f"{visible_gib(one) * (1 - share):.1f} GiB on {one.name}" for one in plan.instances]
-    return Problem(
+    yield (
         "model.gpu_memory_utilization",
         f"{share:g} leaves {', '.join(left) or 'little'} for CUDA and the driver; vLLM does not start when "
         "the rest is not free",
@@ -307,12 +307,12 @@ def gpu_headroom(plan: Plan) -> Problem | None:
     lambda plan: [{"model.max_num_queued_reqs": 2 * plan.deployment.model.max_num_seqs}],
     lambda plan: [{"model.max_num_seqs": plan.deployment.model.max_num_queued_reqs}],
 )
-def queue(plan: Plan) -> Problem | None:
+def queue(plan: Plan) -> Found[str]:
     """The limit counts the requests under way too."""
     model = plan.deployment.model
     if model.max_num_queued_reqs >= model.max_num_seqs:
-        return None
-    return Problem(
+        return
+    yield (
         "model.max_num_queued_reqs",
         f"the engine answers 503 from {model.max_num_queued_reqs} requests on, and never reaches the "
         f"{model.max_num_seqs} side by side of model.max_num_seqs",
@@ -336,15 +336,16 @@ def _without_own_flags(plan: Plan) -> Iterator[Changes]:
 
 
 @rule("extra-args", Severity.ERROR, _without_own_flags)
-def extra_args(plan: Plan) -> Problem | None:
+def extra_args(plan: Plan) -> Found[str]:
     """An argument that the deployment sets itself would be given twice."""
     for argument in plan.deployment.model.extra_args:
         knob = FLAGS.get(_flag(argument))
         if knob:
-            return Problem("model.extra_args", f"{_flag(argument)} is set by {knob}; set that instead")
+            yield ("model.extra_args", f"{_flag(argument)} is set by {knob}; set that instead")
+            return
         if knob is not None:
-            return Problem("model.extra_args", f"{_flag(argument)} cannot be set here")
-    return None
+            yield ("model.extra_args", f"{_flag(argument)} cannot be set here")
+            return
 
 
 RULES = (

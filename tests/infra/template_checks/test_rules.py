@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from infra.template_checks.plugin import TEMPLATE_RULES, find_faults
+from infra.template_checks.plugin import TEMPLATE_RULES, find
 from infra.template_checks.template import Assembly
 from tests.infra.synthesis import VARIANTS, synthesize
 from tests.infra.template_checks.faults import FAULTS
@@ -15,8 +15,8 @@ from tests.infra.template_checks.mutations import Mutation
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_no_variant_breaks_a_rule(variant: str) -> None:
-    faults = find_faults(synthesize(variant).assembly())
-    assert [(rule.name, fault.resource.logical_id, fault.message) for rule, fault in faults] == []
+    findings = find(synthesize(variant).assembly())
+    assert [(one.rule, one.place.logical_id, one.message) for one in findings] == []
 
 
 @pytest.mark.parametrize("mutation", FAULTS, ids=lambda mutation: mutation.name)
@@ -24,11 +24,11 @@ def test_seeded_fault_is_found(mutation: Mutation) -> None:
     synthesis = synthesize(mutation.variant)
     templates = json.loads(json.dumps({"foundation": synthesis.foundation, "serving": synthesis.serving}))
     mutation.change(templates)
-    faults = find_faults(Assembly(templates, synthesis.plan))
-    assert mutation.rule in {rule.name for rule, _ in faults}
-    for _, fault in faults:
-        assert fault.message
-        assert fault.resource.logical_id
+    findings = find(Assembly(templates, synthesis.plan))
+    assert mutation.rule in {finding.rule for finding in findings}
+    for finding in findings:
+        assert finding.message
+        assert finding.place.logical_id
 
 
 def test_every_rule_has_a_seeded_fault() -> None:

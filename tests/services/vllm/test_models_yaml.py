@@ -35,6 +35,8 @@ class Facts(BaseModel):
     sliding_window: PositiveInt | None = None
     kv_heads: PositiveInt | None
     head_dim: PositiveInt | None
+    attention_heads: PositiveInt | None = None
+    unquantized_params: PositiveInt | None = None
     max_positions: PositiveInt | None
     weights_format: Literal["bf16", "awq", "mxfp4"]
     weights_gib: float | None

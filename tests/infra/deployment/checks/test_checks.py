@@ -1,4 +1,4 @@
-"""The rules on the deployment file: each finds its fault, and what it offers mends it."""
+"""The rules on the deployment file: each finds its fault, and what it offers fixes it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 import launch
 from infra.deployment.catalog import load_catalog
-from infra.deployment.checks import RULES, check, service
-from infra.deployment.checks.finding import Finding, Severity, errors
+from infra.deployment.checks import RULES, check
 from infra.deployment.checks.model import FLAGS
+from infra.deployment.checks.orchestrator import FARGATE_MEMORY_MIB
+from infra.deployment.checks.rule import Finding, Severity, errors
 from infra.deployment.file import Deployment, load_deployment
 from infra.deployment.plan import Plan
 from infra.deployment.sizing import registered_memory_mib, tasks_per_instance, visible_gib
@@ -23,7 +24,7 @@ from tests.infra.deployment.checks.broken_deployments import BROKEN, SECRET, dep
 CATALOG = load_catalog()
 
 
-def found(one: Deployment, rule: str) -> Finding:
+def found(one: Deployment, rule: str) -> Finding[str]:
     return next(finding for finding in check(one) if finding.rule == rule)
 
 
@@ -31,15 +32,15 @@ def test_the_default_deployment_has_no_error_and_is_told_about_its_vcpu() -> Non
     findings = check(Deployment())
     assert [finding.rule for finding in findings] == ["vcpu"]
     assert findings[0].severity is Severity.WARNING
-    assert str(findings[0].mends[0]) == "gpu.instance_types: [g5.2xlarge]"
+    assert str(findings[0].fixes[0]) == "gpu.instance_types: [g5.2xlarge]"
     assert "g5.xlarge has 4 vCPU, vLLM asks for 6" in findings[0].message
 
 
-WITHOUT_MEND = {"gated-model", "model-not-sized"}
+WITHOUT_FIX = {"gated-model", "model-not-sized"}
 """A token, and the size of a model that nobody measured: no value can be found for them by trying."""
 
 
-def mended(broken: Deployment, finding: Finding, after: list[Finding]) -> bool:
+def fixed(broken: Deployment, finding: Finding[str], after: list[Finding[str]]) -> bool:
     """Whether that finding is gone, and no error has come; for a warning, nothing at all."""
     before = check(broken)
     rules, stopping = ({one.rule for one in some} for some in (before, errors(before)))
@@ -58,13 +59,13 @@ def test_every_rule_is_broken_here() -> None:
 def test_a_fault_is_found_and_a_value_that_works_is_offered(rule: str, broken: Deployment) -> None:
     finding = found(broken, rule)
     assert finding.message
-    assert bool(finding.mends) == (rule not in WITHOUT_MEND)
-    for mend in finding.mends:
-        assert mended(broken, finding, check(mend.apply(broken)))
+    assert bool(finding.fixes) == (rule not in WITHOUT_FIX)
+    for fix in finding.fixes:
+        assert fixed(broken, finding, check(fix.apply(broken)))
 
 
 @pytest.mark.parametrize(
-    ("knobs", "rule", "mend"),
+    ("knobs", "rule", "fix"),
     [
         ({"model__id": "Qwen/Qwen3-8B"}, "model-fits", "gpu.instance_types: [g6e.xlarge]"),
         ({"model__id": "Qwen/Qwen3-8B"}, "model-fits", "model.max_model_len: 11264"),
@@ -90,8 +91,8 @@ def test_a_fault_is_found_and_a_value_that_works_is_offered(rule: str, broken: D
         ),
     ],
 )
-def test_the_value_that_is_offered(knobs: dict[str, Any], rule: str, mend: str) -> None:
-    assert mend in [str(one) for one in found(deployment(**knobs), rule).mends]
+def test_the_value_that_is_offered(knobs: dict[str, Any], rule: str, fix: str) -> None:
+    assert fix in [str(one) for one in found(deployment(**knobs), rule).fixes]
 
 
 def test_the_numbers_are_told() -> None:
@@ -175,16 +176,16 @@ DEPLOYMENTS = st.fixed_dictionaries(
 
 
 def repaired(one: Deployment) -> Deployment:
-    """With the first mend of each error, as long as there is one."""
-    while mends := [finding.mends[0] for finding in errors(check(one)) if finding.mends]:
-        one = mends[0].apply(one)
+    """With the first fix of each error, as long as there is one."""
+    while fixes := [finding.fixes[0] for finding in errors(check(one)) if finding.fixes]:
+        one = fixes[0].apply(one)
     return one
 
 
 @settings(deadline=None)
 @given(one=DEPLOYMENTS)
 def test_what_passes_satisfies_the_arithmetic(one: Deployment) -> None:
-    """Held against the facts by other words than the rules use, after every mend that is offered."""
+    """Held against the facts by other words than the rules use, after every fix that is offered."""
     one = repaired(one)
     assume(not errors(check(one)))
     gpu, model, orchestrator, ingress = one.gpu, one.model, one.orchestrator, one.ingress
@@ -215,7 +216,7 @@ def test_what_passes_satisfies_the_arithmetic(one: Deployment) -> None:
         assert not plan.model.gated or model.hf_token_secret_arn
         assert (plan.model.attention_heads or 0) % gpu.gpus_per_task == 0
         assert gpu.startup_seconds >= (plan.weights_gb or 0) * 1000 / 100
-    assert orchestrator.memory_mib in service.FARGATE_MEMORY_MIB[orchestrator.cpu]
+    assert orchestrator.memory_mib in FARGATE_MEMORY_MIB[orchestrator.cpu]
     assert orchestrator.min_tasks <= orchestrator.max_tasks
     assert orchestrator.request_timeout_seconds < ingress.deregistration_delay_seconds
     assert orchestrator.request_timeout_seconds < ingress.idle_timeout_seconds
@@ -227,12 +228,12 @@ def test_what_passes_satisfies_the_arithmetic(one: Deployment) -> None:
 @given(one=DEPLOYMENTS)
 def test_whatever_is_offered_mends_and_breaks_nothing_else(one: Deployment) -> None:
     for finding in check(one):
-        for mend in finding.mends:
-            assert mended(one, finding, check(mend.apply(one)))
+        for fix in finding.fixes:
+            assert fixed(one, finding, check(fix.apply(one)))
 
 
 def test_a_mend_is_held_to_the_schema() -> None:
     with pytest.raises(ValidationError):
-        found(deployment(gpu__root_volume_gib=30), "root-volume").mends[0].apply(Deployment()).with_knob(
+        found(deployment(gpu__root_volume_gib=30), "root-volume").fixes[0].apply(Deployment()).with_knob(
             "gpu.root_volume_gib", 1
         )

@@ -1,0 +1,159 @@
+"""Rules on the load balancer and CloudFront."""
+
+from __future__ import annotations
+
+from infra.deployment.plan import Plan
+
+from .rule import Changes, Found, Severity, rule
+
+MARGIN_SECONDS = 30
+"""By which timeouts that wait for one another differ."""
+
+CLOUDFRONT_RESPONSE_SECONDS = 120
+"""Longest wait of CloudFront for an answer's next byte without a raised quota."""
+
+EVERYWHERE = "0.0.0.0/0"
+
+_WITHOUT_CLOUDFRONT: Changes = {"ingress.cloudfront": False}
+
+
+@rule(
+    "deregistration-delay",
+    Severity.ERROR,
+    lambda plan: [
+        {
+            "ingress.deregistration_delay_seconds": plan.deployment.orchestrator.request_timeout_seconds
+            + MARGIN_SECONDS
+        }
+    ],
+    lambda plan: [
+        {
+            "orchestrator.request_timeout_seconds": plan.deployment.ingress.deregistration_delay_seconds
+            - MARGIN_SECONDS
+        }
+    ],
+)
+def deregistration_delay(plan: Plan) -> Found[str]:
+    """A task that goes away is told to stop only when its requests have had their whole time."""
+    delay = plan.deployment.ingress.deregistration_delay_seconds
+    needed = plan.deployment.orchestrator.request_timeout_seconds + MARGIN_SECONDS
+    if delay >= needed:
+        return
+    yield (
+        "ingress.deregistration_delay_seconds",
+        f"{delay} s cut requests that may take orchestrator.request_timeout_seconds, "
+        f"{plan.deployment.orchestrator.request_timeout_seconds} s; it must be {MARGIN_SECONDS} s more",
+    )
+
+
+@rule(
+    "idle-timeout",
+    Severity.ERROR,
+    lambda plan: [
+        {
+            "ingress.idle_timeout_seconds": plan.deployment.orchestrator.request_timeout_seconds
+            + MARGIN_SECONDS
+        }
+    ],
+    lambda plan: [
+        {
+            "orchestrator.request_timeout_seconds": plan.deployment.ingress.idle_timeout_seconds
+            - MARGIN_SECONDS
+        }
+    ],
+)
+def idle_timeout(plan: Plan) -> Found[str]:
+    """An answer that is not streamed is silent until it is there, and the load balancer must wait for it."""
+    idle, request = (
+        plan.deployment.ingress.idle_timeout_seconds,
+        plan.deployment.orchestrator.request_timeout_seconds,
+    )
+    if idle >= request + MARGIN_SECONDS:
+        return
+    yield (
+        "ingress.idle_timeout_seconds",
+        f"the load balancer closes a silent connection after {idle} s, and an answer that is not streamed "
+        f"may take orchestrator.request_timeout_seconds, {request} s; it must be {MARGIN_SECONDS} s more",
+    )
+
+
+@rule("public-subnets", Severity.ERROR, lambda _: [{"ingress.scheme": "internal"}])
+def public_subnets(plan: Plan) -> Found[str]:
+    """A public load balancer stands in public subnets."""
+    existing, ingress = plan.deployment.network.existing_vpc, plan.deployment.ingress
+    if existing is None or existing.public_subnet_ids or ingress.scheme == "internal" or ingress.cloudfront:
+        return
+    yield ("ingress.scheme", "a public load balancer needs network.existing_vpc.public_subnet_ids")
+
+
+@rule(
+    "cloudfront-scheme",
+    Severity.ERROR,
+    lambda _: [{"ingress.scheme": "public"}],
+    lambda _: [_WITHOUT_CLOUDFRONT],
+)
+def cloudfront_scheme(plan: Plan) -> Found[str]:
+    """CloudFront is public, and brings a load balancer of its own kind."""
+    ingress = plan.deployment.ingress
+    if not ingress.cloudfront or ingress.scheme == "public":
+        return
+    yield ("ingress.cloudfront", "CloudFront would publish what ingress.scheme keeps internal")
+
+
+@rule("cloudfront-domain", Severity.ERROR, lambda _: [_WITHOUT_CLOUDFRONT])
+def cloudfront_domain(plan: Plan) -> Found[str]:
+    """Behind CloudFront the name and certificate are CloudFront's."""
+    ingress = plan.deployment.ingress
+    if not ingress.cloudfront or not (ingress.certificate_arn or ingress.domain):
+        return
+    given = "certificate_arn" if ingress.certificate_arn else "domain"
+    yield (
+        f"ingress.{given}",
+        "is not used with ingress.cloudfront, which serves under its own name and certificate",
+    )
+
+
+@rule(
+    "cloudfront-cidrs",
+    Severity.ERROR,
+    lambda _: [{"ingress.allowed_cidrs": (EVERYWHERE,)}],
+    lambda _: [_WITHOUT_CLOUDFRONT],
+)
+def cloudfront_cidrs(plan: Plan) -> Found[str]:
+    """Behind CloudFront the load balancer sees CloudFront's addresses, not the clients'."""
+    ingress = plan.deployment.ingress
+    if not ingress.cloudfront or EVERYWHERE in ingress.allowed_cidrs:
+        return
+    yield (
+        "ingress.allowed_cidrs",
+        "cannot be kept with ingress.cloudfront, behind which clients' addresses are hidden",
+    )
+
+
+@rule(
+    "cloudfront-timeout",
+    Severity.WARNING,
+    lambda _: [{"orchestrator.request_timeout_seconds": CLOUDFRONT_RESPONSE_SECONDS}],
+    lambda _: [_WITHOUT_CLOUDFRONT],
+)
+def cloudfront_timeout(plan: Plan) -> Found[str]:
+    """Heartbeats carry streams past CloudFront's timeout; other answers have none."""
+    request = plan.deployment.orchestrator.request_timeout_seconds
+    if not plan.deployment.ingress.cloudfront or request <= CLOUDFRONT_RESPONSE_SECONDS:
+        return
+    yield (
+        "ingress.cloudfront",
+        f"CloudFront cuts answers that are not streamed after {CLOUDFRONT_RESPONSE_SECONDS} s, before "
+        f"orchestrator.request_timeout_seconds, {request} s",
+    )
+
+
+RULES = (
+    deregistration_delay,
+    idle_timeout,
+    public_subnets,
+    cloudfront_scheme,
+    cloudfront_domain,
+    cloudfront_cidrs,
+    cloudfront_timeout,
+)
