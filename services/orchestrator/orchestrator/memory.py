@@ -1,0 +1,113 @@
+"""Memory as a budget: how many bytes all requests may hold together, and what one request costs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .errors import InvalidRequest, Overloaded
+
+_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_SHARE_OF_THE_MACHINE = 0.25
+_NOT_VALUES = bytes(byte for byte in range(256) if byte not in b"[{,")
+_BYTES_PER_VALUE = 100
+_LARGE_BODY = 262_144
+# Measured: nested arrays, the worst body of a given size, take 29 times its bytes.
+_WORST_COPIES = 32
+# The raw body, its parsed text, the engine's request, and that request in the socket's buffer.
+_COPIES = 4
+# One character beyond Latin-1 makes Python store a whole string with two or four bytes a character.
+_WIDE_COPIES = 8
+
+
+class Budget:
+    """Bytes that requests, and the engine's answers to them, may hold together.
+
+    Attributes:
+        limit, used: in bytes.
+    """
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+    def acquire(self, size: int) -> None:
+        """
+        Raises:
+            Overloaded: the budget is used up.
+        """
+        if self.used + size > self.limit:
+            raise Overloaded(
+                f"The requests under way hold {self.used:,} of {self.limit:,} bytes, and this one needs "
+                f"{size:,} more (MEMORY_BUDGET_BYTES). Try again shortly.",
+                code="memory_budget",
+                headers={"retry-after": "2"},
+            )
+        self.used += size
+
+    def release(self, size: int) -> None:
+        self.used -= size
+
+    @property
+    def half_full(self) -> bool:
+        return 2 * self.used > self.limit
+
+
+class Share:
+    """What one request holds of the budget."""
+
+    __slots__ = ("_budget", "size")
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self.size = 0
+
+    def resize(self, size: int) -> None:
+        """
+        Raises:
+            Overloaded: the budget is used up; the share keeps its size.
+        """
+        more = size - self.size
+        if more > 0:
+            self._budget.acquire(more)
+        else:
+            self._budget.release(-more)
+        self.size = size
+
+    def resize_for(self, body: bytes, max_values: int) -> None:
+        """Makes room for parsing a request body and sending it on.
+
+        Raises:
+            InvalidRequest: it holds too many values. Overloaded: the budget is used up.
+        """
+        size = len(body)
+        if size < _LARGE_BODY and not self._budget.half_full:
+            self.resize(_WORST_COPIES * size)  # the exact cost takes as long to find as the body to parse
+        else:
+            self.resize(_cost(body, max_values))
+
+
+def _cost(body: bytes, max_values: int) -> int:
+    values = len(body.translate(None, _NOT_VALUES))
+    if values > max_values:
+        raise InvalidRequest(
+            f"The request body holds up to {values:,} JSON values, counted by its commas and opening "
+            f"brackets; at most {max_values:,} are accepted (MAX_JSON_VALUES). Send fewer or shorter lists.",
+            code="too_many_values",
+        )
+    narrow = body.isascii() and b"\\u" not in body
+    return len(body) * (_COPIES if narrow else _WIDE_COPIES) + values * _BYTES_PER_VALUE
+
+
+def default_budget() -> int:
+    """A quarter of the container's memory limit, or of the machine's memory where there is none."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [physical]
+    for path in _CGROUP_LIMITS:
+        try:
+            limits.append(int(Path(path).read_text()))
+        except (OSError, ValueError):  # not this version of cgroups, or "max"
+            continue
+    return int(min(limits) * _SHARE_OF_THE_MACHINE)
