@@ -87,8 +87,9 @@ def body(value: Any, status: int = 200, **headers: str) -> Reply:
     data = value if isinstance(value, bytes) else json.dumps(value).encode()
 
     async def reply(exchange: Exchange) -> None:
-        lines = "".join(f"{name.replace('_', '-')}: {text}\r\n" for name, text in headers.items())
-        head = f"HTTP/1.1 {status} Status\r\ncontent-type: application/json\r\n{lines}"
+        fields = {"content_type": "application/json", **headers}
+        lines = "".join(f"{name.replace('_', '-')}: {text}\r\n" for name, text in fields.items())
+        head = f"HTTP/1.1 {status} Status\r\n{lines}"
         await exchange.write(head.encode() + b"content-length: %d\r\n\r\n" % len(data) + data)
 
     return reply

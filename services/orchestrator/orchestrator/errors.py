@@ -22,8 +22,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 
 class TandemError(Exception):
     """The root of every error that this service raises on purpose."""
@@ -132,33 +130,3 @@ class ShuttingDown(ServiceError):
     status = 503
     type = "service_unavailable_error"
     code = "shutting_down"
-
-
-def engine_error(status: int, body: bytes, retry_after: bytes = b"") -> ApiError:
-    """Our error for an engine's answer with `status` 400 or more; vLLM's several shapes are made one."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        value = None
-    said = value if isinstance(value, dict) else {}
-    error = said.get("error", said.get("detail"))
-    message = error.get("message") if isinstance(error, dict) else error
-    text = str(message or body[:200].decode(errors="replace") or "no reason given")
-    if status in (401, 403):
-        return EngineFailed(
-            f"The engine refused the orchestrator's key ({text}): set VLLM_API_KEY to the engine's key"
-        )
-    if status == 503:
-        seconds = retry_after.decode("latin-1") if retry_after.isdigit() else "5"
-        return EngineUnavailable(
-            f"The engine cannot take the request now: {text}", headers={"retry-after": seconds}
-        )
-    if status >= 500:
-        return EngineFailed(f"The engine failed with status {status}: {text}")
-    if isinstance(error, dict):
-        return EngineRejected(
-            status, {"message": text, "type": "invalid_request_error", "param": None, "code": None, **error}
-        )
-    if status == 404:
-        return NotFound("The engine does not serve this route, or not for this model")
-    return InvalidRequest(f"The engine refused the request: {text}", status=status)

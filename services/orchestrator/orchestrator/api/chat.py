@@ -52,7 +52,6 @@ class Chat:
             await reply.write(b"".join([encoder.encode(item) for item in events]))
 
         await self._loop.run(plan, request.record, emit)
-        reply.end()
 
     async def _whole(self, plan: ToolPlan, request: Request, reply: Reply) -> None:
         folder = _Folder(plan)

@@ -8,8 +8,9 @@ import random
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from ..errors import ApiError, CallerError, DeadlineExceeded, InvalidRequest
 from ..settings import Settings
@@ -116,8 +117,19 @@ class Endpoint:
         )
 
 
+class ClientConnection(Protocol):
+    """What an exchange needs of the connection that its request came on."""
+
+    transport: asyncio.Transport
+    flow: FlowControl
+    loop: asyncio.AbstractEventLoop
+
+    def on_response_complete(self) -> None:
+        """The exchange has ended: the next request may start."""
+
+
 class Exchange:
-    """One request on its connection, from its headers to the end of its answer.
+    """One request on its connection, from its headers to the end of its answer, which this object alone ends.
 
     Stands where uvicorn's protocol has its cycle, of which it reads `response_complete` and sets
     `keep_alive`.
@@ -131,13 +143,14 @@ class Exchange:
     def __init__(
         self,
         endpoint: Endpoint,
-        connection: HttpToolsProtocol,
+        connection: ClientConnection,
         *,
         method: bytes,
         headers: dict[bytes, bytes],
         keep_alive: bool,
         chunked: bool,
         expects_continue: bool,
+        general_headers: bytes,
     ) -> None:
         self._endpoint = endpoint
         self._connection = connection
@@ -157,7 +170,7 @@ class Exchange:
             connection.flow,
             self._record.request_id,
             in_flight=endpoint.in_flight,
-            general_headers=endpoint.general_headers(connection.server_state.default_headers),
+            general_headers=general_headers,
             keep_alive=keep_alive,
             chunked=chunked,
             head_only=method == b"HEAD",
@@ -237,7 +250,7 @@ class Exchange:
         """The connection is gone."""
         if not self._started or self._reply.finished:
             return
-        self._reply.finished = True
+        self._reply.abandon()
         self._record.status, self._record.error = CLIENT_GONE, "the client closed its connection"
         if self._task is not None:
             self._task.cancel()
@@ -251,6 +264,7 @@ class Exchange:
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         try:
             await self._endpoint.handler(Request(self._endpoint.route, self._headers, body, record), reply)
+            reply.end()
             record.status = record.status or reply.status
         except ApiError as error:
             self._fail(error)
@@ -274,11 +288,10 @@ class Exchange:
             self._reply.fail(error)
 
     def _finish(self) -> None:
-        self._reply.close()
+        reply, connection = self._reply, self._connection
         self._endpoint.in_flight.leave(self)
         self._endpoint.telemetry.finished(self._record)
-        connection = self._connection
-        if not self._reply.finished or not self._reply.keep_alive:
-            self._reply.finished = True
+        if not reply.finished or not reply.keep_alive:
+            reply.abandon()
             connection.transport.close()
         connection.on_response_complete()

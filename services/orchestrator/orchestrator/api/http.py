@@ -49,6 +49,7 @@ class HttpProtocol(HttpToolsProtocol):
             keep_alive=http_1_1 and self.parser.should_keep_alive(),
             chunked=http_1_1,
             expects_continue=self.expect_100_continue,
+            general_headers=endpoint.general_headers(self.server_state.default_headers),
         )
         if waits:
             self.flow.pause_reading()

@@ -25,7 +25,9 @@ _STATUS_LINES = {
 
 
 class Reply:
-    """Everything written is whole events, so that a heartbeat or an error never splits one.
+    """A handler writes it: `whole` or `expect_stream` and `write`. Its `Exchange` alone ends it.
+
+    Everything written is whole events, so that a heartbeat or an error never splits one.
 
     Args:
         general_headers: header lines that every answer has.
@@ -34,7 +36,7 @@ class Reply:
 
     Attributes:
         keep_alive: whether the connection serves another request after this one.
-        finished: nothing more is written; also where the connection is gone.
+        finished: nothing more is written: the answer is complete, or its connection is gone.
     """
 
     __slots__ = (
@@ -102,13 +104,18 @@ class Reply:
             await self._flow.drain()
 
     def end(self) -> None:
-        """The end of a stream that is complete."""
+        """Ends a stream that is complete. Does nothing after a whole answer."""
         self.close()
         if self.finished:
             return
         self.finished = True
-        if self._chunked:
-            self._transport.write(b"0\r\n\r\n")
+        head = b"" if self.started else self._stream_head()
+        self._transport.write(head + (b"0\r\n\r\n" if self._chunked else b""))
+
+    def abandon(self) -> None:
+        """Writes nothing more: the connection is gone."""
+        self.close()
+        self.finished = True
 
     def fail(self, error: ApiError) -> None:
         """The error as the answer or, in a stream that has begun, as its last event."""
@@ -134,11 +141,14 @@ class Reply:
         if self._chunked:
             events = b"%x\r\n%b\r\n" % (len(events), events)
         if not self.started:
-            framing = b"transfer-encoding: chunked\r\n" if self._chunked else b""
-            events = self._head(200, _STREAM_HEADERS + framing) + events
+            events = self._stream_head() + events
         self._transport.write(events)
         if self._timer is not None:
             self._last_write = self._loop.time()
+
+    def _stream_head(self) -> bytes:
+        framing = b"transfer-encoding: chunked\r\n" if self._chunked else b""
+        return self._head(200, _STREAM_HEADERS + framing)
 
     def _head(self, status: int, lines: bytes) -> bytes:
         self.status = status

@@ -11,10 +11,9 @@ from typing import Any
 
 import orjson
 
-from ..engine.address import Answer, EngineBroke
+from ..engine.address import EngineBroke
 from ..engine.client import Engines
-from ..errors import ApiError, EngineFailed, EngineRejected, engine_error
-from ..protocol import EventBuffer, JsonObject, ToolCall, add_usage, payloads
+from ..protocol import JsonObject, ToolCall, add_usage
 from ..telemetry import Record, Telemetry, log
 from ..tools.toolbox import EagerCall, Toolbox, ToolResult, canonical_arguments
 from .conversation import SAME_CALL_LIMIT, CallKey, Conversation, Event, ToolEvent
@@ -39,10 +38,10 @@ class ChatLoop:
         self._max_rounds = max_rounds
 
     async def run(self, plan: ToolPlan, record: Record, emit: Emit) -> None:
-        """Tells the answer in batches of events; the last event is the `Ending`.
+        """Emits the answer in batches of events; the last event is the `Ending`.
 
         Raises:
-            ApiError: the engine refused, failed or did not come up.
+            ApiError: the engine rejected the request, failed or did not come up.
         """
         talk = Conversation(plan)
         while True:
@@ -74,7 +73,10 @@ class ChatLoop:
                 ) as answer:
                     talk.engine = answer.address
                     record.saw_first_token()
-                    usage = await _read(answer, talk, emit)
+                    while chunks := await answer.chunks():
+                        events = talk.visible(chunks)
+                        if events:
+                            await emit(events)
                 break
             except EngineBroke:
                 if talk.shown_this_turn or attempt == _ROUND_RETRIES:
@@ -83,9 +85,9 @@ class ChatLoop:
         rest, turn = talk.end_turn()
         if rest:
             await emit([rest])
-        talk.usage = add_usage(talk.usage, usage)
-        record.count_tokens(usage)
-        record.model = str(talk.last_chunk.get("model", "-"))
+        talk.usage = add_usage(talk.usage, answer.usage)
+        record.count_tokens(answer.usage)
+        record.model = answer.model
         return turn
 
     async def _run_tools(
@@ -168,65 +170,3 @@ def _describe(call: ToolCall, result: ToolResult | None = None) -> JsonObject:
     if result:
         fields |= {"outcome": result.outcome, "result": result.content, "seconds": round(result.seconds, 4)}
     return fields
-
-
-async def _read(answer: Answer, talk: Conversation, emit: Emit) -> JsonObject:
-    """Tells what the client may see of an answer, and gives its usage; what is not streamed is one chunk.
-
-    Raises:
-        EngineRejected, EngineUnavailable: the engine's own error. EngineFailed: it broke off.
-    """
-    if answer.status >= 400:
-        raise engine_error(answer.status, await answer.read(), answer.retry_after)
-    if not answer.is_stream:
-        chunk = _parsed(await answer.read())
-        await _emit_visible([chunk], talk, emit)
-        return chunk.get("usage") or {}
-    usage: JsonObject = {}
-    buffer = EventBuffer()
-    done = False
-    while piece := await answer.read():
-        chunks: list[JsonObject] = []
-        try:
-            for payload in payloads(_whole_events(buffer, piece)):
-                done = done or payload == b"[DONE]"
-                if not done:
-                    chunk = _parsed(payload)
-                    usage = chunk.get("usage") or usage
-                    chunks.append(chunk)
-        except ApiError:
-            await _emit_visible(chunks, talk, emit)  # what came before the error is the client's
-            raise
-        await _emit_visible(chunks, talk, emit)
-    if not done:
-        raise EngineBroke("The engine's stream ended before it was complete")
-    return usage
-
-
-async def _emit_visible(chunks: list[JsonObject], talk: Conversation, emit: Emit) -> None:
-    events = talk.visible(chunks)
-    if events:
-        await emit(events)
-
-
-def _whole_events(buffer: EventBuffer, piece: bytes) -> bytes:
-    try:
-        return buffer.feed(piece)
-    except ValueError as error:
-        raise EngineFailed(f"The engine's stream cannot be read: {error}") from None
-
-
-def _parsed(payload: bytes) -> JsonObject:
-    try:
-        chunk: Any = orjson.loads(payload)
-    except orjson.JSONDecodeError as error:
-        raise EngineFailed(f"The engine sent what is not JSON: {error}") from None
-    if not isinstance(chunk, dict):
-        raise EngineFailed("The engine sent a chunk that is not an object")
-    if chunk.get("error"):
-        said = chunk["error"] if isinstance(chunk["error"], dict) else {"message": str(chunk["error"])}
-        code = said.get("code")
-        if isinstance(code, int) and 400 <= code < 500:
-            raise EngineRejected(code, said)
-        raise EngineFailed(f"The engine failed: {said.get('message')}")
-    return chunk

@@ -1,9 +1,10 @@
-"""One engine process: its kept connections, and one exchange with it."""
+"""One engine process: its kept connections, and one HTTP exchange with it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from ssl import SSLContext
 
 from ..errors import EngineFailed
@@ -21,13 +22,15 @@ class EngineBroke(EngineFailed):
 
 
 class Address:
-    """Where one engine is, whether it answers, and what is under way on it.
+    """Where one engine is, whether it answers, and how many requests it is serving.
 
     Attributes:
-        up: it is not known to be down; `known` tells whether that has been seen.
-        in_flight: requests of clients under way.
-        gone: the name does not resolve to it any more; its connections are not kept.
-        probe_now: set to have it probed at once.
+        up: False once it is known to be down.
+        known: whether `up` has been observed.
+        in_flight: clients' requests that it is serving. Counted here only: from `post` until the response
+            is closed.
+        gone: the name no longer resolves to it, so its connections are not kept.
+        probe_now: set this to have it probed at once.
     """
 
     def __init__(
@@ -56,27 +59,47 @@ class Address:
         self._connect_seconds = connect_seconds
         self._headers = f"Host: {self.label}\r\n".encode() + headers
 
-    async def exchange(
-        self, path: str, body: bytes | None = None, request_id: str = "", *, whole: bool = True
-    ) -> Answer:
-        """Sends one request (POST with a body, else GET) and waits for the first piece of its answer.
+    async def post(self, path: str, body: bytes, request_id: str = "", *, whole: bool = True) -> Response:
+        """Sends a client's request and waits for the first piece of the response's body.
 
-        With `whole`, and for every answer that is no event stream, the body has been read to its end.
+        With `whole`, and for every response that is not a stream of events, this reads the body to its end.
 
         Raises:
-            OSError: no connection. ConnectionBroken: it ended first.
+            OSError: the connection failed. ConnectionBroken: it ended first.
         """
+        identity = f"X-Request-Id: {request_id}\r\n" if request_id else ""
+        head = f"POST {path} HTTP/1.1\r\n{identity}".encode() + self._headers
+        request = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+        self.in_flight += 1
+        try:
+            return await self._exchange(request, self._end_post, whole=whole)
+        except BaseException:
+            self.in_flight -= 1
+            raise
+
+    async def get(self, path: str) -> Response:
+        """Sends a request of our own, which does not count as in flight, and reads the whole response.
+
+        Raises:
+            OSError: the connection failed. ConnectionBroken: it ended first.
+        """
+        request = f"GET {path} HTTP/1.1\r\n".encode() + self._headers + b"\r\n"
+        return await self._exchange(request, self._keep, whole=True)
+
+    async def _exchange(
+        self, request: bytes, release: Callable[[Connection], None], *, whole: bool
+    ) -> Response:
         connection = self._kept()
         reused = connection is not None
         try:
             connection = connection or await self._connect()
-            connection.send(self._request(path, body, request_id))
+            connection.send(request)
             await connection.head()
             first = await connection.read()
-            answer = Answer(self, connection, first)
-            if (whole or not answer.is_stream) and not connection.complete:
-                answer = Answer(self, connection, first + await _rest(connection))
-            return answer
+            response = Response(connection, first, release)
+            if (whole or not response.is_stream) and not connection.complete:
+                response = Response(connection, first + await _rest(connection), release)
+            return response
         except BaseException as error:
             if connection is not None:
                 connection.abort()
@@ -84,8 +107,12 @@ class Address:
                     raise StaleConnection(str(error)) from None
             raise
 
-    def keep(self, connection: Connection) -> None:
-        """Takes a connection back, if another request can go over it."""
+    def _end_post(self, connection: Connection) -> None:
+        self.in_flight -= 1
+        self._keep(connection)
+
+    def _keep(self, connection: Connection) -> None:
+        """Keeps a connection for the next request, or closes it if it cannot carry one."""
         if connection.reusable and not self.gone:
             connection.idle_since = time.monotonic()
             self.idle.append(connection)
@@ -116,35 +143,31 @@ class Address:
         except TimeoutError:
             raise OSError(f"no connection within {self._connect_seconds:g} s") from None
 
-    def _request(self, path: str, body: bytes | None, request_id: str) -> bytes:
-        method = "GET" if body is None else "POST"
-        identity = f"X-Request-Id: {request_id}\r\n" if request_id else ""
-        head = f"{method} {path} HTTP/1.1\r\n{identity}".encode() + self._headers
-        if body is None:
-            return head + b"\r\n"
-        return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
 
+class Response:
+    """An engine's HTTP response. `close` keeps or drops its connection; use it as a context manager."""
 
-class Answer:
-    """An engine's answer. `close` keeps or drops its connection; use it as a context manager."""
+    __slots__ = ("_body", "_connection", "_release", "content_type", "retry_after", "status")
 
-    __slots__ = ("_body", "_connection", "address", "content_type", "counted", "retry_after", "status")
-
-    def __init__(self, address: Address, connection: Connection, body: bytes) -> None:
-        self.address = address
+    def __init__(self, connection: Connection, body: bytes, release: Callable[[Connection], None]) -> None:
         self.status = connection.status
         self.content_type = connection.content_type
         self.retry_after = connection.retry_after
-        self.counted = False
         self._body = body
         self._connection = connection
+        self._release = release
 
     @property
     def is_stream(self) -> bool:
         return self.status == 200 and self.content_type.startswith(b"text/event-stream")
 
+    @property
+    def complete(self) -> bool:
+        """Whether the end of the body has arrived."""
+        return self._connection.complete
+
     async def read(self) -> bytes:
-        """What has come since the last read; `b""` at the end. A whole answer comes in one piece.
+        """The bytes that have arrived since the last read; `b""` at the end. A whole body is one piece.
 
         Raises:
             EngineBroke: the connection ended before the body did.
@@ -160,11 +183,9 @@ class Answer:
             ) from None
 
     def close(self) -> None:
-        self.address.in_flight -= self.counted
-        self.counted = False
-        self.address.keep(self._connection)
+        self._release(self._connection)
 
-    def __enter__(self) -> Answer:
+    def __enter__(self) -> Response:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import operator
 import time
 
-from ..errors import ApiError, EngineFailed, EngineUnavailable, engine_error
+from ..errors import ApiError, EngineFailed, EngineUnavailable
 from ..telemetry import Telemetry
-from .address import Address, Answer, StaleConnection
+from .address import Address, StaleConnection
+from .answer import Answer, status_error
 from .connection import ConnectionBroken
 from .discovery import Discovery
 
@@ -32,14 +33,15 @@ class Engines:
         whole: bool = True,
         prefer: Address | None = None,
     ) -> Answer:
-        """POSTs one request and waits for the first piece of its answer; see `Address.exchange`.
+        """POSTs one request and waits for the first piece of its answer; see `Address.post`.
 
-        Until then a connection that fails and a 503 are retried on another address, and where no engine
-        answers the request waits for one. A request that broke its connection three times is given up:
+        Until then a failed connection and a 503 are retried on another address, and while no engine is up
+        the request waits for one. A request that broke its connection three times is not sent again:
         it may be what breaks the engines.
 
         Raises:
-            EngineUnavailable: none came up in time, or all are busy. EngineFailed: it broke off too often.
+            EngineUnavailable: no engine came up in time, or all are busy. EngineFailed: the connection
+                broke too often, or the engine failed. CallerError: the engine rejected the request.
         """
         until = time.monotonic() + self._wait_seconds
         avoid: set[Address] = set()
@@ -53,24 +55,22 @@ class Engines:
                 await self._wait_for_engine(until)
                 avoid.clear()
                 continue
-            address.in_flight += 1
             try:
-                answer = await address.exchange(path, body, request_id, whole=whole)
-            except BaseException as error:
-                address.in_flight -= 1
-                if isinstance(error, ConnectionBroken):
-                    resends += not isinstance(error, StaleConnection)
-                    self._after_break(address, error, resends, avoid)
-                elif isinstance(error, OSError):
-                    self._discovery.mark_down(address, str(error))
-                else:
-                    raise
+                response = await address.post(path, body, request_id, whole=whole)
+            except ConnectionBroken as error:
+                if not isinstance(error, StaleConnection):
+                    resends += 1
+                self._after_break(address, error, resends, avoid)
+            except OSError as error:
+                self._discovery.mark_down(address, str(error))
             else:
-                answer.counted = True
-                if answer.status != 503:
-                    return answer
-                with answer:
-                    busy = engine_error(503, await answer.read(), answer.retry_after)
+                if response.status < 400:
+                    return Answer(address, response, path)
+                with response:
+                    error_answer = status_error(response.status, await response.read(), response.retry_after)
+                if response.status != 503:
+                    raise error_answer
+                busy = error_answer
                 avoid.add(address)
             self._telemetry.engine_retried()
 

@@ -136,11 +136,11 @@ class Discovery:
         address.drop_old()
         try:
             async with asyncio.timeout(_PROBE_SECONDS):
-                with await address.exchange("/health") as health:
+                with await address.get("/health") as health:
                     if health.status != 200:
                         self.mark_down(address, f"/health answered {health.status}")
                         return
-                with await address.exchange("/v1/models") as models:
+                with await address.get("/v1/models") as models:
                     self._take_models(address, models.status, await models.read())
             self._mark_up(address)
         except TimeoutError:

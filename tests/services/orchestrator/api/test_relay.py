@@ -87,7 +87,7 @@ async def test_broken_stream_ends_in_an_error_not_in_done(
 
 
 async def test_half_an_event_at_the_end_is_not_relayed(server: Live, engine: ScriptedEngine) -> None:
-    engine.play(raw_stream(STREAM + DONE + b'data: {"half'))
+    engine.play(raw_stream(STREAM + b'data: {"half'))
     content = (await server.chat(stream=True)).content
     assert b"half" not in content
     assert b'"error"' in content

@@ -64,8 +64,7 @@ async def test_engines_key_and_request_id_go_with_each_request(engine: ScriptedE
     async with engines(engine.url) as known:
         engine.play(whole("ok"))
         with await known.ask(CHAT, b"{}", request_id="r-1") as answer:
-            assert b"ok" in await answer.read()
-            assert await answer.read() == b""
+            assert b"ok" in await answer.body()
     assert engine.requests[0].headers["authorization"] == "Bearer engine-key"
     assert engine.requests[0].headers["x-request-id"] == "r-1"
     assert engine.requests[0].headers["host"] == f"127.0.0.1:{engine.port}"
@@ -76,7 +75,7 @@ async def test_connections_are_used_again(engine: ScriptedEngine) -> None:
         engine.play(whole("1"), stream(*text("2")), whole("3"))
         for streaming in (False, True, False):
             with await known.ask(CHAT, b'{"stream": true}', whole=not streaming) as answer:
-                while await answer.read():
+                while await answer.chunks():
                     pass
         (address,) = known._discovery._addresses.values()
         assert len(address.idle) <= 2  # a probe may have come between
@@ -246,6 +245,18 @@ async def test_engine_that_is_busy_is_told_where_the_other_is_gone(
         await second.start(second.port)
 
 
+async def test_connection_is_kept_if_the_body_ends_after_done(engine: ScriptedEngine) -> None:
+    async with engines(engine.url) as known:
+        may_end = asyncio.Event()
+        engine.play(stream(*text("ok"), b"data: [DONE]\n\n", may_end))
+        with await known.ask(CHAT, b"{}", whole=False) as answer:
+            while block := await answer.events():
+                if b"[DONE]" in block:
+                    may_end.set()
+            connection = answer._response._connection
+        assert connection in answer.address.idle
+
+
 async def test_body_without_length_ends_with_its_connection(engine: ScriptedEngine) -> None:
     async with engines(engine.url) as known:
 
@@ -255,7 +266,7 @@ async def test_body_without_length_ends_with_its_connection(engine: ScriptedEngi
 
         engine.play(until_close)
         with await known.ask(CHAT, b"{}") as answer:
-            assert await answer.read() == b"{}"
+            assert await answer.body() == b"{}"
 
 
 async def test_what_is_not_http_is_an_engine_that_failed(engine: ScriptedEngine) -> None:

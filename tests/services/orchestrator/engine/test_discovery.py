@@ -94,7 +94,7 @@ async def test_connections_to_an_address_that_left_are_not_kept(
         (address,) = known.up()
         may_end = asyncio.Event()
         engine.play(after(may_end, whole("fine")))
-        asking = asyncio.create_task(address.exchange(CHAT, b"{}"))
+        asking = asyncio.create_task(address.post(CHAT, b"{}"))
         await engine.arrived.wait()
         hosts[:] = ["127.0.0.2"]
         await until(lambda: address.gone)

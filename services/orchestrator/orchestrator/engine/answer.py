@@ -1,0 +1,224 @@
+"""An engine's answer to one request: the only place that reads it and that raises what the engine reports."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import orjson
+
+from ..errors import ApiError, EngineFailed, EngineRejected, EngineUnavailable, InvalidRequest, NotFound
+from ..protocol import DONE, EventBuffer, JsonObject, payloads
+from .address import Address, EngineBroke, Response
+
+_NO_DONE = frozenset({"/v1/responses"})
+"""Routes whose streams end without `[DONE]`."""
+
+_DRAIN_SECONDS = 1.0
+
+
+class Answer:
+    """An answer with a status below 400; use it as a context manager, which gives its connection back.
+
+    Read it with `body` (whole), `events` (a stream, as bytes) or `chunks` (either, parsed). Whatever is
+    wrong with it is raised as one of these, after everything that came before has been returned:
+
+    - EngineRejected: the engine reported an error with a 4xx code.
+    - EngineFailed: it reported another error, or sent what cannot be read.
+    - EngineBroke: the answer ended before it was complete.
+
+    Attributes:
+        address: the engine that answers.
+        is_stream: whether this is a stream of events.
+        status, content_type: of the response.
+        model, usage: as read so far; `-` and empty before they appear.
+    """
+
+    __slots__ = (
+        "_buffer", "_done", "_failure", "_needs_done", "_response", "address", "content_type", "is_stream",
+        "model", "status", "usage",
+    )  # fmt: skip
+
+    def __init__(self, address: Address, response: Response, path: str) -> None:
+        self.address = address
+        self.is_stream = response.is_stream
+        self.status = response.status
+        self.content_type = response.content_type
+        self.model = "-"
+        self.usage: JsonObject = {}
+        self._response = response
+        self._buffer = EventBuffer()
+        self._needs_done = path not in _NO_DONE
+        self._done = False
+        self._failure: ApiError | None = None
+
+    async def body(self) -> bytes:
+        """The bytes of a whole answer, which is JSON unless its content type says it is binary."""
+        content = await self._response.read()
+        if not self.content_type.startswith(b"application/octet-stream"):
+            self._parse(content)
+        return content
+
+    async def chunks(self) -> list[JsonObject]:
+        """The chunks that have arrived since the last call, at least one; empty at the end.
+
+        A whole answer is one chunk.
+        """
+        if not self.is_stream:
+            if self._done:
+                return []
+            self._done = True
+            return [self._parse(await self._response.read())]
+        while block := await self._block():
+            chunks: list[JsonObject] = []
+            for payload in payloads(block):
+                if payload == b"[DONE]":
+                    self._done = True
+                    break
+                try:
+                    chunks.append(self._parse(payload))
+                except ApiError as error:
+                    self._failure = error
+                    break
+            if chunks:
+                return chunks
+        return []
+
+    async def events(self, *, hide_usage: bool = False) -> bytes:
+        """The events that have arrived since the last call, unchanged, at least one; empty at the end.
+
+        Only events that may hold usage, an error or the end are parsed: the rest are most of a stream.
+
+        Args:
+            hide_usage: leave out the events that hold nothing but usage.
+        """
+        while block := await self._block():
+            if b'"usage"' in block or b'"error"' in block or b"[DONE]" in block:
+                block = self._examine(block, hide_usage=hide_usage)
+            if b"data:" in block:
+                return block
+        return b""
+
+    def close(self) -> None:
+        self._response.close()
+
+    def __enter__(self) -> Answer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._response.close()
+
+    async def _block(self) -> bytes:
+        """Bytes of whole events; empty at the end of a complete stream."""
+        if self._failure:
+            raise self._failure
+        while not self._done:
+            piece = await self._response.read()
+            if not piece:
+                if self._needs_done or not self._buffer.empty:
+                    raise EngineBroke("The engine's stream ended before it was complete")
+                return b""
+            try:
+                block = self._buffer.feed(piece)
+            except ValueError as error:
+                raise EngineFailed(f"The engine's stream cannot be read: {error}") from None
+            if block:
+                return block
+        await self._drain()
+        return b""
+
+    async def _drain(self) -> None:
+        """Reads what follows `[DONE]`, normally only the end of the body, so that the connection is kept."""
+        if not self._response.complete:
+            with contextlib.suppress(EngineBroke, TimeoutError):
+                async with asyncio.timeout(_DRAIN_SECONDS):
+                    while await self._response.read():
+                        pass
+
+    def _examine(self, block: bytes, *, hide_usage: bool) -> bytes:
+        """The part of a block that the client may see."""
+        kept = []
+        for raw in block[:-2].split(b"\n\n"):
+            payload = next(payloads(raw), b"")
+            if payload == b"[DONE]":
+                self._done = True
+                kept.append(DONE[:-2])
+                break
+            if b'"usage"' in payload or b'"error"' in payload:
+                try:
+                    chunk = self._parse(payload)
+                except ApiError as error:
+                    self._failure = error
+                    break
+                if hide_usage and "usage" in chunk and chunk.get("choices") == []:
+                    continue
+            kept.append(raw)
+        return b"\n\n".join([*kept, b""])
+
+    def _parse(self, payload: bytes) -> JsonObject:
+        try:
+            chunk: Any = orjson.loads(payload)
+        except orjson.JSONDecodeError as error:
+            raise EngineFailed(f"The engine sent invalid JSON: {error}") from None
+        if not isinstance(chunk, dict):
+            raise EngineFailed("The engine sent JSON that is not an object")
+        # A response object describes its own failure, which is its client's to read.
+        if chunk.get("error") and chunk.get("object") != "response":
+            raise reported_error(chunk["error"])
+        response = chunk.get("response")
+        source = response if isinstance(response, dict) else chunk
+        usage = source.get("usage")
+        if isinstance(usage, dict):
+            self.usage = usage
+        self.model = str(source.get("model") or self.model)
+        return chunk
+
+
+def status_error(status: int, body: bytes, retry_after: bytes = b"") -> ApiError:
+    """The error for a response with `status` 400 or more, whichever of vLLM's shapes its body has."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        value = None
+    fields = value if isinstance(value, dict) else {}
+    error = fields.get("error", fields.get("detail"))
+    message = error.get("message") if isinstance(error, dict) else error
+    text = str(message or body[:200].decode(errors="replace") or "no reason given")
+    if status in (401, 403):
+        return _key_rejected(text)
+    if status == 503:
+        seconds = retry_after.decode("latin-1") if retry_after.isdigit() else "5"
+        return EngineUnavailable(
+            f"The engine cannot take the request now: {text}", headers={"retry-after": seconds}
+        )
+    if status >= 500:
+        return EngineFailed(f"The engine failed with status {status}: {text}")
+    if isinstance(error, dict):
+        return _rejected(status, error, text)
+    if status == 404:
+        return NotFound("The engine does not serve this route, or not for this model")
+    return InvalidRequest(f"The engine rejected the request: {text}", status=status)
+
+
+def reported_error(error: Any) -> ApiError:
+    """The error for an error object in an answer whose status was 200."""
+    fields = error if isinstance(error, dict) else {"message": error}
+    code, text = fields.get("code"), str(fields.get("message") or "no reason given")
+    if code in (401, 403):
+        return _key_rejected(text)
+    if isinstance(code, int) and 400 <= code < 500:
+        return _rejected(code, fields, text)
+    return EngineFailed(f"The engine failed: {text}")
+
+
+def _rejected(status: int, error: JsonObject, text: str) -> EngineRejected:
+    return EngineRejected(
+        status, {"message": text, "type": "invalid_request_error", "param": None, "code": None, **error}
+    )
+
+
+def _key_rejected(text: str) -> EngineFailed:
+    return EngineFailed(
+        f"The engine rejected the orchestrator's key ({text}). Set VLLM_API_KEY to the engine's key."
+    )
