@@ -1,5 +1,5 @@
-"""Writes docs/architecture.md: a picture of the default deployment, read from its synthesized templates, so
-that it cannot be wrong; `--check` tells if it is up to date."""
+"""Writes docs/architecture.md: a diagram of the default deployment, drawn from its synthesized templates;
+`--check` checks that it is up to date."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ INTRODUCTION = f"""\
 
 <!-- Written by `{COMMAND}`. -->
 
-What `npx cdk deploy --all` makes of `tandem.yaml` as it is shipped. Every box is a resource of the
-synthesized templates, every arrow a reference or a security group's rule in them; ports stand on arrows.
+This is what `npx cdk deploy --all` creates from the `tandem.yaml` in this repository. Every box is a resource
+in the synthesized templates. Every arrow is a reference or a security group rule in them, labelled with its
+port.
 """
 
 
 class Templates:
-    """Both stacks' resources by logical id, and what leads from one to another."""
+    """The resources of both stacks by logical id, and the references between them."""
 
     def __init__(self) -> None:
         synthesis = synthesize("default")
@@ -48,7 +49,7 @@ class Templates:
         return {name: body["Properties"] for name, body in self.resources.items() if body["Type"] == kind}
 
     def led_to(self, value: Any) -> Iterator[str]:
-        """Logical ids that a value refers to, through exports too."""
+        """Logical ids that a value refers to, directly or through an export."""
         if isinstance(value, dict):
             if "Ref" in value and value["Ref"] in self.resources:
                 yield value["Ref"]
@@ -63,13 +64,13 @@ class Templates:
                 yield from self.led_to(item)
 
     def one(self, value: Any, kind: str) -> str:
-        """The one resource of a type that a value refers to."""
+        """The single resource of a type that a value refers to."""
         (found,) = {name for name in self.led_to(value) if self.resources[name]["Type"] == kind}
         return found
 
 
 def picture(templates: Templates) -> str:
-    """The picture in mermaid's language."""
+    """The diagram in Mermaid's language."""
     lines = ["flowchart LR"]
     lines += ['    clients(["clients"])']
     lines += _boxes(templates)
@@ -96,7 +97,7 @@ def _boxes(templates: Templates) -> Iterator[str]:
 
 
 def _subnets(templates: Templates) -> tuple[int, int]:
-    """How many have a way to the internet gateway, and how many to the NAT gateway."""
+    """How many subnets route to the internet gateway, and how many to the NAT gateway."""
     routes = templates.of("AWS::EC2::Route").values()
     return sum("GatewayId" in route for route in routes), sum("NatGatewayId" in route for route in routes)
 
@@ -120,7 +121,7 @@ def _described(templates: Templates, service: Body) -> str:
 
 
 def _traffic(templates: Templates) -> Iterator[str]:
-    """An arrow for each rule of a security group that lets in."""
+    """An arrow for each ingress rule of a security group."""
     owners: dict[str, str] = {}
     for service, body in templates.of("AWS::ECS::Service").items():
         group = body["NetworkConfiguration"]["AwsvpcConfiguration"]["SecurityGroups"]
@@ -145,7 +146,7 @@ def _traffic(templates: Templates) -> Iterator[str]:
 
 
 def _tasks(templates: Templates) -> Iterator[str]:
-    """What a task is given: secrets and an image."""
+    """The secrets and the image that each task uses."""
     secrets = templates.of("AWS::SecretsManager::Secret")
     names = {name: f"secret{number}" for number, name in enumerate(secrets)}
     yield '    subgraph kept["kept in the first stack"]'
@@ -186,7 +187,7 @@ def main() -> None:
     text = document()
     if sys.argv[1:] == ["--check"]:
         if not TARGET.exists() or TARGET.read_text() != text:
-            sys.exit(f"{TARGET.name} is out of date: run {COMMAND}")
+            sys.exit(f"{TARGET.name} is out of date; to update, run {COMMAND}")
     else:
         TARGET.write_text(text)
 

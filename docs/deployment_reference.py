@@ -1,4 +1,4 @@
-"""Writes the reference of the deployment file and its JSON schema; `--check` tells if they are up to date."""
+"""Writes the reference of the deployment file and its JSON schema; `--check` checks that both are current."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ INTRODUCTION = f"""\
 
 <!-- Written by `{COMMAND}`. -->
 
-`tandem.yaml` holds everything that you may set of a deployment. What a file leaves out has its default, a
-name that does not exist is an error, and `npx cdk synth -c deployment=FILE` takes another file. Editors that
-know YAML schemas complete and check it by the first line of `tandem.yaml`.
+`tandem.yaml` holds everything that you can set in a deployment. A setting that the file leaves out has its
+default, and an unknown name is an error. `npx cdk synth -c deployment=FILE` reads another file. The first
+line of `tandem.yaml` names a JSON schema, with which many editors complete and check the file.
 """
 
 CHECKS = """\
-## What is checked
+## Checks
 
-`npx cdk synth` stops at an error and prints a warning. Every finding tells the line, the numbers, and where
-one was found, a value that works.
+`npx cdk synth` stops at an error, and continues after a warning. Every finding gives the line, the figures
+and, if one was found, a value that works.
 
-| rule | | what it is about |
+| rule | severity | what it checks |
 |---|---|---|
 """
 
@@ -46,7 +46,7 @@ def schema() -> str:
 
 
 def reference() -> str:
-    """Every knob, section by section, then every rule."""
+    """Every setting, section by section, then every rule."""
     sections = [(name, field.annotation) for name, field in Deployment.model_fields.items()]
     parts = [INTRODUCTION, _table(Deployment)]
     for name, section in sections:
@@ -67,7 +67,7 @@ def _first_line(documented: Any) -> str:
 
 def _table(section: Any) -> str:
     properties = section.model_json_schema()["properties"]
-    rows = ["| knob | allowed | default | what it is |", "|---|---|---|---|"]
+    rows = ["| setting | allowed | default | what it is |", "|---|---|---|---|"]
     for name, field in section.model_fields.items():
         if not _is_section(field.annotation):
             default = "" if field.is_required() else f"`{_yaml(properties[name].get('default'))}`"
@@ -119,7 +119,7 @@ def main() -> int:
             path.write_text(wanted[path])
     elif stale:
         names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
-        print(f"{names}: out of date; run: {COMMAND}")
+        print(f"{names}: out of date; to update, run {COMMAND}")
         return 1
     return 0
 

@@ -1,5 +1,7 @@
-"""Writes docs/seeded-faults.md: the faults that the tests seed, and which check finds each; `--check` tells
-if it is up to date. Nothing is taken from the tests' word: every fault is seeded and looked for here."""
+"""Writes docs/seeded-faults.md: the faults that the tests seed, and which check finds each.
+
+It seeds every fault itself instead of trusting the tests. `--check` checks that the page is up to date.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +27,17 @@ INTRODUCTION = f"""\
 
 <!-- Written by `{COMMAND}`. -->
 
-Each fault below is put into a deployment that is sound, and the preflight, which is part of `cdk synth`, has
-to find it. The deployment without it, in each of its {len(VARIANTS)} variants, passes every check. Snapshots
+Each fault below is put into a correct deployment, and the checks that are part of `cdk synth` must find it.
+Without the fault, each of the {len(VARIANTS)} variants of the deployment passes every check. Snapshot tests
 do not count.
 """
 
 
 def template_rows() -> list[str]:
-    """A row for each fault of the templates.
+    """A row for each fault in the templates.
 
     Raises:
-        SystemExit: one is not found by the rule that is for it.
+        SystemExit: a fault is not found by its rule.
     """
     rows = []
     for mutation in FAULTS:
@@ -48,10 +50,10 @@ def template_rows() -> list[str]:
 
 
 def deployment_rows() -> list[str]:
-    """A row for each fault of the deployment file.
+    """A row for each fault in the deployment file.
 
     Raises:
-        SystemExit: one is not found by the rule that is for it.
+        SystemExit: a fault is not found by its rule.
     """
     rows = []
     for rule, deployments in BROKEN.items():
@@ -73,13 +75,14 @@ def _row(fault: str, rule: str, finders: set[str], where: str) -> str:
 def document() -> str:
     """The whole page."""
     templates, deployments = template_rows(), deployment_rows()
-    head = "| fault | in | found by | and by |\n|---|---|---|---|\n"
+    head = "| fault | in | found by | also found by |\n|---|---|---|---|\n"
     parts = [
         INTRODUCTION,
-        f"## {len(templates)} faults of the templates\n\n{head}{''.join(templates)}",
-        f"## {len(deployments)} faults of the deployment file\n\n{head}{''.join(deployments)}",
-        "## The checks of the templates\n\nThose of the file are in [its reference](deployment-reference.md)."
-        "\n\n| check | what it is about |\n|---|---|\n"
+        f"## {len(templates)} faults in the templates\n\n{head}{''.join(templates)}",
+        f"## {len(deployments)} faults in the deployment file\n\n{head}{''.join(deployments)}",
+        "## The checks on the templates\n\n"
+        "The checks on the deployment file are in [its reference](deployment-reference.md)."
+        "\n\n| check | what it prevents |\n|---|---|\n"
         + "".join(f"| `{rule.name}` | {rule.title} |\n" for rule in TEMPLATE_RULES),
     ]
     return "\n".join(parts)
@@ -89,7 +92,7 @@ def main() -> None:
     text = document()
     if sys.argv[1:] == ["--check"]:
         if not TARGET.exists() or TARGET.read_text() != text:
-            sys.exit(f"{TARGET.name} is out of date: run {COMMAND}")
+            sys.exit(f"{TARGET.name} is out of date; to update, run {COMMAND}")
     else:
         TARGET.write_text(text)
 

@@ -1,4 +1,4 @@
-"""Writes the README's table of settings from settings.py; `--check` only tells whether it is up to date."""
+"""Writes the README's table of settings from settings.py; `--check` checks that it is up to date."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ sys.path.insert(0, str(ROOT / "services/orchestrator"))
 
 from orchestrator.settings import Settings  # noqa: E402
 
+COMMAND = ".venv/bin/python docs/settings_table.py"
 BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->"
 
 
 def table() -> str:
-    """A row a setting: the variable, its default, what it is."""
+    """A row per setting: the variable, its default, what it is."""
     rows = ["| variable | default | what it is |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = field.default
@@ -33,7 +34,7 @@ def main() -> int:
     wanted = before + BEGIN + table() + END + after
     if "--check" in sys.argv:
         if text != wanted:
-            print("README.md: the table of settings is old; run: .venv/bin/python docs/settings_table.py")
+            print(f"README.md: the table of settings is out of date; to update, run {COMMAND}")
         return int(text != wanted)
     readme.write_text(wanted)
     return 0

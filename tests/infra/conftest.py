@@ -1,12 +1,10 @@
-"""For tests that synthesize: the CDK's runtime does not print a banner, and has time to start."""
+"""For tests that synthesize: the CDK's runtime has time to start."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-
-import infra  # noqa: F401  it silences the banner, before a test imports aws_cdk
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
