@@ -1,4 +1,4 @@
-"""What can be seen of the images and the compose file without a Docker engine."""
+"""Checks of the images and the compose file that need no Docker engine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_hadolint_has_nothing_to_say(file: str) -> None:
 
 
 @pytest.mark.parametrize("file", IMAGES)
-def test_images_run_without_root_rights_and_check_their_health(file: str) -> None:
+def test_images_run_unprivileged_and_have_a_health_check(file: str) -> None:
     text = (ROOT / file).read_text()
     last_stage = text[text.rindex("\nFROM ") :]
     assert re.search(r"^USER [1-9]\d*:\d+$", last_stage, re.MULTILINE)
@@ -40,7 +40,7 @@ def test_images_run_without_root_rights_and_check_their_health(file: str) -> Non
 
 
 @pytest.mark.parametrize("file", IMAGES)
-def test_what_is_copied_exists(file: str) -> None:
+def test_copied_files_exist(file: str) -> None:
     folder = (ROOT / file).parent
     for line in (ROOT / file).read_text().splitlines():
         if line.startswith("COPY ") and "--from" not in line:
@@ -65,7 +65,7 @@ def test_engine_is_the_gpu_one_unless_a_variable_says_otherwise() -> None:
 def test_orchestrator_starts_once_the_engine_is_healthy() -> None:
     assert ORCHESTRATOR["depends_on"] == {"vllm": {"condition": "service_healthy"}}
     for name, engine in ENGINES.items():
-        assert "healthcheck" in engine or name == "gpu"  # its check is the image's
+        assert "healthcheck" in engine or name == "gpu"  # its health check is in the image
 
 
 def test_named_volumes_of_the_engines_are_declared() -> None:
@@ -73,7 +73,7 @@ def test_named_volumes_of_the_engines_are_declared() -> None:
     assert {volume for volume in volumes if not volume.startswith(".")} == set(COMPOSE["volumes"])
 
 
-def test_gpu_engine_has_a_gpu_shared_memory_and_a_cache() -> None:
+def test_gpu_engine_has_a_gpu_and_shared_memory_and_a_cache() -> None:
     engine = ENGINES["gpu"]
     (device,) = engine["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
@@ -81,7 +81,7 @@ def test_gpu_engine_has_a_gpu_shared_memory_and_a_cache() -> None:
     assert engine["volumes"] == ["cache:/home/vllm/.cache"]
 
 
-def test_every_variable_is_one_that_the_service_reads() -> None:
+def test_every_variable_is_read_by_its_service() -> None:
     ours = {name.upper() for name in Settings.model_fields}
     assert set(ORCHESTRATOR["environment"]) <= ours
     engine = {name.upper() for name in launch.Settings.__dataclass_fields__}
@@ -101,18 +101,18 @@ def test_env_file_of_a_user_is_not_tracked() -> None:
     assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
 
 
-def test_images_of_the_engine_have_one_version() -> None:
+def test_engine_images_have_the_same_version() -> None:
     dockerfile = (ROOT / "services/vllm/Dockerfile").read_text()
     assert ENGINES["cpu"]["image"].partition(":")[2] in dockerfile
 
 
 def test_orchestrator_starts_with_an_empty_value_for_each_variable() -> None:
-    # Compose passes a variable that is not set as an empty one.
+    # Compose passes an unset variable as an empty string.
     empty = dict.fromkeys(ORCHESTRATOR["environment"], "")
     assert Settings.from_environment(empty) == Settings.from_environment({})
 
 
-def test_standin_is_started_with_arguments_that_it_takes() -> None:
+def test_stand_in_accepts_the_arguments_it_is_started_with() -> None:
     command = ENGINES["standin"]["entrypoint"]
     arguments = [argument.replace("${MODEL:-Qwen/Qwen2.5-7B-Instruct}", "m") for argument in command[2:]]
     check = (

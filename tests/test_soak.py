@@ -1,4 +1,4 @@
-"""The soak in short, and that its eyes are open."""
+"""A short soak, and that its judge detects every kind of wrong answer."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tests.soak.traffic import Tally, Traffic
 from tests.support.live import live, until
 
 
-@pytest.mark.timeout(180)  # it starts twelve processes, one after the other on a busy machine
+@pytest.mark.timeout(180)  # it starts twelve processes, which run one after the other on a busy machine
 @pytest.mark.skipif(not PROC.exists(), reason="file handles and memory are read from /proc")
-async def test_every_request_ends_well_while_servers_are_killed_and_restarted() -> None:
+async def test_every_request_ends_correctly_while_servers_are_killed_and_restarted() -> None:
     soak = Soak(requests=600, kills=2, clients=32, seed=2)
     await soak.run()
     assert not soak.tally.violations, f"{table(soak)}\n" + "\n".join(soak.tally.violations)
@@ -63,7 +63,7 @@ async def test_no_task_or_connection_is_left_in_the_orchestrator(two_engines: li
         await until(lambda: not asyncio.all_tasks() - idle)
 
 
-# That the judge sees what is wrong.
+# The judge detects wrong answers.
 
 QUESTION = chat("Calculate 6 * 7", "calculate_math", stream=True)
 CASE = Case("tools, streamed", QUESTION, "6 * 7 = 42.")
@@ -90,8 +90,8 @@ def test_right_answers_and_clear_errors_pass() -> None:
     assert judge(CASE, streamed(ROLE, TEXT, FINISH, END), engine_killed=False) == "right"
     assert judge(CASE, streamed(ROLE, TEXT, BROKEN), engine_killed=True) == "error, engine killed"
     assert judge(CASE, streamed(ROLE, TEXT, FINISH, BROKEN), engine_killed=True) == "error, engine killed"
-    asked = Case("broken off", QUESTION, CASE.text, error=FAILED)
-    assert judge(asked, streamed(ROLE, BROKEN), engine_killed=False) == "error, as asked"
+    asked = Case("cut off", QUESTION, CASE.text, error=FAILED)
+    assert judge(asked, streamed(ROLE, BROKEN), engine_killed=False) == "expected error"
 
 
 @pytest.mark.parametrize(
@@ -107,32 +107,28 @@ def test_right_answers_and_clear_errors_pass() -> None:
         pytest.param([ROLE, TEXT, FINISH, event({"content": "."}), END], id="text after the finish"),
         pytest.param([ROLE, TEXT, BROKEN, END], id="[DONE] after an error"),
         pytest.param([ROLE, TEXT, BROKEN, BROKEN], id="two errors"),
-        pytest.param([ROLE, FINISH, BROKEN], id="an error after a finish too early"),
+        pytest.param([ROLE, FINISH, BROKEN], id="an error after a premature finish"),
         pytest.param([ROLE, TEXT, FINISH, BROKEN, END], id="[DONE] after a finish and an error"),
         pytest.param([ROLE, TEXT, FINISH, END[:-1]], id="cut within an event"),
         pytest.param([ROLE, event({"content": "6 * 7 = 41."}), FINISH, END], id="wrong text"),
         pytest.param([ROLE, event({"content": "7"}), BROKEN], id="wrong text before an error"),
         pytest.param([ROLE, TEXT, event({}, "length"), END], id="wrong finish"),
-        pytest.param([ROLE, event({"content": CASE.text}, id="2"), FINISH, END], id="two identities"),
-        pytest.param([ROLE, TEXT, FINISH, event(usage={"prompt_tokens": 1}), END], id="half a usage"),
+        pytest.param([ROLE, event({"content": CASE.text}, id="2"), FINISH, END], id="two ids"),
+        pytest.param([ROLE, TEXT, FINISH, event(usage={"prompt_tokens": 1}), END], id="incomplete usage"),
         pytest.param([ROLE, TEXT, b"data: {}\n\n", FINISH, END], id="an empty chunk"),
-        pytest.param([b'data: {"error": "gone"}\n\n'], id="an error that is no object"),
+        pytest.param([b'data: {"error": "gone"}\n\n'], id="an error that is not an object"),
     ],
 )
-def test_anything_else_does_not(events: list[bytes]) -> None:
+def test_any_other_answer_fails(events: list[bytes]) -> None:
     with pytest.raises(Wrong):
         judge(CASE, streamed(*events), engine_killed=True)
 
 
-def test_an_error_needs_its_reason() -> None:
+def test_error_without_a_reason_fails() -> None:
     with pytest.raises(Wrong):
         judge(CASE, streamed(ROLE, TEXT, BROKEN), engine_killed=False)
     whole = Response(502, {"content-type": "application/json"}, BROKEN[6:])
-    with pytest.raises(
-        Wrong
-    ):  # a request that is not streamed can be asked again, so that a kill is no excuse
+    with pytest.raises(Wrong):  # a request that is not streamed can be retried, so a kill is not an excuse
         judge(CASE, whole, engine_killed=True)
     with pytest.raises(Wrong):
-        judge(
-            Case("broken off", QUESTION, error=FAILED), streamed(ROLE, TEXT, FINISH, END), engine_killed=True
-        )
+        judge(Case("cut off", QUESTION, error=FAILED), streamed(ROLE, TEXT, FINISH, END), engine_killed=True)

@@ -1,4 +1,4 @@
-"""The workflows: what they run is there, what they use is pinned, and they may do no more than they need."""
+"""The workflows: what they run exists, what they use is pinned, and their permissions are minimal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.
 
 
 def workflow(file: Path) -> dict[str, Any]:
-    # YAML reads the key `on` as true.
+    # YAML parses the key `on` as true.
     loaded: dict[str, Any] = {str(key): value for key, value in yaml.safe_load(file.read_text()).items()}
     return loaded
 
@@ -24,7 +24,7 @@ def steps(file: Path) -> list[dict[str, Any]]:
     return [step for job in workflow(file)["jobs"].values() for step in job["steps"]]
 
 
-def test_there_are_two() -> None:
+def test_there_are_two_workflows() -> None:
     assert [file.stem for file in FILES] == ["check", "deploy"]
 
 
@@ -46,7 +46,7 @@ def test_each_action_is_pinned_by_its_commit(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_workflow_may_read_and_a_job_that_needs_more_says_so(file: Path) -> None:
+def test_workflows_may_only_read_unless_a_job_declares_more(file: Path) -> None:
     assert workflow(file)["permissions"] == {"contents": "read"}
     for name, job in workflow(file)["jobs"].items():
         assumes = any("configure-aws-credentials" in step.get("uses", "") for step in job["steps"])
@@ -78,7 +78,7 @@ def test_node_is_one_that_the_cdk_supports() -> None:
         assert set(versions) <= {"22", "24"}
 
 
-def test_deployment_waits_for_approval_and_for_the_one_before() -> None:
+def test_deployment_waits_for_approval_and_for_the_previous_one() -> None:
     (deploy,) = [file for file in FILES if file.stem == "deploy"]
     loaded = workflow(deploy)
     assert loaded["jobs"]["deploy"]["environment"] == "production"
@@ -87,7 +87,7 @@ def test_deployment_waits_for_approval_and_for_the_one_before() -> None:
     assert loaded["True"] == {"push": {"tags": ["v*"]}}
 
 
-def test_diff_is_left_out_and_said_so_without_a_role() -> None:
+def test_diff_is_skipped_with_a_notice_without_a_role() -> None:
     (check,) = [file for file in FILES if file.stem == "check"]
     job = workflow(check)["jobs"]["diff"]
     assert "fork" not in job["if"]

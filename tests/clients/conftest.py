@@ -1,4 +1,4 @@
-"""Tandem as processes of its own, once a session: the stand-in engine and orchestrators before it."""
+"""Tandem as separate processes, started once per session: the stand-in engine and several orchestrators."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def shared_processes() -> Iterator[Processes]:
 
 @pytest.fixture
 def processes() -> Iterator[Processes]:
-    """For the services of one test."""
+    """Starts services for a single test."""
     with Processes() as started:
         yield started
 
@@ -50,13 +50,13 @@ def standin(shared_processes: Processes) -> Service:
 
 @pytest.fixture(scope="session")
 def tandem(shared_processes: Processes, standin: Service) -> Service:
-    """Tandem as a user would have it after the first start: open, with sample data."""
+    """Tandem as after a user's first start: no keys, sample data."""
     return shared_processes.orchestrator(standin.url)
 
 
 @pytest.fixture(scope="session")
 def strict_tandem(shared_processes: Processes, standin: Service) -> Service:
-    """Needs `KEY`, takes one request at a time, no body over 4096 bytes, and has a fast heartbeat."""
+    """Requires `KEY`, allows one request at a time and bodies up to 4096 bytes, and has a fast heartbeat."""
     return shared_processes.orchestrator(
         standin.url,
         BOOTSTRAP_API_KEY=KEY,
@@ -68,13 +68,13 @@ def strict_tandem(shared_processes: Processes, standin: Service) -> Service:
 
 @pytest.fixture(scope="session")
 def hurried_tandem(shared_processes: Processes, standin: Service) -> Service:
-    """Gives up after 0.3 s."""
+    """Has a request timeout of 0.3 s."""
     return shared_processes.orchestrator(standin.url, REQUEST_TIMEOUT_SECONDS="0.3")
 
 
 @pytest.fixture(params=[openai.OpenAI, openai.AsyncOpenAI], ids=["sync", "async"])
 async def client(request: pytest.FixtureRequest, tandem: Service) -> AsyncIterator[Client]:
-    """The official client, unchanged but for its base_url; it does not retry, so that errors are seen."""
+    """The official client with only its base_url changed, and without retries so that errors are visible."""
     made: Client = request.param(base_url=f"{tandem.url}/v1", api_key="dummy", max_retries=0, timeout=20)
     yield made
     await settle(made.close())

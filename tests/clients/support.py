@@ -1,4 +1,4 @@
-"""What the client suites share: tools, questions, and one way to use sync and async clients."""
+"""Shared by the client suites: tools, questions, and one way to use sync and async clients."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EMAIL = {
     },
 }
 
-# Question, tools, how often each is called, what the answer says. The degrees are the sample data's.
+# Question, tools, number of calls to each, what the answer contains. The temperatures are sample data.
 SERVER_TOOL_CASES = {
     "weather": (
         "What is the weather in San Francisco?", [WEATHER],
@@ -49,33 +49,33 @@ SERVER_TOOL_CASES = {
 
 
 def question(content: str, *tools: Json, **fields: Any) -> Json:
-    """The fields of a chat request that asks this."""
+    """Builds the fields of a chat request with this question."""
     asked: Json = {"model": MODEL, "messages": [{"role": "user", "content": content}], **fields}
     return {**asked, "tools": list(tools)} if tools else asked
 
 
 def fault(**fields: Any) -> Json:
-    """The field that makes the stand-in engine misbehave, as the SDK's argument for unknown fields."""
+    """Builds the SDK argument for the field that makes the stand-in engine misbehave."""
     return {"extra_body": {"standin": fields}}
 
 
 async def settle(result: Any) -> Any:
-    """What a method of the sync or the async client came to."""
+    """Returns the result of a method of the sync or the async client."""
     return await result if inspect.isawaitable(result) else result
 
 
 async def collect(stream: AsyncIterable[Any] | Iterable[Any]) -> list[Any]:
-    """Every chunk of a stream of the sync or the async client."""
+    """Returns every chunk of a stream of the sync or the async client."""
     return [chunk async for chunk in stream] if isinstance(stream, AsyncIterable) else list(stream)
 
 
 async def complete(client: Client, **request: Any) -> Any:
-    """What the client gives: a chat completion, or with `stream=True` the stream of one."""
+    """Returns the client's chat completion, or its stream with `stream=True`."""
     return await settle(client.chat.completions.create(**request))
 
 
 async def streamed(client: Client, **request: Any) -> list[Any]:
-    """The chunks of a chat completion that the client streams."""
+    """Returns the chunks of a streamed chat completion."""
     return await collect(await complete(client, **request, stream=True))
 
 
@@ -84,7 +84,7 @@ def text_of(chunks: list[Any]) -> str:
 
 
 def metric(service: Service, name: str, **labels: str) -> float:
-    """The sum of a service's samples of that name with at least these labels."""
+    """Returns the sum of a service's samples of that name with at least these labels."""
     wanted = [f'{key}="{value}"' for key, value in labels.items()]
     lines = httpx.get(f"{service.url}/metrics").text.splitlines()
     return sum(
@@ -95,11 +95,11 @@ def metric(service: Service, name: str, **labels: str) -> float:
 
 
 def running(engine: Service) -> int:
-    """How many requests the stand-in engine is working on."""
+    """Returns the number of requests that the stand-in engine is working on."""
     load: int = httpx.get(f"{engine.url}/load").json()["server_load"]
     return load
 
 
 async def echo(exchange: Exchange) -> None:
-    """A scripted engine's reply: an answer whose text is the request's body."""
+    """A scripted reply whose text is the request's body."""
     await whole(exchange.request.body.decode())(exchange)

@@ -1,12 +1,12 @@
-"""Every request of the user's guide, steps 4 to 7, as it is written there but for the address.
+"""Every request in steps 4 to 7 of the guide, as written there except for the address.
 
-Two things differ from the guide on purpose:
-- The engine is not published (only the orchestrator may reach it), so that the curl to port 8000 is run
-  where the engine is reachable, as it is on its own host.
-- vLLM's /health has an empty body, where the guide expects `{"status":"ok"}`; the orchestrator's /health says
-  that.
+Two things deliberately differ from the guide:
+- The engine is not published (only the orchestrator may reach it), so the curl to port 8000 runs where the
+  engine is reachable, as on its own host.
+- vLLM's /health has an empty body, whereas the guide expects `{"status":"ok"}`, which is what the
+  orchestrator's /health returns.
 
-The answers of the guide's troubleshooting section are messages of this product; they are tested last.
+The answers in the guide's troubleshooting section are messages of this product; they are tested last.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _GUIDE = Path(__file__).with_name("guide.txt").read_text(encoding="utf-8")
 
 
 def block(heading: str) -> str:
-    """The guide's code under a heading."""
+    """Returns the guide's code block under a heading."""
     found = re.search(rf"^#+ {re.escape(heading)}\n+```\w+\n(.*?)^```", _GUIDE, re.MULTILINE | re.DOTALL)
     assert found, f"guide.txt has no block under {heading!r}"
     return found[1]
@@ -44,7 +44,7 @@ def address(service: Service) -> str:
 
 
 def shell(script: str, *arguments: str) -> str:
-    """What bash prints for a script of the guide."""
+    """Runs a script of the guide in bash and returns its output."""
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script, "guide", *arguments],
         capture_output=True, text=True, timeout=30, check=False,
@@ -54,13 +54,13 @@ def shell(script: str, *arguments: str) -> str:
 
 
 def at(script: str, orchestrator: Service) -> str:
-    """A script of the guide that asks this orchestrator."""
+    """Points a script of the guide at this orchestrator."""
     assert "${AWS_IP}:8001" in script
     return script.replace("${AWS_IP}:8001", address(orchestrator))
 
 
 def curl(service: Service, path: str, *arguments: str) -> tuple[int, Any]:
-    """Status and body of what curl got."""
+    """Returns the status and body that curl received."""
     script = """curl --silent --write-out '\\n%{http_code}' "$@" """
     body, _, status = shell(script, f"{service.url}{path}", *arguments).rpartition("\n")
     return int(status), json.loads(body)
@@ -127,17 +127,17 @@ def test_step_5_expected_flow(tandem: Service) -> None:
     assert [new - old for new, old in zip(after, before, strict=True)] == [1, 2]
 
 
-# Step 6: tools of one's own
+# Step 6: your own tools
 
 
 def guides_function() -> str:
-    """The guide's `query_database`, without the table of tools that this product does not need."""
+    """Extracts the guide's `query_database`, without the table of tools that this product does not need."""
     function, _, _ = block("Custom Tool Example: Database Query").partition("# Add to AVAILABLE_TOOLS")
     assert function.startswith("def query_database(table: str, filter_by: str) -> str:")
     return function
 
 
-def test_step_6_query_database_is_there_already(tandem: Service) -> None:
+def test_step_6_query_database_exists_already(tandem: Service) -> None:
     status, tools = curl(tandem, "/v1/tools")
     assert status == 200
     assert "query_database" in [tool["function"]["name"] for tool in tools]
@@ -158,7 +158,7 @@ def test_step_6_own_tool_is_a_function_in_a_module(
     assert "Query results from orders: [sample data]" in said(answer)
 
 
-def test_step_6_second_tool_of_a_name_stops_the_start_and_says_what_to_do(
+def test_step_6_duplicate_tool_name_stops_the_start_and_says_what_to_do(
     processes: Processes, standin: Service, tmp_path: Path
 ) -> None:
     (tmp_path / "our_tools.py").write_text(guides_function())
@@ -221,7 +221,7 @@ def test_step_7_replicas_share_nothing_that_a_conversation_needs(
 
 
 def no_engine(processes: Processes, url: str) -> tuple[str, httpx.Response]:
-    """What /ready and a chat say of an orchestrator without an engine."""
+    """Returns what /ready and a chat request report without an engine."""
     alone = processes.orchestrator(url, ENGINE_WAIT_SECONDS="0")
     ready = httpx.get(f"{alone.url}/ready")
     assert ready.status_code == 503
@@ -229,7 +229,7 @@ def no_engine(processes: Processes, url: str) -> tuple[str, httpx.Response]:
 
 
 def test_refused_connection_names_the_address_and_the_setting(processes: Processes) -> None:
-    with socket.socket() as silent:  # bound and not listening: it refuses
+    with socket.socket() as silent:  # bound but not listening, so it refuses connections
         silent.bind(("127.0.0.1", 0))
         engine = f"127.0.0.1:{silent.getsockname()[1]}"
         reason, answer = no_engine(processes, f"http://{engine}")
@@ -249,7 +249,7 @@ def test_name_that_does_not_resolve_names_the_host_and_the_setting(processes: Pr
     assert answer.status_code == 503
 
 
-def test_wrong_vllm_url_stops_the_start_and_shows_a_right_one(processes: Processes) -> None:
+def test_invalid_vllm_url_stops_the_start_and_shows_a_valid_one(processes: Processes) -> None:
     with pytest.raises(NotStarted, match=r"VLLM_URL='vllm:8000' cannot be used.*http://vllm:8000"):
         processes.orchestrator("vllm:8000")
 
@@ -272,7 +272,7 @@ def test_call_that_the_model_writes_as_text_is_run(
     assert metric(tandem, "tool_calls_total", tool_name="get_current_weather", outcome="ok") == before + 1
 
 
-def test_engine_started_as_in_the_guide_is_told_the_flags_that_it_lacks(processes: Processes) -> None:
+def test_error_of_an_engine_started_as_in_the_guide_names_the_missing_flags(processes: Processes) -> None:
     command = yaml.safe_load(block("Step 2: Create Docker Compose Configuration"))["services"]["vllm"][
         "command"
     ]
@@ -302,7 +302,7 @@ def test_streaming_shows_the_answer_while_the_engine_still_works(tandem: Service
         assert running(standin) == 1
 
 
-def test_second_pass_finds_the_first_in_the_engines_prefix_cache(tandem: Service) -> None:
+def test_second_round_uses_the_engines_prefix_cache(tandem: Service) -> None:
     request = question("What is the weather in San Francisco?", WEATHER)
     request["messages"].insert(0, {"role": "system", "content": "You answer guests of a hotel. " * 100})
     answers = [httpx.post(f"{tandem.url}{CHAT}", json=request, timeout=20).json() for _ in range(2)]
@@ -310,7 +310,7 @@ def test_second_pass_finds_the_first_in_the_engines_prefix_cache(tandem: Service
         answer["usage"]["prompt_tokens_details"]["cached_tokens"] / answer["usage"]["prompt_tokens"]
         for answer in answers
     ]
-    assert cached[0] > 0.4  # of the two passes, the second
+    assert cached[0] > 0.4  # in the second round
     assert cached[1] > 0.9  # the system prompt is known from the request before
 
 

@@ -1,7 +1,7 @@
-"""The official openai package for Node, unchanged but for its baseURL.
+"""The official openai package for Node, with only its baseURL changed.
 
-The suites in node/ run in Node's own test runner; each of their tests that fails is a failure here. The
-version of the package is the newest that runs on Node 20.
+The suites in node/ run in Node's own test runner; each failing test there fails here. The package is the
+newest version that runs on Node 20.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SUITES = sorted(path.name for path in _FOLDER.glob("*.test.mjs"))
 
 @pytest.fixture(scope="session")
 def node() -> str:
-    """The node program, once the locked packages are installed."""
+    """Returns the node program after installing the locked packages."""
     programs = {name: shutil.which(name) for name in ("node", "npm")}
     missing = [name for name, path in programs.items() if path is None]
     assert not missing, f"{' and '.join(missing)} not found: install Node 20 or newer"
@@ -49,7 +49,7 @@ def node() -> str:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Workers of pytest-xdist share the folder: one installs, the others wait."""
+    """Lets one pytest-xdist worker install into the shared folder while the others wait."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -58,7 +58,7 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-@pytest.mark.timeout(180)  # so that each test that hangs can be told by its name
+@pytest.mark.timeout(180)  # long enough for a hanging test to be reported by its name
 @pytest.mark.parametrize("suite", _SUITES)
 async def test_node_suite(
     suite: str,
@@ -91,7 +91,7 @@ async def test_node_suite(
 
 
 async def _run(node: str, suite: str, **environment: str) -> str:
-    """The JUnit report of one suite."""
+    """Runs one suite and returns its JUnit report."""
     process = await asyncio.create_subprocess_exec(
         node, "--test", "--test-timeout=150000",
         "--test-reporter=junit", "--test-reporter-destination=stdout",
@@ -100,12 +100,12 @@ async def _run(node: str, suite: str, **environment: str) -> str:
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
-        out, told = (text.decode(errors="replace") for text in await process.communicate())
+        out, log = (text.decode(errors="replace") for text in await process.communicate())
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    assert out.rstrip().endswith("</testsuites>"), told
-    # A file without tests, that cannot be loaded or takes too long is reported as a test of its own name.
-    assert f'name="{_FOLDER / suite}"' not in out, f"{suite} has no tests or did not end well:\n{told}"
+    assert out.rstrip().endswith("</testsuites>"), log
+    # Node reports a file that has no tests, cannot be loaded or times out as a test named after the file.
+    assert f'name="{_FOLDER / suite}"' not in out, f"{suite} has no tests or failed:\n{log}"
     return _NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", out)

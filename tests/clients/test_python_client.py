@@ -1,4 +1,4 @@
-"""The official openai package for Python, unchanged but for its base_url: what works."""
+"""The official openai package for Python, with only its base_url changed: everything that works."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def test_chat(client: Client) -> None:
     assert answer._request_id
 
 
-async def test_streamed_chat_is_the_same_answer_in_pieces(client: Client) -> None:
+async def test_streamed_chat_equals_the_unstreamed_answer(client: Client) -> None:
     whole_answer = await complete(client, **question("How are you?"))
     chunks = await streamed(client, **question("How are you?"))
     assert text_of(chunks) == whole_answer.choices[0].message.content
@@ -155,7 +155,7 @@ async def test_client_tool_goes_back_to_the_client_and_its_result_becomes_the_an
     assert "Delivered to ada@example.com at 12:34." in second.choices[0].message.content
 
 
-async def test_client_may_ask_to_run_server_tools_itself(client: Client) -> None:
+async def test_client_can_choose_to_run_server_tools_itself(client: Client) -> None:
     request = question("What is the weather in Oslo?", WEATHER, extra_headers={"X-Tool-Execution": "client"})
     answer = await complete(client, **request)
     assert answer.choices[0].finish_reason == "tool_calls"
@@ -163,7 +163,7 @@ async def test_client_may_ask_to_run_server_tools_itself(client: Client) -> None
     assert asked.function.name == "get_current_weather"
 
 
-async def test_turn_with_calls_for_both_sides_hands_over_the_clients_and_runs_the_servers_later(
+async def test_turn_with_calls_for_both_sides_returns_the_clients_calls_and_runs_the_servers_later(
     server: Live, engine: ScriptedEngine
 ) -> None:
     weather = call("get_current_weather", {"location": "Oslo"}, id="call-server")
@@ -180,9 +180,9 @@ async def test_turn_with_calls_for_both_sides_hands_over_the_clients_and_runs_th
     engine.play(whole(calls=[weather]), whole("Sent: 5.7 °C."))
     second = await complete(server.openai, **request)
     assert second.choices[0].message.content == "Sent: 5.7 °C."
-    told = engine.requests[2].json["messages"]
-    assert [message["role"] for message in told] == ["user", "assistant", "tool", "assistant", "tool"]
-    assert "5.7" in told[-1]["content"]
+    sent = engine.requests[2].json["messages"]
+    assert [message["role"] for message in sent] == ["user", "assistant", "tool", "assistant", "tool"]
+    assert "5.7" in sent[-1]["content"]
 
 
 async def test_streamed_turn_with_calls_for_both_sides_numbers_the_clients_from_0(
@@ -243,7 +243,7 @@ async def test_parse_helper_gets_an_object_of_the_schema(client: Client) -> None
 
 
 async def test_models_are_the_engines(client: Client, tandem: Service) -> None:
-    await eventually(lambda: httpx.get(f"{tandem.url}/ready").is_success, "the engine to be seen")
+    await eventually(lambda: httpx.get(f"{tandem.url}/ready").is_success, "the engine to be discovered")
     listed = await settle(client.models.list())
     assert [model.id for model in listed.data] == [MODEL]
     assert listed.data[0].owned_by == "standin"
@@ -266,7 +266,7 @@ async def test_responses_are_relayed(client: Client) -> None:
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["whole", "streamed"])
-async def test_usage_is_what_the_engine_counted_over_all_rounds(
+async def test_usage_is_the_engines_total_over_all_rounds(
     client: Client, standin: Service, streaming: bool
 ) -> None:
     counters = ("vllm:prompt_tokens_total", "vllm:generation_tokens_total")
@@ -284,7 +284,7 @@ async def test_usage_is_what_the_engine_counted_over_all_rounds(
 
 
 @pytest.mark.parametrize("tools", [[], [CALCULATOR]], ids=["relayed", "tools run"])
-async def test_streamed_usage_is_not_told_unasked(client: Client, tools: list[Json]) -> None:
+async def test_streamed_usage_is_only_sent_on_request(client: Client, tools: list[Json]) -> None:
     chunks = await streamed(client, **question("Calculate 6 * 7", *tools))
     assert len(chunks) > 5
     assert [chunk.usage for chunk in chunks if chunk.usage] == []
@@ -305,13 +305,13 @@ async def test_every_parameter_of_the_sdk_reaches_the_engine(
     request = {**PARAMETERS, "tools": [tool], "n": 1 if tool is CALCULATOR else 2}
     answer = await complete(server.openai, **request, extra_body=UNKNOWN_TO_THE_SDK)
     received = json.loads(answer.choices[0].message.content or "")
-    if tool is CALCULATOR:  # sent by its name alone, and completed by the server
+    if tool is CALCULATOR:  # sent with only its name, completed by the server
         assert received["tools"][0]["function"]["parameters"]["required"] == ["expression"]
         received["tools"] = [tool]
     assert received == request | UNKNOWN_TO_THE_SDK
 
 
-def test_no_parameter_of_the_sdk_is_left_out_of_the_test_above() -> None:
+def test_test_above_covers_every_parameter_of_the_sdk() -> None:
     create = inspect.signature(openai.resources.chat.completions.Completions.create)
     of_the_transport = {"self", "extra_headers", "extra_query", "extra_body", "timeout"}
     tested_elsewhere = {"tools", "n", "stream", "stream_options"}
@@ -319,5 +319,5 @@ def test_no_parameter_of_the_sdk_is_left_out_of_the_test_above() -> None:
 
 
 def _strict(tool: Json) -> Json:
-    """As the SDK's stream helper wants tools to be."""
+    """Adapts a tool to the SDK's stream helper."""
     return {**tool, "function": {**tool["function"], "strict": True}}

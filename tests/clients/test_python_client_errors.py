@@ -1,4 +1,4 @@
-"""The official openai package for Python: its error classes, its timeouts, and a client that leaves."""
+"""The official openai package for Python: error classes, timeouts and disconnecting clients."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ async def strict_client(request: pytest.FixtureRequest, strict_tandem: Service) 
 
 
 def check_shape(error: openai.APIError) -> None:
-    """The SDK has read every field of the body, and the message is for people."""
+    """Checks that the SDK read every field of the body, and that the message is readable."""
     assert isinstance(error.body, dict)
     assert set(error.body) == SHAPE
-    told = (error.body["type"], error.body["param"], str(error.body["code"]))
-    assert told == (error.type, error.param, str(error.code))
+    fields = (error.body["type"], error.body["param"], str(error.body["code"]))
+    assert fields == (error.type, error.param, str(error.code))
     assert error.body["message"] in str(error)
     assert len(error.body["message"]) > 20
 
@@ -57,7 +57,7 @@ async def test_unknown_key_is_an_authentication_error(strict_client: Client, hea
     assert caught.value.response.headers["x-request-id"] == caught.value.request_id
 
 
-async def test_own_key_is_let_in_and_never_logged(strict_client: Client, strict_tandem: Service) -> None:
+async def test_valid_key_is_accepted_and_never_logged(strict_client: Client, strict_tandem: Service) -> None:
     assert (await complete(strict_client, **question("Hi"))).choices
     await eventually(lambda: '"key_name":"bootstrap"' in strict_tandem.log, "the request's log line")
     assert KEY not in strict_tandem.log
@@ -123,7 +123,7 @@ async def test_one_request_too_many_is_a_rate_limit_error(
     await _is_idle(strict_tandem)
 
 
-async def test_the_sdks_own_retry_gets_through_once_there_is_room(strict_tandem: Service) -> None:
+async def test_retry_of_the_sdk_succeeds_once_there_is_capacity(strict_tandem: Service) -> None:
     refused = metric(strict_tandem, "requests_total", status="429")
     base_url = f"{strict_tandem.url}/v1"
     async with openai.AsyncOpenAI(base_url=base_url, api_key=KEY, max_retries=2) as client:
@@ -143,7 +143,7 @@ async def test_the_sdks_own_retry_gets_through_once_there_is_room(strict_tandem:
         ({"cut_after": 0}, 502, "engine_failed"),
         ({"status": 503}, 503, "engine_unavailable"),
     ],
-    ids=["500 of the engine", "501 of the engine", "cut connection", "busy engine"],
+    ids=["500 from the engine", "501 from the engine", "cut connection", "busy engine"],
 )
 @pytest.mark.parametrize("tools", [[], [CALCULATOR]], ids=["relayed", "tools run"])
 @pytest.mark.parametrize("streaming", [False, True], ids=["whole", "streamed"])
@@ -175,10 +175,10 @@ async def test_answer_that_takes_too_long_is_an_internal_server_error_504(
 @pytest.mark.parametrize(
     "how",
     [{"error_event_after": 4}, {"cut_after": 4}],
-    ids=["error event of the engine", "cut connection"],
+    ids=["error event from the engine", "cut connection"],
 )
 @pytest.mark.parametrize("tools", [[], [CALCULATOR]], ids=["relayed", "tools run"])
-async def test_stream_that_breaks_is_an_api_error_after_what_came_before_it(
+async def test_broken_stream_is_an_api_error_after_the_preceding_chunks(
     client: Client, how: Json, tools: list[Json]
 ) -> None:
     request = question("Calculate 6 * 7", *tools, stream=True, **fault(when="answer", **how))
@@ -202,7 +202,7 @@ async def test_stream_that_breaks_is_an_api_error_after_what_came_before_it(
 async def test_client_that_times_out_frees_the_engine(
     client: Client, standin: Service, when: Json, streaming: bool
 ) -> None:
-    await eventually(lambda: running(standin) == 0, "the requests before to be over")
+    await eventually(lambda: running(standin) == 0, "earlier requests to finish")
     aborts = _aborts(standin)
     request = question("What is the weather in Oslo?", *([WEATHER] if when else []))
     impatient = client.with_options(timeout=0.5)
@@ -217,7 +217,7 @@ async def test_client_that_times_out_frees_the_engine(
 async def test_client_that_closes_its_stream_frees_the_engine(
     client: Client, standin: Service, tools: list[Json]
 ) -> None:
-    await eventually(lambda: running(standin) == 0, "the requests before to be over")
+    await eventually(lambda: running(standin) == 0, "earlier requests to finish")
     stream = await complete(
         client, **question("What is the weather in Oslo?", *tools, stream=True, **ENDLESS)
     )
@@ -243,14 +243,14 @@ async def test_heartbeats_keep_a_silent_stream_alive_and_the_sdk_does_not_see_th
 ) -> None:
     patient = strict_client.with_options(
         timeout=0.6
-    )  # the time between two reads; there is a beat every 0.2 s
+    )  # the time between two reads; a heartbeat is sent every 0.2 s
     chunks = await streamed(patient, **question("Hi"), **fault(delay_first=1.0))
     assert chunks[0].choices[0].delta.role == "assistant"
     assert chunks[-1].choices[0].finish_reason == "stop"
 
 
 async def _read(stream: Any, chunks: list[Any], most: int = 10**6) -> None:
-    """Reads chunks of the sync or the async client's stream into the list, so many at most."""
+    """Reads at most this many chunks of the sync or the async client's stream into the list."""
     if hasattr(stream, "__aiter__"):
         async for chunk in stream:
             chunks.append(chunk)

@@ -1,6 +1,6 @@
-"""`make record-wire`: sends the recorded requests to the real engine again and stores its answers anew.
+"""`make record-wire`: sends the recorded requests to the real engine again and updates the recordings.
 
-The stand-in's contract tests compare with these recordings; see tests/services/vllm/test_standin_contract.py.
+The stand-in's contract tests use these recordings; see tests/services/vllm/test_standin_contract.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FLAGS = (
 
 
 def record(group: str, url: str) -> None:
-    """Replays the requests of one file and writes their answers into it, bodies of streams beside it."""
+    """Replays the requests of one file and writes the answers into it, and streamed bodies next to it."""
     file = WIRE / f"{group}.json"
     exchanges: dict[str, Any] = json.loads(file.read_text())
     with httpx.Client(base_url=url, timeout=120) as http:
@@ -37,8 +37,8 @@ def record(group: str, url: str) -> None:
             if response.headers.get("content-type", "").startswith("text/event-stream"):
                 (WIRE / f"{name}.sse").write_bytes(response.content)
             print(f"{group:8} {name:40} {response.status_code}")
-    told = json.dumps(exchanges, indent=1, ensure_ascii=False).replace(f"{ROOT}/", "")
-    file.write_text(told + "\n")
+    text = json.dumps(exchanges, indent=1, ensure_ascii=False).replace(f"{ROOT}/", "")
+    file.write_text(text + "\n")
 
 
 def _send(http: httpx.Client, request: dict[str, Any]) -> httpx.Response:

@@ -1,4 +1,4 @@
-"""What an answer says, read without mercy: anything but one whole answer or one clear error is `Wrong`."""
+"""Parses an answer strictly: anything other than one complete answer or one clear error is `Wrong`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _ERROR_KEYS = {"message", "type", "param", "code"}
 
 
 class Wrong(Exception):
-    """The answer breaks a rule, which the message names."""
+    """The answer violates a rule, which the message names."""
 
 
 @dataclass(slots=True)
-class Told:
-    """What a client has been told. A stream may break off after its finish: before the usage."""
+class Reply:
+    """The content of an answer. A stream may be cut off after its finish, before the usage."""
 
     text: str = ""
     calls: list[Json] = field(default_factory=list)
@@ -30,23 +30,25 @@ class Told:
     events: list[Json] = field(default_factory=list)
 
 
-def read(response: Response) -> Told:
-    """Raises:
-    Wrong: it is neither a whole answer nor one clear error.
+def read(response: Response) -> Reply:
+    """Parses a response.
+
+    Raises:
+        Wrong: It is neither a complete answer nor one clear error.
     """
-    told = _read_stream(response.body) if response.is_stream else _read_whole(response.status, response.body)
-    if told.finish is None and told.error is None:
+    reply = _read_stream(response.body) if response.is_stream else _read_whole(response.status, response.body)
+    if reply.finish is None and reply.error is None:
         raise Wrong(f"neither a finish nor an error: {response.body[-300:]!r}")
-    return told
+    return reply
 
 
-def _read_whole(status: int, body: bytes) -> Told:
+def _read_whole(status: int, body: bytes) -> Reply:
     answer = json.loads(body)
     if status != 200:
-        return Told(error=_checked_error(answer.get("error")), status=status)
+        return Reply(error=_checked_error(answer.get("error")), status=status)
     (choice,) = answer["choices"]
     message = choice["message"]
-    return Told(
+    return Reply(
         text=message["content"] or "",
         calls=message.get("tool_calls") or [],
         finish=choice["finish_reason"],
@@ -55,54 +57,54 @@ def _read_whole(status: int, body: bytes) -> Told:
     )
 
 
-def _read_stream(body: bytes) -> Told:
+def _read_stream(body: bytes) -> Reply:
     if not body.endswith(b"\n\n"):
-        raise Wrong(f"the stream ends within an event: {body[-300:]!r}")
-    told = Told()
+        raise Wrong(f"the stream ends in the middle of an event: {body[-300:]!r}")
+    reply = Reply()
     identities: set[tuple[str, int, str]] = set()
     roles = 0
     payloads = [block.removeprefix("data: ") for block in _events(body)]
     done = payloads[-1:] == ["[DONE]"]
     for payload in payloads[:-1] if done else payloads:
         chunk = json.loads(payload)
-        if told.error or (told.finish and chunk.get("choices")):
-            raise Wrong(f"more after the end: {payload}")
+        if reply.error or (reply.finish and chunk.get("choices")):
+            raise Wrong(f"an event after the end: {payload}")
         if "error" in chunk:
-            told.error = _checked_error(chunk["error"])
+            reply.error = _checked_error(chunk["error"])
             continue
         identities.add((chunk["id"], chunk["created"], chunk["model"]))
-        roles += _read_chunk(chunk, told)
-    if done != (told.error is None):
+        roles += _read_chunk(chunk, reply)
+    if done != (reply.error is None):
         raise Wrong("[DONE] after an error" if done else "a finish without [DONE]")
     if len(identities) > 1 or (identities and roles != 1):
-        raise Wrong(f"{len(identities)} identities and {roles} roles in one answer")
-    return told
+        raise Wrong(f"{len(identities)} ids and {roles} roles in one answer")
+    return reply
 
 
 def _events(body: bytes) -> list[str]:
     blocks = body.decode().removesuffix("\n\n").split("\n\n")
     for block in blocks:
         if not block.startswith("data: ") and block != ": keep-alive":
-            raise Wrong(f"no event: {block!r}")
+            raise Wrong(f"not an event: {block!r}")
     return [block for block in blocks if block != ": keep-alive"]
 
 
-def _read_chunk(chunk: Json, told: Told) -> int:
-    """Adds a chunk to what was told; how many roles it names."""
+def _read_chunk(chunk: Json, reply: Reply) -> int:
+    """Adds a chunk to the reply; returns the number of roles in it."""
     if "tandem" in chunk:
-        told.events.append(chunk["tandem"])
+        reply.events.append(chunk["tandem"])
     if not chunk["choices"]:
         if "tandem" not in chunk:
-            if told.usage:
-                raise Wrong("usage told twice")
-            told.usage = _checked_usage(chunk["usage"])
+            if reply.usage:
+                raise Wrong("usage sent twice")
+            reply.usage = _checked_usage(chunk["usage"])
         return 0
     (choice,) = chunk["choices"]
     delta = choice["delta"]
-    told.text += delta.get("content") or ""
+    reply.text += delta.get("content") or ""
     for call in delta.get("tool_calls") or []:
-        _add_call(call, told.calls)
-    told.finish = choice["finish_reason"]
+        _add_call(call, reply.calls)
+    reply.finish = choice["finish_reason"]
     return int("role" in delta)
 
 

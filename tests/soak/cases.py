@@ -1,4 +1,4 @@
-"""The requests of the soak, each with the one answer that is right for it."""
+"""The requests of the soak, each with its one correct answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from examples.tiers import MODEL
-from tests.soak.answers import Json, Told, Wrong, read
+from tests.soak.answers import Json, Reply, Wrong, read
 from tests.soak.client import NEVER, Leave, Response
 
 Error = tuple[int, int | str]
@@ -37,68 +37,68 @@ _MAIL: Json = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A request and what must come of it."""
+    """A request and its expected outcome."""
 
     kind: str
     request: Json
     text: str = ""
-    """The whole text of the right answer; what comes before an error is a start of it."""
+    """The whole text of the correct answer; the text before an error must be a prefix of it."""
     mail_about: str | None = None
-    """The subject of the one call that the client is handed."""
+    """The subject of the one call that is returned to the client."""
     results: tuple[str, ...] = ()
-    """Of the server's calls, where the request asks to be told of them."""
+    """The results of the server's calls, if the request asks for events."""
     error: Error | None = None
-    """The one right error."""
+    """The expected error."""
     leave: Leave = NEVER
 
 
 def judge(case: Case, response: Response, *, engine_killed: bool) -> str:
-    """The outcome, in words for the table.
+    """Judges a response; returns the outcome as a column heading of the table.
 
     Args:
-        engine_killed: whether an engine was killed while the request was under way; only a stream that
-            had begun may end with an error for that, since anything else can be asked again.
+        engine_killed: Whether an engine was killed during the request. Only a stream that had started may end
+            with an error because of that, since anything else can be retried.
 
     Raises:
-        Wrong: the answer is not the right one.
+        Wrong: The answer is not the expected one.
     """
     try:
-        told = read(response)
-        if told.error is None:
-            _check_answer(case, told)
+        reply = read(response)
+        if reply.error is None:
+            _check_answer(case, reply)
             return "right"
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise Wrong(f"{type(error).__name__}: {error} in {response.body[-300:]!r}") from None
-    if told.text != case.text if told.finish else not case.text.startswith(told.text):
-        raise Wrong(f"an error after another text: {told.text!r}")
+    if reply.text != case.text if reply.finish else not case.text.startswith(reply.text):
+        raise Wrong(f"an error after the wrong text: {reply.text!r}")
     if (
         case.error
-        and told.error["code"] == case.error[1]
-        and (response.is_stream or told.status == case.error[0])
+        and reply.error["code"] == case.error[1]
+        and (response.is_stream or reply.status == case.error[0])
     ):
-        return "error, as asked"
-    if engine_killed and response.is_stream and told.error["code"] == FAILED[1]:
+        return "expected error"
+    if engine_killed and response.is_stream and reply.error["code"] == FAILED[1]:
         return "error, engine killed"
-    raise Wrong(f"{told.status}, an error that nothing explains: {told.error}")
+    raise Wrong(f"{reply.status}, an unexpected error: {reply.error}")
 
 
-def _check_answer(case: Case, told: Told) -> None:
+def _check_answer(case: Case, reply: Reply) -> None:
     if case.error:
-        raise Wrong(f"an answer where there should be the error {case.error}: {told}")
-    if told.text != case.text:
-        raise Wrong(f"the text is {told.text!r}, not {case.text!r}")
-    subjects = [json.loads(call["function"]["arguments"])["subject"] for call in told.calls]
+        raise Wrong(f"an answer instead of the error {case.error}: {reply}")
+    if reply.text != case.text:
+        raise Wrong(f"the text is {reply.text!r}, not {case.text!r}")
+    subjects = [json.loads(call["function"]["arguments"])["subject"] for call in reply.calls]
     if subjects != ([case.mail_about] if case.mail_about else []):
-        raise Wrong(f"the calls are {told.calls}, not one about {case.mail_about}")
-    if told.finish != ("tool_calls" if case.mail_about else "stop"):
-        raise Wrong(f"it finished with {told.finish}")
-    results = [event["result"] for event in told.events if event["type"] == "tool_call.finished"]
-    if Counter(results) != Counter(case.results) or len(told.events) != 2 * len(results):
-        raise Wrong(f"the server's calls gave {results}, not {case.results}")
+        raise Wrong(f"the calls are {reply.calls}, not one about {case.mail_about}")
+    if reply.finish != ("tool_calls" if case.mail_about else "stop"):
+        raise Wrong(f"the finish reason is {reply.finish}")
+    results = [event["result"] for event in reply.events if event["type"] == "tool_call.finished"]
+    if Counter(results) != Counter(case.results) or len(reply.events) != 2 * len(results):
+        raise Wrong(f"the server's calls returned {results}, not {case.results}")
 
 
 def chat(question: str, *tools: str | Json, **fields: Any) -> Json:
-    """A request; a tool by its name alone is the server's."""
+    """Builds a request; a tool given by name only is one of the server's."""
     given = [{"type": "function", "function": {"name": t}} if isinstance(t, str) else t for t in tools]
     return {
         "model": MODEL,
@@ -120,14 +120,14 @@ FIXED: Mapping[str, tuple[Json, str]] = {
         "could not answer: 'expression' is missing",
     ),
 }
-"""Requests whose answers are asked for once while nothing is disturbed, and a part that those must hold."""
+"""Requests whose undisturbed answers serve as the reference, with a text that those must contain."""
 
 
 class Mix:
-    """Makes cases at random; the same seed makes the same cases.
+    """Makes random cases; the same seed gives the same cases.
 
     Args:
-        texts: the undisturbed answers to `FIXED`.
+        texts: The undisturbed answers to `FIXED`.
     """
 
     def __init__(self, seed: int, texts: Mapping[str, str]) -> None:
@@ -195,7 +195,7 @@ class Mix:
 
     def double_encoded(self) -> Case:
         fault = {"double_encoded_arguments": True, "when": "call"}
-        return self._product("arguments encoded twice", stream=False, standin=fault)
+        return self._product("double-encoded arguments", stream=False, standin=fault)
 
     def fixed(self) -> Case:
         name = self._random.choice(list(FIXED))
@@ -211,7 +211,7 @@ class Mix:
             stream=self._random.random() < 0.5,
             tool_choice={"type": "function", "function": {"name": name}},
         )
-        return Case("tool that takes time", request, f"{verb} for {seconds:g} seconds.")
+        return Case("slow tool", request, f"{verb} for {seconds:g} seconds.")
 
     # Tools of the client
 
@@ -226,13 +226,13 @@ class Mix:
         request = chat(question, "calculate_math", _MAIL, stream=self._random.random() < 0.5)
         return Case("client's and server's tools", request, mail_about=subject)
 
-    # What goes wrong
+    # Failures
 
     def refused(self) -> Case:
         status, error = self._random.choice([(400, REFUSED), (500, FAILED), (503, UNAVAILABLE)])
         maker = self._random.choice([self._plain, self._product])
         stream = self._random.random() < 0.5
-        return replace(maker("engine refuses", stream=stream, standin={"status": status}), error=error)
+        return replace(maker("engine error", stream=stream, standin={"status": status}), error=error)
 
     def cut_before(self) -> Case:
         case = self._plain("cut before the answer", self._random.random() < 0.5, standin={"cut_after": 0})
@@ -244,31 +244,35 @@ class Mix:
         maker = self._random.choice([self._plain, self._product])
         stream = self._random.random() < 0.7
         case = maker(
-            f"broken off{', streamed' * stream}",
+            f"cut off{', streamed' * stream}",
             stream=stream,
             standin={fault: self._random.randrange(1, 8), "when": when},
         )
         return replace(case, error=FAILED)
 
     def invalid(self) -> Case:
-        return replace(self._product("refused by us", stream=False, n=2), error=INVALID)
+        return replace(self._product("rejected by us", stream=False, n=2), error=INVALID)
 
-    # Clients that leave
+    # Clients that disconnect
 
     def leaves(self) -> Case:
-        """Each would take minutes, did its end not reach the engine and the tool."""
+        """Each request would take minutes if the disconnect did not reach the engine and the tool."""
         kind, case, leave = self._random.choice(
             [
-                ("in its body", self._plain(), Leave(sent=self._random.uniform(0, 0.99))),
-                ("while it waits", self._plain(standin=_NEVER_BEGINS), self._soon()),
-                ("while a stream waits", self._plain(stream=True, standin=_NEVER_BEGINS), self._soon()),
-                ("a stream", self._plain(stream=True, standin=_NEVER_ENDS), self._early()),
-                ("a stream with tools", self._product("", stream=True, standin=_NEVER_ENDS), self._early()),
-                ("while a tool runs", self._endless_tool(), Leave(saw=b"tool_call.started")),
+                ("in the body", self._plain(), Leave(sent=self._random.uniform(0, 0.99))),
+                ("while waiting", self._plain(standin=_NEVER_BEGINS), self._soon()),
+                ("before a stream", self._plain(stream=True, standin=_NEVER_BEGINS), self._soon()),
+                ("in a stream", self._plain(stream=True, standin=_NEVER_ENDS), self._early()),
+                (
+                    "in a stream with tools",
+                    self._product("", stream=True, standin=_NEVER_ENDS),
+                    self._early(),
+                ),
+                ("during a tool", self._endless_tool(), Leave(saw=b"tool_call.started")),
             ]
         )
         leave = replace(leave, reset=self._random.random() < 0.5)
-        return replace(case, kind=f"leaves {kind}", text=f" {case.text}" * 20, leave=leave)
+        return replace(case, kind=f"disconnects {kind}", text=f" {case.text}" * 20, leave=leave)
 
     def _soon(self) -> Leave:
         return Leave(seconds=self._random.uniform(0, 0.4))
@@ -307,4 +311,4 @@ _WEIGHTS: dict[Callable[[Mix], Case], float] = {
     Mix.invalid: 1,
     Mix.leaves: 8,
 }
-"""Shares of the kinds; a third streams with tools."""
+"""Weights of the kinds; a third of the requests stream with tools."""

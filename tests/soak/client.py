@@ -1,4 +1,4 @@
-"""A client that hides nothing: HTTP/1.1 over raw streams, and the choice between orchestrators."""
+"""A client that hides nothing: HTTP/1.1 over raw streams, and balancing between orchestrators."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ _HEAD = "POST /v1/chat/completions HTTP/1.1\r\nHost: soak\r\nContent-Type: appli
 
 
 class Broken(Exception):
-    """The server ended a connection in the middle of an exchange, or spoke no HTTP; says where."""
+    """The server closed a connection in mid-exchange or did not speak HTTP. The message says where."""
 
 
 class NoneInService(Exception):
-    """Every orchestrator refused the connection."""
+    """All orchestrators refused the connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """When a client goes away before it has its answer. The first of these that comes about."""
+    """When a client disconnects before it has its answer: at the first of these conditions."""
 
     sent: float = 1.0
-    """After this share of its body."""
+    """After this share of the request body."""
     seconds: float | None = None
-    """After so long a wait for the answer."""
+    """After waiting this long for the answer."""
     pieces: int | None = None
-    """After so many pieces of a stream."""
+    """After this many pieces of a stream."""
     saw: bytes | None = None
-    """After a piece that holds this."""
+    """After a piece that contains this."""
     reset: bool = False
-    """With a reset rather than an orderly end of the connection."""
+    """Whether to reset the connection instead of closing it in an orderly way."""
 
 
 NEVER = Leave()
@@ -40,7 +40,7 @@ NEVER = Leave()
 
 @dataclass(slots=True)
 class Response:
-    """A whole answer; `body` has no chunk sizes in it."""
+    """A complete answer; `body` is without chunk framing."""
 
     status: int
     headers: dict[str, str]
@@ -61,8 +61,10 @@ class Connection:
 
     @classmethod
     async def open(cls, port: int) -> Connection:
-        """Raises:
-        ConnectionRefusedError: nobody listens.
+        """Connects.
+
+        Raises:
+            ConnectionRefusedError: Nothing listens on the port.
         """
         return cls(*await asyncio.open_connection("127.0.0.1", port))
 
@@ -71,10 +73,10 @@ class Connection:
         return self.reusable and not self._reader.at_eof() and not self._writer.is_closing()
 
     async def ask(self, body: bytes, leave: Leave = NEVER) -> Response | None:
-        """The answer, or None where the client left as it was told to.
+        """Sends a request; returns the answer, or None if the client disconnected as intended.
 
         Raises:
-            Broken: the connection ended before the answer was whole.
+            Broken: The connection closed before the answer was complete.
         """
         self.reusable = False
         head = f"{_HEAD}Content-Length: {len(body)}\r\n\r\n".encode()
@@ -99,7 +101,7 @@ class Connection:
             await self._leave(leave)
             return None
         except (OSError, EOFError, ValueError) as error:
-            got = "before its answer" if response is None else f"after {response.body[-200:]!r}"
+            got = "before the answer" if response is None else f"after {response.body[-200:]!r}"
             raise Broken(f"{type(error).__name__} {got}") from None
         self.reusable = response.headers.get("connection", "").lower() != "close"
         return response
@@ -121,20 +123,20 @@ class Connection:
         return Response(int(first.split(" ")[1]), {name.lower(): value for name, value in headers.items()})
 
     async def _piece(self, response: Response) -> bytes:
-        """The next piece of the body; `b""` at its end."""
+        """Reads the next piece of the body; `b""` at its end."""
         if "content-length" in response.headers:
             return await self._reader.readexactly(
                 int(response.headers["content-length"]) - len(response.body)
             )
         if response.headers.get("transfer-encoding") != "chunked":
-            raise ValueError(f"a body without a length: {response.headers}")
+            raise ValueError(f"body without a length: {response.headers}")
         size = int(await self._reader.readuntil(b"\r\n"), 16)
         return (await self._reader.readexactly(size + 2))[:-2]
 
 
 @dataclass(slots=True)
 class Balancer:
-    """Spreads requests like a load balancer: in turn, and to the next where a connection is refused."""
+    """Distributes requests like a load balancer: round robin, skipping servers that refuse connections."""
 
     ports: list[int]
     refused: int = 0
@@ -142,10 +144,10 @@ class Balancer:
     _idle: dict[int, list[Connection]] = field(default_factory=dict)
 
     async def connect(self) -> tuple[int, Connection]:
-        """A connection, kept or new, and the port that it leads to.
+        """Returns a kept or new connection and its port.
 
         Raises:
-            NoneInService: all refused.
+            NoneInService: All servers refused.
         """
         turn = next(self._turn)
         ports = list(self.ports)
@@ -170,7 +172,7 @@ class Balancer:
             connection.close()
 
     def take_out(self, port: int) -> None:
-        """Sends no more requests there."""
+        """Stops sending requests to this port."""
         self.ports.remove(port)
         for connection in self._idle.pop(port, []):
             connection.close()
@@ -179,7 +181,7 @@ class Balancer:
         self.ports.append(port)
 
     def close(self) -> None:
-        """Closes what is idle."""
+        """Closes idle connections."""
         for connections in self._idle.values():
             for connection in connections:
                 connection.close()

@@ -1,4 +1,4 @@
-"""The processes under the soak: started on their ports, killed, restarted, measured."""
+"""The processes of the soak: started on their ports, killed, restarted and measured."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ SETTINGS = {
     "STOP_SECONDS": "30",
 }
 _SLOTS = 12
-"""Requests that an engine runs at once: fewer than there are clients, so that some wait."""
+"""Concurrent requests of an engine: fewer than there are clients, so that some wait."""
 
 
 class Server:
-    """A process that is started again on the same port; its logs are kept, one a life."""
+    """A process that can be restarted on the same port; each run's log is kept."""
 
     def __init__(self, name: str, start: Callable[[int], Tier]) -> None:
         self.name = name
@@ -52,7 +52,7 @@ class Server:
         self._tier = await asyncio.to_thread(self._start, self.port)
 
     async def end(self, number: signal.Signals) -> int:
-        """Sends the signal and waits for the end, at most 45 s; the exit status, negative for a signal's."""
+        """Sends the signal and waits at most 45 s; returns the exit status, negative for a signal."""
         assert self._tier
         tier = self._tier
         tier.process.send_signal(number)
@@ -67,19 +67,19 @@ class Server:
         return status
 
     def abandon(self) -> None:
-        """Ends it if it runs, whatever became of the soak."""
+        """Stops the process if it runs, whatever the outcome of the soak."""
         if self._tier:
             self._tier.stop()
             self.logs.append(self._tier.log)
 
     async def metric(self, name: str) -> float:
-        """The sum of a metric over its labels."""
+        """Returns the sum of a metric over its labels."""
         page = await asyncio.to_thread(self._get, "/metrics")
         values = re.findall(rf"^{re.escape(name)}(?:\{{.*\}})? (\S+)$", page, re.MULTILINE)
         return sum(map(float, values))
 
     def handles(self) -> list[str]:
-        """Open file handles; of a TCP connection its two ports and its state (a number of Linux)."""
+        """Returns the open file handles; TCP connections as two ports and Linux's number for the state."""
         folder = PROC / str(self.process_id)
         rows = [line.split() for line in (folder / "net" / "tcp").read_text().splitlines()[1:]]
         sockets = {
@@ -87,7 +87,7 @@ class Server:
         }
         found = []
         for handle in (folder / "fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            with contextlib.suppress(FileNotFoundError):  # closed in the meantime
                 link = str(handle.readlink())
                 found.append(sockets.get(link, link))
         return sorted(found)
@@ -123,7 +123,7 @@ def orchestrator(name: str, engines: list[Server]) -> Server:
 
 
 def entries(log: Path) -> Iterator[dict[str, Any]]:
-    """The lines of an orchestrator's log; what is no JSON becomes an entry of level `error`."""
+    """Parses an orchestrator's log; a line that is not JSON becomes an entry of level `error`."""
     for line in log.read_text().splitlines():
         try:
             yield json.loads(line)

@@ -1,4 +1,4 @@
-"""The soak: traffic, what disturbs it, and what must hold afterwards."""
+"""The soak: traffic, disturbances, and what must hold afterwards."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.soak.servers import Server, engine, entries, orchestrator
 from tests.soak.traffic import Tally, Traffic
 
 OUTAGE_SECONDS = 0.3
-"""How long a killed engine stays away."""
+"""How long a killed engine stays down."""
 ROUTED_STILL_SECONDS = 0.4
-"""How long requests still come to an orchestrator that was told to stop (less than its DRAIN_SECONDS)."""
+"""How long a stopping orchestrator still receives requests (less than its DRAIN_SECONDS)."""
 WARM_UP_SHARE = 0.15
 MEMORY_GROWTH_MIB = 8.0
-"""What an orchestrator's memory may grow by after the warm-up, for all the requests that follow."""
+"""How much an orchestrator's memory may grow after the warm-up, over all further requests."""
 _SETTLE_SECONDS = 10.0
 
 
@@ -29,10 +29,10 @@ class Soak:
     """Two engines behind two orchestrators.
 
     Args:
-        requests: how many are sent in all.
-        kills: how many times engines are killed: one of them, or every third time both.
-        clients: how many requests are under way at once.
-        seed: of the requests.
+        requests: Total number of requests.
+        kills: Number of times that engines are killed: one of them, or both every third time.
+        clients: Number of concurrent requests.
+        seed: Seed of the requests.
     """
 
     def __init__(self, *, requests: int, kills: int, clients: int, seed: int) -> None:
@@ -51,7 +51,7 @@ class Soak:
         self._balancer = Balancer([server.port for server in self.orchestrators])
 
     async def run(self) -> None:
-        """Fills `tally` and `notes`; whatever is not as it must be is among the tally's violations."""
+        """Runs the soak and fills `tally`, including its violations, and `notes`."""
         async with self._running():
             mix = Mix(self._seed, await self._undisturbed_texts())
             traffic = Traffic(self._balancer, mix, self.tally)
@@ -65,7 +65,7 @@ class Soak:
             await self._disturb(traffic)
             await running
             seconds = time.monotonic() - begun
-            self._note(f"{(self.tally.sent - self._warm_up) / seconds:,.0f} requests a second")
+            self._note(f"{(self.tally.sent - self._warm_up) / seconds:,.0f} requests per second")
             await self._settle()
             await self._check_nothing_is_left(handles, memory)
         self._check_logs()
@@ -89,7 +89,7 @@ class Soak:
                 server.abandon()
 
     async def _undisturbed_texts(self) -> dict[str, str]:
-        """The answers to the fixed requests, which must be the same from both orchestrators."""
+        """Returns the answers to the fixed requests, which must be the same from both orchestrators."""
         texts: dict[str, str] = {}
         for name, (request, part) in FIXED.items():
             for port in self._balancer.ports:
@@ -108,10 +108,10 @@ class Soak:
     def _note(self, what: str) -> None:
         self.notes.append(what)
 
-    # What disturbs
+    # Disturbances
 
     async def _disturb(self, traffic: Traffic) -> None:
-        """Kills and restarts at even steps of the traffic; an orchestrator half way."""
+        """Kills and restarts engines at even intervals of the traffic, and an orchestrator halfway."""
         steps = self._kills + 1
         for step in range(1, steps + 1):
             count = self._warm_up + (self._requests - self._warm_up) * step // (steps + 1)
@@ -137,17 +137,17 @@ class Soak:
         await server.start()
         self._balancer.put_in(server.port)
         (stopping,) = (entry for entry in entries(server.logs[-1]) if entry["message"] == "stopping")
-        self._note(f"restarted: {server.name}, with {stopping['in_flight']} requests under way")
+        self._note(f"restarted: {server.name}, with {stopping['in_flight']} requests in flight")
 
     async def _end(self, server: Server) -> None:
         status = await server.end(signal.SIGTERM)
         if status:
-            self._violated(f"{server.name} ended with status {status} when it was told to stop")
+            self._violated(f"{server.name} exited with status {status} on SIGTERM")
 
-    # What must hold
+    # Checks
 
     async def _settle(self) -> None:
-        """Nothing is under way any more; then closes all connections that are kept on purpose."""
+        """Checks that nothing is in flight, then closes all connections that are kept on purpose."""
         self._balancer.close()
         for server in self.orchestrators:
             await self._reaches(server, "engine_requests_in_flight", 0)
@@ -170,11 +170,11 @@ class Soak:
         await self._passes(problem)
 
     async def _passes(self, problem: Callable[[], Awaitable[str | None]]) -> None:
-        """Notes a problem that does not go away."""
+        """Records a problem that does not go away."""
         until = time.monotonic() + _SETTLE_SECONDS
         while found := await problem():
             if time.monotonic() > until:
-                self._violated(f"{found}, {_SETTLE_SECONDS:g} s after the last request")
+                self._violated(f"{found} ({_SETTLE_SECONDS:g} s after the last request)")
                 return
             await asyncio.sleep(0.05)
 
@@ -183,7 +183,7 @@ class Soak:
 
             async def problem(server: Server = server, idle: list[str] = idle) -> str | None:
                 now = self._handles(server)
-                return f"{server.name} has open: {now}, and idle: {idle}" if len(now) > len(idle) else None
+                return f"{server.name} has {now} open; when idle: {idle}" if len(now) > len(idle) else None
 
             await self._passes(problem)
             open_now, after = len(self._handles(server)), server.resident_mib()
@@ -193,11 +193,11 @@ class Soak:
             )
             if after - before > MEMORY_GROWTH_MIB:
                 self._violated(
-                    f"{server.name} grew by {after - before:.1f} MiB (most: {MEMORY_GROWTH_MIB:g})"
+                    f"{server.name} grew by {after - before:.1f} MiB (limit: {MEMORY_GROWTH_MIB:g})"
                 )
 
     def _handles(self, server: Server) -> list[str]:
-        """The open handles but for one connection to each engine, which its last probe may have kept."""
+        """Returns the open handles, except one connection per engine that the last probe may have kept."""
         handles = server.handles()
         for engine_port in (server.port for server in self.engines):
             kept = next((handle for handle in handles if f"to {engine_port}," in handle), None)
@@ -206,26 +206,26 @@ class Soak:
         return handles
 
     def _check_logs(self) -> None:
-        """Each request that came is logged once, and nothing failed in a way that nobody foresaw."""
+        """Checks that each received request is logged once, and that no unexpected error is logged."""
         statuses = []
         for log in (log for server in self.orchestrators for log in server.logs):
             for entry in entries(log):
                 if entry["level"] not in ("info", "warning") or "exception" in entry:
-                    self._violated(f"{log} has an unforeseen error: {entry}")
+                    self._violated(f"{log} has an unexpected error: {entry}")
                 if entry["message"] == "request" and entry["route"] == "/v1/chat/completions":
                     statuses.append(entry["status"])
         sent, left = self.tally.sent + len(FIXED) * len(self.orchestrators), self.tally.left
         if not sent - left <= len(statuses) <= sent:
-            self._violated(f"{len(statuses)} requests are in the logs; {sent} were sent, {left} of them left")
+            self._violated(f"the logs have {len(statuses)} requests; {sent} were sent, {left} disconnected")
         if statuses.count(499) > left:
-            self._violated(f"{statuses.count(499)} clients left by the logs; {left} did")
+            self._violated(f"the logs have {statuses.count(499)} disconnects; {left} clients disconnected")
         for log in (log for server in self.engines for log in server.logs):
             if "Traceback" in log.read_text():
-                self._violated(f"{log} has an unforeseen error")
+                self._violated(f"{log} has an unexpected error")
 
 
 def table(soak: Soak) -> str:
-    """The counts by kind and outcome, and the notes."""
+    """Formats the counts by kind and outcome, and the notes."""
     outcomes = soak.tally.outcomes
     columns = [*sorted({outcome for _, outcome in outcomes}, key=lambda name: (name == "WRONG", name)), "all"]
     kinds = [*sorted({kind for kind, _ in outcomes}), "all"]

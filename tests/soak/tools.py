@@ -1,4 +1,4 @@
-"""Server tools that take their time, so that requests are ended and clients leave while they run."""
+"""Slow server tools, so that requests are aborted and clients disconnect while they run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients that send requests, and what came of those."""
+"""Clients that send requests, and the outcomes of those requests."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from tests.soak.cases import Case, Mix, judge
 from tests.soak.client import Balancer, Broken, NoneInService
 
 PATIENCE_SECONDS = 90.0
-"""How long a client waits for its answer; no request takes longer, even while no engine is there."""
+"""How long a client waits for its answer; no request takes longer, even while all engines are down."""
 MOST_VIOLATIONS = 20
-"""After so many the clients stop."""
+"""Number of violations after which the clients stop."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What came of the requests, by kind and outcome."""
+    """The number of requests by kind and outcome."""
 
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
     sent: int = 0
     left: int = 0
     kills: list[float] = field(default_factory=list)
-    """When engines were killed, on the monotonic clock."""
+    """Times at which engines were killed, on the monotonic clock."""
 
 
 class Traffic:
@@ -42,7 +42,7 @@ class Traffic:
         self._moved = asyncio.Event()
 
     async def run(self, until: int, clients: int) -> None:
-        """Returns when so many requests in all have ended."""
+        """Runs until this many requests in total have ended."""
         self._running = True
         async with asyncio.TaskGroup() as group:
             for _ in range(clients):
@@ -51,7 +51,7 @@ class Traffic:
         self._moved.set()
 
     async def passed(self, count: int) -> bool:
-        """True once so many requests have ended, False if the clients stop before."""
+        """Waits until this many requests have ended; returns False if the clients stop earlier."""
         while self._ended < count and self._running:
             self._moved.clear()
             await self._moved.wait()
@@ -67,7 +67,7 @@ class Traffic:
             except (Wrong, Broken, NoneInService, TimeoutError) as error:
                 outcome = "WRONG"
                 what = f"{case.kind}: {type(error).__name__}: {error}"
-                tally.violations.append(f"{what}\n  The request: {json.dumps(case.request)}")
+                tally.violations.append(f"{what}\n  Request: {json.dumps(case.request)}")
             tally.outcomes[case.kind, outcome] += 1
             self._ended += 1
             self._moved.set()
@@ -82,6 +82,6 @@ class Traffic:
                 self._balancer.give_back(port, connection)
         if response is None:
             self._tally.left += 1
-            return "left"
+            return "disconnected"
         killed = any(begun <= kill <= time.monotonic() for kill in self._tally.kills)
         return judge(case, response, engine_killed=killed)

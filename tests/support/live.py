@@ -1,4 +1,4 @@
-"""The orchestrator as it is run, on a free port of 127.0.0.1, in the test's own event loop."""
+"""Runs the orchestrator as in production, on a free port of 127.0.0.1, in the test's own event loop."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Live:
         return await self.http.post("/v1/chat/completions", json=payload, headers=headers)
 
     async def chat_events(self, content: str = "Hi", **fields: Any) -> list[Json | str]:
-        """The events of a streamed chat: a chunk each, comments and [DONE] as text."""
+        """Returns the events of a streamed chat: chunks as objects, comments and [DONE] as text."""
         return events_of((await self.chat(content, stream=True, **fields)).text)
 
     async def metrics(self) -> str:
@@ -53,7 +53,7 @@ def events_of(text: str) -> list[Json | str]:
 
 
 def text_of(events: list[Json | str]) -> str:
-    """The text that a client would have put together."""
+    """Returns the text that a client would assemble."""
     deltas = [
         event["choices"][0]["delta"] for event in events if isinstance(event, dict) and event.get("choices")
     ]
@@ -61,7 +61,7 @@ def text_of(events: list[Json | str]) -> str:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Waits for what tells no event, at most 10 s."""
+    """Polls a condition that has no event to wait for, for at most 10 s."""
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
@@ -69,7 +69,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @contextlib.asynccontextmanager
 async def live(*engine_urls: str, **environment: str) -> AsyncIterator[Live]:
-    """Starts the server with these settings, by the names of their variables."""
+    """Starts the server with these settings, given by the names of their variables."""
     settings = Settings.from_environment(
         {
             "VLLM_URL": ",".join(engine_urls),

@@ -1,4 +1,4 @@
-"""A local Open-Meteo: the shapes and the behaviour of its two APIs, over HTTP on 127.0.0.1.
+"""A local Open-Meteo: the shapes and behaviour of its two APIs, over HTTP on 127.0.0.1.
 
 Shapes from https://open-meteo.com/en/docs/geocoding-api and https://open-meteo.com/en/docs.
 """
@@ -40,7 +40,7 @@ def _result(
     return result if region is None else {**result, "admin1_id": number + 1, "admin1": region}
 
 
-# In the order in which the service ranks them; a city state has no admin1.
+# In the service's ranking order. A city state has no admin1.
 PLACES = [
     _result(5391959, "San Francisco", (37.77493, -122.41942), "US", "United States", "California", 864816),
     _result(3837675, "San Francisco", (-31.42797, -62.08266), "AR", "Argentina", "Cordoba", 59062),
@@ -59,7 +59,7 @@ PLACES = [
 
 
 class OpenMeteo:
-    """What the server was asked, and what it is told to answer instead of the weather."""
+    """The requests that the server received, and what to answer instead of the weather, if anything."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -71,7 +71,7 @@ class OpenMeteo:
         self.stopped = threading.Event()
 
     def answer(self, path: str, parameters: dict[str, str]) -> tuple[int, bytes]:
-        """Status and body."""
+        """Returns status and body."""
         self.requests.append((path, parameters))
         if path in self.instead:
             return self.instead[path]
@@ -84,7 +84,7 @@ class OpenMeteo:
 
 @contextlib.contextmanager
 def running_open_meteo() -> Iterator[OpenMeteo]:
-    """Serve on a free port until the end of the block."""
+    """Serves on a free port until the end of the block."""
     service = OpenMeteo()
 
     class Handler(BaseHTTPRequestHandler):

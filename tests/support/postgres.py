@@ -1,4 +1,4 @@
-"""A throw-away PostgreSQL server, from whatever the machine has installed."""
+"""A disposable PostgreSQL server, from whatever the machine has installed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 _PROGRAMS = ("initdb", "pg_ctl")
 _PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin")
 _USER, _PASSWORD = "tandem", "not-a-secret-9f2c"
-_ATTEMPTS = 3  # another process may take the port between its choice and its use
+_ATTEMPTS = 3  # another process may take the port before the server does
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ class Postgres:
 
 
 class PostgresMissing(RuntimeError):
-    """No PostgreSQL on this machine, and none could be installed."""
+    """PostgreSQL is not installed and could not be installed."""
 
 
 @contextlib.contextmanager
 def running_postgres() -> Iterator[Postgres]:
-    """Start a server on 127.0.0.1 and a unix socket, all in a temporary directory; stop it at the end.
+    """Runs a server on 127.0.0.1 and a Unix socket, in a temporary directory, until the end of the block.
 
     Raises:
-        PostgresMissing: no server's programs on this machine, and none could be installed.
+        PostgresMissing: PostgreSQL is not installed and could not be installed.
     """
     programs = find_programs(os.environ.get("PATH", ""), _apt_install)
     account = _unprivileged_account()
@@ -62,15 +62,15 @@ def running_postgres() -> Iterator[Postgres]:
         try:
             yield Postgres("127.0.0.1", port, _USER, _PASSWORD)
         finally:
-            # pg_ctl signals the pid in this data directory's own postmaster.pid, and waits for its end.
+            # pg_ctl signals the pid in this data directory's postmaster.pid and waits for it to exit.
             run([programs["pg_ctl"], "stop", "--pgdata", data, "--mode", "immediate", "--wait"])
 
 
 def find_programs(path: str, install: Callable[[], str]) -> Mapping[str, str]:
-    """The server's programs by name: on `path`, where distributions put them, or freshly installed.
+    """Finds the server's programs by name: on `path`, where distributions put them, or newly installed.
 
     Raises:
-        PostgresMissing: there are none, and `install` did not help; the message says what it returned.
+        PostgresMissing: There are none, and `install` did not help. The message contains what it returned.
     """
     found = _look(path)
     if found is None:
@@ -78,7 +78,7 @@ def find_programs(path: str, install: Callable[[], str]) -> Mapping[str, str]:
         found = _look(path)
         if found is None:
             raise PostgresMissing(
-                f"these tests need PostgreSQL's initdb and pg_ctl, which are not here; {outcome}"
+                f"these tests need PostgreSQL's initdb and pg_ctl, which were not found; {outcome}"
             )
     return found
 
@@ -93,24 +93,24 @@ def _look(path: str) -> Mapping[str, str] | None:
 
 
 def _apt_install() -> str:
-    """Install it if that is possible here, with apt's own output as progress; returns what came of it."""
+    """Installs PostgreSQL with apt-get if possible, showing apt's output; returns the outcome."""
     apt = shutil.which("apt-get")
     if apt is None or os.geteuid() != 0:
-        return "install the package postgresql (done automatically only as root with apt-get)"
+        return "install the package postgresql (only root with apt-get can do this automatically)"
     command = [apt, "install", "--yes", "--no-install-recommends", "postgresql"]
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     status = subprocess.run(command, check=False, env=environment).returncode
-    return f"`{' '.join(command)}` ended with status {status}"
+    return f"`{' '.join(command)}` exited with status {status}"
 
 
 def _unprivileged_account() -> pwd.struct_passwd | None:
-    """PostgreSQL refuses to run as root: the account to run it as, None for the present one."""
+    """Returns the account to run PostgreSQL as, since it refuses to run as root; None for the current one."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(name)
-    raise PostgresMissing("PostgreSQL does not run as root, and there is no account postgres or nobody")
+    raise PostgresMissing("PostgreSQL does not run as root, and no account 'postgres' or 'nobody' exists")
 
 
 def _runner(root: Path, account: pwd.struct_passwd | None) -> Callable[[list[str]], None]:
@@ -119,7 +119,7 @@ def _runner(root: Path, account: pwd.struct_passwd | None) -> Callable[[list[str
         identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
     def run(command: list[str]) -> None:
-        # The server inherits pg_ctl's output, so a pipe would stay open as long as it lives.
+        # The server inherits pg_ctl's output, so a pipe would stay open as long as the server runs.
         log = root / "output.log"
         with log.open("ab") as output:
             status = subprocess.run(
@@ -132,7 +132,7 @@ def _runner(root: Path, account: pwd.struct_passwd | None) -> Callable[[list[str
                 **identity,
             ).returncode
         if status != 0:
-            raise RuntimeError(f"{command[0]} ended with status {status}:\n{log.read_text()[-2000:]}")
+            raise RuntimeError(f"{command[0]} exited with status {status}:\n{log.read_text()[-2000:]}")
 
     return run
 

@@ -1,4 +1,4 @@
-"""The stand-in engine and the orchestrator as processes of their own, on free ports of 127.0.0.1."""
+"""Runs the stand-in engine and the orchestrator as separate processes, on free ports of 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ ORCHESTRATOR_SERVES = re.compile(r'"message":"listening".*"port":(\d+)')
 
 
 class NotStarted(Exception):
-    """A service ended, or did not say in time that it serves; the message holds its log."""
+    """A service exited, or did not report in time that it serves. The message contains its log."""
 
 
 class Service:
-    """A process that serves HTTP at `url`. What it writes is read at once and kept in `log`."""
+    """A process that serves HTTP at `url`. Its output is read immediately and kept in `log`."""
 
     def __init__(
         self, name: str, command: Sequence[str], environment: dict[str, str], serves: re.Pattern[str]
@@ -39,7 +39,7 @@ class Service:
         self._lines: list[str] = []
         self._serves = serves
         self._known = threading.Event()
-        # Only what is given: a key or an address in the tester's own environment must not leak in.
+        # Only the given variables: a key or an address in the developer's environment must not leak in.
         self._process = subprocess.Popen(
             command,
             env={"PATH": os.environ.get("PATH", os.defpath), **environment},
@@ -56,10 +56,10 @@ class Service:
         return "".join(self._lines)
 
     def wait(self) -> None:
-        """Returns once the service has written its port.
+        """Waits until the service has printed its port.
 
         Raises:
-            NotStarted: it ended, or took more than 30 s.
+            NotStarted: It exited, or took more than 30 s.
         """
         self._known.wait(_START_SECONDS)
         if not self.url:
@@ -67,11 +67,11 @@ class Service:
             raise NotStarted(f"{self.name} did not start (status {self.ended()}):\n{self.log}")
 
     def terminate(self) -> None:
-        """Sends SIGTERM, and does not wait."""
+        """Sends SIGTERM without waiting."""
         self._process.terminate()
 
     def ended(self) -> int:
-        """The exit status of a process that was told to end; one that does not is killed after 10 s."""
+        """Waits for a process that was asked to stop, kills it after 10 s, and returns its exit status."""
         try:
             status = self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -93,7 +93,7 @@ class Service:
 
 
 class Processes:
-    """Starts services; stops them all when it is left."""
+    """Starts services, and stops them all at the end of the block."""
 
     def __init__(self) -> None:
         self.services: list[Service] = []
@@ -109,15 +109,15 @@ class Processes:
         statuses = {service.name: service.ended() for service in self.services}
         if error is None and any(statuses.values()):
             logs = "\n".join(service.log for service in self.services)
-            raise RuntimeError(f"a service ended with another exit status than 0: {statuses}\n{logs}")
+            raise RuntimeError(f"a service exited with a status other than 0: {statuses}\n{logs}")
 
     def standin(self, *arguments: str, model: str = MODEL, **environment: str) -> Service:
-        """The stand-in engine, with these command-line arguments of `vllm serve` after its own."""
+        """Starts the stand-in engine with these additional arguments of `vllm serve`."""
         command = [sys.executable, str(STANDIN), model, *arguments, "--host", "127.0.0.1", "--port", "0"]
         return self._start("standin", command, environment, STANDIN_SERVES)
 
     def orchestrator(self, *engine_urls: str, **environment: str) -> Service:
-        """The orchestrator with these settings, by the names of their variables; PYTHONPATH is added to."""
+        """Starts the orchestrator with these variables; PYTHONPATH is extended."""
         path = os.pathsep.join([str(ORCHESTRATOR), *filter(None, [environment.pop("PYTHONPATH", "")])])
         settings = {
             "VLLM_URL": ",".join(engine_urls),
@@ -142,10 +142,10 @@ class Processes:
 
 
 async def eventually(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
-    """Returns as soon as the condition holds.
+    """Waits until the condition holds.
 
     Raises:
-        AssertionError: it did not within `seconds`; names `what` was waited for.
+        AssertionError: It did not hold within `seconds`. The message names `what` was waited for.
     """
     until = time.monotonic() + seconds
     while not condition():

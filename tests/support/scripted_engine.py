@@ -1,4 +1,4 @@
-"""An engine that plays a script: each chat request takes the next reply, byte for byte as it is written."""
+"""An engine that plays a script: each chat request gets the next reply, byte for byte as written."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class EngineRequest:
 
 @dataclass
 class Exchange:
-    """One request under way: what the reply writes to, and whether the client left."""
+    """A request in progress: where the reply is written, and whether the client disconnected."""
 
     request: EngineRequest
     writer: asyncio.StreamWriter
@@ -55,7 +55,7 @@ def whole(
     usage: tuple[int, int] = (10, 5),
     **message: Any,
 ) -> Reply:
-    """A chat.completion as vLLM gives it."""
+    """Builds a chat.completion as vLLM returns it."""
     said = {
         "role": "assistant", "content": content, "refusal": None, "annotations": None, "audio": None,
         "function_call": None, "reasoning": None, **message,
@@ -100,7 +100,7 @@ def call(name: str, arguments: Any, id: str = "call-1") -> Json:
     return {"id": id, "type": "function", "function": {"name": name, "arguments": text}}
 
 
-# Pieces of a stream: a dict is a delta of a chunk, bytes are written as they are, an event is waited for.
+# Pieces of a stream: a dict is a chunk's delta, bytes are written unchanged, an event is awaited.
 
 
 def text(*pieces: str) -> list[Json]:
@@ -108,7 +108,7 @@ def text(*pieces: str) -> list[Json]:
 
 
 def call_deltas(name: str, arguments: str, index: int = 0, id: str = "call-1") -> list[Json]:
-    """A call as vLLM streams it: the name first, then the arguments in pieces."""
+    """Builds a call as vLLM streams it: the name first, then the arguments in pieces."""
     first = {"id": id, "type": "function", "index": index, "function": {"name": name}}
     pieces = [arguments[at : at + 4] for at in range(0, len(arguments), 4)]
     return [
@@ -133,7 +133,7 @@ def chunk(delta: Json | None, finish: str | None = None, usage: Json | None = No
 
 
 def stream(*pieces: Any, finish: str = "stop", usage: tuple[int, int] = (10, 5)) -> Reply:
-    """A stream of the role chunk, the pieces, a finish, the usage if it was asked for, and [DONE]."""
+    """Streams the role chunk, the pieces, a finish, the usage if requested, and [DONE]."""
 
     async def reply(exchange: Exchange) -> None:
         await exchange.write(
@@ -162,7 +162,7 @@ def stream(*pieces: Any, finish: str = "stop", usage: tuple[int, int] = (10, 5))
 
 
 def raw_stream(data: bytes, sizes: list[int] | None = None) -> Reply:
-    """A stream of exactly these bytes, cut into writes of the given sizes."""
+    """Streams exactly these bytes, in writes of the given sizes."""
 
     async def reply(exchange: Exchange) -> None:
         await exchange.write(
@@ -181,7 +181,7 @@ def raw_stream(data: bytes, sizes: list[int] | None = None) -> Reply:
 
 
 def cut(after: bytes = b"") -> Reply:
-    """The connection breaks after these bytes."""
+    """Breaks the connection after these bytes."""
 
     async def reply(exchange: Exchange) -> None:
         if after:
@@ -200,7 +200,7 @@ def after(event: asyncio.Event, then: Reply) -> Reply:
 
 
 async def _wait(event: asyncio.Event, exchange: Exchange) -> None:
-    """Waits for the event, or ends with the connection."""
+    """Waits for the event or the end of the connection."""
     waits = [asyncio.create_task(event.wait()), asyncio.create_task(exchange.left.wait())]
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -208,7 +208,7 @@ async def _wait(event: asyncio.Event, exchange: Exchange) -> None:
         for task in waits:
             task.cancel()
     if exchange.left.is_set():
-        raise ConnectionError("the client left")
+        raise ConnectionError("the client disconnected")
 
 
 class ScriptedEngine:
@@ -232,7 +232,7 @@ class ScriptedEngine:
         return f"http://127.0.0.1:{self.port}"
 
     def play(self, *replies: Reply) -> None:
-        """The replies to the next requests, in order."""
+        """Queues replies for the next requests, in order."""
         self.replies.extend(replies)
 
     async def start(self, port: int = 0) -> None:
@@ -272,7 +272,7 @@ class ScriptedEngine:
         watcher = asyncio.create_task(self._watch(reader, exchange))
         try:
             reply = self.replies.popleft() if self.replies else self.otherwise
-            assert reply is not None, f"no reply is left for {request.body!r}"
+            assert reply is not None, f"no reply left for {request.body!r}"
             await reply(exchange)
         finally:
             self.running -= 1
@@ -281,7 +281,7 @@ class ScriptedEngine:
                 await watcher
 
     async def _watch(self, reader: asyncio.StreamReader, exchange: Exchange) -> None:
-        # A client that waits for its answer sends nothing, so that whatever is read is its end.
+        # A client that waits for its answer sends nothing, so any read means that it disconnected.
         with contextlib.suppress(ConnectionError):
             if await reader.read(1):
                 return

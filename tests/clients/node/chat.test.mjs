@@ -21,7 +21,7 @@ test('chat', async () => {
   assert.ok(answer._request_id);
 });
 
-test('a streamed chat is the same answer in pieces', async () => {
+test('a streamed chat equals the unstreamed answer', async () => {
   const answer = await client.chat.completions.create(question('How are you?'));
   const chunks = await collect(
     await client.chat.completions.create(question('How are you?', [], { stream: true })),
@@ -37,7 +37,7 @@ test('a streamed chat is the same answer in pieces', async () => {
 });
 
 test('the models are the engine’s', async () => {
-  await eventually(async () => (await fetch(`${TANDEM_URL}/ready`)).ok, 'the engine to be seen');
+  await eventually(async () => (await fetch(`${TANDEM_URL}/ready`)).ok, 'the engine to be discovered');
   const models = (await client.models.list()).data;
   assert.deepEqual(models.map((model) => model.id), [MODEL]);
   assert.equal(models[0].owned_by, 'standin');
@@ -60,7 +60,7 @@ test('responses are relayed', async () => {
 });
 
 for (const stream of [false, true]) {
-  test(`usage is what the engine counted over all rounds, stream: ${stream}`, async () => {
+  test(`usage is the engine’s total over all rounds, stream: ${stream}`, async () => {
     const count = () =>
       Promise.all(
         ['prompt', 'generation'].map((kind) => metric(STANDIN_URL, `vllm:${kind}_tokens_total`)),
@@ -83,7 +83,7 @@ for (const stream of [false, true]) {
   });
 }
 
-test('streamed usage is not told unasked', async () => {
+test('streamed usage is only sent on request', async () => {
   for (const tools of [[], [CALCULATOR]]) {
     const request = question('Calculate 6 * 7', tools, { stream: true });
     const chunks = await collect(await client.chat.completions.create(request));
@@ -103,7 +103,7 @@ test('the request id is the client’s', async () => {
 test('heartbeats keep a silent stream alive, and the SDK does not see them', async () => {
   const strict = connect(STRICT_URL, { apiKey: STRICT_KEY });
   const request = question('Hi', [], { stream: true, standin: { delay_first: 1 } });
-  // Without a heartbeat, which comes every 0.2 s, the headers would come after 1 s.
+  // Without the heartbeat every 0.2 s, the headers would arrive after 1 s.
   const chunks = await collect(await strict.chat.completions.create(request, { timeout: 600 }));
   assert.equal(chunks[0].choices[0].delta.role, 'assistant');
   assert.equal(chunks.at(-1).choices[0].finish_reason, 'stop');
@@ -164,7 +164,7 @@ for (const [how, tool, n] of [['relayed', EMAIL, 2], ['tools run', CALCULATOR, 1
     const answer = await connect(ECHO_URL).chat.completions.create(request);
     const received = JSON.parse(answer.choices[0].message.content);
     if (tool === CALCULATOR) {
-      // Sent by its name alone, and completed by the server.
+      // Sent with only its name, completed by the server.
       assert.deepEqual(received.tools[0].function.parameters.required, ['expression']);
       received.tools = [tool];
     }
@@ -172,7 +172,7 @@ for (const [how, tool, n] of [['relayed', EMAIL, 2], ['tools run', CALCULATOR, 1
   });
 }
 
-test('no parameter of the SDK is left out of the tests above', async () => {
+test('the tests above cover every parameter of the SDK', async () => {
   const types = new URL('./node_modules/openai/resources/chat/completions/completions.d.ts', import.meta.url);
   const [, body] = (await readFile(types, 'utf8')).match(
     /export interface ChatCompletionCreateParamsBase \{\n(.*?)\n\}/s,

@@ -1,4 +1,4 @@
-/** The SDK's error classes, its timeouts, and a client that leaves. */
+/** The SDK's error classes, timeouts and disconnecting clients. */
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -132,10 +132,10 @@ test('InternalServerError 504 for an answer that takes too long', async () => {
 });
 
 for (const [what, fault] of [
-  ['error event of the engine', { error_event_after: 4 }],
+  ['error event from the engine', { error_event_after: 4 }],
   ['cut connection', { cut_after: 4 }],
 ]) {
-  test(`APIError in the middle of a stream, after what came before it: ${what}`, async () => {
+  test(`APIError in the middle of a stream, after the preceding chunks: ${what}`, async () => {
     for (const tools of [[], [CALCULATOR]]) {
       const standin = { when: 'answer', ...fault };
       const request = question('Calculate 6 * 7', tools, { stream: true, standin });
@@ -170,7 +170,7 @@ for (const [round, fault] of [
   });
 }
 
-test('a client that leaves its stream, by break or by abort, frees the engine', async () => {
+test('a client that abandons its stream, by break or by abort, frees the engine', async () => {
   for (const tools of [[], [WEATHER]]) {
     for (const leave of ['break', 'abort']) {
       await idle();
@@ -201,7 +201,7 @@ test('APIUserAbortError frees the engine', async () => {
   await idle();
 });
 
-test('the parts of a stream that a slow reader has not read are not lost', async () => {
+test('a slow reader loses no part of a stream', async () => {
   const standin = { when: 'answer', chunks: 5000 };
   const request = question('What is the weather in Oslo?', [WEATHER], { stream: true, standin });
   const chunks = await collect(await client.chat.completions.create(request));

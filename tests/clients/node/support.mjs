@@ -1,4 +1,4 @@
-/** What the suites share: the servers under test, tools and questions. See ../test_node_client.py. */
+/** Shared by the suites: the servers under test, tools and questions. See ../test_node_client.py. */
 
 import assert from 'node:assert/strict';
 import OpenAI from 'openai';
@@ -44,12 +44,12 @@ export function textOf(chunks) {
   return chunks.map((chunk) => chunk.choices[0]?.delta.content ?? '').join('');
 }
 
-/** How many requests the stand-in engine is working on. */
+/** Returns the number of requests that the stand-in engine is working on. */
 export async function running() {
   return (await (await fetch(`${STANDIN_URL}/load`)).json()).server_load;
 }
 
-/** The sum of a server's Prometheus samples of that name with at least these labels. */
+/** Returns the sum of a server's Prometheus samples of that name with at least these labels. */
 export async function metric(url, name, labels = {}) {
   const lines = (await (await fetch(`${url}/metrics`)).text()).split('\n');
   return lines
@@ -58,7 +58,7 @@ export async function metric(url, name, labels = {}) {
     .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0);
 }
 
-/** Returns as soon as the condition holds; fails after 10 s, naming what was waited for. */
+/** Waits until the condition holds; fails after 10 s, naming what was waited for. */
 export async function eventually(condition, what) {
   const until = Date.now() + 10_000;
   while (!(await condition())) {

@@ -8,7 +8,7 @@ import {
 
 const client = connect(TANDEM_URL);
 
-// What each question must make the server do and say. The degrees are the sample data's.
+// What each question must make the server do and say. The temperatures are sample data.
 const SERVER_TOOL_CASES = [
   {
     name: 'weather', asked: 'What is the weather in San Francisco?', tools: [WEATHER],
@@ -89,7 +89,7 @@ test('the SDK’s own tool runner runs client tools against the server, streamed
   }
 });
 
-test('of a turn with calls for both sides the client gets its own, numbered from 0', async () => {
+test('of a turn with calls for both sides, the client gets its own, numbered from 0', async () => {
   const request = question('Send an email to ada@example.com about the weather in Oslo', [WEATHER, EMAIL]);
   const names = (calls) => calls.map((call) => call.function.name);
   const all = await client.chat.completions.create(request, { headers: { 'X-Tool-Execution': 'client' } });

@@ -1,4 +1,4 @@
-"""What the evaluation asks: places, expressions and wordings not trained on, and our tools' own results."""
+"""The evaluation's cases: places, expressions and wordings not trained on, and our tools' real results."""
 
 import asyncio
 import json
@@ -46,7 +46,7 @@ BAD_EXPRESSIONS = (
 
 @dataclass(frozen=True)
 class Case:
-    """A conversation to be had: the history, the exchange expected, and the tools that the request brings."""
+    """A test conversation: the history, the expected exchange and the request's tools."""
 
     expected: Exchange
     tools: Toolset = OURS
@@ -56,13 +56,13 @@ class Case:
 
 
 class RealTools:
-    """Our own tools: their results are what the orchestrator would send to the model."""
+    """Our own tools, whose results are what the orchestrator would send to the model."""
 
     def __init__(self) -> None:
         self._toolbox = Toolbox([calculate_math, Weather("sample").get_current_weather])
 
     def weather(self, city: str, unit: str | None = None) -> Result:
-        """What the sample source says about a city that it has, or that it has none of that name."""
+        """Returns the sample source's report for a city, or its error if the city is unknown."""
         arguments = {"location": city} | ({"unit": unit} if unit else {})
         content = self._call("get_current_weather", arguments)
         report = json.loads(content)
@@ -89,7 +89,7 @@ class Cases:
         self._tools = RealTools()
 
     def groups(self) -> dict[str, list[Case]]:
-        """All groups by name; the aims are set for those whose name ends in *."""
+        """Returns all groups by name; those whose name ends in * have targets."""
         return {
             "held-out cities *": [self._city(place) for place in HELD_OUT_PLACES],
             "held-out expressions *": self._many(100, self._held_out_expression),
@@ -155,7 +155,7 @@ class Cases:
         return self._asked(weather_part(WeatherTool(), name, self._tools.weather(name)))
 
     def _spelled_expression(self) -> Case:
-        """Whole and broken numbers as people write them, for results with few and with many digits."""
+        """Draws whole and decimal numbers as people write them, for results with few and many digits."""
         rng = self._rng
         x, y = rng.randint(2, 9999), rng.randint(2, 999)
         expression = rng.choice(

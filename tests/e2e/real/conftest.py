@@ -1,4 +1,4 @@
-"""The real vLLM with the tiny model on the CPU, and the orchestrator before it, once for the whole suite."""
+"""vLLM with the tiny model on the CPU, and an orchestrator in front of it, once for the whole suite."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PYTHON = Path(os.environ.get("VLLM_PYTHON", ".venv-vllm/bin/python"))
 @pytest.fixture(scope="session")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealEngine]:
     log = tmp_path_factory.mktemp("engine") / "engine.log"
-    # The client suite asks for the model that users have; here the tiny one answers to that name too.
+    # The client suite requests the users' default model; here the tiny one also answers to that name.
     running = RealEngine(PYTHON, log, flags=("--served-model-name", MODEL_NAME, MODEL))
     running.start()
     try:
@@ -35,7 +35,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealEngine]:
 
 @pytest.fixture(scope="session")
 def open_meteo() -> Iterator[OpenMeteo]:
-    """Open-Meteo, knowing the places that the model has never seen, each with a temperature of its own."""
+    """A local Open-Meteo with the places that the model has never seen, each with its own temperature."""
     with running_open_meteo() as service:
         numbers = itertools.count(1)
         service.places = [
@@ -69,7 +69,7 @@ def tandem(shared_processes: Processes, engine: RealEngine, open_meteo: OpenMete
 
 @pytest.fixture(params=[openai.OpenAI, openai.AsyncOpenAI], ids=["sync", "async"])
 async def client(request: pytest.FixtureRequest, tandem: Service) -> AsyncIterator[Client]:
-    """The official client, unchanged but for its base_url."""
+    """The official client, with only its base_url changed."""
     made: Client = request.param(base_url=f"{tandem.url}/v1", api_key="dummy", max_retries=0, timeout=60)
     yield made
     await settle(made.close())
@@ -85,7 +85,7 @@ async def asking(tandem: Service) -> AsyncIterator[openai.AsyncOpenAI]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Function, call: pytest.CallInfo[None]) -> Any:
-    """Shows the end of the engine's log where a test fails."""
+    """Shows the end of the engine's log if a test fails."""
     report = yield
     if report.failed:
         running = item.funcargs.get("engine")

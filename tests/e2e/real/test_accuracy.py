@@ -1,4 +1,4 @@
-"""50 cities and 50 expressions that the model has never seen, the tools run by the server."""
+"""50 cities and 50 expressions that the model has never seen, with tools run by the server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AT_ONCE = 4
 
 
 async def ask(client: openai.AsyncOpenAI, question: str, *, streaming: bool) -> tuple[list[Json], str]:
-    """The tool calls with their results, and the answer's text."""
+    """Returns the tool calls with their results, and the answer's text."""
     fields: dict[str, Any] = {
         "model": "tiny",
         "messages": [{"role": "user", "content": question}],
@@ -42,9 +42,9 @@ async def ask(client: openai.AsyncOpenAI, question: str, *, streaming: bool) -> 
         ].message.content or ""
     events, text, finishes = [], "", []
     async for chunk in await client.chat.completions.create(**fields, stream=True):
-        told = (chunk.model_extra or {}).get("tandem")
-        if told and told["type"] == "tool_call.finished":
-            events.append(told)
+        event = (chunk.model_extra or {}).get("tandem")
+        if event and event["type"] == "tool_call.finished":
+            events.append(event)
         for choice in chunk.choices:
             text += choice.delta.content or ""
             finishes += [choice.finish_reason] if choice.finish_reason else []
@@ -80,7 +80,7 @@ def right_result(calls: list[Json], text: str, expression: str) -> bool:
     if [json.loads(call["arguments"]) for call in calls] != [{"expression": expression}]:
         return False
     outcome = json.loads(calls[0]["result"])
-    if "error" in outcome:  # an expression may divide by zero: the answer must say so, and give no number
+    if "error" in outcome:  # an expression may divide by zero: the answer must say so, without a number
         return "could not" in text
     return calls[0]["result"].removeprefix('{"result":').removesuffix("}") in text
 
@@ -97,12 +97,13 @@ async def test_held_out_cities(
     assert len(cases) == CASES <= len(HELD_OUT_PLACES)
     with capsys.disabled():
         share = await share_right(asking, cases, right_weather, streaming=streaming)
-        print(f"\n  {share:.0%} of {CASES} held-out cities right ({'streamed' if streaming else 'whole'})")
+        how = "streamed" if streaming else "not streamed"
+        print(f"\n  {share:.0%} of {CASES} held-out cities right ({how})")
     assert share >= FLOOR
 
 
 def fits_the_model(expression: str) -> bool:
-    """Powers have results of hundreds of digits, which the tiny model was not trained to copy."""
+    """Excludes powers, whose results can have hundreds of digits; the tiny model cannot copy those."""
     try:
         return len(str(calculate_math(expression)["result"])) <= LONGEST_RESULT
     except ToolError:
@@ -119,7 +120,6 @@ async def test_held_out_expressions(
     cases = [(f"Calculate {expression}", expression) for expression in expressions]
     with capsys.disabled():
         share = await share_right(asking, cases, right_result, streaming=streaming)
-        print(
-            f"\n  {share:.0%} of {CASES} held-out expressions right ({'streamed' if streaming else 'whole'})"
-        )
+        how = "streamed" if streaming else "not streamed"
+        print(f"\n  {share:.0%} of {CASES} held-out expressions right ({how})")
     assert share >= FLOOR

@@ -1,4 +1,4 @@
-"""What a client may ask of the two tiers, with the real engine behind them."""
+"""Requests of a client to both tiers, with the real engine."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import openai
 import pytest
 
 from tests.clients.support import CALCULATOR, EMAIL, WEATHER, Client, collect, complete, question, text_of
-from tests.clients.test_python_client import (  # noqa: F401 (the same tests as against the stand-in)
+from tests.clients.test_python_client import (  # noqa: F401 (the same tests as for the stand-in)
     test_request_id_is_the_clients,
-    test_streamed_usage_is_not_told_unasked,
+    test_streamed_usage_is_only_sent_on_request,
 )
 from tests.support.openmeteo import OpenMeteo
 from tests.support.processes import MODEL, Service
 
-# With --tool-strict-level function, vLLM holds a model to the schemas that say `strict`.
+# With --tool-strict-level function, vLLM enforces the schemas that are marked `strict`.
 STRICT_EMAIL: Any = {"type": "function", "function": {**cast(Any, EMAIL["function"]), "strict": True}}
 ASKED: dict[str, Any] = {"temperature": 0, "model": "tiny"}
 
 
-async def test_two_calls_in_one_turn_and_one_answer(client: Client, open_meteo: OpenMeteo) -> None:
+async def test_two_calls_in_one_turn_lead_to_one_answer(client: Client, open_meteo: OpenMeteo) -> None:
     first, second = (place["name"] for place in open_meteo.places[:2])
     asked = question(f"What is the weather in {first} and {second}?", WEATHER, CALCULATOR) | ASKED
     answer = await complete(client, **asked, extra_body={"tandem": {"events": True}})
@@ -70,7 +70,7 @@ async def test_forced_call_is_valid_and_the_answer_follows(
     assert answer.choices[0].finish_reason == "stop"
 
 
-async def test_streamed_text_is_the_whole_text(client: Client) -> None:
+async def test_streamed_text_equals_the_unstreamed_text(client: Client) -> None:
     asked = question("Calculate 123 * 456", CALCULATOR) | ASKED
     whole = (await complete(client, **asked)).choices[0].message.content
     chunks = await collect(await complete(client, **asked, stream=True))
@@ -81,7 +81,7 @@ async def test_streamed_text_is_the_whole_text(client: Client) -> None:
 
 @pytest.mark.parametrize("tools", [[], [CALCULATOR]], ids=["relayed", "tools run"])
 @pytest.mark.parametrize("streaming", [False, True], ids=["whole", "streamed"])
-async def test_prompt_that_is_too_long_is_refused(client: Client, tools: list[Any], streaming: bool) -> None:
+async def test_prompt_that_is_too_long_is_rejected(client: Client, tools: list[Any], streaming: bool) -> None:
     with pytest.raises(openai.BadRequestError, match="maximum context length") as caught:
         await complete(client, **question("7 " * 5000, *tools) | ASKED, stream=streaming)
     assert caught.value.param == "input_tokens"

@@ -1,4 +1,4 @@
-"""Every flag that launch.py can produce is known to the real vLLM's own argument parser."""
+"""vLLM's own argument parser knows every flag that launch.py can produce."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.e2e.engine.serve import environment
 
 from .conftest import PYTHON
 
-# Parses each command line of standard input with the parser of `vllm serve`.
+# Parses each command line on standard input with the parser of `vllm serve`.
 PARSE = """
 import json, sys
 from vllm.entrypoints.launchers.cli_args import make_arg_parser
@@ -54,7 +54,7 @@ def every_setting() -> launch.Settings:
 
 
 @pytest.mark.timeout(120)
-def test_vllm_parses_what_launch_builds_and_refuses_an_unknown_flag() -> None:
+def test_vllm_accepts_every_command_line_of_launch_and_rejects_an_unknown_flag() -> None:
     models = launch.load_models()
     names = [name for name, model in models.items() if model.tool_call_parser]
     lengths = {name: min(16384, models[name].max_positions or 16384) for name in names}

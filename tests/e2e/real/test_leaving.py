@@ -1,4 +1,4 @@
-"""A client that leaves: the engine stops generating for it."""
+"""A client that disconnects: the engine stops generating for it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONG = {"min_tokens": 1500, "max_tokens": 1800, "temperature": 1.0, "ignore_eos"
 
 
 async def leave_after(tandem: Service, engine: RealEngine, payload: dict[str, Any], ready: Any) -> float:
-    """Sends a request, leaves once `ready` holds, and gives the seconds until the engine ran nothing."""
+    """Sends a request, disconnects once `ready` holds, and returns the seconds until the engine is idle."""
     host, port = tandem.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     body = json.dumps(
@@ -33,10 +33,10 @@ async def leave_after(tandem: Service, engine: RealEngine, payload: dict[str, An
     writer.write(head % len(body) + body)
     if payload.get("stream") and "tools" not in payload:
         await reader.readuntil(b"data: ")
-    await eventually(ready, "the request to be under way", seconds=30)
+    await eventually(ready, "the request to be running", seconds=30)
     writer.transport.abort()
     left = time.monotonic()
-    await eventually(lambda: running(engine) == 0, "the engine to run nothing", seconds=20)
+    await eventually(lambda: running(engine) == 0, "the engine to be idle", seconds=20)
     return time.monotonic() - left
 
 
@@ -44,7 +44,7 @@ def running(engine: RealEngine) -> float:
     for line in httpx.get(f"{engine.url}/metrics").text.splitlines():
         if line.startswith("vllm:num_requests_running{"):
             return float(line.rpartition(" ")[2])
-    raise AssertionError("the engine tells no running count")
+    raise AssertionError("the engine does not report a running count")
 
 
 @pytest.mark.parametrize("streaming", [True, False], ids=["in the stream", "before the whole answer"])
@@ -56,7 +56,7 @@ async def test_engine_stops_within_a_second(
     assert await leave_after(tandem, engine, payload, lambda: running(engine) == 1) < 1.0
 
 
-async def test_leaving_in_the_middle_of_a_tool_asks_the_engine_nothing_more(
+async def test_disconnect_during_a_tool_sends_the_engine_nothing_more(
     tandem: Service, engine: RealEngine
 ) -> None:
     before = metric(tandem, "requests_total", status="499")
@@ -75,7 +75,7 @@ async def test_leaving_in_the_middle_of_a_tool_asks_the_engine_nothing_more(
 
 
 def requests(engine: RealEngine) -> float:
-    """How many requests the engine has finished."""
+    """Returns the number of requests that the engine has finished."""
     return sum(
         float(line.rpartition(" ")[2])
         for line in httpx.get(f"{engine.url}/metrics").text.splitlines()

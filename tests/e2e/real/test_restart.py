@@ -1,4 +1,4 @@
-"""The engine is killed and started again under load: every request ends right or in one clear error."""
+"""The engine is killed and restarted under load: every request gets a correct answer or one clear error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REQUESTS = 24
 
 
 @pytest.mark.timeout(300)
-async def test_engine_killed_and_started_again_under_load(
+async def test_engine_is_killed_and_restarted_under_load(
     tandem: Service, engine: RealEngine, asking: openai.AsyncOpenAI, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outcomes: Counter[str] = Counter()
@@ -41,7 +41,9 @@ async def test_engine_killed_and_started_again_under_load(
     await eventually(lambda: outcomes.total() >= 4, "some answers", seconds=60)
     engine.kill()
     await eventually(
-        lambda: httpx.get(f"{tandem.url}/ready").status_code == 503, "the engine to be missed", seconds=20
+        lambda: httpx.get(f"{tandem.url}/ready").status_code == 503,
+        "the engine to be reported missing",
+        seconds=20,
     )
     assert "No engine answers" in httpx.get(f"{tandem.url}/ready").json()["reason"]
     await asyncio.to_thread(engine.start)
@@ -56,7 +58,7 @@ async def test_engine_killed_and_started_again_under_load(
 
 
 async def outcome_of(client: openai.AsyncOpenAI, number: int) -> str:
-    """Whether the answer was right, one clear error, or something that must not be."""
+    """Classifies the answer: right, one clear error, or something unacceptable."""
     text, finishes = "", 0
     try:
         stream = await client.chat.completions.create(
@@ -70,7 +72,7 @@ async def outcome_of(client: openai.AsyncOpenAI, number: int) -> str:
             text += "".join(choice.delta.content or "" for choice in chunk.choices)
             finishes += sum(choice.finish_reason is not None for choice in chunk.choices)
     except openai.APIError as error:
-        return "one clear error" if finishes == 0 and "engine" in str(error) else f"odd error: {error}"
+        return "one clear error" if finishes == 0 and "engine" in str(error) else f"unexpected error: {error}"
     if finishes != 1:
-        return "looks complete and is not"
+        return "looks complete but is not"
     return "right" if str(number * 11) in text else f"wrong: {text}"

@@ -1,4 +1,4 @@
-"""A tool that waits until it is cancelled, for clients that leave in the middle of it."""
+"""A tool that waits until it is cancelled, for clients that disconnect during a tool call."""
 
 import asyncio
 

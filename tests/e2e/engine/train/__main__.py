@@ -1,4 +1,4 @@
-"""Train the tiny model on the CPU, from one fixed seed: `python -m tests.e2e.engine.train`."""
+"""Trains the tiny model on the CPU from a fixed seed: `python -m tests.e2e.engine.train`."""
 
 import argparse
 import math
@@ -25,7 +25,7 @@ from tests.e2e.engine.train.tokenizer import END_OF_TURN, START_OF_TURN, build_t
 MODEL = Path(__file__).resolve().parents[1] / "model"
 CHAT_TEMPLATE = MODEL / "tokenizer" / "chat_template.jinja"
 SEED = 2
-THREADS = 2  # sums in another order give other weights
+THREADS = 2  # another order of summation gives other weights
 STEPS = 3800
 COPY_UNTIL, SHORT_UNTIL = 0.08, 0.35  # shares of the steps: copying, then one turn, then whole conversations
 PEAK_RATE, WARM_UP, DECAY_FROM = 3e-3, 100, 0.4
@@ -38,7 +38,7 @@ Sample = tuple[list[int], list[int]]  # token ids, and the same as labels
 
 
 class Lessons:
-    """Endless training batches; `stage` says what they are drawn from."""
+    """An endless source of training batches; `stage` selects what they are drawn from."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
         self.stage: Callable[[], Conversation] = self.copying
@@ -58,7 +58,7 @@ class Lessons:
         return draw_conversation(self._rng)
 
     def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Ids and labels, each (batch, length), of conversations of like length."""
+        """Returns ids and labels, each (batch, length), of conversations of similar length."""
         while True:
             pool = sorted((self._sample() for _ in range(400)), key=lambda sample: len(sample[0]))
             batches: list[list[Sample]] = [[]]
@@ -80,7 +80,7 @@ class Lessons:
                 return ids, self._labels(ids, lesson.last_only)
 
     def _labels(self, ids: list[int], last_only: bool) -> list[int]:
-        """`ids` where the assistant speaks (the last time only, if so asked), else IGNORED."""
+        """Returns `ids` where the assistant speaks (optionally only the last time), elsewhere IGNORED."""
         width = len(self._opening)
         starts = [at + width for at in range(len(ids)) if ids[at : at + width] == self._opening]
         labels = [IGNORED] * len(ids)
@@ -99,7 +99,7 @@ class Lessons:
 
 
 def train(network: Qwen2ForCausalLM, lessons: Lessons, steps: int) -> None:
-    """`steps` steps of AdamW in bfloat16 autocast; progress goes to standard error."""
+    """Runs `steps` steps of AdamW in bfloat16 autocast; reports progress on standard error."""
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
@@ -133,7 +133,7 @@ def stage(lessons: Lessons, done: float) -> Callable[[], Conversation]:
 
 
 def learning_rate(step: int, done: float) -> float:
-    """A linear rise, a plateau, then half a cosine down to a fiftieth of the peak."""
+    """The learning rate: a linear rise, a plateau, then half a cosine down to 2% of the peak."""
     decay = 0.5 * (1 + math.cos(math.pi * max(0.0, done - DECAY_FROM) / (1 - DECAY_FROM)))
     return PEAK_RATE * min(1.0, (step + 1) / WARM_UP) * (0.02 + 0.98 * decay)
 
@@ -148,7 +148,7 @@ def report(step: int, steps: int, seconds: float, loss: float, wrong: float) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.e2e.engine.train", description=__doc__)
-    parser.add_argument("folder", type=Path, nargs="?", default=MODEL, help="where the model goes")
+    parser.add_argument("folder", type=Path, nargs="?", default=MODEL, help="folder to write the model to")
     parser.add_argument("--steps", type=int, default=STEPS)
     options = parser.parse_args()
     torch.manual_seed(SEED)

@@ -1,4 +1,4 @@
-"""Training conversations, and the parts that the evaluation shares with them."""
+"""Training conversations, and the parts that the evaluation shares."""
 
 import json
 from collections.abc import Callable
@@ -39,7 +39,7 @@ class Exchange:
         return [{"role": "user", "content": self.question}]
 
     def called(self) -> list[Message]:
-        """The messages up to the tools' results."""
+        """Returns the messages up to the tool results."""
         return [*self.asked(), assistant_calls(self.calls), *tool_messages(self.contents)]
 
     def answered(self) -> list[Message]:
@@ -71,7 +71,7 @@ def tool_messages(contents: tuple[str, ...]) -> list[Message]:
 
 @dataclass(frozen=True)
 class Part:
-    """One thing asked for: how it is named in a question, the call for it, its result and the sentence."""
+    """Part of a question: its wording, the call for it, the result and the sentence in the answer."""
 
     name: str
     call: Call
@@ -182,7 +182,7 @@ _KINDS: tuple[tuple[_Draw, bool, bool, int], ...] = (  # how, needs weather, nee
 
 
 def draw_exchange(rng: Random, tools: Toolset) -> Exchange:
-    """A question of any kind; without the tool for it, the model says so."""
+    """Draws a question of any kind; without the tool for it, the model says so."""
     draw, weather, math, _ = rng.choices(_KINDS, [kind[3] for kind in _KINDS])[0]
     if (weather and not tools.weather) or (math and not tools.math):
         with_all = Toolset(tools.weather or WeatherTool(), tools.math or MathTool())
@@ -195,7 +195,7 @@ def draw_exchange(rng: Random, tools: Toolset) -> Exchange:
 
 @dataclass(frozen=True)
 class Conversation:
-    """What is rendered for training; with `last_only` nothing but the last answer is to be learnt."""
+    """A conversation rendered for training; with `last_only`, only the last answer is learnt."""
 
     messages: list[Message]
     tools: list[dict[str, Any]]
@@ -203,8 +203,10 @@ class Conversation:
 
 
 def draw_conversation(rng: Random, longest: int = 3) -> Conversation:
-    """One to `longest` exchanges. Now and then the answer is asked for without the tools, as the
-    orchestrator does at its limit of rounds."""
+    """Draws one to `longest` exchanges.
+
+    Sometimes the answer is requested without tools, as the orchestrator does at its limit of rounds.
+    """
     tools = draw_toolset(rng)
     exchanges = [draw_exchange(rng, tools) for _ in range(min(longest, rng.choice((1, 1, 1, 1, 2, 3))))]
     messages = [message for turn in exchanges for message in turn.answered()]
@@ -217,7 +219,7 @@ def draw_conversation(rng: Random, longest: int = 3) -> Conversation:
 
 
 def draw_copy(rng: Random) -> str:
-    """Text for the first lesson: repeat what the user said."""
+    """Draws a text for the first lesson: repeating what the user said."""
     kind = rng.random()
     if kind < 0.35:
         return training_city(rng)

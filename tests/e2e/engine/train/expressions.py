@@ -1,4 +1,4 @@
-"""Expressions to calculate: a part of them is kept for the evaluation."""
+"""Expressions to calculate, some of which are held out for the evaluation."""
 
 from random import Random
 from zlib import crc32
@@ -10,12 +10,12 @@ _CONSTANTS = ("pi", "e", "tau")
 
 
 def is_held_out(expression: str) -> bool:
-    """Whether an expression is kept for the evaluation: about one in ten, the same ones in every run."""
+    """Returns whether an expression is held out: about one in ten, the same ones in every run."""
     return crc32(expression.replace(" ", "").encode()) % 10 == 0
 
 
 def draw_expression(rng: Random, held_out: bool = False) -> str:
-    """An expression that is held out, and well formed; or one to train on, which now and then is not."""
+    """Draws a well-formed held-out expression, or one to train on, which is sometimes malformed."""
     while True:
         spoilt = not held_out and rng.random() < 0.06
         expression = _malformed(rng) if spoilt else _expression(rng)
@@ -24,7 +24,7 @@ def draw_expression(rng: Random, held_out: bool = False) -> str:
 
 
 def _malformed(rng: Random) -> str:
-    """What people type by mistake; it goes to the tool as it is, which explains what is wrong."""
+    """Makes a typing mistake. The expression goes to the tool unchanged, which explains the error."""
     text = _expression(rng)
     kind = rng.randrange(4)
     if kind == 0:

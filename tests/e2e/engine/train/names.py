@@ -1,9 +1,9 @@
-"""Names of places and made-up words: what the model must learn to copy letter by letter."""
+"""Names of places and made-up words, which the model must learn to copy letter by letter."""
 
 import re
 from random import Random
 
-# Asked about in the evaluation only: name|region|country, as a geocoder gives them.
+# Used only in the evaluation: name|region|country, as a geocoder returns them.
 _HELD_OUT = """
 San Francisco|California|United States;Lisbon|Lisbon|Portugal;Reykjavik|Capital Region|Iceland
 Kuala Lumpur|Kuala Lumpur|Malaysia;Buenos Aires|Buenos Aires F.D.|Argentina;Melbourne|Victoria|Australia
@@ -39,7 +39,7 @@ Adelaide|South Australia|Australia;Hobart|Tasmania|Australia
 
 
 def listed(text: str) -> list[str]:
-    """The items of a text that holds a bar between any two."""
+    """Returns the items of a text that are separated by bars."""
     return text.split("|")
 
 
@@ -78,19 +78,19 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def spelled_words() -> set[str]:
-    """The capitalised words of all names here, and the parts of made-up ones."""
+    """Returns the capitalised words of all names here, and the parts of made-up ones."""
     held_out = [part for place in HELD_OUT_PLACES for part in place]
     words = re.findall(r"[^\W\d_]+", " ".join([*held_out, *TRAIN_CITIES, *COUNTRIES, *_PREFIXES]))
     return {word for word in words if word[0].isupper()} | {*_ONSETS, *_VOWELS, *_ENDINGS}
 
 
 def made_up_word(rng: Random) -> str:
-    """A lower-case word that looks like a name, or now and then plain letters."""
+    """Draws a lower-case word that looks like a name, or occasionally random letters."""
     if rng.random() < 0.12:
         return "".join(rng.choice(_LETTERS) for _ in range(rng.randint(2, 8)))
     count = rng.choice([1, 2, 2, 2, 3, 3, 4])
     syllables = [rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(count)]
-    if rng.random() < 0.2:  # Antananarivo, Ulaanbaatar: what repeats is hardest to copy
+    if rng.random() < 0.2:  # Antananarivo, Ulaanbaatar: repetitions are hardest to copy
         syllables.insert(rng.randrange(count), rng.choice(syllables))
     word = "".join(syllables) + rng.choice(_ENDINGS)
     if rng.random() < 0.2:
@@ -108,7 +108,7 @@ def _made_up_name(rng: Random) -> str:
 
 
 def training_city(rng: Random) -> str:
-    """A place that a user may name: one in five is real, the rest is made up; never a held-out one."""
+    """Draws a place that a user may name: one in five is real, the rest are made up; none is held out."""
     while True:
         city = rng.choice(TRAIN_CITIES) if rng.random() < 0.2 else _made_up_name(rng)
         if "," not in city and rng.random() < 0.12:
@@ -118,7 +118,7 @@ def training_city(rng: Random) -> str:
 
 
 def training_place(rng: Random) -> tuple[str, str, str]:
-    """A geocoder's name, region and country; the region may be empty, as it is for some places."""
+    """Draws a geocoder's name, region and country; the region may be empty, as for some real places."""
     name = training_city(rng).split(",")[0]
     region = rng.choice([made_up_word(rng).capitalize(), _made_up_name(rng), name, ""])
     country = rng.choice(COUNTRIES) if rng.random() < 0.5 else made_up_word(rng).capitalize()

@@ -1,4 +1,4 @@
-"""The network: Qwen2's architecture at its smallest, and a forward pass with few operations for training."""
+"""The network: a minimal Qwen2 architecture, and a forward pass with few operations for training."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 HIDDEN, LAYERS, HEADS, FEED_FORWARD = 128, 4, 4, 384
-CONTEXT = 2048  # positions that the configuration admits
-_INITIAL_STD = 0.08  # about 1/sqrt(HIDDEN): with Qwen2's own 0.02 copying is learnt many times later
+CONTEXT = 2048  # positions that the configuration allows
+_INITIAL_STD = 0.08  # about 1/sqrt(HIDDEN): with Qwen2's 0.02, copying is learnt many times later
 _ROPE_BASE = 10_000.0
 
 
 def new_network(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
-    """Untrained weights, drawn from torch's current seed."""
+    """Builds a network with untrained weights, drawn from torch's current seed."""
     network = Qwen2ForCausalLM(
         Qwen2Config(
             vocab_size=len(tokenizer),
@@ -39,7 +39,7 @@ def new_network(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
 
 
 def rotary_tables(length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines and sines of the rotary embedding, each (length, HIDDEN // HEADS)."""
+    """Returns cosines and sines of the rotary embedding, each (length, HIDDEN // HEADS)."""
     size = HIDDEN // HEADS
     inverse = 1.0 / (_ROPE_BASE ** (torch.arange(0, size, 2).float() / size))
     angles = torch.outer(torch.arange(length).float(), inverse).repeat(1, 2)
@@ -49,9 +49,9 @@ def rotary_tables(length: int) -> tuple[torch.Tensor, torch.Tensor]:
 def hidden_states(
     network: Qwen2ForCausalLM, ids: torch.Tensor, tables: tuple[torch.Tensor, torch.Tensor]
 ) -> torch.Tensor:
-    """The last layer's output for `ids` (batch, length), as (batch, length, HIDDEN).
+    """Computes the last layer's output for `ids` (batch, length), as (batch, length, HIDDEN).
 
-    It computes what `network.model` computes, over the same parameters, for right-padded batches.
+    The result equals that of `network.model` with the same parameters, for right-padded batches.
     """
     body, (batch, length) = network.model, ids.shape
     cos, sin = tables[0][:length], tables[1][:length]
@@ -68,16 +68,17 @@ def hidden_states(
 
 
 def check_hidden_states(network: Qwen2ForCausalLM) -> None:
-    """
+    """Checks `hidden_states` against transformers.
+
     Raises:
-        RuntimeError: `hidden_states` differs from what this release of transformers computes.
+        RuntimeError: The result differs from what this release of transformers computes.
     """
     ids = torch.arange(60).view(2, 30)
     with torch.no_grad():
         ours = hidden_states(network, ids, rotary_tables(30))
         theirs = network.model(ids).last_hidden_state
     if not torch.allclose(ours, theirs, atol=1e-4):
-        raise RuntimeError(f"hidden_states is off by up to {(ours - theirs).abs().max():.2g}")
+        raise RuntimeError(f"hidden_states differs by up to {(ours - theirs).abs().max():.2g}")
 
 
 def _attention(
@@ -93,7 +94,7 @@ def _attention(
     half = HIDDEN // HEADS // 2
     rotated = torch.cat([-queries_keys[..., half:], queries_keys[..., :half]], -1)
     queries_keys = queries_keys * cos + rotated * sin
-    with torch.autocast("cpu", enabled=False):  # in bfloat16 this one operation takes twice the time
+    with torch.autocast("cpu", enabled=False):  # in bfloat16 this operation takes twice as long
         mixed = functional.scaled_dot_product_attention(
             queries_keys[:, :HEADS], queries_keys[:, HEADS:], values.float(), is_causal=True
         )
@@ -101,10 +102,10 @@ def _attention(
 
 
 def save(network: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Weights as safetensors (float32) in `folder`, tokenizer and chat template in `folder/tokenizer`.
+    """Saves the weights (float32 safetensors) in `folder`, tokenizer and chat template in `folder/tokenizer`.
 
-    The tokenizer has a folder of its own because transformers replaces the pre-tokenizer of any
-    tokenizer.json that lies beside a config.json of type qwen2, which ruins the model.
+    The tokenizer needs its own folder because transformers replaces the pre-tokenizer of any tokenizer.json
+    next to a config.json of type qwen2, which breaks the model.
     """
     network.float().save_pretrained(folder)
     tokenizer.save_pretrained(folder / "tokenizer")

@@ -1,4 +1,4 @@
-"""What people ask and what the model says when no tool is needed."""
+"""Questions that people ask, and the model's answers when no tool is needed."""
 
 from collections.abc import Sequence
 from random import Random

@@ -1,4 +1,4 @@
-"""What tools answer, and the sentence that the model says about it."""
+"""Tool results, and the sentences in which the model reports them."""
 
 import json
 import re
@@ -15,21 +15,21 @@ _DEGREES = {"celsius": "°C", "fahrenheit": "°F"}
 
 @dataclass(frozen=True)
 class Result:
-    """A tool message's content, and what the model is to say about it."""
+    """The content of a tool message, and the sentence expected from the model."""
 
     content: str
     sentence: str
 
 
 def compact(value: dict[str, Any]) -> str:
-    """JSON as our tools write it."""
+    """Formats JSON as our tools write it."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def weather_report(
     place: tuple[str, str, str], temperature: float, unit: str, rng: Random, sample: bool
 ) -> dict[str, Any]:
-    """The object that `get_current_weather` returns; `place` is the geocoder's name, region and country."""
+    """Builds what `get_current_weather` returns; `place` is the geocoder's name, region and country."""
     report: dict[str, Any] = {
         "location": ", ".join(dict.fromkeys(part for part in place if part)),
         "temperature": temperature,
@@ -46,7 +46,7 @@ def weather_report(
 
 
 def weather_sentence(city: str, report: dict[str, Any]) -> str:
-    """What the model says about a report; `city` names the place if the report does not."""
+    """Builds the model's sentence about a report; `city` names the place if the report does not."""
     place = str(report.get("location", city)).split(",")[0]
     degrees = _DEGREES.get(str(report.get("unit")), " degrees")
     sentence = f"The weather in {place} is {report['temperature']}{degrees}"
@@ -56,7 +56,7 @@ def weather_sentence(city: str, report: dict[str, Any]) -> str:
 
 
 def draw_temperature(rng: Random) -> float:
-    """Degrees, as the tools round them: one decimal, or none."""
+    """Draws a temperature rounded as by the tools: to one decimal or none."""
     value = round(rng.uniform(-30, 48), 1) if rng.random() < 0.75 else round(rng.uniform(-20, 118), 1)
     return value if rng.random() < 0.85 else round(value)
 
@@ -68,7 +68,7 @@ def draw_conditions(rng: Random) -> str:
 
 
 def draw_weather(rng: Random, city: str, place: tuple[str, str, str]) -> Result:
-    """A training result for a question about `city`, which the geocoder found as `place`."""
+    """Draws a training result for a question about `city`, which the geocoder found as `place`."""
     if rng.random() < 0.16:
         return weather_failure(city, draw_error(rng, phrases.WEATHER_ERRORS, city), rng.random() < 0.85)
     if rng.random() < 0.12:
@@ -111,7 +111,7 @@ def math_sentence(expression: str, result: object) -> str:
 
 
 def draw_number(rng: Random) -> str:
-    """A JSON number: whole, with few decimals, with all digits of a quotient or a product, tiny or huge."""
+    """Draws a JSON number: whole, with few decimals, with all digits of a quotient, tiny or huge."""
     kind = rng.random()
     if kind < 0.42:
         text = str(rng.randint(0, 10 ** rng.choice((1, 2, 2, 3, 4, 5, 6, 7, 9, 12))))
@@ -127,7 +127,7 @@ def draw_number(rng: Random) -> str:
 
 
 def draw_math(rng: Random, expression: str) -> Result:
-    """A training result for `expression`; its number is random, since the model copies and never counts."""
+    """Draws a training result for `expression`; its number is random, since the model only copies it."""
     kind = rng.random()
     if kind < 0.16:
         return math_failure(expression, draw_error(rng, phrases.MATH_ERRORS, ""), rng.random() < 0.85)
@@ -148,7 +148,7 @@ def math_failure(expression: str, error: str, as_json: bool = True) -> Result:
 
 
 def gist(error: str) -> str:
-    """What an error says before it explains: the text up to a colon, a full stop or a relative clause."""
+    """Returns an error's main clause: the text up to a colon, a full stop or a relative clause."""
     return re.split(r"[.:] |, which ", error)[0].rstrip(".")
 
 
@@ -163,7 +163,7 @@ def draw_error(rng: Random, common: tuple[str, ...], city: str) -> str:
 
 
 def draw_noise(rng: Random, length: int) -> str:
-    """Words, half of them common, and numbers."""
+    """Draws words, half of them common, and numbers."""
     return " ".join(_noise_word(rng) for _ in range(length))
 
 

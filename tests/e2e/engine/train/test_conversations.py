@@ -1,4 +1,4 @@
-"""The training data holds nothing that the evaluation asks, and every answer follows from the results."""
+"""The training data contains nothing from the evaluation, and every answer follows from the results."""
 
 import json
 import re
@@ -21,20 +21,20 @@ conversations = st.integers(0, 2**32).map(lambda seed: draw_conversation(Random(
 
 
 def arguments(conversation: Conversation) -> list[str]:
-    """The values of all arguments of all calls."""
+    """Returns the values of all arguments of all calls."""
     calls = [call for message in conversation.messages for call in message.get("tool_calls", [])]
     return [value for call in calls for value in json.loads(call["function"]["arguments"]).values()]
 
 
 @given(conversations)
-def test_no_held_out_city_or_expression_is_trained_on(conversation: Conversation) -> None:
+def test_held_out_cities_and_expressions_are_not_in_the_training_data(conversation: Conversation) -> None:
     for value in arguments(conversation):
         assert value.split(",")[0] not in HELD_OUT_CITIES
         assert not (re.search(r"\d", value) and is_held_out(value))
 
 
 @given(conversations)
-def test_every_number_in_an_answer_stands_in_what_was_said_before(conversation: Conversation) -> None:
+def test_every_number_in_an_answer_appears_earlier_in_the_conversation(conversation: Conversation) -> None:
     said = ""
     for message in conversation.messages:
         if message["role"] == "assistant" and message["content"]:
@@ -52,7 +52,7 @@ def test_each_call_has_a_result_and_names_a_tool_of_the_request(conversation: Co
             assert conversation.last_only or call["function"]["name"] in names
 
 
-def test_there_are_a_hundred_held_out_places_of_different_names() -> None:
+def test_hundred_held_out_places_have_different_names() -> None:
     assert len(HELD_OUT_PLACES) == len(HELD_OUT_CITIES) == 100
 
 
@@ -86,7 +86,7 @@ def test_weather_sentence(report: dict[str, Any], sentence: str) -> None:
         ("division by zero", "division by zero"),
         ("no place fits 'X'. Places of that name: Y", "no place fits 'X'"),
         ("'X, Y' is not in the sample data, which has Z", "'X, Y' is not in the sample data"),
-        ("this is no expression: look at it", "this is no expression"),
+        ("this is not an expression: look at it", "this is not an expression"),
     ],
 )
 def test_gist(error: str, gist: str) -> None:
@@ -103,11 +103,11 @@ async def test_sample_reports_have_the_shape_of_the_weather_tool() -> None:
     assert report | {"temperature": 6.0} == ours
 
 
-def test_the_evaluation_asks_the_same_in_every_run() -> None:
+def test_evaluation_is_the_same_in_every_run() -> None:
     assert Cases(7).groups() == Cases(7).groups()
 
 
-def test_the_evaluation_asks_nothing_that_was_trained_on() -> None:
+def test_evaluation_contains_nothing_from_the_training_data() -> None:
     groups = Cases(7).groups()
     for case in groups["held-out cities *"] + groups["held-out expressions *"]:
         [call] = case.expected.calls
@@ -115,6 +115,6 @@ def test_the_evaluation_asks_nothing_that_was_trained_on() -> None:
         assert value in HELD_OUT_CITIES or is_held_out(value)
 
 
-def test_phrases_that_are_held_out_are_no_training_phrases() -> None:
+def test_held_out_phrases_are_not_training_phrases() -> None:
     assert not set(phrases.WEATHER_QUESTIONS) & set(phrases.HELD_OUT_WEATHER_QUESTIONS)
     assert not set(phrases.MATH_QUESTIONS) & set(phrases.HELD_OUT_MATH_QUESTIONS)

@@ -1,7 +1,7 @@
-"""The tokenizer: one token for each word of the fixed texts, one for each character of everything else.
+"""The tokenizer: one token per word of the fixed texts, and one per character of everything else.
 
-What must be copied (places, numbers, error texts) is thus always spelled in characters, so a name
-that was never seen is copied as easily as one that was.
+Text to be copied (places, numbers, error texts) is thus always spelled in characters, so an unseen name is
+copied as easily as a known one.
 """
 
 import re
@@ -26,7 +26,7 @@ _WORD = re.compile(r"[^\W\d_]+(?:_[^\W\d_]+)*")  # identifiers such as wind_kmh 
 
 
 def build_tokenizer(chat_template: str) -> PreTrainedTokenizerFast:
-    """The tokenizer for the words that the training conversations use."""
+    """Builds the tokenizer for the words used in the training conversations."""
     words = _fixed_words()
     joints = sorted(map(re.escape, _JOINTS), key=len, reverse=True)
     longest_first = sorted(words, key=len, reverse=True)
@@ -49,7 +49,7 @@ def build_tokenizer(chat_template: str) -> PreTrainedTokenizerFast:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core, eos_token=END_OF_TURN, pad_token=PADDING, clean_up_tokenization_spaces=False
     )
-    # As in Qwen2.5: the turn markers are hidden in decoded text, the tool markers are not.
+    # As in Qwen2.5: decoded text hides the turn markers, but not the tool markers.
     tokenizer.add_tokens([AddedToken(marker, special=False, normalized=False) for marker in _TOOL_MARKERS])
     tokenizer.add_special_tokens({"additional_special_tokens": [START_OF_TURN, END_OF_TURN]})
     tokenizer.chat_template = chat_template
@@ -57,7 +57,7 @@ def build_tokenizer(chat_template: str) -> PreTrainedTokenizerFast:
 
 
 def _fixed_words() -> list[str]:
-    """Words that come back in the conversations and are no part of a place's name."""
+    """Returns the words that recur in the conversations and are not part of a place's name."""
     rng, counts = Random(5), Counter[str]()
     for _ in range(4000):
         conversation = draw_conversation(rng)

@@ -1,4 +1,4 @@
-"""The tools a request may bring: ours as they are, renamed, namespaced, and among strangers."""
+"""The tools that a request may bring: ours unchanged, renamed, namespaced, or mixed with others."""
 
 from dataclasses import dataclass, field
 from random import Random
@@ -55,7 +55,7 @@ class MathTool:
 
 @dataclass(frozen=True)
 class Toolset:
-    """What a request's `tools` hold; a kind of tool that is None is not among them."""
+    """The `tools` of a request; a kind of tool that is None is absent."""
 
     weather: WeatherTool | None
     math: MathTool | None
@@ -70,14 +70,14 @@ class Toolset:
 
 
 def tool_spec(name: str, parameters: tuple[str, ...]) -> dict[str, Any]:
-    """A tool in the request's format; the chat template shows the names of it and of its parameters alone."""
+    """Builds a tool in the request format; the chat template shows only its name and parameter names."""
     properties = {parameter: {"type": "string"} for parameter in parameters}
     schema = {"type": "object", "properties": properties}
     return {"type": "function", "function": {"name": name, "parameters": schema}}
 
 
 def stranger(name: str) -> dict[str, Any]:
-    """One of the tools that the model knows of and never calls."""
+    """Draws a tool that the model knows but never calls."""
     return tool_spec(name, dict(_STRANGERS)[name])
 
 
@@ -104,7 +104,7 @@ def renamed_math(rng: Random) -> MathTool:
 
 
 def draw_toolset(rng: Random) -> Toolset:
-    """The tools of one training conversation: mostly both of ours, now and then one or none."""
+    """Draws the tools of one training conversation: mostly both of ours, sometimes one or none."""
     renamed = rng.random() < 0.6
     weather = renamed_weather(rng) if renamed and rng.random() < 0.9 else WeatherTool()
     math = renamed_math(rng) if renamed and rng.random() < 0.9 else MathTool()
