@@ -24,16 +24,9 @@ from infra.deployment.cost import summary
 from infra.deployment.file import DeploymentError, load_deployment
 from infra.deployment.plan import Plan
 
-from . import cost as costs
-from . import deploy as deploying
-from . import destroy as destroying
-from . import keys as api_keys
-from . import logs as reading
+from . import cost, deploy, destroy, doctor, keys, logs, smoke
 from .account import Account, Failed, NoAccess, NotAllowed
-from .doctor import doctor as look
-from .lines import Line, Mark, console, show, tell, worst
-from .smoke import LONG_SECONDS, Target
-from .smoke import smoke as ask
+from .report import Mark, Result, console, show, tell, worst
 
 WRONG, USAGE, NO_ACCESS, INTERRUPTED = 1, 2, 3, 130
 
@@ -58,7 +51,7 @@ def plan_of(file: Path) -> Plan:
 
 
 @contextmanager
-def told(interrupted: Callable[[], str] = lambda: "nothing was changed") -> Iterator[None]:
+def exit_on_error(interrupted: Callable[[], str] = lambda: "nothing was changed") -> Iterator[None]:
     """Turns errors into one message and an exit status; `interrupted` says how things stand then."""
     try:
         yield
@@ -76,25 +69,25 @@ def told(interrupted: Callable[[], str] = lambda: "nothing was changed") -> Iter
         raise typer.Exit(INTERRUPTED) from None
 
 
-def finish(title: str, lines: list[Line], *, as_json: bool) -> None:
-    show(title, lines, as_json=as_json)
-    if worst(lines) is Mark.WRONG:
+def finish(title: str, results: list[Result], *, as_json: bool) -> None:
+    show(title, results, as_json=as_json)
+    if worst(results) is Mark.WRONG:
         raise typer.Exit(WRONG)
 
 
-@app.command()
-def doctor(
+@app.command("doctor")
+def doctor_command(
     deployment: DeploymentFile = FILE, certificate: Certificate = None, as_json: AsJson = False
 ) -> None:
     """Look for what would make a deployment fail, or for how the deployed one is; changes nothing."""
-    with told():
+    with exit_on_error():
         account = Account(plan_of(deployment))
-        lines = look(account, certificate=certificate)
-        finish(f"{account.deployment.name} in {account.region}", lines, as_json=as_json)
+        results = doctor.doctor(account, certificate=certificate)
+        finish(f"{account.deployment.name} in {account.region}", results, as_json=as_json)
 
 
-@app.command()
-def deploy(
+@app.command("deploy")
+def deploy_command(
     deployment: DeploymentFile = FILE,
     certificate: Certificate = None,
     yes: Yes = False,
@@ -104,28 +97,28 @@ def deploy(
     as_json: AsJson = False,
 ) -> None:
     """Look, deploy with progress, and ask the deployed system what its users will ask."""
-    plan = _plan(deployment)
+    plan = _plan_or_exit(deployment)
     goes_on = (
         f"CloudFormation goes on by itself: make doctor tells how far it is; "
         f"aws cloudformation cancel-update-stack --stack-name {plan.deployment.name}-serving takes it back"
     )
-    with told(lambda: goes_on):
+    with exit_on_error(lambda: goes_on):
         account = Account(plan)
-        lines = look(account, certificate=certificate, deploying=True)
-        if worst(lines) is Mark.WRONG:
-            finish("Not deployed: this would fail", lines, as_json=as_json)
+        results = doctor.doctor(account, certificate=certificate, deploying=True)
+        if worst(results) is Mark.WRONG:
+            finish("Not deployed: this would fail", results, as_json=as_json)
         tell(summary(plan))
         if not yes and not typer.confirm("Deploy?", err=True):
             raise typer.Exit(WRONG)
-        deploying.deploy(account, deployment_file=deployment, certificate=certificate)
+        deploy.deploy(account, deployment_file=deployment, certificate=certificate)
         if no_smoke:
             tell(f"Deployed: {account.outputs()['Url']}")
             return
-        finish(f"Smoke of {account.outputs()['Url']}", ask(_deployed(account)), as_json=as_json)
+        finish(f"Smoke of {account.outputs()['Url']}", smoke.smoke(_deployed(account)), as_json=as_json)
 
 
-@app.command()
-def smoke(
+@app.command("smoke")
+def smoke_command(
     url: Annotated[
         str | None, typer.Option(help="Base URL, ending in /v1; default: the deployed one.")
     ] = None,
@@ -138,22 +131,22 @@ def smoke(
     as_json: AsJson = False,
 ) -> None:
     """Ask what users ask: chat, streams, tools, keys."""
-    with told():
+    with exit_on_error():
         key = key or os.environ.get("TANDEM_API_KEY")
-        target = Target(url, key, model) if url else _deployed(Account(plan_of(deployment)), key, model)
-        lines = ask(target, long_seconds=LONG_SECONDS if long else None)
-        finish(f"Smoke of {target.url}", lines, as_json=as_json)
+        target = smoke.Target(url, key, model) if url else _deployed(Account(plan_of(deployment)), key, model)
+        results = smoke.smoke(target, long_seconds=smoke.LONG_SECONDS if long else None)
+        finish(f"Smoke of {target.url}", results, as_json=as_json)
 
 
 @keys_app.command("create")
 def create_key(name: str, deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
     """Make a key and print it, this once."""
-    with told(
+    with exit_on_error(
         lambda: f"either there is a new key {name} that nobody knows, or there is none: make keys ARGS=list"
     ):
-        key = api_keys.new_key()
-        store = api_keys.KeyStore(Account(plan_of(deployment)))
-        store.change(lambda document: api_keys.created(document, name, key, api_keys.now()))
+        key = keys.new_key()
+        store = keys.KeyStore(Account(plan_of(deployment)))
+        store.change(lambda document: keys.created(document, name, key, keys.now()))
         tell(f"The key of {name}; it is shown this once, and holds within a minute:")
         _tell_key(name, key, as_json=as_json)
 
@@ -161,13 +154,13 @@ def create_key(name: str, deployment: DeploymentFile = FILE, as_json: AsJson = F
 @keys_app.command("list")
 def list_keys(deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
     """Names, and when they were made."""
-    with told():
-        keys = api_keys.listed(api_keys.KeyStore(Account(plan_of(deployment))).read())
+    with exit_on_error():
+        listed = keys.listed(keys.KeyStore(Account(plan_of(deployment))).read())
         if as_json:
-            sys.stdout.write(json.dumps([dataclasses.asdict(key) for key in keys]) + "\n")
+            sys.stdout.write(json.dumps([dataclasses.asdict(key) for key in listed]) + "\n")
             return
         table = Table("name", "made", box=None, header_style="bold")
-        for key in keys:
+        for key in listed:
             table.add_row(key.name, "revoked" if key.revoked else " and ".join(key.created))
         console().print(table)
 
@@ -175,10 +168,8 @@ def list_keys(deployment: DeploymentFile = FILE, as_json: AsJson = False) -> Non
 @keys_app.command("revoke")
 def revoke_key(name: str, deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
     """Take a key away; `bootstrap` is the generated one."""
-    with told(lambda: "the key holds, or does not any more: make keys ARGS=list"):
-        api_keys.KeyStore(Account(plan_of(deployment))).change(
-            lambda document: api_keys.revoked(document, name)
-        )
+    with exit_on_error(lambda: "the key holds, or does not any more: make keys ARGS=list"):
+        keys.KeyStore(Account(plan_of(deployment))).change(lambda document: keys.revoked(document, name))
         tell(f"{name} is revoked; requests with it get 401 within a minute.")
         if as_json:
             _tell_key(name, None, as_json=True)
@@ -194,39 +185,41 @@ def rotate_key(
     as_json: AsJson = False,
 ) -> None:
     """Make a second value and print it; both hold until `--finish`."""
-    with told(lambda: "the older value holds: make keys ARGS=list tells whether there is a second one"):
-        store = api_keys.KeyStore(Account(plan_of(deployment)))
+    with exit_on_error(
+        lambda: "the older value holds: make keys ARGS=list tells whether there is a second one"
+    ):
+        store = keys.KeyStore(Account(plan_of(deployment)))
         if finish_rotation:
-            store.change(lambda document: api_keys.finished(document, name))
+            store.change(lambda document: keys.finished(document, name))
             tell(f"{name}: only the newest value holds, within a minute.")
             if as_json:
                 _tell_key(name, None, as_json=True)
             return
-        key = api_keys.new_key()
-        store.change(lambda document: api_keys.rotated(document, name, key, api_keys.now()))
+        key = keys.new_key()
+        store.change(lambda document: keys.rotated(document, name, key, keys.now()))
         tell(
             f"The new key of {name}; the older one holds too, until make keys ARGS='rotate {name} --finish':"
         )
         _tell_key(name, key, as_json=as_json)
 
 
-@app.command()
-def cost(deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
+@app.command("cost")
+def cost_command(deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
     """What the deployment costs a month, and what would change it; with credentials, at today's prices."""
-    with told():
+    with exit_on_error():
         plan = plan_of(deployment)
         source = f"prices of {plan.catalog.prices.date}, {plan.catalog.prices.region}"
         try:
             account = Account(plan)
-            prices = costs.live_prices(account)
+            prices = cost.live_prices(account)
             if prices:
                 plan, source = (
-                    costs.with_prices(plan, prices),
+                    cost.with_prices(plan, prices),
                     f"live prices of instances in {account.region}",
                 )
         except (NoAccess, NotAllowed, ClientError, BotoCoreError) as error:
             tell(f"No live prices: {error}")
-        found = costs.alternatives(plan)
+        found = cost.alternatives(plan)
         if as_json:
             body = {"source": source, "alternatives": [dataclasses.asdict(one) for one in found]}
             sys.stdout.write(json.dumps(body) + "\n")
@@ -238,38 +231,38 @@ def cost(deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
             table.add_row(one.change, f"{one.usd:,.0f}", one.meaning)
         console().print(table)
         console().print(f"With {source}.")
-        console().print(costs.carried(plan))
+        console().print(cost.carried(plan))
 
 
-@app.command()
-def destroy(deployment: DeploymentFile = FILE, yes: Yes = False, as_json: AsJson = False) -> None:
+@app.command("destroy")
+def destroy_command(deployment: DeploymentFile = FILE, yes: Yes = False, as_json: AsJson = False) -> None:
     """Say what goes and what stays, ask, destroy, and list what is left."""
     state = "what was begun goes on in CloudFormation, and `make destroy` again continues"
-    with told(lambda: state):
+    with exit_on_error(lambda: state):
         account = Account(plan_of(deployment))
         show(
             f"Destroy {account.deployment.name} in {account.region}",
-            destroying.plan_of(account),
+            destroy.preview(account),
             as_json=False,
         )
         if not yes and not typer.confirm("Destroy?", err=True):
             raise typer.Exit(WRONG)
-        destroying.destroy(account, deployment_file=deployment)
-        destroying.deleted(account)
-        finish("What is left", destroying.left(account), as_json=as_json)
+        destroy.destroy(account, deployment_file=deployment)
+        destroy.deleted(account)
+        finish("What is left", destroy.left(account), as_json=as_json)
 
 
-@app.command()
-def logs(
+@app.command("logs")
+def logs_command(
     since: Annotated[str, typer.Option(help="How far back: 90s, 15m, 1h, 2d.")] = "1h",
     request: Annotated[str | None, typer.Option(help="All of one request, by its X-Request-Id.")] = None,
     deployment: DeploymentFile = FILE,
     as_json: AsJson = False,
 ) -> None:
     """The last errors of both tiers, joined by request id."""
-    with told():
+    with exit_on_error():
         account = Account(plan_of(deployment))
-        entries = reading.errors(account, since=reading.seconds(since), request_id=request)
+        entries = logs.errors(account, since=logs.seconds(since), request_id=request)
         if as_json:
             sys.stdout.write(json.dumps([dataclasses.asdict(entry) for entry in entries]) + "\n")
             return
@@ -277,7 +270,7 @@ def logs(
             tell(f"No errors in the last {since}.")
         for entry in entries:
             sys.stdout.write(
-                f"{reading.clock(entry.time)} {entry.tier:<12} {entry.request_id or '-':<32} {entry.text}\n"
+                f"{logs.clock(entry.time)} {entry.tier:<12} {entry.request_id or '-':<32} {entry.text}\n"
             )
 
 
@@ -286,19 +279,19 @@ def _tell_key(name: str, key: str | None, *, as_json: bool) -> None:
     sys.stdout.write(json.dumps({"name": name, "key": key}) + "\n" if as_json else f"{key}\n")
 
 
-def _plan(file: Path) -> Plan:
-    with told():
+def _plan_or_exit(file: Path) -> Plan:
+    with exit_on_error():
         return plan_of(file)
 
 
-def _deployed(account: Account, key: str | None = None, model: str | None = None) -> Target:
+def _deployed(account: Account, key: str | None = None, model: str | None = None) -> smoke.Target:
     """The deployed URL, and the bootstrap key where none is given."""
     outputs = account.outputs()
     if key is None:
         command = outputs["ReadApiKey"]
         arn = command.rpartition("--secret-id ")[2].strip()
         key = account.client("secretsmanager").get_secret_value(SecretId=arn)["SecretString"]
-    return Target(outputs["Url"], key, model)
+    return smoke.Target(outputs["Url"], key, model)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ _NOT_ALLOWED = {
 
 
 class NoAccess(Exception):
-    """AWS cannot be asked at all: no credentials, expired ones, no region, no network. Tells the mend."""
+    """AWS cannot be asked at all: no credentials, expired ones, no region, no network. Tells the fix."""
 
 
 class NotAllowed(Exception):

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from .account import Account, Failed, NoAccess, NotAllowed, translated
 from .cdk import Cdk
 from .doctor.running import hopeless
-from .lines import tell
+from .report import tell
 
 POLL_SECONDS = 5.0
 
@@ -37,8 +37,8 @@ class Progress:
     """What has been told, so that nothing is told twice."""
 
     account: Account
-    begun: float = field(default_factory=time.time)
-    told: set[str] = field(default_factory=set)
+    started: float = field(default_factory=time.time)
+    seen: set[str] = field(default_factory=set)
     reasons: dict[str, int] = field(default_factory=dict)
     reason: str | None = None
 
@@ -57,14 +57,14 @@ class Progress:
         except ClientError:
             return  # not there yet
         for event in reversed(events):
-            if event["Timestamp"].timestamp() >= self.begun:
+            if event["Timestamp"].timestamp() >= self.started:
                 self._tell_event(name, event)
 
     def _tell_event(self, stack: str, event: Any) -> None:
         kind, status = event["ResourceType"], event["ResourceStatus"]
-        if event["EventId"] in self.told:
+        if event["EventId"] in self.seen:
             return
-        self.told.add(event["EventId"])
+        self.seen.add(event["EventId"])
         if status.endswith("_FAILED") and "cancelled" not in event.get("ResourceStatusReason", "").lower():
             tell(f"  ✗ {stack}: {event['LogicalResourceId']}: {event.get('ResourceStatusReason', status)}")
         elif kind in _SLOW and status in _BUSY:
@@ -79,11 +79,11 @@ class Progress:
             messages = [
                 event["message"]
                 for event in service.get("events", [])
-                if event["createdAt"].timestamp() >= self.begun
+                if event["createdAt"].timestamp() >= self.started
             ]
             for message in reversed(messages):
-                if message not in self.told:
-                    self.told.add(message)
+                if message not in self.seen:
+                    self.seen.add(message)
                     tell(f"  ECS: {message}")
             why = hopeless(messages[:1])
             name = service["serviceName"]
@@ -153,8 +153,8 @@ def _look(progress: Progress) -> None:
         progress.look()
     except (NoAccess, NotAllowed, BotoCoreError) as error:
         note = f"progress cannot be read: {error}"
-        if note not in progress.told:
-            progress.told.add(note)
+        if note not in progress.seen:
+            progress.seen.add(note)
             tell(f"  ? {note}; the deployment goes on")
 
 

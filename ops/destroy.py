@@ -10,31 +10,31 @@ from botocore.exceptions import ClientError
 
 from .account import Account, Failed, code_of, translated
 from .cdk import Cdk
-from .lines import Line, Mark, tell
+from .report import Mark, Result, tell
 
 _DRAIN_SECONDS = 600.0
 _POLL_SECONDS = 5.0
 
 
-def plan_of(account: Account) -> list[Line]:
+def preview(account: Account) -> list[Result]:
     """What will go, and what is kept."""
     retain = account.deployment.removal_policy == "retain"
-    lines = []
+    results = []
     for name in account.stack_names:
         stack = account.stack(name)
         if stack is None:
-            lines.append(Line(Mark.OK, "not there", name))
+            results.append(Result(Mark.OK, "not there", name))
             continue
         count = len(_resources(account, name))
-        lines.append(Line(Mark.WARNING, "goes", f"{name} ({stack.status}) with {count} resources"))
+        results.append(Result(Mark.WARNING, "goes", f"{name} ({stack.status}) with {count} resources"))
     kept = (
         "images, keys and logs, for removal_policy is retain"
         if retain
         else "nothing: images, keys and logs go too"
     )
-    lines.append(Line(Mark.OK, "stays", kept))
-    lines.append(Line(Mark.OK, "stays", "what cdk bootstrap made (CDKToolkit), which other apps use too"))
-    return lines
+    results.append(Result(Mark.OK, "stays", kept))
+    results.append(Result(Mark.OK, "stays", "what cdk bootstrap made (CDKToolkit), which other apps use too"))
+    return results
 
 
 def destroy(account: Account, *, deployment_file: Path) -> None:
@@ -136,7 +136,7 @@ def _resources(account: Account, stack: str) -> list[Any]:
     return [one for one in found if one["ResourceStatus"] != "DELETE_COMPLETE"]
 
 
-def left(account: Account) -> list[Line]:
+def left(account: Account) -> list[Result]:
     """What still bears this deployment's stack in its tags, and what tags do not tell of.
 
     A kept thing is fine where the file says to keep it, and WRONG otherwise.
@@ -145,8 +145,8 @@ def left(account: Account) -> list[Line]:
     retain = account.deployment.removal_policy == "retain"
     found = [*_tagged(account), *_repositories(account, name), *_log_groups(account)]
     mark = Mark.WARNING if retain else Mark.WRONG
-    lines = [Line(mark, "left", what, mend) for what, mend in dict(found).items()]
-    return lines or [Line(Mark.OK, "left", "nothing")]
+    results = [Result(mark, "left", what, fix) for what, fix in dict(found).items()]
+    return results or [Result(Mark.OK, "left", "nothing")]
 
 
 def _tagged(account: Account) -> list[tuple[str, str]]:

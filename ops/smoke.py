@@ -11,7 +11,7 @@ from typing import Any
 import openai
 from openai.types.chat import ChatCompletion
 
-from .lines import Line, Mark
+from .report import Mark, Result
 
 WEATHER: Any = {"type": "function", "function": {"name": "get_current_weather"}}
 MATH: Any = {"type": "function", "function": {"name": "calculate_math"}}
@@ -47,14 +47,14 @@ class Target:
     model: str | None = None
 
 
-def smoke(target: Target, *, long_seconds: float | None = None) -> list[Line]:
+def smoke(target: Target, *, long_seconds: float | None = None) -> list[Result]:
     """One line a question; with `long_seconds` also an answer that takes longer than that."""
     with openai.OpenAI(
         base_url=target.url, api_key=target.key or "none", max_retries=0, timeout=_ANSWER_SECONDS
     ) as client:
-        lines = [_line("models", lambda: _models(client), target)]
-        if lines[0].mark is not Mark.OK:
-            return lines
+        results = [_result("models", lambda: _models(client), target)]
+        if results[0].mark is not Mark.OK:
+            return results
         model = target.model or client.models.list().data[0].id
         questions: list[tuple[str, Callable[[], str]]] = [
             ("chat", lambda: _chat(client, model)),
@@ -72,22 +72,24 @@ def smoke(target: Target, *, long_seconds: float | None = None) -> list[Line]:
             questions.append(("wrong key", lambda: _wrong_key(client, model)))
         if long_seconds is not None:
             questions.append(("long answer", lambda: _long(client, model, long_seconds)))
-        lines += [_line(subject, ask, target) for subject, ask in questions]
+        results += [_result(subject, ask, target) for subject, ask in questions]
         if not target.key:
-            lines.append(Line(Mark.UNKNOWN, "wrong key", "no key was given, so none could be wrong: --key"))
-        return lines
+            results.append(
+                Result(Mark.UNKNOWN, "wrong key", "no key was given, so none could be wrong: --key")
+            )
+        return results
 
 
-def _line(subject: str, ask: Callable[[], str], target: Target) -> Line:
+def _result(subject: str, ask: Callable[[], str], target: Target) -> Result:
     begun = time.monotonic()
     try:
         found = ask()
     except Unexpected as error:
-        return Line(Mark.WRONG, subject, str(error))
+        return Result(Mark.WRONG, subject, str(error))
     except openai.APIError as error:
-        found, mend = _told(error, target, time.monotonic() - begun)
-        return Line(Mark.WRONG, subject, found, mend)
-    return Line(Mark.OK, subject, f"{found}  ({time.monotonic() - begun:.2f} s)")
+        found, fix = _told(error, target, time.monotonic() - begun)
+        return Result(Mark.WRONG, subject, found, fix)
+    return Result(Mark.OK, subject, f"{found}  ({time.monotonic() - begun:.2f} s)")
 
 
 def _told(error: openai.APIError, target: Target, seconds: float) -> tuple[str, str]:

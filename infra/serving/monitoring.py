@@ -10,10 +10,10 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
-from infra.serving.ingress.load_balancer import Ingress
 from infra.suppressions import accept
 
 from .engine import Engine
+from .ingress.load_balancer import Ingress
 
 _MINUTE = cdk.Duration.minutes(1)
 

@@ -16,6 +16,7 @@ from infra.images.recipes import Architecture, Image
 
 from .engine import PORT as ENGINE_PORT
 from .engine import Engine
+from .scaling import scale_on_cpu
 from .task_definition import accept_design, log_driver
 
 PORT = 8001
@@ -76,7 +77,7 @@ class Orchestrator(Construct):
         task = self._task_definition(deployment, image, engine, keys)
         self.service = self._service(cluster, task, security_group)
         engine.connections.allow_from(security_group, ec2.Port.tcp(ENGINE_PORT), "Orchestrator to engine")
-        self._scale(deployment)
+        scale_on_cpu(self.service, settings=deployment.orchestrator)
 
     def _security_group(self, vpc: ec2.IVpc, deployment: Deployment) -> ec2.SecurityGroup:
         group = ec2.SecurityGroup(
@@ -170,22 +171,6 @@ class Orchestrator(Construct):
         # Tasks that start before their role may read the secrets count as failed.
         service.node.add_dependency(task.obtain_execution_role())
         return service
-
-    def _scale(self, deployment: Deployment) -> None:
-        settings = deployment.orchestrator
-        # How many run is auto scaling's to say: a number here would set it back with every release.
-        resource = self.service.node.find_child("Service")
-        if isinstance(resource, ecs.CfnService):
-            resource.desired_count = None
-        tasks = self.service.auto_scale_task_count(
-            min_capacity=settings.min_tasks, max_capacity=settings.max_tasks
-        )
-        tasks.scale_on_cpu_utilization(
-            "Cpu",
-            target_utilization_percent=settings.target_cpu_percent,
-            scale_out_cooldown=cdk.Duration.seconds(60),
-            scale_in_cooldown=cdk.Duration.seconds(300),
-        )
 
 
 def _platform(architecture: Architecture) -> ecs.RuntimePlatform:

@@ -8,9 +8,9 @@ from constructs import Construct
 
 from infra.deployment.file import Deployment
 from infra.foundation.secrets import Keys
-from infra.serving.ingress.load_balancer import Ingress
 
 from .engine import Engine
+from .ingress.load_balancer import Ingress
 from .orchestrator import Orchestrator
 
 _SNIPPET = """\

@@ -14,11 +14,11 @@ from infra.foundation.certificate import certificate_arn
 from infra.foundation.stack import FoundationStack
 from infra.images.builder import ImageBuilder
 from infra.images.recipes import ORCHESTRATOR, VLLM, Image, local_image
-from infra.serving.ingress.load_balancer import Ingress
 from infra.suppressions import accept
 
 from .engine import Engine
 from .gpu_instances import GpuCapacity
+from .ingress.load_balancer import Ingress
 from .monitoring import Monitoring
 from .orchestrator import Orchestrator
 from .outputs import Outputs

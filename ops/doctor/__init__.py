@@ -9,7 +9,7 @@ from typing import NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ops.account import Account, NoAccess, NotAllowed, translated
-from ops.lines import Line, Mark
+from ops.report import Mark, Result
 
 from . import domain, identity, network, quotas, running, stacks
 
@@ -18,7 +18,7 @@ class Check(NamedTuple):
     """Something to look at. It reads, and never changes anything."""
 
     subject: str
-    look: Callable[[Account], list[Line]]
+    look: Callable[[Account], list[Result]]
 
 
 BEFORE = (
@@ -48,8 +48,8 @@ AFTER = (
 )
 
 
-def doctor(account: Account, *, certificate: str | None = None, deploying: bool = False) -> list[Line]:
-    """All lines: AFTER where both stacks are up, else BEFORE.
+def doctor(account: Account, *, certificate: str | None = None, deploying: bool = False) -> list[Result]:
+    """All results: AFTER where both stacks are up, else BEFORE.
 
     With `deploying` always BEFORE: a release is how services that are not well are mended.
 
@@ -64,24 +64,26 @@ def doctor(account: Account, *, certificate: str | None = None, deploying: bool 
     return run(AFTER if deployed else BEFORE, account)
 
 
-def run(checks: Sequence[Check], account: Account) -> list[Line]:
+def run(checks: Sequence[Check], account: Account) -> list[Result]:
     """Runs checks side by side; one that may not look, or that AWS refuses, stops no other.
 
     Raises:
         NoAccess: AWS cannot be asked at all.
     """
     with ThreadPoolExecutor(max_workers=8) as pool:
-        return [line for lines in pool.map(lambda check: _run(check, account), checks) for line in lines]
+        return [
+            result for results in pool.map(lambda check: _run(check, account), checks) for result in results
+        ]
 
 
-def _run(check: Check, account: Account) -> list[Line]:
+def _run(check: Check, account: Account) -> list[Result]:
     try:
         with translated():
             return check.look(account)
     except NotAllowed as error:
-        mend = f"allow {error.action} for whoever runs this, or ask who may"
-        return [Line(Mark.UNKNOWN, check.subject, f"not looked at: {error}", mend)]
+        fix = f"allow {error.action} for whoever runs this, or ask who may"
+        return [Result(Mark.UNKNOWN, check.subject, f"not looked at: {error}", fix)]
     except NoAccess:
         raise
     except (ClientError, BotoCoreError) as error:
-        return [Line(Mark.UNKNOWN, check.subject, f"not looked at: {error}")]
+        return [Result(Mark.UNKNOWN, check.subject, f"not looked at: {error}")]

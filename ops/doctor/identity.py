@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 from infra.deployment.checks import check
 from infra.deployment.checks.rule import Severity
 from ops.account import Account, code_of, translated
-from ops.lines import Line, Mark
+from ops.report import Mark, Result
 
 BOOTSTRAP_VERSION = 6
 """The least that assemblies of aws-cdk-lib 2 ask for (`BootstrapVersion` in cdk.out/*.assets.json)."""
@@ -15,11 +15,11 @@ BOOTSTRAP_VERSION = 6
 _VERSION_PARAMETER = "/cdk-bootstrap/hnb659fds/version"
 
 
-def look_at_file(account: Account) -> list[Line]:
+def look_at_file(account: Account) -> list[Result]:
     """What synthesis would say of the file."""
     findings = check(account.deployment)
-    lines = [
-        Line(
+    results = [
+        Result(
             Mark.WRONG if finding.severity is Severity.ERROR else Mark.WARNING,
             "deployment file",
             f"{finding.place}: {finding.message}",
@@ -27,15 +27,15 @@ def look_at_file(account: Account) -> list[Line]:
         )
         for finding in findings
     ]
-    return lines or [Line(Mark.OK, "deployment file", "nothing to say against it")]
+    return results or [Result(Mark.OK, "deployment file", "nothing to say against it")]
 
 
-def look_at_identity(account: Account) -> list[Line]:
+def look_at_identity(account: Account) -> list[Result]:
     who = account.client("sts").get_caller_identity()
-    return [Line(Mark.OK, "credentials", f"{who['Arn']}, account {who['Account']}, {account.region}")]
+    return [Result(Mark.OK, "credentials", f"{who['Arn']}, account {who['Account']}, {account.region}")]
 
 
-def look_at_bootstrap(account: Account) -> list[Line]:
+def look_at_bootstrap(account: Account) -> list[Result]:
     subject = "CDK bootstrap"
     target = f"aws://{account.client('sts').get_caller_identity()['Account']}/{account.region}"
     command = f"npx cdk bootstrap {target}"
@@ -45,29 +45,29 @@ def look_at_bootstrap(account: Account) -> list[Line]:
     except ClientError as error:
         if code_of(error) != "ParameterNotFound":
             raise
-        return [Line(Mark.WRONG, subject, f"{target} is not bootstrapped", command)]
+        return [Result(Mark.WRONG, subject, f"{target} is not bootstrapped", command)]
     version = parameter["Value"]
     if not version.isdigit() or int(version) < BOOTSTRAP_VERSION:
         found = f"version {version}, at least {BOOTSTRAP_VERSION} is needed"
-        return [Line(Mark.WRONG, subject, found, command)]
-    return [Line(Mark.OK, subject, f"version {version}")]
+        return [Result(Mark.WRONG, subject, found, command)]
+    return [Result(Mark.OK, subject, f"version {version}")]
 
 
-def look_at_secrets(account: Account) -> list[Line]:
+def look_at_secrets(account: Account) -> list[Result]:
     """The secrets that the file names; what is in them is not read."""
     deployment = account.deployment
     named = {
         "model.hf_token_secret_arn": deployment.model.hf_token_secret_arn,
         "tools.database_url_secret_arn": deployment.tools.database_url_secret_arn,
     }
-    lines = []
+    results = []
     for knob, arn in named.items():
         if arn:
-            lines.append(_secret(account, knob, arn))
-    return lines or [Line(Mark.OK, "secrets", "the file names none")]
+            results.append(_secret(account, knob, arn))
+    return results or [Result(Mark.OK, "secrets", "the file names none")]
 
 
-def _secret(account: Account, knob: str, arn: str) -> Line:
+def _secret(account: Account, knob: str, arn: str) -> Result:
     try:
         with translated():
             secret = account.client("secretsmanager").describe_secret(SecretId=arn)
@@ -75,8 +75,8 @@ def _secret(account: Account, knob: str, arn: str) -> Line:
         if code_of(error) not in ("ResourceNotFoundException", "ValidationException"):
             raise
         create = "aws secretsmanager create-secret --name NAME --secret-string VALUE"
-        return Line(Mark.WRONG, "secrets", f"{knob}: there is no {arn}", f"{create}, and its ARN in {knob}")
+        return Result(Mark.WRONG, "secrets", f"{knob}: there is no {arn}", f"{create}, and its ARN in {knob}")
     if secret.get("DeletedDate"):
         restore = f"aws secretsmanager restore-secret --secret-id {arn}"
-        return Line(Mark.WRONG, "secrets", f"{knob}: {secret['Name']} is being deleted", restore)
-    return Line(Mark.OK, "secrets", f"{knob}: {secret['Name']}")
+        return Result(Mark.WRONG, "secrets", f"{knob}: {secret['Name']} is being deleted", restore)
+    return Result(Mark.OK, "secrets", f"{knob}: {secret['Name']}")

@@ -8,13 +8,13 @@ from botocore.exceptions import ClientError
 
 from infra.deployment.settings import ExistingVpc
 from ops.account import Account, code_of, translated
-from ops.lines import Line, Mark
+from ops.report import Mark, Result
 
 SUBJECT = "existing VPC"
 _NAT_TARGETS = ("NatGatewayId", "TransitGatewayId", "InstanceId", "NetworkInterfaceId", "GatewayId")
 
 
-def look_at_offerings(account: Account) -> list[Line]:
+def look_at_offerings(account: Account) -> list[Result]:
     """Each instance type in the zones that the deployment uses."""
     ec2 = account.client("ec2")
     wanted = account.deployment.gpu.instance_types
@@ -40,25 +40,25 @@ def _zones(account: Account, ec2: Any) -> list[str]:
     return sorted(known)[: network.zones]  # as Fn::GetAZs gives them
 
 
-def _offering(account: Account, name: str, zones: list[str], offered: set[str]) -> Line:
+def _offering(account: Account, name: str, zones: list[str], offered: set[str]) -> Result:
     missing = [zone for zone in zones if zone not in offered]
     if not missing:
-        return Line(Mark.OK, "instance type", f"{name} is offered in {', '.join(zones)}")
+        return Result(Mark.OK, "instance type", f"{name} is offered in {', '.join(zones)}")
     elsewhere = ", ".join(sorted(offered)) or f"no zone of {account.region}"
     found = f"{name} is not offered in {', '.join(missing)}; it is in {elsewhere}"
     if not offered:
-        return Line(Mark.WRONG, "instance type", found, "gpu.instance_types, or another region")
-    mend = f"network.availability_zones: [{', '.join(sorted(offered)[:3])}]"
+        return Result(Mark.WRONG, "instance type", found, "gpu.instance_types, or another region")
+    fix = f"network.availability_zones: [{', '.join(sorted(offered)[:3])}]"
     if len(missing) == len(zones):
-        return Line(Mark.WRONG, "instance type", found, mend)
-    return Line(Mark.WARNING, "instance type", found, f"{mend}, to find GPUs in each")
+        return Result(Mark.WRONG, "instance type", found, fix)
+    return Result(Mark.WARNING, "instance type", found, f"{fix}, to find GPUs in each")
 
 
-def look_at_existing_vpc(account: Account) -> list[Line]:
+def look_at_existing_vpc(account: Account) -> list[Result]:
     """That VPC and subnets are there, DNS works in it, and each subnet has the way out that it needs."""
     vpc = account.deployment.network.existing_vpc
     if vpc is None:
-        return [Line(Mark.OK, SUBJECT, "none: the deployment makes its own")]
+        return [Result(Mark.OK, SUBJECT, "none: the deployment makes its own")]
     ec2 = account.client("ec2")
     try:
         with translated():
@@ -68,16 +68,20 @@ def look_at_existing_vpc(account: Account) -> list[Line]:
         if not code_of(error).endswith(".NotFound"):
             raise
         message = str(error.response["Error"]["Message"])
-        return [Line(Mark.WRONG, SUBJECT, message, "network.existing_vpc in tandem.yaml, and the region")]
-    lines = [*_dns(ec2, vpc.vpc_id)]
+        return [Result(Mark.WRONG, SUBJECT, message, "network.existing_vpc in tandem.yaml, and the region")]
+    results = [*_dns(ec2, vpc.vpc_id)]
     if described["CidrBlock"] != vpc.cidr:
         found = f"{vpc.vpc_id} is {described['CidrBlock']}, the file says {vpc.cidr}"
-        lines.append(Line(Mark.WRONG, SUBJECT, found, f"network.existing_vpc.cidr: {described['CidrBlock']}"))
+        results.append(
+            Result(Mark.WRONG, SUBJECT, found, f"network.existing_vpc.cidr: {described['CidrBlock']}")
+        )
     tables = ec2.describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [vpc.vpc_id]}])["RouteTables"]
     for subnet in subnets:
         public = subnet["SubnetId"] in vpc.public_subnet_ids
-        lines += _subnet(subnet, vpc, tables, public=public)
-    return lines or [Line(Mark.OK, SUBJECT, f"{vpc.vpc_id}: DNS, and a way out for {len(subnets)} subnets")]
+        results += _subnet(subnet, vpc, tables, public=public)
+    return results or [
+        Result(Mark.OK, SUBJECT, f"{vpc.vpc_id}: DNS, and a way out for {len(subnets)} subnets")
+    ]
 
 
 def _subnets(ec2: Any, vpc: ExistingVpc) -> list[Any]:
@@ -86,8 +90,8 @@ def _subnets(ec2: Any, vpc: ExistingVpc) -> list[Any]:
     return found
 
 
-def _dns(ec2: Any, vpc_id: str) -> list[Line]:
-    lines = []
+def _dns(ec2: Any, vpc_id: str) -> list[Result]:
+    results = []
     for attribute, answer in (
         ("enableDnsSupport", "EnableDnsSupport"),
         ("enableDnsHostnames", "EnableDnsHostnames"),
@@ -95,26 +99,28 @@ def _dns(ec2: Any, vpc_id: str) -> list[Line]:
         described = ec2.describe_vpc_attribute(VpcId=vpc_id, Attribute=attribute)
         if not described[answer]["Value"]:
             option = "--enable-dns-support" if "Support" in attribute else "--enable-dns-hostnames"
-            mend = f"aws ec2 modify-vpc-attribute --vpc-id {vpc_id} {option}"
+            fix = f"aws ec2 modify-vpc-attribute --vpc-id {vpc_id} {option}"
             found = f"{attribute} is off: the orchestrator would not find the engine by its name"
-            lines.append(Line(Mark.WRONG, SUBJECT, found, mend))
-    return lines
+            results.append(Result(Mark.WRONG, SUBJECT, found, fix))
+    return results
 
 
-def _subnet(subnet: Any, vpc: ExistingVpc, tables: list[Any], *, public: bool) -> list[Line]:
+def _subnet(subnet: Any, vpc: ExistingVpc, tables: list[Any], *, public: bool) -> list[Result]:
     name = subnet["SubnetId"]
     if subnet["VpcId"] != vpc.vpc_id:
-        return [Line(Mark.WRONG, SUBJECT, f"{name} is in {subnet['VpcId']}", "network.existing_vpc")]
+        return [Result(Mark.WRONG, SUBJECT, f"{name} is in {subnet['VpcId']}", "network.existing_vpc")]
     target = _default_route(name, tables)
     if public and not target.startswith("igw-"):
         found = f"public subnet {name}: its default route leads to {target or 'nothing'}"
-        return [Line(Mark.WRONG, SUBJECT, found, "a route of 0.0.0.0/0 to the VPC's internet gateway")]
+        return [Result(Mark.WRONG, SUBJECT, found, "a route of 0.0.0.0/0 to the VPC's internet gateway")]
     if not public and target.startswith("igw-"):
         found = f"private subnet {name}: its default route leads to an internet gateway"
-        return [Line(Mark.WRONG, SUBJECT, found, "a route of 0.0.0.0/0 to a NAT gateway, or another subnet")]
+        return [
+            Result(Mark.WRONG, SUBJECT, found, "a route of 0.0.0.0/0 to a NAT gateway, or another subnet")
+        ]
     if not public and not target:
         found = f"private subnet {name} has no default route: no image, no weights"
-        return [Line(Mark.WRONG, SUBJECT, found, "a route of 0.0.0.0/0 to a NAT gateway")]
+        return [Result(Mark.WRONG, SUBJECT, found, "a route of 0.0.0.0/0 to a NAT gateway")]
     return []
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from ops.account import Account, code_of, translated
-from ops.lines import Line, Mark
+from ops.report import Mark, Result
 
 # https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html; in vCPU, by the first letters
 # of the instance type.
@@ -22,19 +22,21 @@ _FARGATE_QUOTA = ("L-3032A538", "Fargate On-Demand vCPU resource count")
 _VPC_QUOTA, _NAT_QUOTA, _EIP_QUOTA = "L-F678F1CE", "L-FE5A380F", "L-0263D0A3"
 
 
-def look_at_gpu_quota(account: Account) -> list[Line]:
+def look_at_gpu_quota(account: Account) -> list[Result]:
     """vCPU of the instance family: what runs now, and this deployment's instances at most."""
     plan = account.plan
     capacity = account.deployment.gpu.capacity
-    lines = []
+    results = []
     families = {one.name[0] for one in plan.instances}
     for family in sorted(families):
         code, name = _GPU_QUOTAS[family, capacity]
         most = max(one.vcpu for one in plan.instances if one.name[0] == family) * plan.instance_count
         # Those that are ours already are among what runs.
         others = sum(_vcpus(account, family, capacity, ours=False))
-        lines.append(_compare(account, "GPU quota", "ec2", code, name, used=others, needed=most, unit="vCPU"))
-    return lines
+        results.append(
+            _compare(account, "GPU quota", "ec2", code, name, used=others, needed=most, unit="vCPU")
+        )
+    return results
 
 
 def _vcpus(account: Account, family: str, capacity: str, *, ours: bool) -> Iterator[int]:
@@ -56,7 +58,7 @@ def _vcpus(account: Account, family: str, capacity: str, *, ours: bool) -> Itera
                     yield cpu.get("CoreCount", 0) * cpu.get("ThreadsPerCore", 0)
 
 
-def look_at_fargate_quota(account: Account) -> list[Line]:
+def look_at_fargate_quota(account: Account) -> list[Result]:
     orchestrator = account.deployment.orchestrator
     # A rollout has twice the tasks for a while.
     needed = 2 * orchestrator.max_tasks * orchestrator.cpu / 1024
@@ -64,20 +66,20 @@ def look_at_fargate_quota(account: Account) -> list[Line]:
     return [_compare(account, "Fargate quota", "fargate", code, name, used=0, needed=needed, unit="vCPU")]
 
 
-def look_at_network_quotas(account: Account) -> list[Line]:
+def look_at_network_quotas(account: Account) -> list[Result]:
     """VPCs, addresses and NAT gateways, where the deployment makes its own network."""
     network = account.deployment.network
     if network.existing_vpc is not None:
-        return [Line(Mark.OK, "network quotas", "an existing VPC is used: nothing is added")]
+        return [Result(Mark.OK, "network quotas", "an existing VPC is used: nothing is added")]
     if account.stack(account.stack_names[0]) is not None:
-        return [Line(Mark.OK, "network quotas", "the network is there already")]
+        return [Result(Mark.OK, "network quotas", "the network is there already")]
     ec2 = account.client("ec2")
     gateways = {"none": 0, "one": 1, "per_zone": len(network.availability_zones) or network.zones}[
         network.nat
     ]
     vpcs, addresses = len(ec2.describe_vpcs()["Vpcs"]), len(ec2.describe_addresses()["Addresses"])
     subject = "network quotas"
-    lines = [
+    results = [
         _compare(account, subject, "vpc", _VPC_QUOTA, "VPCs per Region", used=vpcs, needed=1, unit="VPCs"),
         _compare(
             account,
@@ -92,10 +94,10 @@ def look_at_network_quotas(account: Account) -> list[Line]:
     ]
     if gateways:
         name, used = "NAT gateways per Availability Zone", _most_gateways(ec2)
-        lines.append(
+        results.append(
             _compare(account, subject, "vpc", _NAT_QUOTA, name, used=used, needed=1, unit="gateways")
         )
-    return lines
+    return results
 
 
 def _most_gateways(ec2: Any) -> int:
@@ -111,10 +113,10 @@ def _most_gateways(ec2: Any) -> int:
     return max(counts.count(zone) for zone in counts)
 
 
-def look_at_build_quota(account: Account) -> list[Line]:
+def look_at_build_quota(account: Account) -> list[Result]:
     """How many builds may run at once; found by name, since its code differs by machine."""
     if account.deployment.images.build != "in_account":
-        return [Line(Mark.OK, "CodeBuild quota", "images are built on this machine")]
+        return [Result(Mark.OK, "CodeBuild quota", "images are built on this machine")]
     quotas = (
         account.client("service-quotas")
         .get_paginator("list_service_quotas")
@@ -122,21 +124,23 @@ def look_at_build_quota(account: Account) -> list[Line]:
     )
     arm = account.deployment.orchestrator.architecture == "arm64"
     wanted = {"linux/large", "arm/small" if arm else "linux/small"}
-    lines = []
+    results = []
     for page in quotas:
         for quota in page["Quotas"]:
             machine = next((one for one in wanted if f" {one} " in quota["QuotaName"].lower()), None)
             if machine and "concurrently running" in quota["QuotaName"].lower():
-                lines.append(_builds(account, quota))
-    return lines or [Line(Mark.UNKNOWN, "CodeBuild quota", "AWS lists none for these machines", "ignore it")]
+                results.append(_builds(account, quota))
+    return results or [
+        Result(Mark.UNKNOWN, "CodeBuild quota", "AWS lists none for these machines", "ignore it")
+    ]
 
 
-def _builds(account: Account, quota: Any) -> Line:
+def _builds(account: Account, quota: Any) -> Result:
     name, value = quota["QuotaName"], quota["Value"]
     if value < 1:
         request = _request(account, "codebuild", quota["QuotaCode"], 1)
-        return Line(Mark.WRONG, "CodeBuild quota", f"{name}: {value:g}", request)
-    return Line(Mark.OK, "CodeBuild quota", f"{name}: {value:g}")
+        return Result(Mark.WRONG, "CodeBuild quota", f"{name}: {value:g}", request)
+    return Result(Mark.OK, "CodeBuild quota", f"{name}: {value:g}")
 
 
 def _compare(
@@ -149,12 +153,12 @@ def _compare(
     used: float,
     needed: float,
     unit: str,
-) -> Line:
+) -> Result:
     quota = _quota(account, service, code)
     found = f"{name}: {quota:g} {unit}, {used:g} used by others, {needed:g} needed"
     if quota < used + needed:
-        return Line(Mark.WRONG, subject, found, _request(account, service, code, used + needed))
-    return Line(Mark.OK, subject, found)
+        return Result(Mark.WRONG, subject, found, _request(account, service, code, used + needed))
+    return Result(Mark.OK, subject, found)
 
 
 def _quota(account: Account, service: str, code: str) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ops.account import Account
-from ops.lines import Line, Mark
+from ops.report import Mark, Result
 
 _TIERS = {"EngineService": "engine", "OrchestratorService": "orchestrator"}
 _STOPPED_SHOWN = 3
@@ -53,7 +53,7 @@ _HOPELESS = (
 )
 
 
-def look_at_services(account: Account) -> list[Line]:
+def look_at_services(account: Account) -> list[Result]:
     """Counts and rollout of both; what ECS says where one is not steady."""
     return [_service(described, tier) for tier, described in _services(account).items()]
 
@@ -66,23 +66,23 @@ def _services(account: Account) -> dict[str, Any]:
     return {names[one["serviceName"]]: one for one in described}
 
 
-def _service(service: Any, tier: str) -> Line:
+def _service(service: Any, tier: str) -> Result:
     primary: Any = next((one for one in service["deployments"] if one["status"] == "PRIMARY"), {})
     found = f"{tier}: {service['runningCount']} of {service['desiredCount']} tasks run"
     state = primary.get("rolloutState", "COMPLETED")
     if state == "FAILED":
         reason = primary.get("rolloutStateReason", "")
-        return Line(Mark.WRONG, "services", f"{found}; the rollout failed: {reason}", "make logs")
+        return Result(Mark.WRONG, "services", f"{found}; the rollout failed: {reason}", "make logs")
     events = [event["message"] for event in service.get("events", [])[:5]]
     if service["runningCount"] < service["desiredCount"]:
         why = hopeless(events)
         said = f"; ECS says: {events[0]}" if events else ""
-        return Line(Mark.WRONG, "services", found + said, why or "wait, then make doctor again; make logs")
+        return Result(Mark.WRONG, "services", found + said, why or "wait, then make doctor again; make logs")
     if state == "IN_PROGRESS":
-        return Line(
+        return Result(
             Mark.WARNING, "services", f"{found}; a rollout is under way", "wait, then make doctor again"
         )
-    return Line(Mark.OK, "services", found)
+    return Result(Mark.OK, "services", found)
 
 
 def hopeless(events: list[str]) -> str | None:
@@ -95,19 +95,19 @@ def hopeless(events: list[str]) -> str | None:
     return None
 
 
-def look_at_stopped_tasks(account: Account) -> list[Line]:
+def look_at_stopped_tasks(account: Account) -> list[Result]:
     """The last ones that ended, which ECS keeps for an hour, and why."""
     cluster = account.outputs()["ClusterName"]
     ecs = account.client("ecs")
     arns = ecs.list_tasks(cluster=cluster, desiredStatus="STOPPED")["taskArns"]
     if not arns:
-        return [Line(Mark.OK, "stopped tasks", "none in the last hour")]
+        return [Result(Mark.OK, "stopped tasks", "none in the last hour")]
     tasks = ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"]
     wrong = [task for task in tasks if not _was_asked(task)]
     wrong.sort(key=lambda task: str(task.get("stoppedAt", "")), reverse=True)
     if not wrong:
         return [
-            Line(Mark.OK, "stopped tasks", f"{len(tasks)}, all of them asked to by a release or by scaling")
+            Result(Mark.OK, "stopped tasks", f"{len(tasks)}, all of them asked to by a release or by scaling")
         ]
     return [_stopped(task) for task in wrong[:_STOPPED_SHOWN]]
 
@@ -117,24 +117,24 @@ def _was_asked(task: Any) -> bool:
     return "scaling activity" in reason or "deployment" in reason or task.get("stopCode") == "UserInitiated"
 
 
-def _stopped(task: Any) -> Line:
+def _stopped(task: Any) -> Result:
     told = [str(task.get("stopCode", "")), str(task.get("stoppedReason", ""))]
     for container in task.get("containers", []):
         told.append(str(container.get("reason", "")))
         if container.get("exitCode") is not None:
             told.append(f"exit code {container['exitCode']}")
     said = "; ".join(dict.fromkeys(text for text in told[1:] if text)) or told[0]
-    for mark, meaning, mend in _REASONS:
+    for mark, meaning, fix in _REASONS:
         if mark in " ".join(told).lower():
-            return Line(Mark.WARNING, "stopped tasks", f"{meaning} ({said})", mend)
-    return Line(Mark.WARNING, "stopped tasks", said, "make logs")
+            return Result(Mark.WARNING, "stopped tasks", f"{meaning} ({said})", fix)
+    return Result(Mark.WARNING, "stopped tasks", said, "make logs")
 
 
-def look_at_targets(account: Account) -> list[Line]:
+def look_at_targets(account: Account) -> list[Result]:
     """The orchestrators as the load balancer sees them."""
     service = _services(account)["orchestrator"]
     elb = account.client("elbv2")
-    lines = []
+    results = []
     for balancer in service["loadBalancers"]:
         states = elb.describe_target_health(TargetGroupArn=balancer["targetGroupArn"])[
             "TargetHealthDescriptions"
@@ -142,16 +142,16 @@ def look_at_targets(account: Account) -> list[Line]:
         healthy = [one for one in states if one["TargetHealth"]["State"] == "healthy"]
         found = f"{len(healthy)} of {len(states)} orchestrators are healthy"
         if healthy:
-            lines.append(
-                Line(Mark.OK if len(healthy) == len(states) else Mark.WARNING, "load balancer", found)
+            results.append(
+                Result(Mark.OK if len(healthy) == len(states) else Mark.WARNING, "load balancer", found)
             )
         else:
             why = "; ".join(sorted({one["TargetHealth"].get("Description", "") for one in states} - {""}))
-            lines.append(Line(Mark.WRONG, "load balancer", f"{found} {why}".rstrip(), "make logs"))
-    return lines
+            results.append(Result(Mark.WRONG, "load balancer", f"{found} {why}".rstrip(), "make logs"))
+    return results
 
 
-def look_at_capacity(account: Account) -> list[Line]:
+def look_at_capacity(account: Account) -> list[Result]:
     """GPU instances in the group, and those whose ECS agent is connected."""
     cluster = account.outputs()["ClusterName"]
     ecs = account.client("ecs")
@@ -168,10 +168,10 @@ def look_at_capacity(account: Account) -> list[Line]:
     )
     found = f"{len(connected)} of {wanted} instances are connected, with {gpus} GPUs"
     if len(connected) >= wanted and gpus > 0:
-        return [Line(Mark.OK, "GPU instances", found)]
+        return [Result(Mark.OK, "GPU instances", found)]
     failure = _last_failure(account)
-    mend = "gpu.instance_types and network.availability_zones: more of them find GPUs more often"
-    return [Line(Mark.WRONG, "GPU instances", f"{found}{failure}", mend)]
+    fix = "gpu.instance_types and network.availability_zones: more of them find GPUs more often"
+    return [Result(Mark.WRONG, "GPU instances", f"{found}{failure}", fix)]
 
 
 def _last_failure(account: Account) -> str:
@@ -187,7 +187,7 @@ def _last_failure(account: Account) -> str:
     return ""
 
 
-def look_at_cloud_map(account: Account) -> list[Line]:
+def look_at_cloud_map(account: Account) -> list[Result]:
     """The engine's record against its running tasks; an address too many is a dead one."""
     engine = _services(account)["engine"]
     registered: set[str] = set()
@@ -197,14 +197,14 @@ def look_at_cloud_map(account: Account) -> list[Line]:
         registered |= {one["Attributes"].get("AWS_INSTANCE_IPV4", "") for one in found}
     running = _addresses(account, engine["serviceName"])
     if registered == running:
-        return [Line(Mark.OK, "Cloud Map", f"{len(running)} engines, each with its record")]
+        return [Result(Mark.OK, "Cloud Map", f"{len(running)} engines, each with its record")]
     stale, missing = sorted(registered - running), sorted(running - registered)
     parts = [
         f"{', '.join(stale)} lead to no task" if stale else "",
         f"{', '.join(missing)} missing" if missing else "",
     ]
-    mend = "wait a minute; then aws ecs update-service --force-new-deployment for the engine"
-    return [Line(Mark.WARNING, "Cloud Map", "; ".join(part for part in parts if part), mend)]
+    fix = "wait a minute; then aws ecs update-service --force-new-deployment for the engine"
+    return [Result(Mark.WARNING, "Cloud Map", "; ".join(part for part in parts if part), fix)]
 
 
 def _addresses(account: Account, service: str) -> set[str]:

@@ -16,7 +16,7 @@ from infra.deployment.file import Deployment
 from infra.deployment.plan import Plan
 from ops import cost, keys, logs
 from ops.account import Failed, NoAccess, NotAllowed, translated
-from ops.lines import Line, Mark, show, worst
+from ops.report import Mark, Result, show, worst
 from tests.ops.scripted_aws import Refused, ScriptedAccount, account
 
 ROOT = Path(__file__).parents[2]
@@ -101,18 +101,20 @@ def test_interrupted_command_says_how_things_stand(monkeypatch: pytest.MonkeyPat
 
 def test_failed_check_is_a_1_and_json_is_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "Account", lambda _plan: account({}))
-    monkeypatch.setattr(commands, "look", lambda _account, certificate: [Line(Mark.WRONG, "x", "y", "z")])
+    monkeypatch.setattr(
+        "ops.doctor.doctor", lambda _account, certificate: [Result(Mark.WRONG, "x", "y", "z")]
+    )
     plain, as_json = run("doctor"), run("doctor", "--json")
     assert plain.exit_code == as_json.exit_code == 1
     told = json.loads(as_json.stdout)
-    assert told["lines"] == [{"mark": "wrong", "subject": "x", "found": "y", "mend": "z"}]
+    assert told["results"] == [{"mark": "wrong", "subject": "x", "found": "y", "fix": "z"}]
 
 
 LINES = [
-    Line(Mark.OK, "credentials", "arn:aws:sts::123456789012:assumed-role/a-long-role-name/session, account 123456789012"),  # noqa: E501
-    Line(Mark.WRONG, "GPU quota", "0 vCPU", "aws service-quotas request-service-quota-increase --region us-east-1 "  # noqa: E501
+    Result(Mark.OK, "credentials", "arn:aws:sts::123456789012:assumed-role/a-long-role-name/session, account 123456789012"),  # noqa: E501
+    Result(Mark.WRONG, "GPU quota", "0 vCPU", "aws service-quotas request-service-quota-increase --region us-east-1 "  # noqa: E501
          "--service-code ec2 --quota-code L-DB2E81BA --desired-value 4"),
-    Line(Mark.UNKNOWN, "CodeBuild quota", "not looked at: no permission for servicequotas:ListServiceQuotas", "allow it"),  # noqa: E501
+    Result(Mark.UNKNOWN, "CodeBuild quota", "not looked at: no permission for servicequotas:ListServiceQuotas", "allow it"),  # noqa: E501
 ]  # fmt: skip
 
 
@@ -123,7 +125,7 @@ def test_text_without_a_terminal_has_80_columns_no_colours_and_commands_in_one_p
     out = capsys.readouterr().out
     assert "\x1b" not in out
     commands_told = [line for line in out.splitlines() if line.startswith("  →")]
-    assert commands_told[0].strip("→ ") == LINES[1].mend
+    assert commands_told[0].strip("→ ") == LINES[1].fix
     assert all(len(line.rstrip()) <= 80 for line in out.splitlines() if not line.startswith("  →"))
     assert [line[0] for line in out.splitlines() if line[:1] in "✓✗?!"] == ["✓", "✗", "?"]
 

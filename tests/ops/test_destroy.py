@@ -10,7 +10,7 @@ import pytest
 
 from ops import destroy
 from ops.account import Failed
-from ops.lines import Mark
+from ops.report import Mark
 from tests.ops.scripted_aws import Answer, Refused, account
 
 CLUSTER = "tandem-cluster"
@@ -31,7 +31,7 @@ def tagged(*arns: str) -> dict[str, Answer]:
 
 
 def test_nothing_left() -> None:
-    assert [line.mark for line in destroy.left(account(NOTHING))] == [Mark.OK]
+    assert [result.mark for result in destroy.left(account(NOTHING))] == [Mark.OK]
 
 
 def test_left_things_are_told_once_with_the_command_that_deletes_them() -> None:
@@ -43,16 +43,16 @@ def test_left_things_are_told_once_with_the_command_that_deletes_them() -> None:
         },
         "logs.DescribeLogGroups": {"logGroups": [{"logGroupName": "tandem-serving-EngineLogs"}]},
     }
-    lines = destroy.left(account(answers))
-    assert [line.found.split("/")[-1].split(" ")[-1] for line in lines] == [
+    results = destroy.left(account(answers))
+    assert [result.found.split("/")[-1].split(" ")[-1] for result in results] == [
         "vol-1",
         "vllm",
         "tandem-serving-EngineLogs",
     ]
-    assert {line.mark for line in lines} == {Mark.WRONG}
-    assert "delete-repository --force --repository-name tandem/vllm" in (lines[1].mend or "")
+    assert {result.mark for result in results} == {Mark.WRONG}
+    assert "delete-repository --force --repository-name tandem/vllm" in (results[1].fix or "")
     kept = destroy.left(account(answers, removal_policy="retain"))
-    assert {line.mark for line in kept} == {Mark.WARNING}
+    assert {result.mark for result in kept} == {Mark.WARNING}
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_left_things_are_told_once_with_the_command_that_deletes_them() -> None:
 def test_service_that_is_no_more_is_not_left_though_its_tags_are(answer: Answer, left: int) -> None:
     task = "arn:aws:ecs:us-east-1:123456789012:task-definition/x:1"
     answers = {**NOTHING, **tagged(SERVICE, task), "ecs.DescribeServices": answer}
-    assert len([line for line in destroy.left(account(answers)) if line.mark is Mark.WRONG]) == left
+    assert len([result for result in destroy.left(account(answers)) if result.mark is Mark.WRONG]) == left
 
 
 def test_services_are_set_to_zero_before_the_stacks_go(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from ops.lines import Mark, show
+from ops.report import Mark, show
 from ops.smoke import Target, smoke
 
 from .emulator import Emulator, EmulatorError
@@ -85,20 +85,20 @@ class Rehearsal:
             ecr.create_repository(repositoryName="tandem/vllm")
             self._finds("the repository tandem/vllm is there already", "delete-repository", *named)
             ecr.delete_repository(repositoryName="tandem/vllm")
-            well = json.loads(self.project.ops("doctor", "--json", *named))["lines"]
-            same([line for line in well if line["mark"] == "wrong"], [], "findings")
+            well = json.loads(self.project.ops("doctor", "--json", *named))["results"]
+            same([result for result in well if result["mark"] == "wrong"], [], "findings")
             # The emulator does not know which zones offer what, and doctor says that it could not look.
-            unknown = [line["subject"] for line in well if line["mark"] == "unknown"]
+            unknown = [result["subject"] for result in well if result["mark"] == "unknown"]
             same(unknown, ["instance type"], "what could not be looked at")
-            saw(f"and then nothing: {len(well)} lines are well")
+            saw(f"and then nothing: {len(well)} results are well")
 
-    def _finds(self, found: str, mend: str, *arguments: str) -> None:
-        lines = json.loads(self.project.ops("doctor", "--json", *arguments, status=1))["lines"]
-        line = next((one for one in lines if found in one["found"]), None)
-        assert line, f"doctor does not say {found!r}: {lines}"
-        same(line["mark"], "wrong", found)
-        assert mend in (line["mend"] or ""), f"doctor does not say how to mend it: {line}"
-        saw(f"{line['subject']}: {line['found']}")
+    def _finds(self, found: str, fix: str, *arguments: str) -> None:
+        results = json.loads(self.project.ops("doctor", "--json", *arguments, status=1))["results"]
+        result = next((one for one in results if found in one["found"]), None)
+        assert result, f"doctor does not say {found!r}: {results}"
+        same(result["mark"], "wrong", found)
+        assert fix in (result["fix"] or ""), f"doctor does not say how to fix it: {result}"
+        saw(f"{result['subject']}: {result['found']}")
 
     def run(self, engine: str) -> None:
         with (
@@ -107,9 +107,9 @@ class Rehearsal:
         ):
             for substitution in tiers.substitutions:
                 print(f"  instead  {substitution}")
-            lines = smoke(Target(tiers.url, tiers.key))
-            show(f"Smoke of {tiers.url}", lines, as_json=False)
-            if any(line.mark is not Mark.OK for line in lines):
+            results = smoke(Target(tiers.url, tiers.key))
+            show(f"Smoke of {tiers.url}", results, as_json=False)
+            if any(result.mark is not Mark.OK for result in results):
                 raise AssertionError(f"the smoke conversation failed; the tiers' log:\n{tiers.log()}")
             self._keys(tiers)
 
@@ -127,14 +127,16 @@ class Rehearsal:
 
     def look(self) -> None:
         with step("doctor after"):
-            lines = json.loads(self.project.ops("doctor", "--json", status=1))["lines"]
-            marks = {line["subject"]: line["mark"] for line in lines}
+            results = json.loads(self.project.ops("doctor", "--json", status=1))["results"]
+            marks = {result["subject"]: result["mark"] for result in results}
             for subject in ("credentials", "stacks", "services", "stopped tasks"):
                 same(marks[subject], "ok", subject)
-                saw(f"{subject}: {next(one['found'] for one in lines if one['subject'] == subject)}")
+                saw(f"{subject}: {next(one['found'] for one in results if one['subject'] == subject)}")
             # An emulator starts no instance and no task, and doctor says so.
             same(marks["GPU instances"], "wrong", "GPU instances")
-            saw(f"GPU instances: {next(one['found'] for one in lines if one['subject'] == 'GPU instances')}")
+            saw(
+                f"GPU instances: {next(one['found'] for one in results if one['subject'] == 'GPU instances')}"
+            )
 
     def change(self) -> None:
         with step("make deploy with orchestrator.max_tasks: 12"):

@@ -9,7 +9,7 @@ import pytest
 
 from ops.doctor import AFTER, BEFORE, doctor, run, running
 from ops.doctor.running import hopeless
-from ops.lines import Line, Mark
+from ops.report import Mark, Result
 from tests.ops.scripted_aws import Answer, Refused, account
 
 NOW = datetime.now(UTC)
@@ -48,12 +48,12 @@ def services(
     return {**stack(), "ecs.DescribeServices": {"services": described}}
 
 
-def expect(line: Line, mark: Mark, found: str, mend: str = "") -> None:
-    assert line.mark is mark, line
-    assert found in line.found, line
-    assert mend in (line.mend or ""), line
+def expect(result: Result, mark: Mark, found: str, fix: str = "") -> None:
+    assert result.mark is mark, result
+    assert found in result.found, result
+    assert fix in (result.fix or ""), result
     if mark in (Mark.WRONG, Mark.WARNING):
-        assert line.mend, line
+        assert result.fix, result
 
 
 def said(text: str) -> list[dict[str, Any]]:
@@ -61,7 +61,7 @@ def said(text: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("engine", "mark", "found", "mend"),
+    ("engine", "mark", "found", "fix"),
     [
         ({}, Mark.OK, "1 of 1 tasks run", ""),
         ({"runningCount": 0}, Mark.WRONG, "0 of 1 tasks", "make logs"),
@@ -79,14 +79,14 @@ def said(text: str) -> list[dict[str, Any]]:
         ),
     ],
 )  # fmt: skip
-def test_services(engine: dict[str, Any], mark: Mark, found: str, mend: str) -> None:
-    lines = running.look_at_services(account(services(engine)))
-    expect(lines[0], mark, found, mend)
-    expect(lines[1], Mark.OK, "orchestrator: 3 of 3")
+def test_services(engine: dict[str, Any], mark: Mark, found: str, fix: str) -> None:
+    results = running.look_at_services(account(services(engine)))
+    expect(results[0], mark, found, fix)
+    expect(results[1], Mark.OK, "orchestrator: 3 of 3")
 
 
 @pytest.mark.parametrize(
-    ("task", "found", "mend"),
+    ("task", "found", "fix"),
     [
         ({"containers": [{"reason": "OutOfMemoryError: killed", "exitCode": 137}]}, "more memory", "task_memory"),  # noqa: E501
         ({"stoppedReason": "CannotPullContainerError: not found"}, "could not be pulled", "make deploy"),
@@ -98,9 +98,9 @@ def test_services(engine: dict[str, Any], mark: Mark, found: str, mend: str) -> 
         ({"stoppedReason": "something new"}, "something new", "make logs"),
     ],
 )  # fmt: skip
-def test_stopped_task_is_explained_with_its_knob(task: dict[str, Any], found: str, mend: str) -> None:
+def test_stopped_task_is_explained_with_its_knob(task: dict[str, Any], found: str, fix: str) -> None:
     answers = {**stack(), "ecs.ListTasks": {"taskArns": ["arn:t"]}, "ecs.DescribeTasks": {"tasks": [task]}}
-    expect(running.look_at_stopped_tasks(account(answers))[0], Mark.WARNING, found, mend)
+    expect(running.look_at_stopped_tasks(account(answers))[0], Mark.WARNING, found, fix)
 
 
 def test_no_stopped_tasks_and_those_that_a_release_ended() -> None:
@@ -126,8 +126,8 @@ def test_targets(states: list[str], mark: Mark, found: str) -> None:
         {"TargetHealth": {"State": state, **(why if state != "healthy" else {})}} for state in states
     ]
     answers = {**services(), "elbv2.DescribeTargetHealth": {"TargetHealthDescriptions": described}}
-    (line,) = running.look_at_targets(account(answers))
-    assert (line.mark, found in line.found) == (mark, True), line
+    (result,) = running.look_at_targets(account(answers))
+    assert (result.mark, found in result.found) == (mark, True), result
 
 
 def instance(*, connected: bool = True, gpus: int = 1) -> dict[str, Any]:
@@ -197,22 +197,22 @@ def test_event_that_shows_that_a_service_cannot_start() -> None:
 
 
 def test_no_permission_is_told_for_each() -> None:
-    lines = run(AFTER, account({}))
-    assert {line.mark for line in lines} == {Mark.UNKNOWN}
-    assert len(lines) == len(AFTER)
-    for line in lines:
-        assert "no permission for" in line.found
-        assert "allow" in (line.mend or "")
+    results = run(AFTER, account({}))
+    assert {result.mark for result in results} == {Mark.UNKNOWN}
+    assert len(results) == len(AFTER)
+    for result in results:
+        assert "no permission for" in result.found
+        assert "allow" in (result.fix or "")
 
 
 def test_doctor_finds_out_whether_something_is_deployed() -> None:
     after = doctor(account(services()))
-    assert {line.subject for line in after} == {check.subject for check in AFTER}
+    assert {result.subject for result in after} == {check.subject for check in AFTER}
     releasing = doctor(account(services()), deploying=True)
-    assert {line.subject for line in releasing} == {check.subject for check in BEFORE}
+    assert {result.subject for result in releasing} == {check.subject for check in BEFORE}
     none: dict[str, Answer] = {
         "cloudformation.DescribeStacks": Refused("ValidationError", "Stack with id x does not exist")
     }
-    assert {line.subject for line in doctor(account(none))} == {check.subject for check in BEFORE}
+    assert {result.subject for result in doctor(account(none))} == {check.subject for check in BEFORE}
     failed = doctor(account(stack("ROLLBACK_COMPLETE")))
-    assert {line.subject for line in failed} == {check.subject for check in BEFORE}
+    assert {result.subject for result in failed} == {check.subject for check in BEFORE}

@@ -9,7 +9,7 @@ import pytest
 
 from ops.doctor import BEFORE, domain, identity, network, quotas, run, stacks
 from ops.doctor.domain import covers
-from ops.lines import Line, Mark
+from ops.report import Mark, Result
 from tests.ops.scripted_aws import ARN, Answer, Refused, account
 
 CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/12345678-1234-1234-1234-123456789012"
@@ -29,12 +29,12 @@ VPC = {
 }
 
 
-def expect(line: Line, mark: Mark, found: str, mend: str = "") -> None:
-    assert line.mark is mark, line
-    assert found in line.found, line
-    assert mend in (line.mend or ""), line
+def expect(result: Result, mark: Mark, found: str, fix: str = "") -> None:
+    assert result.mark is mark, result
+    assert found in result.found, result
+    assert fix in (result.fix or ""), result
     if mark in (Mark.WRONG, Mark.WARNING):
-        assert line.mend, line
+        assert result.fix, result
 
 
 def quota(value: float, **by_code: float) -> dict[str, Answer]:
@@ -62,8 +62,8 @@ def instances(*rows: tuple[str, int, str | None, str]) -> dict[str, Answer]:
 def test_file_is_checked_as_at_synthesis() -> None:
     (vcpu,) = identity.look_at_file(account({}))
     expect(vcpu, Mark.WARNING, "4 vCPU", "gpu.instance_types")
-    lines = identity.look_at_file(account({}, model__max_model_len=40_000))
-    assert any(line.mark is Mark.WRONG and "model.max_model_len" in line.found for line in lines)
+    results = identity.look_at_file(account({}, model__max_model_len=40_000))
+    assert any(result.mark is Mark.WRONG and "model.max_model_len" in result.found for result in results)
 
 
 def test_identity_is_told() -> None:
@@ -80,26 +80,26 @@ def test_identity_is_told() -> None:
 )
 def test_bootstrap(version: str | None, mark: Mark, found: str) -> None:
     answer: Answer = {"Parameter": {"Value": version}} if version else Refused("ParameterNotFound")
-    (line,) = identity.look_at_bootstrap(account({**IDENTITY, "ssm.GetParameter": answer}))
-    expect(line, mark, found, "" if mark is Mark.OK else "npx cdk bootstrap aws://123456789012/us-east-1")
+    (result,) = identity.look_at_bootstrap(account({**IDENTITY, "ssm.GetParameter": answer}))
+    expect(result, mark, found, "" if mark is Mark.OK else "npx cdk bootstrap aws://123456789012/us-east-1")
 
 
 @pytest.mark.parametrize(
-    ("answer", "mark", "found", "mend"),
+    ("answer", "mark", "found", "fix"),
     [
         ({"Name": "token"}, Mark.OK, "token", ""),
         (Refused("ResourceNotFoundException"), Mark.WRONG, "there is no arn", "create-secret"),
         ({"Name": "token", "DeletedDate": datetime.now(UTC)}, Mark.WRONG, "being deleted", "restore-secret"),
     ],
 )
-def test_secrets(answer: Answer, mark: Mark, found: str, mend: str) -> None:
+def test_secrets(answer: Answer, mark: Mark, found: str, fix: str) -> None:
     one = account({"secretsmanager.DescribeSecret": answer}, model__hf_token_secret_arn=SECRET)
-    expect(identity.look_at_secrets(one)[0], mark, found, mend)
+    expect(identity.look_at_secrets(one)[0], mark, found, fix)
     assert identity.look_at_secrets(account({}))[0].mark is Mark.OK
 
 
 @pytest.mark.parametrize(
-    ("status", "mark", "mend"),
+    ("status", "mark", "fix"),
     [
         ("CREATE_COMPLETE", Mark.OK, ""),
         ("UPDATE_ROLLBACK_COMPLETE", Mark.WARNING, "describe-stack-events"),
@@ -111,18 +111,18 @@ def test_secrets(answer: Answer, mark: Mark, found: str, mend: str) -> None:
         ("DELETE_FAILED", Mark.WRONG, "make destroy"),
     ],
 )
-def test_stacks_of_an_earlier_try(status: str, mark: Mark, mend: str) -> None:
+def test_stacks_of_an_earlier_try(status: str, mark: Mark, fix: str) -> None:
     stack = {"StackName": "tandem-foundation", "StackStatus": status, "Description": "Tandem: x",
              "CreationTime": datetime.now(UTC), "StackStatusReason": "because"}  # fmt: skip
-    line = stacks.look_at_stacks(account({"cloudformation.DescribeStacks": {"Stacks": [stack]}}))[0]
-    expect(line, mark, status, mend)
+    result = stacks.look_at_stacks(account({"cloudformation.DescribeStacks": {"Stacks": [stack]}}))[0]
+    expect(result, mark, status, fix)
 
 
 def test_stack_of_something_else_and_none_at_all() -> None:
     stack = {"StackName": "tandem-foundation", "StackStatus": "CREATE_COMPLETE", "Description": "A shop",
              "CreationTime": datetime.now(UTC)}  # fmt: skip
-    line = stacks.look_at_stacks(account({"cloudformation.DescribeStacks": {"Stacks": [stack]}}))[0]
-    expect(line, Mark.WRONG, "something else (A shop)", "another name")
+    result = stacks.look_at_stacks(account({"cloudformation.DescribeStacks": {"Stacks": [stack]}}))[0]
+    expect(result, Mark.WRONG, "something else (A shop)", "another name")
     assert [one.mark for one in stacks.look_at_stacks(account(NO_STACKS))] == [Mark.OK, Mark.OK]
 
 
@@ -135,7 +135,7 @@ FREE: dict[str, Answer] = {
 
 
 @pytest.mark.parametrize(
-    ("taken", "mark", "found", "mend"),
+    ("taken", "mark", "found", "fix"),
     [
         ({}, Mark.OK, "none is taken", ""),
         ({"ecr.DescribeRepositories": {"repositories": []}}, Mark.WRONG, "tandem/orchestrator", "ecr delete"),
@@ -146,8 +146,8 @@ FREE: dict[str, Answer] = {
         ),
     ],
 )  # fmt: skip
-def test_names(taken: dict[str, Answer], mark: Mark, found: str, mend: str) -> None:
-    expect(stacks.look_at_names(account({**FREE, **taken}))[0], mark, found, mend)
+def test_names(taken: dict[str, Answer], mark: Mark, found: str, fix: str) -> None:
+    expect(stacks.look_at_names(account({**FREE, **taken}))[0], mark, found, fix)
 
 
 @pytest.mark.parametrize(
@@ -164,12 +164,12 @@ def test_names(taken: dict[str, Answer], mark: Mark, found: str, mend: str) -> N
 )
 def test_gpu_quota(value: float, running: list[Any], capacity: str, mark: Mark) -> None:
     answers = {**instances(*running), **quota(value)}
-    (line,) = quotas.look_at_gpu_quota(account(answers, gpu__capacity=capacity))
+    (result,) = quotas.look_at_gpu_quota(account(answers, gpu__capacity=capacity))
     code = "L-DB2E81BA" if capacity == "on_demand" else "L-3819A6DF"
-    mend = f"request-service-quota-increase --region us-east-1 --service-code ec2 --quota-code {code}"
-    expect(line, mark, f"{value:g} vCPU", mend if mark is Mark.WRONG else "")
+    fix = f"request-service-quota-increase --region us-east-1 --service-code ec2 --quota-code {code}"
+    expect(result, mark, f"{value:g} vCPU", fix if mark is Mark.WRONG else "")
     if value == 4 and mark is Mark.WRONG:
-        assert "--desired-value 8" in (line.mend or "")
+        assert "--desired-value 8" in (result.fix or "")
 
 
 def test_quota_that_was_never_raised_is_the_default_one() -> None:
@@ -183,8 +183,8 @@ def test_quota_that_was_never_raised_is_the_default_one() -> None:
 
 @pytest.mark.parametrize(("value", "mark"), [(20, Mark.OK), (6, Mark.WRONG)])
 def test_fargate_quota(value: float, mark: Mark) -> None:
-    (line,) = quotas.look_at_fargate_quota(account(quota(value)))
-    expect(line, mark, "20 needed", "" if mark is Mark.OK else "--service-code fargate")
+    (result,) = quotas.look_at_fargate_quota(account(quota(value)))
+    expect(result, mark, "20 needed", "" if mark is Mark.OK else "--service-code fargate")
 
 
 def test_network_quotas() -> None:
@@ -203,7 +203,7 @@ def test_network_quotas() -> None:
     expect(addresses, Mark.OK, "4 used by others, 1 needed")
     expect(gateways, Mark.WRONG, "5 used", "L-FE5A380F")
     enough = quotas.look_at_network_quotas(account({**answers, **quota(10)}))
-    assert {line.mark for line in enough} == {Mark.OK}
+    assert {result.mark for result in enough} == {Mark.OK}
     per_zone = quotas.look_at_network_quotas(account({**answers, **quota(5)}, network__nat="per_zone"))
     expect(per_zone[1], Mark.WRONG, "2 needed", "L-0263D0A3")
     (existing,) = quotas.look_at_network_quotas(account({}, network__existing_vpc=VPC))
@@ -221,16 +221,16 @@ def test_build_quota(value: float, mark: Mark) -> None:
         for one in ("Linux/Large", "Linux/Small", "Linux/Medium", "ARM/Small")
     ]
     answers: dict[str, Answer] = {"service-quotas.ListServiceQuotas": {"Quotas": listed}}
-    lines = quotas.look_at_build_quota(account(answers))
-    assert len(lines) == 2
-    for line in lines:
-        expect(line, mark, "Linux/", "" if mark is Mark.OK else "--service-code codebuild")
+    results = quotas.look_at_build_quota(account(answers))
+    assert len(results) == 2
+    for result in results:
+        expect(result, mark, "Linux/", "" if mark is Mark.OK else "--service-code codebuild")
     none = quotas.look_at_build_quota(account({"service-quotas.ListServiceQuotas": {"Quotas": []}}))
     assert none[0].mark is Mark.UNKNOWN
 
 
 @pytest.mark.parametrize(
-    ("offered", "mark", "mend"),
+    ("offered", "mark", "fix"),
     [
         (["us-east-1a", "us-east-1b", "us-east-1c"], Mark.OK, ""),
         (["us-east-1a"], Mark.WARNING, "network.availability_zones: [us-east-1a]"),
@@ -238,7 +238,7 @@ def test_build_quota(value: float, mark: Mark) -> None:
         ([], Mark.WRONG, "gpu.instance_types"),
     ],
 )
-def test_instance_type_in_the_zones_that_are_used(offered: list[str], mark: Mark, mend: str) -> None:
+def test_instance_type_in_the_zones_that_are_used(offered: list[str], mark: Mark, fix: str) -> None:
     zones = [{"ZoneName": f"us-east-1{letter}"} for letter in "cba"]
     answers: dict[str, Answer] = {
         "ec2.DescribeAvailabilityZones": {"AvailabilityZones": zones},
@@ -246,7 +246,7 @@ def test_instance_type_in_the_zones_that_are_used(offered: list[str], mark: Mark
             "InstanceTypeOfferings": [{"InstanceType": "g5.xlarge", "Location": zone} for zone in offered]
         },
     }
-    expect(network.look_at_offerings(account(answers))[0], mark, "g5.xlarge", mend)
+    expect(network.look_at_offerings(account(answers))[0], mark, "g5.xlarge", fix)
 
 
 def vpc_answers(
@@ -274,7 +274,7 @@ def vpc_answers(
 
 
 @pytest.mark.parametrize(
-    ("answers", "mark", "found", "mend"),
+    ("answers", "mark", "found", "fix"),
     [
         (vpc_answers(), Mark.OK, "a way out for 4 subnets", ""),
         (vpc_answers(private="none"), Mark.WRONG, "no default route", "NAT gateway"),
@@ -288,8 +288,8 @@ def vpc_answers(
         ),
     ],
 )  # fmt: skip
-def test_existing_vpc(answers: dict[str, Answer], mark: Mark, found: str, mend: str) -> None:
-    expect(network.look_at_existing_vpc(account(answers, network__existing_vpc=VPC))[0], mark, found, mend)
+def test_existing_vpc(answers: dict[str, Answer], mark: Mark, found: str, fix: str) -> None:
+    expect(network.look_at_existing_vpc(account(answers, network__existing_vpc=VPC))[0], mark, found, fix)
 
 
 def test_main_route_table_serves_subnets_that_name_none() -> None:
@@ -316,7 +316,7 @@ def certificate(status: str = "ISSUED", name: str = "api.example.com", days: int
 
 
 @pytest.mark.parametrize(
-    ("answers", "mark", "found", "mend"),
+    ("answers", "mark", "found", "fix"),
     [
         (certificate(), Mark.OK, "issued", ""),
         (certificate(status="PENDING_VALIDATION"), Mark.WRONG, "PENDING_VALIDATION", "CNAME"),
@@ -336,9 +336,9 @@ def certificate(status: str = "ISSUED", name: str = "api.example.com", days: int
         ),
     ],
 )
-def test_certificate(answers: dict[str, Answer], mark: Mark, found: str, mend: str) -> None:
+def test_certificate(answers: dict[str, Answer], mark: Mark, found: str, fix: str) -> None:
     one = account(answers, ingress__certificate_arn=CERTIFICATE, ingress__domain="api.example.com")
-    expect(domain.look_at_certificate(one)[0], mark, found, mend)
+    expect(domain.look_at_certificate(one)[0], mark, found, fix)
 
 
 def test_certificate_that_is_not_named_or_is_elsewhere() -> None:
@@ -362,7 +362,7 @@ def test_wildcards_cover_one_label(name: str, host: str, fits: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("zone", "mark", "found", "mend"),
+    ("zone", "mark", "found", "fix"),
     [
         ({"Name": "example.com."}, Mark.OK, "example.com has api.example.com", ""),
         ({"Name": "example.org."}, Mark.WRONG, "is example.org", "ingress.domain"),
@@ -375,7 +375,7 @@ def test_wildcards_cover_one_label(name: str, host: str, fits: bool) -> None:
         (None, Mark.WRONG, "there is no Z0123456789", "list-hosted-zones"),
     ],
 )
-def test_hosted_zone(zone: dict[str, Any] | None, mark: Mark, found: str, mend: str) -> None:
+def test_hosted_zone(zone: dict[str, Any] | None, mark: Mark, found: str, fix: str) -> None:
     answer: Answer = Refused("NoSuchHostedZone")
     if zone:
         answer = {"HostedZone": {"Id": "Z0123456789", "CallerReference": "x", **zone}}
@@ -384,7 +384,7 @@ def test_hosted_zone(zone: dict[str, Any] | None, mark: Mark, found: str, mend: 
         ingress__domain="api.example.com",
         ingress__hosted_zone_id="Z0123456789",
     )
-    expect(domain.look_at_zone(one)[0], mark, found, mend)
+    expect(domain.look_at_zone(one)[0], mark, found, fix)
     assert domain.look_at_zone(account({}))[0].mark is Mark.OK
 
 
@@ -396,15 +396,15 @@ def test_missing_permission_is_told_and_stops_no_other() -> None:
         ingress__hosted_zone_id="Z0123456789",
         model__hf_token_secret_arn=SECRET,
     )
-    lines = run(BEFORE, one)
-    by_subject = {line.subject: line for line in lines}
+    results = run(BEFORE, one)
+    by_subject = {result.subject: result for result in results}
     assert {
-        line.mark for name, line in by_subject.items() if name not in ("deployment file", "existing VPC")
+        result.mark for name, result in by_subject.items() if name not in ("deployment file", "existing VPC")
     } == {Mark.UNKNOWN}
-    for line in lines:
-        if line.mark is Mark.UNKNOWN:
-            assert "no permission for" in line.found
-            assert "allow" in (line.mend or "")
+    for result in results:
+        if result.mark is Mark.UNKNOWN:
+            assert "no permission for" in result.found
+            assert "allow" in (result.fix or "")
     vpc = account({}, network__existing_vpc=VPC)
-    (line,) = run([check for check in BEFORE if check.subject == "existing VPC"], vpc)
-    assert line.mark is Mark.UNKNOWN
+    (result,) = run([check for check in BEFORE if check.subject == "existing VPC"], vpc)
+    assert result.mark is Mark.UNKNOWN

@@ -1,4 +1,4 @@
-"""What a command found, line by line: for a terminal of 80 columns, a file, or a program."""
+"""What a command found, one result per line: for a terminal of 80 columns, a file, or a program."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ _SIGNS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Result:
     """What was looked at, what was found and, where it is wrong, the command or knob that mends it."""
 
     mark: Mark
     subject: str
     found: str
-    mend: str | None = None
+    fix: str | None = None
 
 
-def worst(lines: Iterable[Line]) -> Mark:
+def worst(results: Iterable[Result]) -> Mark:
     """WRONG before WARNING before UNKNOWN before OK."""
     order = [Mark.OK, Mark.UNKNOWN, Mark.WARNING, Mark.WRONG]
-    return max((line.mark for line in lines), key=order.index, default=Mark.OK)
+    return max((result.mark for result in results), key=order.index, default=Mark.OK)
 
 
 def console() -> Console:
@@ -51,25 +51,27 @@ def console() -> Console:
     return Console(file=sys.stdout, highlight=False, soft_wrap=False)
 
 
-def show(title: str, lines: Sequence[Line], *, as_json: bool) -> None:
-    """Prints the lines: a table, or one JSON object with `title` and `lines`."""
+def show(title: str, results: Sequence[Result], *, as_json: bool) -> None:
+    """Prints the results: a table, or one JSON object with `title` and `results`."""
     if as_json:
-        sys.stdout.write(json.dumps({"title": title, "lines": [asdict(line) for line in lines]}) + "\n")
+        sys.stdout.write(
+            json.dumps({"title": title, "results": [asdict(result) for result in results]}) + "\n"
+        )
         return
     out = console()
     out.print(Text(title, style="bold"))
-    width = max((len(line.subject) for line in lines), default=0)
-    for line in lines:
-        sign, colour = _SIGNS[line.mark]
+    width = max((len(result.subject) for result in results), default=0)
+    for result in results:
+        sign, colour = _SIGNS[result.mark]
         row = Table.grid(padding=(0, 1))
         row.add_column(width=1)
         row.add_column(width=min(width, 24))
         row.add_column(overflow="fold")
-        row.add_row(Text(sign, style=colour), Text(line.subject), Text(line.found))
+        row.add_row(Text(sign, style=colour), Text(result.subject), Text(result.found))
         out.print(row)
-        if line.mend:
+        if result.fix:
             # One line as it is: a command that is broken into two cannot be copied.
-            out.print(Text(f"  → {line.mend}", style=colour), soft_wrap=True)
+            out.print(Text(f"  → {result.fix}", style=colour), soft_wrap=True)
 
 
 def tell(text: str) -> None:
