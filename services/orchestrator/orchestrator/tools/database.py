@@ -76,9 +76,9 @@ class Database:
         context: ToolContext,
         *,
         table: str,
-        columns: list[str] | None = None,
-        filters: list[Filter] | None = None,
-        order_by: list[str] | None = None,
+        columns: Annotated[list[str] | None, Field(max_length=100)] = None,
+        filters: Annotated[list[Filter] | None, Field(max_length=50)] = None,
+        order_by: Annotated[list[str] | None, Field(max_length=20)] = None,
         limit: Annotated[int, Field(ge=1)] = 20,
     ) -> dict[str, Any]:
         """Read rows of one table, or count, sum, avg, min and max over them.
@@ -95,10 +95,12 @@ class Database:
         from .selection import build_select, pick
 
         chosen = pick(database.tables, "table", table)
-        statement = build_select(chosen, columns or [], filters or [], order_by or [])
         count = min(limit, self._row_limit)
-        names, rows = database.read(statement.limit(count + 1), context, self._statement_timeout)
-        return {"columns": names, "rows": rows[:count], "truncated": len(rows) > count}
+        value_limit = database.value_limit(count + 1, len(columns or chosen.columns))
+        statement = build_select(
+            chosen, columns or [], filters or [], order_by or [], value_limit=value_limit
+        )
+        return database.read(statement.limit(count + 1), count, context, self._statement_timeout)
 
     def _usable(self) -> ReadOnlyDatabase:
         try:

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Scalar = str | int | float | bool
+
 
 class Filter(BaseModel):
     """A condition on one column; all filters must hold."""
@@ -15,6 +17,9 @@ class Filter(BaseModel):
     column: str
     op: Literal["=", "!=", "<", "<=", ">", ">=", "like", "in", "not_in", "is_null", "is_not_null"] = "="
     value: Annotated[
-        str | int | float | bool | list[str | int | float | bool] | None,
-        Field(description="A list for in and not_in; with wildcards % and _ for like, which ignores case."),
+        Scalar | Annotated[list[Scalar], Field(max_length=1000)] | None,
+        Field(
+            description="A list for in and not_in; with wildcards % and _ for like, which ignores case; "
+            "none for is_null and is_not_null."
+        ),
     ] = None

@@ -23,7 +23,11 @@ _CONNECT_SECONDS = 5
 _CANCEL_SECONDS = 2.0
 _SECONDS_BETWEEN_CANCELS = 0.05
 _STEPS_BETWEEN_CHECKS = 10_000  # of SQLite's virtual machine: well under a millisecond
+_ROWS_BYTES = 1_048_576  # of all rows of one call: the model is shown far less
+_ANSWER_BYTES = 8_388_608  # of all rows that PostgreSQL sends, which come at once
+_VALUE_BYTES = range(256, 65_536)
 _QUERY_CANCELED = "57014"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
+_AWAY = ("SQLITE_CANTOPEN", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_NOTADB")
 _MODELS_MISTAKES = ("22", "42")  # its classes for data exceptions, and for syntax and access rules
 
 
@@ -64,24 +68,42 @@ class ReadOnlyDatabase:
         """Column types by column, by table."""
         return {name: {c.name: str(c.type) for c in table.columns} for name, table in self.tables.items()}
 
+    def value_limit(self, rows: int, columns: int) -> int | None:
+        """Bytes that one value of so many may have; None where the connection itself refuses longer ones."""
+        if self._engine.dialect.name == "sqlite":
+            return None
+        return max(_VALUE_BYTES.start, min(_VALUE_BYTES.stop, _ANSWER_BYTES // (rows * columns)))
+
     def read(
-        self, statement: sa.Select[Any], context: ToolContext, timeout: float
-    ) -> tuple[list[str], list[list[Any]]]:
-        """Column names and rows of a statement that may take `timeout` seconds.
+        self, statement: sa.Select[Any], count: int, context: ToolContext, timeout: float
+    ) -> dict[str, Any]:
+        """The names of the columns, at most `count` rows, and whether there are more.
 
         Raises:
-            ToolError: it took too long, or the database refused it or was not there.
+            ToolError: it took longer than `timeout` seconds, or the database refused it or was not there.
         """
         ended = threading.Event()
         try:
             with self._engine.connect() as connection:
                 _limit(connection, context, timeout, ended)
                 result = connection.execute(statement)
-                return list(result.keys()), [list(row) for row in result]
+                rows, truncated = _read_rows(result, count)
+                return {"columns": list(result.keys()), "rows": rows, "truncated": truncated}
         except sa.exc.DBAPIError as error:
             raise _for_model(error, timeout) from error
         finally:
             ended.set()
+
+
+def _read_rows(result: sa.CursorResult[Any], count: int) -> tuple[list[list[Any]], bool]:
+    rows: list[list[Any]] = []
+    size = 0
+    while (row := result.fetchone()) is not None:
+        size += sum(len(value) if isinstance(value, (str, bytes)) else 16 for value in row)
+        if len(rows) == count or (rows and size > _ROWS_BYTES):
+            return rows, True
+        rows.append(list(row))
+    return rows, False
 
 
 def _make_engine(url: sa.URL) -> sa.Engine:
@@ -136,6 +158,7 @@ def _as_stored(kind: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
 def _limit(connection: sa.Connection, context: ToolContext, timeout: float, ended: threading.Event) -> None:
     driver: Any = connection.connection.driver_connection
     if connection.dialect.name == "sqlite":
+        driver.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _ROWS_BYTES)
         deadline = time.monotonic() + timeout
         driver.set_progress_handler(
             lambda: context.cancelled or time.monotonic() > deadline, _STEPS_BETWEEN_CHECKS
@@ -158,10 +181,17 @@ def _for_model(error: sa.exc.DBAPIError, timeout: float) -> ToolError:
     state: str = getattr(error.orig, "sqlstate", None) or ""
     if state == _QUERY_CANCELED or str(error.orig) == "interrupted":
         return ToolError(f"the query took longer than {timeout:g} s and was stopped: filter more")
+    if isinstance(error.orig, sqlite3.DataError):
+        return ToolError(f"a row has more than {_ROWS_BYTES:,} bytes: leave its longest columns out")
     if state[:2] in _MODELS_MISTAKES:
         diagnostics: Any = getattr(error.orig, "diag", None)
         return ToolError(f"the database refuses the query: {diagnostics.message_primary}")
     log.warning("the database failed a query: %s %s", type(error.orig).__name__, state)
-    if isinstance(error, sa.exc.OperationalError) and not state:
+    if isinstance(error, sa.exc.OperationalError) and _is_away(error.orig, state):
         return ToolError("the database cannot be reached at the moment")
     return ToolError("the database could not run the query")
+
+
+def _is_away(error: Any, state: str) -> bool:
+    reason = getattr(error, "sqlite_errorname", None)
+    return reason in _AWAY if reason else not state

@@ -15,6 +15,7 @@ from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema
 
 from .context import ToolContext
+from .nulls import allows_null, strict_schema, without_nulls
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -65,19 +66,24 @@ class Tool:
         notes = self._notes.get(self.name)
         return f"{self._docstring}\n\n{notes}" if notes else self._docstring
 
+    @property
+    def strict_parameters(self) -> dict[str, Any]:
+        """For clients that ask for OpenAI's strict mode."""
+        return strict_schema(self.parameters)
+
     def spec(self) -> dict[str, Any]:
         """The tool in the request's `tools` format."""
         function = {"name": self.name, "description": self.description, "parameters": self.parameters}
         return {"type": "function", "function": function}
 
     def validate(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """The keyword arguments of the call, converted to the annotated types.
+        """The keyword arguments of the call, converted to the annotated types. Null means the default.
 
         Raises:
             InvalidArguments: they go against the schema.
         """
         try:
-            fields = self._model.model_validate(arguments).__dict__
+            fields = self._model.model_validate(without_nulls(arguments, self.parameters)).__dict__
         except ValidationError as error:
             raise InvalidArguments(self._explain(error)) from error
         return {parameter: fields[name] for parameter, name in self._fields}
@@ -220,9 +226,19 @@ def _check_type(parameter: inspect.Parameter, where: str) -> None:
 
 
 def _summary(name: str, schema: dict[str, Any], required: bool) -> str:
-    choices = schema.get("enum") or [schema.get("type", "any")]
-    kind = " | ".join(repr(c) if "enum" in schema else str(c) for c in choices)
-    return f"{name} ({kind}{', required' if required else ''})"
+    return f"{name} ({_kind(schema)}{', required' if required else ''})"
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return " | ".join(map(repr, schema["enum"]))
+    if "anyOf" in schema:
+        return " | ".join(_kind(option) for option in schema["anyOf"] if not allows_null(option))
+    if "$ref" in schema:
+        return str(schema["$ref"].rpartition("/")[2])
+    if schema.get("type") == "array":
+        return f"list of {_kind(schema.get('items', {}))}"
+    return str(schema.get("type", "any"))
 
 
 def _problem(problem: Any) -> str:

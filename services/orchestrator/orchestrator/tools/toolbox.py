@@ -104,7 +104,8 @@ class Toolbox:
         if given.get("description") is None:
             missing["description"] = known.description
         if given.get("parameters") is None:
-            missing["parameters"] = known.parameters
+            strict = given.get("strict") is True
+            missing["parameters"] = known.strict_parameters if strict else known.parameters
         return {**tool, "function": {**given, **missing}} if missing else tool
 
     async def call(self, name: str, arguments: str | None, *, request_id: str) -> ToolResult:

@@ -172,3 +172,23 @@ def test_a_missing_sqlite_file_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="unable to open database file"):
         Database(f"sqlite:///{path}", ["items"]).prepare()
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"filters": [{"column": "stock", "value": 0}] * 2000}, "at most 50 items"),
+        ({"columns": ["name"] * 101}, "at most 100 items"),
+        ({"order_by": ["name"] * 21}, "at most 20 items"),
+        ({"filters": [{"column": "stock", "op": "in", "value": [1] * 1001}]}, "at most 1000 items"),
+        ({"columns": 5}, "columns (list of string)"),
+        ({"filters": [{"column": "stock"}]}, "use is_null"),
+    ],
+)
+async def test_long_lists_are_refused_as_what_they_are(arguments: dict[str, object], problem: str) -> None:
+    toolbox = Toolbox([Database().query_database])
+    result = await toolbox.call(
+        "query_database", json.dumps({"table": "products", **arguments}), request_id="r1"
+    )
+    assert problem in json.loads(result.content)["error"]
+    await toolbox.aclose()

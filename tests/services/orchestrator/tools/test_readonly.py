@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import sqlite3
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -208,3 +211,52 @@ def test_a_sqlite_file_is_read_as_it_is(sqlite_url: str) -> None:
         [2, 5.0, "soon", 3, None],
     ]
     assert refusal(database, "secrets") == "there is no table 'secrets'; there are: items, endless"
+
+
+def peak_mib(read: Callable[[], Any]) -> float:
+    tracemalloc.start()
+    try:
+        read()
+        return tracemalloc.get_traced_memory()[1] / 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_wide_rows_of_sqlite_are_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "wide.db"
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        "CREATE TABLE wide (id INTEGER, text TEXT);"
+        "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200)"
+        " INSERT INTO wide SELECT i, hex(zeroblob(250000)) FROM n;"
+        "CREATE TABLE huge (id INTEGER, text TEXT);"
+        "INSERT INTO huge VALUES (1, hex(zeroblob(5000000)));"
+    )
+    connection.close()
+    database = Database(f"sqlite:///{path}", ["wide", "huge"])
+    database.prepare()
+    assert peak_mib(lambda: ask(database, "wide", limit=100)) < 10
+    answer = ask(database, "wide", limit=100)
+    assert answer["truncated"]
+    assert 1 <= len(answer["rows"]) < 10
+    assert refusal(database, "huge") == "a row has more than 1,048,576 bytes: leave its longest columns out"
+    assert ask(database, "huge", columns=["id"])["rows"] == [[1]]
+
+
+def test_wide_rows_of_postgresql_are_bounded(postgres: Postgres) -> None:
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(
+            "CREATE TABLE wide AS SELECT i, repeat('x', 5000000) AS text, convert_to(repeat('x', 5000000),"
+            " 'UTF8') AS bytes, jsonb_build_object('a', repeat('x', 5000000)) AS doc,"
+            " '{\"a\": [1]}'::jsonb AS small FROM generate_series(1, 60) AS i"
+        )
+    database = Database(postgres.url, ["wide"])
+    database.prepare()
+    answers: list[Any] = []
+    assert peak_mib(lambda: answers.append(ask(database, "wide", limit=50, order_by=["i"]))) < 20
+    first = answers[0]["rows"][0]
+    assert 10_000 < len(first[1]) <= 65_536
+    assert first[2:] == [None, None, {"a": [1]}]
+    assert answers[0]["truncated"]
+    longest = ask(database, "wide", columns=["small", "max(text)"])["rows"]
+    assert len(longest[0][1]) == 65_536

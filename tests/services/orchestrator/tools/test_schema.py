@@ -146,13 +146,19 @@ def test_wrong_arguments_are_explained_shortly(arguments: dict[str, Any], proble
 def test_what_is_expected_in_a_few_words() -> None:
     assert define_tool(book).expected() == (
         "guest (string, required), night (string, required), room ('single' | 'double'), guests (integer), "
-        "address (any)"
+        "address (Address)"
     )
 
     def ping() -> str:
         """Answer."""
         return "pong"
 
+    def search(words: list[str], where: list[Address] | None = None, size: int | str = 1) -> None:
+        """Search."""
+
+    assert define_tool(search).expected() == (
+        "words (list of string, required), where (list of Address), size (integer | string)"
+    )
     assert define_tool(ping).expected() == "no arguments"
     assert define_tool(ping).validate({}) == {}
     assert define_tool(ping).parameters == {"type": "object", "properties": {}, "additionalProperties": False}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -60,8 +61,6 @@ def test_aggregates_group_by_the_plain_columns() -> None:
         ("=", "3", "items.id = :id_1::INTEGER", [3]),
         ("!=", 3, "items.id != :id_1::INTEGER", [3]),
         (">=", 3.0, "items.id >= :id_1::INTEGER", [3]),
-        ("=", None, "items.id IS NULL", []),
-        ("!=", None, "items.id IS NOT NULL", []),
         ("is_null", None, "items.id IS NULL", []),
         ("is_not_null", 1, "items.id IS NOT NULL", []),
         ("in", [1, "2"], "items.id IN (__[POSTCOMPILE_id_1])", [[1, 2]]),
@@ -97,11 +96,13 @@ def test_values_take_the_type_of_their_column() -> None:
         ("day", "=", "yesterday", "column day holds DATE, which 'yesterday' does not fit"),
         ("id", "in", 1, "the filter on id with 'in' needs a list as its value"),
         ("id", "not_in", None, "the filter on id with 'not_in' needs a list"),
-        ("id", "<", None, "the filter on id with '<' needs one value"),
+        ("id", "=", None, "the filter on id with '=' has no value: give one, or use is_null or is_not_null"),
+        ("id", "!=", None, "the filter on id with '!=' has no value"),
+        ("id", "<", None, "the filter on id with '<' has no value"),
         ("id", "=", [1], "the filter on id with '=' needs one value"),
         ("tags", "=", "x", "column tags holds ARRAY: only is_null and is_not_null can filter it"),
         ("tags", "in", ["x"], "column tags holds ARRAY: only is_null"),
-        ("name", "like", None, "the filter on name with 'like' needs one value"),
+        ("name", "like", None, "the filter on name with 'like' has no value"),
     ],
 )
 def test_filters_that_make_no_sense_are_explained(column: str, op: str, value: Any, complaint: str) -> None:
@@ -155,3 +156,28 @@ def test_pick_names_what_there_is() -> None:
     assert pick({"a": 1}, "table", "a") == 1
     with pytest.raises(ToolError, match="there is no table 'c'; there are: a, b"):
         pick({"a": 1, "b": 2}, "table", "c")
+
+
+def test_values_of_any_size_are_bounded_in_the_statement() -> None:
+    statement = build_select(
+        ITEMS, ["id", "day", "name", "max(name)", "tags", "strange"], [], [], value_limit=99
+    )
+    compiled = statement.compile(dialect=postgresql.dialect(paramstyle="named"))  # type: ignore[no-untyped-call]
+    text = " ".join(str(compiled).split())
+    assert text.startswith("SELECT items.id AS id, items.day AS day, substr(items.name, ")
+    assert "substr(max(items.name), " in text
+    assert text.count("CASE WHEN (octet_length(CAST(items.tags AS TEXT)) <= ") == 1
+    assert text.count("CASE WHEN (octet_length(CAST(items.strange AS TEXT)) <= ") == 1
+
+
+@pytest.mark.parametrize("piece", [" ", "(", ")", "count(", "a ", "\n", "desc "])
+def test_names_of_any_length_are_read_in_linear_time(piece: str) -> None:
+    def seconds(length: int) -> float:
+        text = piece * (length // len(piece))
+        began = time.process_time()
+        for columns, order_by in ([f"count({text}"], []), ([f"count({text})"], []), ([], [f"id {text}x"]):
+            with pytest.raises(ToolError):
+                sql(columns, [], order_by)
+        return time.process_time() - began
+
+    assert seconds(200_000) < 1

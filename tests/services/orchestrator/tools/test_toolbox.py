@@ -245,7 +245,7 @@ OURS = Toolbox([echo]).specs()[0]["function"]
         ({"name": "echo"}, OURS),
         ({"name": "echo", "description": None, "parameters": None}, OURS),
         ({"name": "echo", "description": "Mine"}, OURS | {"description": "Mine"}),
-        ({"name": "echo", "strict": True}, OURS | {"strict": True}),
+        ({"name": "echo", "parameters": {}, "strict": True}, OURS | {"parameters": {}, "strict": True}),
         (
             {"name": "echo", "parameters": {}, "description": ""},
             {"name": "echo", "parameters": {}, "description": ""},
