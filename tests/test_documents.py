@@ -49,3 +49,14 @@ def test_newest_version_of_the_changelog_is_the_version() -> None:
 def test_release_guide_tags_the_version() -> None:
     guide = (ROOT / "docs/release.md").read_text()
     assert set(re.findall(r"\bgit tag v(\S+)", guide)) == {__version__}
+
+
+def test_messages_in_the_table_of_problems_are_those_of_the_sources() -> None:
+    """The parts of each message between its variable parts occur in the orchestrator's code."""
+    table = (ROOT / "README.md").read_text().partition("| what you see |")[2].partition("\n\n")[0]
+    seen = [row.split(" | ")[0] for row in table.splitlines()[2:]]
+    messages = [text for cell in seen for text in re.findall(r"`([A-Za-z][^`]* [^`]* [^`]*)`", cell)]
+    sources = "".join(path.read_text() for path in (ROOT / "services/orchestrator").rglob("*.py"))
+    joined = re.sub(r'"\s*f?"', "", sources)
+    assert len(messages) >= 4
+    assert [part for text in messages for part in text.split("…") if part.strip() not in joined] == []

@@ -17,15 +17,30 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 CLEAN = (
+    ".ci",
     ".env.example",
     ".github",
     ".pre-commit-config.yaml",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "Makefile",
     "app.py",
     "bench",
     "docker-compose.yml",
+    "docs/architecture.md",
+    "docs/architecture.py",
+    "docs/capacity.md",
+    "docs/decisions",
+    "docs/deployment_reference.py",
+    "docs/engine.md",
+    "docs/operations.md",
+    "docs/performance.md",
+    "docs/release.md",
+    "docs/seeded_faults.py",
+    "docs/settings_table.py",
     "examples",
+    "pyproject.toml",
+    "requirements.in",
     "services/vllm",
 )
 """Files and folders that are rewritten. Add a folder once it passes; in the end this is the whole tree."""
