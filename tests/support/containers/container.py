@@ -1,0 +1,173 @@
+"""A container while a test needs it, and what can be seen of it from outside."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from docker.errors import NotFound
+from docker.models.containers import Container as SdkContainer
+
+from .engine import LABEL, Engine
+
+SECOND = 1_000_000_000
+"""Docker counts time in nanoseconds."""
+
+FAST_HEALTH = {"interval": SECOND, "timeout": 3 * SECOND, "retries": 3, "start_period": SECOND}
+"""Checks more often than the image does; the command stays the image's own."""
+
+HARDENED: dict[str, Any] = {
+    "read_only": True,
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges:true"],
+    "tmpfs": {"/tmp": ""},  # noqa: S108 - the container's own
+}
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
+    """Returns as soon as the condition holds.
+
+    Raises:
+        AssertionError: it did not within `seconds`; names `what` was expected.
+    """
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
+        time.sleep(0.1)
+
+
+class Running:
+    """A container that was started."""
+
+    def __init__(self, container: SdkContainer) -> None:
+        self._container = container
+        self.id = str(container.id)
+        self.name = str(container.name)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        self._container.reload()
+        state: dict[str, Any] = self._container.attrs["State"]
+        return state
+
+    @property
+    def health(self) -> str:
+        return str(self.state.get("Health", {}).get("Status", "none"))
+
+    @property
+    def log(self) -> str:
+        return bytes(self._container.logs()).decode(errors="replace")
+
+    @property
+    def restarts(self) -> int:
+        self._container.reload()
+        return int(self._container.attrs["RestartCount"])
+
+    def url(self, port: int) -> str:
+        """The address on this machine at which a published port is reached."""
+        self._container.reload()
+        published = self._container.attrs["NetworkSettings"]["Ports"][f"{port}/tcp"]
+        return f"http://127.0.0.1:{published[0]['HostPort']}"
+
+    def wait_until_healthy(self, seconds: float = 60.0) -> None:
+        """
+        Raises:
+            AssertionError: it is not; holds the last answer of the health check and the container's log.
+        """
+        try:
+            until(lambda: self._settled() or self.health == "healthy", "healthy", seconds)
+            assert self.health == "healthy", f"the container exited with status {self.state['ExitCode']}"
+        except AssertionError as error:
+            answers = self.state.get("Health", {}).get("Log") or [{"Output": "no answer"}]
+            raise AssertionError(
+                f"{self.name} is {self.health}: {error}; last check: {answers[-1]['Output'].strip()[-500:]}\n"
+                f"{self.log[-3000:]}"
+            ) from None
+
+    def _settled(self) -> bool:
+        return self.state["Status"] in ("exited", "dead")
+
+    def execute(self, *command: str, user: str = "") -> tuple[int, str]:
+        """Runs a command in the container; returns its status and what it wrote."""
+        ended = self._container.exec_run(list(command), user=user)
+        return int(ended.exit_code or 0), bytes(ended.output).decode(errors="replace")
+
+    def signal(self, name: str) -> None:
+        self._container.kill(name)
+
+    def stop(self, seconds: int) -> int:
+        """Sends SIGTERM, and SIGKILL after `seconds`; returns the exit status."""
+        self._container.stop(timeout=seconds)
+        return int(self.state["ExitCode"])
+
+    def wait(self, seconds: float = 120.0) -> int:
+        """The exit status of a container that ends by itself."""
+        return int(self._container.wait(timeout=seconds)["StatusCode"])
+
+    def peak_memory(self) -> int:
+        """The most memory that it used, in bytes, as its cgroup counted."""
+        for file in ("memory/memory.max_usage_in_bytes", "memory.peak"):
+            status, text = self.execute("cat", f"/sys/fs/cgroup/{file}")
+            if status == 0:
+                return int(text)
+        raise AssertionError("the cgroup of the container counts no peak of memory")
+
+    def remove(self) -> None:
+        with suppress(NotFound):
+            self._container.remove(force=True, v=True)
+
+
+@contextmanager
+def container(
+    engine: Engine,
+    image: str,
+    command: Sequence[str] | None = None,
+    *,
+    network: str | None = None,
+    aliases: Sequence[str] = (),
+    **options: Any,
+) -> Iterator[Running]:
+    """Starts a container with these options of the Docker SDK, and removes it at the end."""
+    running = start(engine, image, command, network=network, aliases=aliases, **options)
+    try:
+        yield running
+    finally:
+        running.remove()
+
+
+def start(
+    engine: Engine,
+    image: str,
+    command: Sequence[str] | None = None,
+    *,
+    network: str | None = None,
+    aliases: Sequence[str] = (),
+    **options: Any,
+) -> Running:
+    """Starts a container; the caller removes it."""
+    if network:
+        endpoint = engine.api.api.create_endpoint_config(aliases=list(aliases))
+        options |= {"network": network, "networking_config": {network: endpoint}}
+    for port in options.pop("publish", ()):
+        options.setdefault("ports", {})[f"{port}/tcp"] = ("127.0.0.1", None)
+    created = engine.api.containers.create(
+        image, list(command) if command is not None else None, labels=[LABEL], detach=True, **options
+    )
+    try:
+        created.start()
+    except BaseException:
+        created.remove(force=True, v=True)
+        raise
+    return Running(created)
+
+
+@contextmanager
+def network(engine: Engine, name: str) -> Iterator[str]:
+    """A bridge network whose DNS serves the names of its containers."""
+    made = engine.api.networks.create(name, driver="bridge", labels={LABEL: ""})
+    try:
+        yield name
+    finally:
+        made.remove()
