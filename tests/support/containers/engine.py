@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -201,10 +202,10 @@ def _start_daemon(state: Path, run: Path, host: str) -> subprocess.Popen[bytes]:
 def _wait(daemon: subprocess.Popen[bytes], engine: Engine, log: Path) -> None:
     until = time.monotonic() + _START_SECONDS
     while time.monotonic() < until and daemon.poll() is None:
-        with suppress(DockerException):
-            if engine.api.ping():
-                return
-        engine.__dict__.pop("api", None)  # a client that never connected knows no API version
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(engine.host.removeprefix("unix://"))
+            engine.api.ping()
+            return
         time.sleep(0.2)
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
     raise NoEngine(f"dockerd did not start (status {daemon.poll()}):\n{tail}")
@@ -236,7 +237,7 @@ def _end_orphan(state: Path) -> None:
 
 def _remove_leftovers(engine: Engine) -> None:
     """Removes what tests started: in a private engine everything, elsewhere what has their label."""
-    filters = {} if engine.private else {"label": LABEL}
+    filters: dict[str, str | list[str] | bool] = {} if engine.private else {"label": LABEL}
     for container in engine.api.containers.list(all=True, filters=filters, ignore_removed=True):
         with suppress(DockerException):
             container.remove(force=True, v=True)
