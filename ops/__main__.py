@@ -1,7 +1,7 @@
-"""`python -m ops COMMAND`: what a person runs against an account. Each command is a make target too.
+"""`python -m ops COMMAND`: operates a deployment in an AWS account. Each command is also a make target.
 
-Exit status: 0 well, 1 something is wrong or failed, 2 wrong usage or deployment file, 3 AWS cannot be asked,
-130 interrupted.
+Exit status: 0 success, 1 a problem was found or the command failed, 2 wrong usage or invalid deployment file,
+3 AWS cannot be called, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -26,9 +26,10 @@ from infra.deployment.plan import Plan
 
 from . import cost, deploy, destroy, doctor, keys, logs, smoke
 from .account import Account, Failed, NoAccess, NotAllowed
-from .report import Mark, Result, console, show, tell, worst
+from .report import Result, Status, console, say, show, worst
+from .smoke import LONG_SECONDS, Target
 
-WRONG, USAGE, NO_ACCESS, INTERRUPTED = 1, 2, 3, 130
+FAILURE, USAGE, NO_ACCESS, INTERRUPTED = 1, 2, 3, 130
 
 app = typer.Typer(
     help="Operate a deployment of Tandem.",
@@ -36,12 +37,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-keys_app = typer.Typer(help="Named API keys; a change holds within a minute.", no_args_is_help=True)
+keys_app = typer.Typer(help="Manage API keys. Changes take effect within a minute.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 
-DeploymentFile = Annotated[Path, typer.Option("--deployment", help="The deployment file.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+DeploymentFile = Annotated[Path, typer.Option("--deployment", help="Deployment file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 Certificate = Annotated[str | None, typer.Option(help="ARN of the load balancer's certificate.")]
 FILE = Path("tandem.yaml")
 
@@ -51,115 +52,113 @@ def plan_of(file: Path) -> Plan:
 
 
 @contextmanager
-def exit_on_error(interrupted: Callable[[], str] = lambda: "nothing was changed") -> Iterator[None]:
-    """Turns errors into one message and an exit status; `interrupted` says how things stand then."""
+def errors_reported(state: str = "Nothing was changed.") -> Iterator[None]:
+    """Turns errors into a message and an exit status; `state` describes the state after an interruption."""
     try:
         yield
     except DeploymentError as error:
-        tell(str(error))
+        say(str(error))
         raise typer.Exit(USAGE) from None
     except (NoAccess, NotAllowed) as error:
-        tell(f"{error}\nHow things stand: {interrupted()}.")
+        say(f"{error}\n{state}")
         raise typer.Exit(NO_ACCESS) from None
     except (Failed, ClientError, BotoCoreError) as error:
-        tell(str(error))
-        raise typer.Exit(WRONG) from None
+        say(str(error))
+        raise typer.Exit(FAILURE) from None
     except KeyboardInterrupt:
-        tell(f"\nInterrupted. How things stand: {interrupted()}.")
+        say(f"\nInterrupted. {state}")
         raise typer.Exit(INTERRUPTED) from None
 
 
 def finish(title: str, results: list[Result], *, as_json: bool) -> None:
     show(title, results, as_json=as_json)
-    if worst(results) is Mark.WRONG:
-        raise typer.Exit(WRONG)
+    if worst(results) is Status.ERROR:
+        raise typer.Exit(FAILURE)
 
 
 @app.command("doctor")
-def doctor_command(
+def run_doctor(
     deployment: DeploymentFile = FILE, certificate: Certificate = None, as_json: AsJson = False
 ) -> None:
-    """Look for what would make a deployment fail, or for how the deployed one is; changes nothing."""
-    with exit_on_error():
+    """Check whether a deployment would succeed, or how the deployed one is doing. Changes nothing."""
+    with errors_reported():
         account = Account(plan_of(deployment))
         results = doctor.doctor(account, certificate=certificate)
         finish(f"{account.deployment.name} in {account.region}", results, as_json=as_json)
 
 
 @app.command("deploy")
-def deploy_command(
+def run_deploy(
     deployment: DeploymentFile = FILE,
     certificate: Certificate = None,
     yes: Yes = False,
-    no_smoke: Annotated[
-        bool, typer.Option("--no-smoke", help="Do not ask the deployed system anything.")
-    ] = False,
+    no_smoke: Annotated[bool, typer.Option("--no-smoke", help="Do not test the deployed system.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look, deploy with progress, and ask the deployed system what its users will ask."""
-    plan = _plan_or_exit(deployment)
-    goes_on = (
-        f"CloudFormation goes on by itself: make doctor tells how far it is; "
-        f"aws cloudformation cancel-update-stack --stack-name {plan.deployment.name}-serving takes it back"
+    """Run doctor, deploy with progress, and test the deployed system."""
+    plan = _plan(deployment)
+    state = (
+        "CloudFormation continues on its own: make doctor shows its state, and aws cloudformation "
+        f"cancel-update-stack --stack-name {plan.deployment.name}-serving rolls an update back."
     )
-    with exit_on_error(lambda: goes_on):
+    with errors_reported(state):
         account = Account(plan)
         results = doctor.doctor(account, certificate=certificate, deploying=True)
-        if worst(results) is Mark.WRONG:
-            finish("Not deployed: this would fail", results, as_json=as_json)
-        tell(summary(plan))
+        if worst(results) is Status.ERROR:
+            finish("Not deployed, because it would fail", results, as_json=as_json)
+        say(summary(plan))
         if not yes and not typer.confirm("Deploy?", err=True):
-            raise typer.Exit(WRONG)
+            raise typer.Exit(FAILURE)
         deploy.deploy(account, deployment_file=deployment, certificate=certificate)
         if no_smoke:
-            tell(f"Deployed: {account.outputs()['Url']}")
+            say(f"Deployed: {account.outputs()['Url']}")
             return
-        finish(f"Smoke of {account.outputs()['Url']}", smoke.smoke(_deployed(account)), as_json=as_json)
+        target = _deployed(account)
+        finish(f"Smoke test of {target.url}", smoke.smoke(target), as_json=as_json)
 
 
 @app.command("smoke")
-def smoke_command(
+def run_smoke(
     url: Annotated[
-        str | None, typer.Option(help="Base URL, ending in /v1; default: the deployed one.")
+        str | None, typer.Option(help="Base URL, ending in /v1. Default: the deployed one.")
     ] = None,
     key: Annotated[
-        str | None, typer.Option(help="API key; default: TANDEM_API_KEY, or the bootstrap key.")
+        str | None, typer.Option(help="API key. Default: TANDEM_API_KEY, or the bootstrap key.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Model; default: the first one served.")] = None,
-    long: Annotated[bool, typer.Option("--long", help="Also an answer longer than 60 s.")] = False,
+    model: Annotated[str | None, typer.Option(help="Model. Default: the first one served.")] = None,
+    long: Annotated[bool, typer.Option("--long", help="Include an answer that takes over 60 s.")] = False,
     deployment: DeploymentFile = FILE,
     as_json: AsJson = False,
 ) -> None:
-    """Ask what users ask: chat, streams, tools, keys."""
-    with exit_on_error():
+    """Test a server like its users would: chat, streams, tools, keys."""
+    with errors_reported():
         key = key or os.environ.get("TANDEM_API_KEY")
-        target = smoke.Target(url, key, model) if url else _deployed(Account(plan_of(deployment)), key, model)
-        results = smoke.smoke(target, long_seconds=smoke.LONG_SECONDS if long else None)
-        finish(f"Smoke of {target.url}", results, as_json=as_json)
+        target = Target(url, key, model) if url else _deployed(Account(plan_of(deployment)), key, model)
+        results = smoke.smoke(target, long_seconds=LONG_SECONDS if long else None)
+        finish(f"Smoke test of {target.url}", results, as_json=as_json)
 
 
 @keys_app.command("create")
 def create_key(name: str, deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
-    """Make a key and print it, this once."""
-    with exit_on_error(
-        lambda: f"either there is a new key {name} that nobody knows, or there is none: make keys ARGS=list"
-    ):
+    """Create a key and print it. It is shown only once."""
+    state = f"Either there is no key {name}, or one whose value nobody knows: check with make keys ARGS=list."
+    with errors_reported(state):
         key = keys.new_key()
         store = keys.KeyStore(Account(plan_of(deployment)))
         store.change(lambda document: keys.created(document, name, key, keys.now()))
-        tell(f"The key of {name}; it is shown this once, and holds within a minute:")
-        _tell_key(name, key, as_json=as_json)
+        say(f"The key of {name}. It is shown only once, and works within a minute:")
+        _print_key(name, key, as_json=as_json)
 
 
 @keys_app.command("list")
 def list_keys(deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
-    """Names, and when they were made."""
-    with exit_on_error():
+    """List the keys and when they were created."""
+    with errors_reported():
         listed = keys.listed(keys.KeyStore(Account(plan_of(deployment))).read())
         if as_json:
             sys.stdout.write(json.dumps([dataclasses.asdict(key) for key in listed]) + "\n")
             return
-        table = Table("name", "made", box=None, header_style="bold")
+        table = Table("name", "created", box=None, header_style="bold")
         for key in listed:
             table.add_row(key.name, "revoked" if key.revoked else " and ".join(key.created))
         console().print(table)
@@ -167,131 +166,127 @@ def list_keys(deployment: DeploymentFile = FILE, as_json: AsJson = False) -> Non
 
 @keys_app.command("revoke")
 def revoke_key(name: str, deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
-    """Take a key away; `bootstrap` is the generated one."""
-    with exit_on_error(lambda: "the key holds, or does not any more: make keys ARGS=list"):
+    """Revoke a key. The generated one is named `bootstrap`."""
+    with errors_reported("The key may or may not be revoked: check with make keys ARGS=list."):
         keys.KeyStore(Account(plan_of(deployment))).change(lambda document: keys.revoked(document, name))
-        tell(f"{name} is revoked; requests with it get 401 within a minute.")
+        say(f"{name} is revoked. Requests with it get a 401 within a minute.")
         if as_json:
-            _tell_key(name, None, as_json=True)
+            _print_key(name, None, as_json=True)
 
 
 @keys_app.command("rotate")
 def rotate_key(
     name: str,
-    finish_rotation: Annotated[
-        bool, typer.Option("--finish", help="End the overlap: drop the older value.")
-    ] = False,
+    finish_rotation: Annotated[bool, typer.Option("--finish", help="Remove the older value.")] = False,
     deployment: DeploymentFile = FILE,
     as_json: AsJson = False,
 ) -> None:
-    """Make a second value and print it; both hold until `--finish`."""
-    with exit_on_error(
-        lambda: "the older value holds: make keys ARGS=list tells whether there is a second one"
-    ):
+    """Create a second value and print it. Both are valid until `--finish`."""
+    with errors_reported("The older value is valid. Whether there is a second one: make keys ARGS=list."):
         store = keys.KeyStore(Account(plan_of(deployment)))
         if finish_rotation:
             store.change(lambda document: keys.finished(document, name))
-            tell(f"{name}: only the newest value holds, within a minute.")
+            say(f"{name}: within a minute, only the newest value is valid.")
             if as_json:
-                _tell_key(name, None, as_json=True)
+                _print_key(name, None, as_json=True)
             return
         key = keys.new_key()
         store.change(lambda document: keys.rotated(document, name, key, keys.now()))
-        tell(
-            f"The new key of {name}; the older one holds too, until make keys ARGS='rotate {name} --finish':"
-        )
-        _tell_key(name, key, as_json=as_json)
+        say(f"The new key of {name}. The older one is valid until: make keys ARGS='rotate {name} --finish'")
+        _print_key(name, key, as_json=as_json)
 
 
 @app.command("cost")
-def cost_command(deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
-    """What the deployment costs a month, and what would change it; with credentials, at today's prices."""
-    with exit_on_error():
+def run_cost(deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
+    """Show the monthly cost and how to change it; with credentials, at current prices."""
+    with errors_reported():
         plan = plan_of(deployment)
-        source = f"prices of {plan.catalog.prices.date}, {plan.catalog.prices.region}"
+        source = f"prices of {plan.catalog.prices.date} in {plan.catalog.prices.region}"
         try:
             account = Account(plan)
             prices = cost.live_prices(account)
             if prices:
                 plan, source = (
                     cost.with_prices(plan, prices),
-                    f"live prices of instances in {account.region}",
+                    f"live instance prices in {account.region}",
                 )
         except (NoAccess, NotAllowed, ClientError, BotoCoreError) as error:
-            tell(f"No live prices: {error}")
+            say(f"Live prices are unavailable: {error}")
         found = cost.alternatives(plan)
         if as_json:
             body = {"source": source, "alternatives": [dataclasses.asdict(one) for one in found]}
             sys.stdout.write(json.dumps(body) + "\n")
             return
         sys.stdout.write(summary(plan))
-        table = Table("What would change it", "US$ a month", "", box=None, header_style="bold")
+        table = Table("Alternatives", "US$ per month", "", box=None, header_style="bold")
         table.columns[1].justify = "right"
         for one in found:
             table.add_row(one.change, f"{one.usd:,.0f}", one.meaning)
         console().print(table)
-        console().print(f"With {source}.")
-        console().print(cost.carried(plan))
+        console().print(f"Based on {source}.")
+        console().print(cost.task_capacity(plan))
 
 
 @app.command("destroy")
-def destroy_command(deployment: DeploymentFile = FILE, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Say what goes and what stays, ask, destroy, and list what is left."""
-    state = "what was begun goes on in CloudFormation, and `make destroy` again continues"
-    with exit_on_error(lambda: state):
+def run_destroy(deployment: DeploymentFile = FILE, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Show what will be deleted and what is kept, ask, destroy, and list what is left."""
+    state = "CloudFormation continues what has started; make destroy continues from there."
+    with errors_reported(state):
         account = Account(plan_of(deployment))
         show(
             f"Destroy {account.deployment.name} in {account.region}",
-            destroy.preview(account),
+            destroy.plan_of(account),
             as_json=False,
         )
         if not yes and not typer.confirm("Destroy?", err=True):
-            raise typer.Exit(WRONG)
+            raise typer.Exit(FAILURE)
         destroy.destroy(account, deployment_file=deployment)
         destroy.deleted(account)
         finish("What is left", destroy.left(account), as_json=as_json)
 
 
 @app.command("logs")
-def logs_command(
-    since: Annotated[str, typer.Option(help="How far back: 90s, 15m, 1h, 2d.")] = "1h",
-    request: Annotated[str | None, typer.Option(help="All of one request, by its X-Request-Id.")] = None,
+def run_logs(
+    since: Annotated[str, typer.Option(help="Period to show: 90s, 15m, 1h, 2d.")] = "1h",
+    request: Annotated[
+        str | None, typer.Option(help="Show everything about one request, by its X-Request-Id.")
+    ] = None,
     deployment: DeploymentFile = FILE,
     as_json: AsJson = False,
 ) -> None:
-    """The last errors of both tiers, joined by request id."""
-    with exit_on_error():
+    """Show recent errors of both tiers, grouped by request id."""
+    with errors_reported():
         account = Account(plan_of(deployment))
         entries = logs.errors(account, since=logs.seconds(since), request_id=request)
         if as_json:
             sys.stdout.write(json.dumps([dataclasses.asdict(entry) for entry in entries]) + "\n")
             return
         if not entries:
-            tell(f"No errors in the last {since}.")
+            say(f"No errors in the last {since}.")
         for entry in entries:
             sys.stdout.write(
                 f"{logs.clock(entry.time)} {entry.tier:<12} {entry.request_id or '-':<32} {entry.text}\n"
             )
 
 
-def _tell_key(name: str, key: str | None, *, as_json: bool) -> None:
-    """A new key on standard output, alone; as JSON with its name, and null where there is no new one."""
+def _print_key(name: str, key: str | None, *, as_json: bool) -> None:
+    """Prints only a new key; with `as_json` also its name, and null if there is no new key."""
     sys.stdout.write(json.dumps({"name": name, "key": key}) + "\n" if as_json else f"{key}\n")
 
 
-def _plan_or_exit(file: Path) -> Plan:
-    with exit_on_error():
+def _plan(file: Path) -> Plan:
+    with errors_reported():
         return plan_of(file)
 
 
-def _deployed(account: Account, key: str | None = None, model: str | None = None) -> smoke.Target:
-    """The deployed URL, and the bootstrap key where none is given."""
+def _deployed(account: Account, key: str | None = None, model: str | None = None) -> Target:
+    """Returns the deployed URL, with the bootstrap key unless a key is given."""
     outputs = account.outputs()
     if key is None:
         command = outputs["ReadApiKey"]
         arn = command.rpartition("--secret-id ")[2].strip()
         key = account.client("secretsmanager").get_secret_value(SecretId=arn)["SecretString"]
-    return smoke.Target(outputs["Url"], key, model)
+    return Target(outputs["Url"], key, model)
 
 
 if __name__ == "__main__":

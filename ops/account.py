@@ -1,4 +1,4 @@
-"""The AWS account that a deployment file leads to: the one place that knows boto3's sessions and errors."""
+"""The AWS account of a deployment file. The only module that handles boto3's sessions and errors."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ _NOT_ALLOWED = {
 
 
 class NoAccess(Exception):
-    """AWS cannot be asked at all: no credentials, expired ones, no region, no network. Tells the fix."""
+    """AWS cannot be called: no or expired credentials, no region, or no network. Says how to fix it."""
 
 
 class NotAllowed(Exception):
-    """The credentials may not do one thing; `action` is its name in IAM."""
+    """The credentials lack a permission; `action` is its name in IAM."""
 
     def __init__(self, action: str) -> None:
         super().__init__(f"no permission for {action}")
@@ -55,15 +55,16 @@ class NotAllowed(Exception):
 
 
 class Failed(Exception):
-    """AWS refused for another reason, or what was asked for cannot be done; the message tells why."""
+    """AWS rejected a request for another reason, or a command cannot succeed. The message says why."""
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turns botocore's errors into the three above; `ClientError`s that mean something else are let through.
+    """Translates botocore's errors into those above; any other `ClientError` passes through.
 
     Raises:
-        NoAccess, NotAllowed: as they say.
+        NoAccess: AWS cannot be called.
+        NotAllowed: A permission is missing.
     """
     try:
         yield
@@ -71,30 +72,30 @@ def translated() -> Iterator[None]:
         code = error.response.get("Error", {}).get("Code", "")
         if code in _EXPIRED:
             raise NoAccess(
-                "the credentials have expired: sign in again (aws sso login, for example)"
+                "the credentials have expired; sign in again, for example with: aws sso login"
             ) from None
         if code in _REFUSED:
             raise NoAccess(
-                f"AWS does not know these credentials ({code}): look at aws sts get-caller-identity"
+                f"AWS rejects these credentials ({code}); check them with: aws sts get-caller-identity"
             ) from None
         if code in _NOT_ALLOWED:
             raise NotAllowed(_action(error)) from None
         raise
     except (SSOError, TokenRetrievalError) as error:
-        raise NoAccess(f"the sign-on has ended ({error}): aws sso login") from None
+        raise NoAccess(f"the SSO session has expired ({error}); run: aws sso login") from None
     except _NOT_KNOWN:
         raise NoAccess(
-            "there are no AWS credentials: aws configure sso, or AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY in the environment"
+            "no AWS credentials found; run aws configure sso, or set AWS_PROFILE, or set AWS_ACCESS_KEY_ID "
+            "and AWS_SECRET_ACCESS_KEY"
         ) from None
     except NoRegionError:
-        raise NoAccess("no region is known: set region in tandem.yaml, or AWS_REGION") from None
+        raise NoAccess("no region is set; set region in tandem.yaml, or AWS_REGION") from None
     except (HTTPClientError, ConnectionError) as error:
         raise NoAccess(f"AWS cannot be reached: {error}") from None
 
 
 def _action(error: ClientError) -> str:
-    """`ecs:DescribeServices`, from AWS's message or from the operation."""
+    """Returns the denied action, such as `ecs:DescribeServices`, from AWS's message or the operation."""
     message = error.response.get("Error", {}).get("Message", "")
     _, _, after = message.partition("not authorized to perform: ")
     action = after.split(" ")[0].strip()
@@ -102,13 +103,13 @@ def _action(error: ClientError) -> str:
 
 
 def code_of(error: ClientError) -> str:
-    """AWS's name of the error."""
+    """Returns AWS's code for the error."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 @dataclass
 class Stack:
-    """One of the deployment's stacks as CloudFormation has it."""
+    """A stack of the deployment, as CloudFormation describes it."""
 
     name: str
     status: str
@@ -118,7 +119,7 @@ class Stack:
 
 
 class Account:
-    """A region of an account, asked about one deployment."""
+    """An account and region, as seen by one deployment."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -136,11 +137,11 @@ class Account:
 
     @property
     def stack_names(self) -> tuple[str, str]:
-        """Of the first stack and of the one with the services."""
+        """The names of the foundation stack and the serving stack."""
         return f"{self.deployment.name}-foundation", f"{self.deployment.name}-serving"
 
     def client(self, service: str, *, region: str | None = None) -> Any:
-        """A boto3 client; typed where it is used."""
+        """Returns a boto3 client; callers add the type."""
         with translated():
             return self._session.client(
                 service,  # type: ignore[call-overload]
@@ -149,7 +150,7 @@ class Account:
             )
 
     def stack(self, name: str) -> Stack | None:
-        """The stack of that name; None where there is none."""
+        """Returns the stack of that name, or None if it does not exist."""
         try:
             with translated():
                 stacks = self.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
@@ -160,15 +161,15 @@ class Account:
         return _stack(stacks[0])
 
     def outputs(self) -> dict[str, str]:
-        """What the deployed services tell of themselves.
+        """Returns the outputs of the serving stack.
 
         Raises:
-            Failed: nothing is deployed.
+            Failed: Nothing is deployed.
         """
         stack = self.stack(self.stack_names[1])
         if stack is None or not stack.outputs:
             raise Failed(
-                f"nothing is deployed as {self.stack_names[1]} in {self.region}: make deploy, or name the "
+                f"{self.stack_names[1]} is not deployed in {self.region}; run make deploy, or set another "
                 "region in tandem.yaml or AWS_REGION"
             )
         return stack.outputs

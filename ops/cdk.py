@@ -1,4 +1,4 @@
-"""The CDK CLI as a child process, whose end is waited for and whose output is read line by line."""
+"""Runs the CDK CLI as a child process and reads its output line by line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TAIL = 30
 
 
 class Cdk:
-    """One run of the CLI."""
+    """A run of the CLI."""
 
     def __init__(self, account: Account, arguments: Sequence[str], *, deployment_file: Path) -> None:
         command = [
@@ -29,7 +29,9 @@ class Cdk:
             "--no-color",
         ]
         if not (ROOT / "node_modules" / "aws-cdk").is_dir():
-            raise Failed("the CDK CLI is not installed: npm ci (make does it)")
+            raise Failed(
+                "the CDK CLI is not installed; run npm ci, or use the make targets, which install it"
+            )
         self._lines: list[str] = []
         self._process = subprocess.Popen(
             command,
@@ -44,7 +46,7 @@ class Cdk:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            # Ctrl-C is ours to handle: the CLI would end at once and say nothing of what goes on in AWS.
+            # We handle Ctrl-C: the CLI would exit without a word about what continues in AWS.
             start_new_session=True,
         )
 
@@ -53,7 +55,7 @@ class Cdk:
         return self._process.poll() is None
 
     def read(self, each: Callable[[str], None] | None = None) -> None:
-        """Reads what it writes, until it has ended."""
+        """Reads the output until the CLI exits."""
         assert self._process.stdout
         with self._process.stdout as lines:
             for line in lines:
@@ -63,21 +65,22 @@ class Cdk:
         self._process.wait()
 
     def finish(self, what: str) -> None:
-        """
+        """Checks the exit status.
+
         Raises:
-            Failed: it ended with an error, told with the end of its output.
+            Failed: The CLI failed. The message contains the end of its output.
         """
         if self._process.returncode:
             tail = "\n  ".join(self._lines[-_TAIL:])
-            raise Failed(f"{what} failed; the end of what the CDK wrote:\n  {tail}")
+            raise Failed(f"{what} failed. The CDK's last lines:\n  {tail}")
 
     def stop(self) -> None:
-        """Ends the CLI, not what goes on in AWS."""
+        """Stops the CLI, but not what is in progress in AWS."""
         if self.running:
             os.killpg(self._process.pid, signal.SIGTERM)
             self._process.wait()
 
 
 def show_line(line: str) -> None:
-    """Prints a line of the CLI's as it is."""
+    """Prints a line of the CLI's output unchanged."""
     sys.stderr.write(f"  {line}\n")

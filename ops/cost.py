@@ -1,4 +1,4 @@
-"""What a deployment costs a month, with live prices where there are credentials, and what would change it."""
+"""Monthly cost of a deployment and of alternatives, with live prices if there are credentials."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOCATION_CODE = "regionCode"
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """A change of the deployment, what it costs a month then, and what it means."""
+    """A change to the deployment, the monthly cost with it, and its consequences."""
 
     change: str
     usd: float
@@ -29,12 +29,12 @@ class Alternative:
 
 
 def live_prices(account: Account) -> dict[str, float]:
-    """US dollars an hour, on demand, of the deployment's instance types in its region, from AWS's price list.
+    """Reads on-demand prices in US dollars per hour of the deployment's instance types from AWS's price list.
 
     Raises:
-        NoAccess, NotAllowed: the price list cannot be read.
+        NoAccess, NotAllowed: The price list cannot be read.
     """
-    # The price list has an endpoint in few regions; this one has all regions' prices.
+    # Few regions have an endpoint of the price list; this one has the prices of all regions.
     pricing = account.client("pricing", region="us-east-1")
     prices = {}
     for name in account.deployment.gpu.instance_types:
@@ -56,9 +56,9 @@ def live_prices(account: Account) -> dict[str, float]:
 
 
 def on_demand_usd(product: Any) -> float | None:
-    """US dollars an hour of a product of the price list; None where it is not sold on demand by the hour.
+    """Returns a product's price in US dollars per hour, or None if it is not sold on demand by the hour.
 
-    The format: https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-the-aws-price-list-api.html
+    Format: https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-the-aws-price-list-api.html
     """
     for term in product.get("terms", {}).get("OnDemand", {}).values():
         for dimension in term["priceDimensions"].values():
@@ -69,7 +69,7 @@ def on_demand_usd(product: Any) -> float | None:
 
 
 def with_prices(plan: Plan, prices: dict[str, float]) -> Plan:
-    """The plan with these prices of instances in place of the catalogue's."""
+    """Replaces the catalogue's instance prices with these."""
     instances: dict[str, Instance] = {
         name: replace(instance, usd_per_hour=prices.get(name, instance.usd_per_hour))
         for name, instance in plan.catalog.instances.items()
@@ -79,60 +79,62 @@ def with_prices(plan: Plan, prices: dict[str, float]) -> Plan:
 
 
 def alternatives(plan: Plan) -> list[Alternative]:
-    """What scale, and turning the GPU off at night, would come to; empty where a price is not known."""
+    """Returns the cost of scaling, and of stopping the GPU at night; empty if a price is unknown."""
     now = total_usd(monthly_cost(plan))
     hourly = plan.instances[0].usd_per_hour if plan.instances else None
     if now is None or hourly is None:
         return []
-    gpu = hourly * HOURS_PER_MONTH * plan.instance_count
+    gpu_usd = hourly * HOURS_PER_MONTH * plan.instance_count
     working = hourly * WORKING_HOURS_PER_MONTH * plan.instance_count
     found = [
-        Alternative("as it is", now, f"{plan.instance_count} x {plan.instances[0].name}"),
+        Alternative("unchanged", now, f"{plan.instance_count} x {plan.instances[0].name}"),
         Alternative(
             "GPU off at night and on weekends",
-            now - gpu + working,
-            "12 h on working days, by a schedule",
+            now - gpu_usd + working,
+            "runs 12 h on working days, on a schedule",
         ),
     ]
-    gpu_knobs = plan.deployment.gpu
+    gpu = plan.deployment.gpu
+    spare = "interrupts service at each release" if gpu.spare_instance else "no interruption at releases"
     changes: tuple[tuple[dict[str, object], str], ...] = (
-        ({"gpu.replicas": gpu_knobs.replicas + 1}, "one more engine"),
-        ({"gpu.spare_instance": not gpu_knobs.spare_instance}, "a pause at releases, or none"),
+        ({"gpu.replicas": gpu.replicas + 1}, "one more engine"),
+        ({"gpu.spare_instance": not gpu.spare_instance}, spare),
     )
     for change, meaning in changes:
         found += _changed(plan, change, meaning)
-    if plan.deployment.gpu.capacity == "on_demand":
+    if gpu.capacity == "on_demand":
         found.append(
             Alternative(
                 "gpu.capacity: spot",
-                now - gpu * _SPOT_SAVING,
-                "may be taken back; prices vary",
+                now - gpu_usd * _SPOT_SAVING,
+                "AWS may reclaim the instance; prices vary",
             )
         )
     return found
 
 
-def carried(plan: Plan) -> str:
-    """What the orchestrator's tasks carry, in a line (infra/deployment/throughput.py)."""
+def task_capacity(plan: Plan) -> str:
+    """Describes what an orchestrator task can handle (see infra/deployment/throughput.py)."""
     orchestrator = plan.deployment.orchestrator
     one = capacity(MEASURED, Traffic(), vcpu=orchestrator.cpu / 1024 * FARGATE_SHARE)
     return (
-        f"An orchestrator task carries {one.requests:,.0f} requests/s, {one.tokens:,.0f} tokens/s: what "
-        f"{engines_for(one.tokens, ENGINE_TOKENS)} engines of {ENGINE_TOKENS:,} give (docs/capacity.md)."
+        f"An orchestrator task handles {one.requests:,.0f} requests/s and {one.tokens:,.0f} tokens/s, the "
+        f"output of {engines_for(one.tokens, ENGINE_TOKENS)} engines at {ENGINE_TOKENS:,} tokens/s "
+        "(docs/capacity.md)."
     )
 
 
 ENGINE_TOKENS = 1000
-"""Tokens a second of an engine with many requests side by side: the order of a 7B model on an A10G."""
+"""Tokens per second of an engine with many concurrent requests: on the order of a 7B model on an A10G."""
 
 _SPOT_SAVING = 0.5
-"""A cautious guess: AWS names up to 90%, and g5 has been between 30 and 70% off."""
+"""A cautious estimate: AWS advertises up to 90%, and g5 has been 30 to 70% cheaper."""
 
 
 def _changed(plan: Plan, change: dict[str, object], meaning: str) -> list[Alternative]:
     deployment = plan.deployment
-    for knob, value in change.items():
-        deployment = deployment.with_knob(knob, value)
+    for setting, value in change.items():
+        deployment = deployment.with_knob(setting, value)
     usd = total_usd(monthly_cost(Plan(deployment, plan.catalog)))
-    name = ", ".join(f"{knob}: {json.dumps(value)}" for knob, value in change.items())
+    name = ", ".join(f"{setting}: {json.dumps(value)}" for setting, value in change.items())
     return [] if usd is None else [Alternative(name, usd, meaning)]

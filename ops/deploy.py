@@ -1,4 +1,4 @@
-"""Deploys, tells what goes on while it takes its time, and stops where it cannot succeed any more."""
+"""Deploys, reports progress, and stops a deployment that can no longer succeed."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from .account import Account, Failed, NoAccess, NotAllowed, translated
 from .cdk import Cdk
-from .doctor.running import hopeless
-from .report import tell
+from .doctor.running import start_failure
+from .report import say
 
 POLL_SECONDS = 5.0
 
-# What is worth a line while it is made, and the minutes it usually takes in a real account.
+# Resources worth reporting, with the minutes that each usually takes in a real account.
 _SLOW = {
     "AWS::EC2::NatGateway": ("the NAT gateway", 2),
-    "Custom::ContainerImage": ("an image, in CodeBuild", 12),
+    "Custom::ContainerImage": ("an image, built in CodeBuild", 12),
     "AWS::ElasticLoadBalancingV2::LoadBalancer": ("the load balancer", 3),
-    "AWS::AutoScaling::AutoScalingGroup": ("the GPU instances' group", 1),
-    "AWS::ECS::Service": ("a service, until its tasks are healthy", 10),
-    "AWS::CertificateManager::Certificate": ("the certificate, until its DNS records are seen", 5),
+    "AWS::AutoScaling::AutoScalingGroup": ("the group of GPU instances", 1),
+    "AWS::ECS::Service": ("a service, waiting for healthy tasks", 10),
+    "AWS::CertificateManager::Certificate": ("the certificate, waiting for its DNS records", 5),
     "AWS::CloudFront::Distribution": ("the CloudFront distribution", 8),
 }
 _BUSY = ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS")
-_HOPELESS_AFTER = 3
-"""Times in a row that ECS has to show that a service cannot start: a first instance needs some minutes."""
+_GIVE_UP_AFTER = 3
+"""Consecutive reports by ECS that a service cannot start; a first instance needs some minutes."""
 
 
 @dataclass
 class Progress:
-    """What has been told, so that nothing is told twice."""
+    """What has been reported so far, so that nothing is reported twice."""
 
     account: Account
-    started: float = field(default_factory=time.time)
-    seen: set[str] = field(default_factory=set)
+    start: float = field(default_factory=time.time)
+    reported: set[str] = field(default_factory=set)
     reasons: dict[str, int] = field(default_factory=dict)
     reason: str | None = None
 
     def look(self) -> None:
-        """One look at CloudFormation and ECS."""
+        """Checks CloudFormation and ECS once."""
         for name in self.account.stack_names:
             self._look_at_stack(name)
         self._look_at_services()
@@ -55,48 +55,48 @@ class Progress:
                     "StackEvents"
                 ]
         except ClientError:
-            return  # not there yet
+            return  # the stack does not exist yet
         for event in reversed(events):
-            if event["Timestamp"].timestamp() >= self.started:
-                self._tell_event(name, event)
+            if event["Timestamp"].timestamp() >= self.start:
+                self._report_event(name, event)
 
-    def _tell_event(self, stack: str, event: Any) -> None:
+    def _report_event(self, stack: str, event: Any) -> None:
         kind, status = event["ResourceType"], event["ResourceStatus"]
-        if event["EventId"] in self.seen:
+        if event["EventId"] in self.reported:
             return
-        self.seen.add(event["EventId"])
+        self.reported.add(event["EventId"])
         if status.endswith("_FAILED") and "cancelled" not in event.get("ResourceStatusReason", "").lower():
-            tell(f"  ✗ {stack}: {event['LogicalResourceId']}: {event.get('ResourceStatusReason', status)}")
+            say(f"  ✗ {stack}: {event['LogicalResourceId']}: {event.get('ResourceStatusReason', status)}")
         elif kind in _SLOW and status in _BUSY:
             what, minutes = _SLOW[kind]
-            tell(f"  … {stack}: {what} ({event['LogicalResourceId']}), usually {minutes} min")
+            say(f"  … {stack}: {what} ({event['LogicalResourceId']}), usually {minutes} min")
         elif kind in _SLOW and status.endswith("_COMPLETE") and "ROLLBACK" not in status:
-            tell(f"  ✓ {stack}: {_SLOW[kind][0]}")
+            say(f"  ✓ {stack}: {_SLOW[kind][0]}")
 
     def _look_at_services(self) -> None:
-        """What ECS says, and whether it has said too often that a service cannot start."""
+        """Reports ECS events, and notes a service that ECS repeatedly reports as unable to start."""
         for service in _services(self.account):
             messages = [
                 event["message"]
                 for event in service.get("events", [])
-                if event["createdAt"].timestamp() >= self.started
+                if event["createdAt"].timestamp() >= self.start
             ]
             for message in reversed(messages):
-                if message not in self.seen:
-                    self.seen.add(message)
-                    tell(f"  ECS: {message}")
-            why = hopeless(messages[:1])
+                if message not in self.reported:
+                    self.reported.add(message)
+                    say(f"  ECS: {message}")
+            why = start_failure(messages[:1])
             name = service["serviceName"]
             self.reasons[name] = self.reasons.get(name, 0) + 1 if why else 0
             failed = sum(
                 one.get("failedTasks", 0) for one in service["deployments"] if one["status"] == "PRIMARY"
             )
-            if why and self.reasons[name] >= _HOPELESS_AFTER and failed >= _HOPELESS_AFTER:
+            if why and self.reasons[name] >= _GIVE_UP_AFTER and failed >= _GIVE_UP_AFTER:
                 self.reason = f"{name} cannot start: {why}. ECS says: {messages[0]}"
 
 
 def _services(account: Account) -> list[Any]:
-    """The services that the second stack has made so far."""
+    """Returns the services that the serving stack has created so far."""
     serving = account.stack_names[1]
     try:
         with translated():
@@ -121,10 +121,10 @@ def _services(account: Account) -> list[Any]:
 
 
 def deploy(account: Account, *, deployment_file: Path, certificate: str | None) -> None:
-    """Runs `cdk deploy --all`, and watches.
+    """Runs `cdk deploy --all` and watches it.
 
     Raises:
-        Failed: the deployment failed, or was ended since it could not succeed.
+        Failed: The deployment failed, or was cancelled because it could not succeed.
     """
     foundation, serving = account.stack_names
     arguments = ["deploy", "--all", "--require-approval", "never", "--progress", "events"]
@@ -134,14 +134,14 @@ def deploy(account: Account, *, deployment_file: Path, certificate: str | None) 
     reader = threading.Thread(target=cdk.read, name="output of the CDK", daemon=True)
     reader.start()
     progress = Progress(account)
-    tell(f"Deploying {foundation} and {serving} to {account.region}")
+    say(f"Deploying {foundation} and {serving} to {account.region}")
     try:
         while reader.is_alive():
             reader.join(POLL_SECONDS)
             _look(progress)
             if progress.reason:
                 _give_up(account, cdk)
-                raise Failed(f"{progress.reason}\nThe deployment was cancelled; make doctor tells more.")
+                raise Failed(f"{progress.reason}\nThe deployment was cancelled. Run make doctor for details.")
     except KeyboardInterrupt:
         cdk.stop()
         raise
@@ -152,14 +152,14 @@ def _look(progress: Progress) -> None:
     try:
         progress.look()
     except (NoAccess, NotAllowed, BotoCoreError) as error:
-        note = f"progress cannot be read: {error}"
-        if note not in progress.seen:
-            progress.seen.add(note)
-            tell(f"  ? {note}; the deployment goes on")
+        note = f"cannot read the progress: {error}"
+        if note not in progress.reported:
+            progress.reported.add(note)
+            say(f"  ? {note}; the deployment continues")
 
 
 def _give_up(account: Account, cdk: Cdk) -> None:
-    """Ends the CLI, and what CloudFormation does: an update is taken back, a first creation is deleted."""
+    """Stops the CLI and CloudFormation: an update is rolled back, a first creation is deleted."""
     cdk.stop()
     serving = account.stack_names[1]
     stack = account.stack(serving)

@@ -1,4 +1,4 @@
-"""Destroys a deployment in the order that works, and lists what is left of it."""
+"""Destroys a deployment in the right order, and lists what is left of it."""
 
 from __future__ import annotations
 
@@ -10,30 +10,32 @@ from botocore.exceptions import ClientError
 
 from .account import Account, Failed, code_of, translated
 from .cdk import Cdk
-from .report import Mark, Result, tell
+from .report import Result, Status, say
 
 _DRAIN_SECONDS = 600.0
 _POLL_SECONDS = 5.0
 
 
-def preview(account: Account) -> list[Result]:
-    """What will go, and what is kept."""
+def plan_of(account: Account) -> list[Result]:
+    """Returns what will be deleted and what is kept."""
     retain = account.deployment.removal_policy == "retain"
     results = []
     for name in account.stack_names:
         stack = account.stack(name)
         if stack is None:
-            results.append(Result(Mark.OK, "not there", name))
+            results.append(Result(Status.OK, "not deployed", name))
             continue
         count = len(_resources(account, name))
-        results.append(Result(Mark.WARNING, "goes", f"{name} ({stack.status}) with {count} resources"))
+        results.append(Result(Status.WARNING, "deleted", f"{name} ({stack.status}) with {count} resources"))
     kept = (
-        "images, keys and logs, for removal_policy is retain"
+        "images, keys and logs, because removal_policy is retain"
         if retain
-        else "nothing: images, keys and logs go too"
+        else "nothing: images, keys and logs are deleted too"
     )
-    results.append(Result(Mark.OK, "stays", kept))
-    results.append(Result(Mark.OK, "stays", "what cdk bootstrap made (CDKToolkit), which other apps use too"))
+    results.append(Result(Status.OK, "kept", kept))
+    results.append(
+        Result(Status.OK, "kept", "the resources of cdk bootstrap (CDKToolkit), which other apps use too")
+    )
     return results
 
 
@@ -41,36 +43,36 @@ def destroy(account: Account, *, deployment_file: Path) -> None:
     """Sets the services to zero, waits for their tasks, and runs `cdk destroy`.
 
     Raises:
-        Failed: a stack could not be deleted.
+        Failed: A stack could not be deleted.
     """
     if not any(account.stack(name) for name in account.stack_names):
-        tell("Nothing is deployed.")
+        say("Nothing is deployed.")
         return
     _drain(account)
-    # A first try that failed stands in the way of its own deletion by nothing; the CLI does both stacks.
+    # The CLI deletes both stacks, also after a failed first deployment.
     arguments = ["destroy", "--all", "--force"]
     if account.deployment.ingress.certificate_arn is None:
-        tell("Deleting the stacks; the GPU instances take a few minutes to end")
+        say("Deleting the stacks; terminating the GPU instances takes a few minutes")
     cdk = Cdk(account, arguments, deployment_file=deployment_file)
     try:
-        cdk.read(_tell_deleted)
+        cdk.read(_show_deleted)
     except KeyboardInterrupt:
         cdk.stop()
         raise
-    cdk.finish("destroying")
+    cdk.finish("the deletion")
 
 
-def _tell_deleted(line: str) -> None:
+def _show_deleted(line: str) -> None:
     if (
         "DELETE_FAILED" in line
         or ("DELETE_COMPLETE" in line and "AWS::CloudFormation::Stack" in line)
         or "destroyed" in line
     ):
-        tell(f"  {line.strip()}")
+        say(f"  {line.strip()}")
 
 
 def _drain(account: Account) -> None:
-    """Sets both services to zero: their instances then leave the cluster, and nothing holds the stack."""
+    """Scales both services to zero, so that instances leave the cluster and nothing blocks the deletion."""
     services = _services(account)
     if not services:
         return
@@ -79,7 +81,7 @@ def _drain(account: Account) -> None:
         _stop_scaling(account, cluster, service)
         with translated():
             ecs.update_service(cluster=cluster, service=service, desiredCount=0)
-        tell(f"Setting {service.rpartition('/')[2]} to zero tasks")
+        say(f"Scaling {service.rpartition('/')[2]} to zero tasks")
     cluster = services[0][0]
     names = [service for _, service in services]
     until = time.monotonic() + _DRAIN_SECONDS
@@ -89,13 +91,13 @@ def _drain(account: Account) -> None:
         running = sum(one["runningCount"] + one["pendingCount"] for one in described)
         if not running:
             return
-        tell(f"  {running} tasks are still ending")
+        say(f"  {running} tasks are still stopping")
         time.sleep(_POLL_SECONDS)
-    tell(f"  tasks are still there after {_DRAIN_SECONDS:g} s; going on")
+    say(f"  tasks are still running after {_DRAIN_SECONDS:g} s; continuing")
 
 
 def _stop_scaling(account: Account, cluster: str, service: str) -> None:
-    """Else the scaling would start the least number of tasks again."""
+    """Sets a service's scaling limits to zero, or scaling would start its minimum of tasks again."""
     resource = f"service/{cluster.rpartition('/')[2]}/{service.rpartition('/')[2]}"
     scaling = account.client("application-autoscaling")
     with translated():
@@ -112,7 +114,7 @@ def _stop_scaling(account: Account, cluster: str, service: str) -> None:
 
 
 def _services(account: Account) -> list[tuple[str, str]]:
-    """Cluster and ARN of each service of the second stack."""
+    """Returns the cluster and ARN of each service of the serving stack."""
     found = {one["ResourceType"]: one for one in _resources(account, account.stack_names[1])}
     cluster = found.get("AWS::ECS::Cluster", {}).get("PhysicalResourceId")
     services = [
@@ -137,16 +139,16 @@ def _resources(account: Account, stack: str) -> list[Any]:
 
 
 def left(account: Account) -> list[Result]:
-    """What still bears this deployment's stack in its tags, and what tags do not tell of.
+    """Returns what is left: resources with this deployment's stack in their tags, and those found by name.
 
-    A kept thing is fine where the file says to keep it, and WRONG otherwise.
+    A leftover is a warning if the deployment file says to keep it, and an error otherwise.
     """
     name = account.deployment.name
     retain = account.deployment.removal_policy == "retain"
     found = [*_tagged(account), *_repositories(account, name), *_log_groups(account)]
-    mark = Mark.WARNING if retain else Mark.WRONG
+    mark = Status.WARNING if retain else Status.ERROR
     results = [Result(mark, "left", what, fix) for what, fix in dict(found).items()]
-    return results or [Result(Mark.OK, "left", "nothing")]
+    return results or [Result(Status.OK, "left", "nothing")]
 
 
 def _tagged(account: Account) -> list[tuple[str, str]]:
@@ -164,7 +166,7 @@ def _tagged(account: Account) -> list[tuple[str, str]]:
 
 
 def _is_ended(account: Account, arn: str) -> bool:
-    """AWS goes on listing, for a while, task definitions and services that are no more."""
+    """Returns whether a listed task definition or service is gone: AWS lists them for a while longer."""
     if ":task-definition/" in arn:
         return True
     if ":ecs:" not in arn or ":service/" not in arn:
@@ -204,11 +206,12 @@ def _log_groups(account: Account) -> list[tuple[str, str]]:
 
 
 def deleted(account: Account) -> None:
-    """
+    """Checks that both stacks are deleted.
+
     Raises:
-        Failed: a stack is still there.
+        Failed: A stack still exists.
     """
     for name in account.stack_names:
         stack = account.stack(name)
         if stack is not None:
-            raise Failed(f"{name} is still there, {stack.status}: {stack.reason}; make destroy once more")
+            raise Failed(f"{name} still exists ({stack.status}: {stack.reason}); run make destroy again")

@@ -1,4 +1,4 @@
-"""Named API keys: made here, shown once, kept as hashes in the secret that the orchestrators poll."""
+"""Named API keys: created here, shown once, and stored as hashes in the secret that orchestrators poll."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .account import Account, Failed, code_of, translated
 Document = dict[str, Any]
 
 BOOTSTRAP = "bootstrap"
-"""The name of the generated key, which is in a secret of its own; null in the document revokes it."""
+"""Name of the generated key, which has its own secret; null in the document revokes it."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TRIES = 10
@@ -27,7 +27,7 @@ _TRIES = 10
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key as it is told: `hashes` holds when each of its values was made, two during a rotation."""
+    """A key as listed. `created` has the time of each value; there are two during a rotation."""
 
     name: str
     created: tuple[str, ...]
@@ -35,12 +35,12 @@ class Key:
 
 
 def new_key() -> str:
-    """A key of 256 random bits."""
+    """Generates a key of 256 random bits."""
     return f"sk-{secrets.token_urlsafe(32)}"
 
 
 def listed(document: Document) -> list[Key]:
-    """All keys by name; the bootstrap key is there unless it is revoked."""
+    """Returns all keys by name, including the bootstrap key."""
     keys = [
         Key(name, tuple(_created(entry) for entry in _entries(value)), revoked=not _entries(value))
         for name, value in document.items()
@@ -51,25 +51,25 @@ def listed(document: Document) -> list[Key]:
 
 
 def created(document: Document, name: str, key: str, now: datetime) -> Document:
-    """The document with a new name.
+    """Adds a key to the document.
 
     Raises:
-        Failed: the name cannot be used, or is taken.
+        Failed: The name is invalid or taken.
     """
     if not _NAME.fullmatch(name):
-        raise Failed(f"the name {name!r} must be 1 to 64 letters, digits, '.', '_' or '-'")
+        raise Failed(f"invalid key name {name!r}: use 1 to 64 letters, digits, '.', '_' or '-'")
     if name == BOOTSTRAP:
-        raise Failed(f"{BOOTSTRAP} is the name of the generated key: take another")
+        raise Failed(f"the name {BOOTSTRAP!r} belongs to the generated key; choose another")
     if name in document:
-        raise Failed(f"there is a key {name} already: rotate it, or revoke it first")
+        raise Failed(f"the key {name!r} already exists; rotate it, or revoke it first")
     return {**document, name: _entry(key, now)}
 
 
 def revoked(document: Document, name: str) -> Document:
-    """The document without a name; the bootstrap key is marked instead.
+    """Removes a key from the document; the bootstrap key is marked instead.
 
     Raises:
-        Failed: there is no such key.
+        Failed: The key does not exist.
     """
     if name == BOOTSTRAP:
         return {**document, BOOTSTRAP: None}
@@ -78,32 +78,32 @@ def revoked(document: Document, name: str) -> Document:
 
 
 def rotated(document: Document, name: str, key: str, now: datetime) -> Document:
-    """The document with a second value beside the newest one: both hold until `finished`.
+    """Adds a second value to a key. Both are valid until `finished`.
 
     Raises:
-        Failed: there is no such key.
+        Failed: The key does not exist.
     """
     _known(document, name)
     return {**document, name: [*_entries(document[name])[-1:], _entry(key, now)]}
 
 
 def finished(document: Document, name: str) -> Document:
-    """The document with the newest value only.
+    """Removes all values of a key but the newest.
 
     Raises:
-        Failed: there is no such key, or no rotation to finish.
+        Failed: The key does not exist, or has only one value.
     """
     _known(document, name)
     entries = _entries(document[name])
     if len(entries) < 2:
-        raise Failed(f"{name} has one value: there is no rotation to finish")
+        raise Failed(f"the key {name!r} has only one value, so there is no rotation to finish")
     return {**document, name: entries[-1]}
 
 
 def _known(document: Document, name: str) -> None:
     if not _entries(document.get(name)):
-        names = ", ".join(sorted(document)) or "none but the bootstrap key"
-        raise Failed(f"there is no key {name}; there are: {names}")
+        names = ", ".join(sorted(document)) or "only the bootstrap key"
+        raise Failed(f"unknown key {name!r}; existing keys: {names}")
 
 
 def _entries(value: Any) -> list[Any]:
@@ -115,32 +115,32 @@ def _entry(key: str, now: datetime) -> Document:
 
 
 def _created(entry: Any) -> str:
-    return str(entry.get("created", "not known")) if isinstance(entry, dict) else "not known"
+    return str(entry.get("created", "unknown")) if isinstance(entry, dict) else "unknown"
 
 
 class KeyStore:
-    """The secret that holds the document."""
+    """The secret that contains the document."""
 
     def __init__(self, account: Account) -> None:
         self._client = account.client("secretsmanager")
         self._arn = account.outputs()["ApiKeysSecretArn"]
 
     def read(self) -> Document:
-        """The document now.
+        """Reads the current document.
 
         Raises:
-            Failed: the secret holds something else.
+            Failed: The secret does not contain a document.
         """
         return self._read()[0]
 
     def change(self, edit: Callable[[Document], Document]) -> Document:
-        """Applies an edit to the newest document, again where someone else was faster; the new document.
+        """Applies an edit to the newest document and returns the result; retries after a concurrent change.
 
-        A version is put aside first and made current by compare and swap: where another version has become
-        current meanwhile, AWS refuses. Whatever interrupts this leaves the old version or the new one.
+        A new version is stored first and then made current by compare-and-swap, which AWS rejects if another
+        version has become current. An interruption leaves either the old or the new version.
 
         Raises:
-            Failed: the edit cannot be made, or others were faster each time.
+            Failed: The edit is impossible, or concurrent changes prevented every attempt.
         """
         for _ in range(_TRIES):
             document, version = self._read()
@@ -149,12 +149,12 @@ class KeyStore:
                 pending = self._client.put_secret_value(
                     SecretId=self._arn,
                     SecretString=json.dumps(changed),
-                    # A label of its own: without one, AWS would make the version current at once.
+                    # Without a label, AWS would make the version current immediately.
                     VersionStages=[f"pending-{uuid.uuid4().hex}"],
                 )
             if self._make_current(pending["VersionId"], instead_of=version):
                 return changed
-        raise Failed(f"others changed the keys {_TRIES} times meanwhile; nothing was changed: try again")
+        raise Failed(f"concurrent changes prevented {_TRIES} attempts; nothing was changed, try again")
 
     def _make_current(self, version: str, *, instead_of: str) -> bool:
         try:
@@ -179,7 +179,9 @@ class KeyStore:
         except ValueError:
             document = None
         if not isinstance(document, dict):
-            raise Failed(f"the secret {self._arn} does not hold a JSON object of names: put {{}} there")
+            raise Failed(
+                f"the secret {self._arn} does not contain a JSON object; set it to {{}} to start over"
+            )
         return document, answer["VersionId"]
 
 

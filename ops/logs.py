@@ -1,4 +1,4 @@
-"""The last errors of both tiers in one view, joined by request id."""
+"""Recent errors of both tiers in one view, grouped by request id."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from .account import Account, Failed, translated
 
-# Each event of the orchestrator is JSON; vLLM writes plain lines.
+# The orchestrator logs JSON; vLLM logs plain lines.
 _FILTERS = {
     "orchestrator": '{ $.level = "error" || $.level = "critical" || $.level = "warning" || $.status >= 500 }',
     "engine": "?ERROR ?CRITICAL ?Traceback ?WARNING",
@@ -24,7 +24,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of a tier's log; `time` in seconds since 1970."""
+    """A line of a tier's log. `time` is in seconds since 1970."""
 
     time: float
     tier: str
@@ -33,21 +33,21 @@ class Entry:
 
 
 def seconds(since: str) -> int:
-    """`90s`, `15m`, `1h`, `2d` in seconds.
+    """Converts a period such as `90s`, `15m`, `1h` or `2d` to seconds.
 
     Raises:
-        Failed: it is none of these.
+        Failed: The format is invalid.
     """
     match = _SINCE.fullmatch(since)
     if match is None:
-        raise Failed(f"--since {since!r} is not a time: 90s, 15m, 1h or 2d")
+        raise Failed(f"--since {since!r} is not a period; examples: 90s, 15m, 1h, 2d")
     return int(match[1]) * _SECONDS[match[2]]
 
 
 def errors(account: Account, *, since: int, request_id: str | None = None) -> list[Entry]:
-    """What went wrong in the last `since` seconds, oldest first, lines of one request together.
+    """Returns the errors of the last `since` seconds, oldest first, grouped by request.
 
-    With `request_id`, all that both tiers wrote of that request.
+    With `request_id`, returns everything that both tiers logged about that request.
     """
     logs = account.client("logs")
     start = int((time.time() - since) * 1000)
@@ -66,7 +66,7 @@ def errors(account: Account, *, since: int, request_id: str | None = None) -> li
 
 
 def groups(account: Account) -> dict[str, str]:
-    """Names of the log groups by tier, as the deployed task definitions have them."""
+    """Returns the log groups by tier, from the deployed task definitions."""
     outputs = account.outputs()
     ecs = account.client("ecs")
     found = {}
@@ -82,7 +82,7 @@ def groups(account: Account) -> dict[str, str]:
 
 
 def entry(tier: str, event: Any) -> Entry:
-    """A CloudWatch event as a line."""
+    """Converts a CloudWatch event to an entry."""
     message = str(event["message"]).rstrip()
     try:
         fields = json.loads(message)
@@ -91,24 +91,22 @@ def entry(tier: str, event: Any) -> Entry:
     if not isinstance(fields, dict):
         match = _REQUEST_ID.search(message)
         return Entry(event["timestamp"] / 1000, tier, message, match[1] if match else None)
-    shown = {
-        key: value for key, value in fields.items() if key not in ("time", "level", "message", "request_id")
-    }
-    told = ", ".join(f"{key}={value}" for key, value in shown.items() if key in _TOLD)
-    text = f"{fields.get('level', '')} {fields.get('message', '')} {told}".strip()
+
+    details = ", ".join(f"{key}={value}" for key, value in fields.items() if key in _SHOWN)
+    text = f"{fields.get('level', '')} {fields.get('message', '')} {details}".strip()
     return Entry(event["timestamp"] / 1000, tier, text, fields.get("request_id"))
 
 
-_TOLD = ("status", "route", "error", "reason", "engine", "seconds", "exception", "key_name")
+_SHOWN = ("status", "route", "error", "reason", "engine", "seconds", "exception", "key_name")
 
 
 def clock(seconds: float) -> str:
-    """The time of a line in UTC, to the second."""
+    """Formats a time in UTC, to the second."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def joined(entries: list[Entry]) -> list[Entry]:
-    """By time, but the lines of one request stand where its first one does."""
+    """Sorts entries by time, with all entries of a request at the position of its first."""
     ordered = sorted(entries, key=lambda one: one.time)
     first: dict[str, float] = {}
     for one in ordered:

@@ -1,4 +1,4 @@
-"""What a command found, one result per line: for a terminal of 80 columns, a file, or a program."""
+"""The results that commands print: for a terminal of 80 columns, a file, or a program."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ from rich.table import Table
 from rich.text import Text
 
 
-class Mark(StrEnum):
-    """How a thing stands. UNKNOWN: it could not be looked at."""
+class Status(StrEnum):
+    """The status of a check. UNKNOWN means that it could not be carried out."""
 
     OK = "ok"
     WARNING = "warning"
-    WRONG = "wrong"
+    ERROR = "error"
     UNKNOWN = "unknown"
 
 
 _SIGNS = {
-    Mark.OK: ("✓", "green"),
-    Mark.WARNING: ("!", "yellow"),
-    Mark.WRONG: ("✗", "red"),
-    Mark.UNKNOWN: ("?", "cyan"),
+    Status.OK: ("✓", "green"),
+    Status.WARNING: ("!", "yellow"),
+    Status.ERROR: ("✗", "red"),
+    Status.UNKNOWN: ("?", "cyan"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was looked at, what was found and, where it is wrong, the command or knob that mends it."""
+    """What was checked, what was found and, for a problem, the command or setting that fixes it."""
 
-    mark: Mark
+    status: Status
     subject: str
     found: str
     fix: str | None = None
 
 
-def worst(results: Iterable[Result]) -> Mark:
-    """WRONG before WARNING before UNKNOWN before OK."""
-    order = [Mark.OK, Mark.UNKNOWN, Mark.WARNING, Mark.WRONG]
-    return max((result.mark for result in results), key=order.index, default=Mark.OK)
+def worst(results: Iterable[Result]) -> Status:
+    """Returns the worst status: ERROR before WARNING before UNKNOWN before OK."""
+    order = [Status.OK, Status.UNKNOWN, Status.WARNING, Status.ERROR]
+    return max((result.status for result in results), key=order.index, default=Status.OK)
 
 
 def console() -> Console:
-    """Standard output; without a terminal 80 columns and no colours."""
+    """Returns standard output, with 80 columns and no colours if it is not a terminal."""
     return Console(file=sys.stdout, highlight=False, soft_wrap=False)
 
 
 def show(title: str, results: Sequence[Result], *, as_json: bool) -> None:
-    """Prints the results: a table, or one JSON object with `title` and `results`."""
+    """Prints results as a table, or as one JSON object with `title` and `results`."""
     if as_json:
         sys.stdout.write(
             json.dumps({"title": title, "results": [asdict(result) for result in results]}) + "\n"
@@ -62,7 +62,7 @@ def show(title: str, results: Sequence[Result], *, as_json: bool) -> None:
     out.print(Text(title, style="bold"))
     width = max((len(result.subject) for result in results), default=0)
     for result in results:
-        sign, colour = _SIGNS[result.mark]
+        sign, colour = _SIGNS[result.status]
         row = Table.grid(padding=(0, 1))
         row.add_column(width=1)
         row.add_column(width=min(width, 24))
@@ -70,11 +70,11 @@ def show(title: str, results: Sequence[Result], *, as_json: bool) -> None:
         row.add_row(Text(sign, style=colour), Text(result.subject), Text(result.found))
         out.print(row)
         if result.fix:
-            # One line as it is: a command that is broken into two cannot be copied.
+            # Never wrapped: a command that is broken into two lines cannot be copied.
             out.print(Text(f"  → {result.fix}", style=colour), soft_wrap=True)
 
 
-def tell(text: str) -> None:
-    """Prints one line of progress to standard error, which a program that reads the output does not see."""
+def say(text: str) -> None:
+    """Prints a line of progress to standard error, where it does not mix with the output."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()

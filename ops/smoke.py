@@ -1,4 +1,4 @@
-"""Asks a deployment what its users will ask, with the official client, and tells what came."""
+"""Tests a deployment with requests like those of its users, through the official client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import openai
 from openai.types.chat import ChatCompletion
 
-from .report import Mark, Result
+from .report import Result, Status
 
 WEATHER: Any = {"type": "function", "function": {"name": "get_current_weather"}}
 MATH: Any = {"type": "function", "function": {"name": "calculate_math"}}
@@ -28,19 +28,19 @@ CLIENT_TOOL: Any = {
     },
 }
 LONG_SECONDS = 60.0
-"""The idle timeout of a load balancer that nobody has configured."""
+"""The default idle timeout of a load balancer."""
 
 _ANSWER_SECONDS = 330.0  # a little more than the orchestrator's own deadline
 _MOST_LONG_TOKENS = 8000
 
 
 class Unexpected(Exception):
-    """The answer is not what it should be; the message tells what came."""
+    """The answer is wrong. The message contains it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is asked: `url` ends in /v1; without a key the server has to be open."""
+    """The server to test. `url` ends in /v1; without a key, the server must accept all requests."""
 
     url: str
     key: str | None
@@ -48,12 +48,12 @@ class Target:
 
 
 def smoke(target: Target, *, long_seconds: float | None = None) -> list[Result]:
-    """One line a question; with `long_seconds` also an answer that takes longer than that."""
+    """Returns a result per request; `long_seconds` adds an answer that takes longer than that."""
     with openai.OpenAI(
         base_url=target.url, api_key=target.key or "none", max_retries=0, timeout=_ANSWER_SECONDS
     ) as client:
         results = [_result("models", lambda: _models(client), target)]
-        if results[0].mark is not Mark.OK:
+        if results[0].status is not Status.OK:
             return results
         model = target.model or client.models.list().data[0].id
         questions: list[tuple[str, Callable[[], str]]] = [
@@ -66,7 +66,7 @@ def smoke(target: Target, *, long_seconds: float | None = None) -> list[Result]:
                 ),
             ),
             ("calculator", lambda: _server_tool(client, model, MATH, "Calculate 123 * 456", "56088")),
-            ("your own tool", lambda: _client_tool(client, model)),
+            ("client-side tool", lambda: _client_tool(client, model)),
         ]
         if target.key:
             questions.append(("wrong key", lambda: _wrong_key(client, model)))
@@ -74,36 +74,34 @@ def smoke(target: Target, *, long_seconds: float | None = None) -> list[Result]:
             questions.append(("long answer", lambda: _long(client, model, long_seconds)))
         results += [_result(subject, ask, target) for subject, ask in questions]
         if not target.key:
-            results.append(
-                Result(Mark.UNKNOWN, "wrong key", "no key was given, so none could be wrong: --key")
-            )
+            results.append(Result(Status.UNKNOWN, "wrong key", "skipped: needs a key", "--key KEY"))
         return results
 
 
 def _result(subject: str, ask: Callable[[], str], target: Target) -> Result:
-    begun = time.monotonic()
+    start = time.monotonic()
     try:
         found = ask()
     except Unexpected as error:
-        return Result(Mark.WRONG, subject, str(error))
+        return Result(Status.ERROR, subject, str(error))
     except openai.APIError as error:
-        found, fix = _told(error, target, time.monotonic() - begun)
-        return Result(Mark.WRONG, subject, found, fix)
-    return Result(Mark.OK, subject, f"{found}  ({time.monotonic() - begun:.2f} s)")
+        found, fix = _explain(error, target, time.monotonic() - start)
+        return Result(Status.ERROR, subject, found, fix)
+    return Result(Status.OK, subject, f"{found}  ({time.monotonic() - start:.2f} s)")
 
 
-def _told(error: openai.APIError, target: Target, seconds: float) -> tuple[str, str]:
-    """What an error of the client means, and the command that mends it or tells more."""
+def _explain(error: openai.APIError, target: Target, seconds: float) -> tuple[str, str]:
+    """Explains an error of the client; returns a message and the command that fixes it or shows more."""
     match error:
         case openai.APITimeoutError():
             return f"no answer within {seconds:.0f} s", "make logs"
         case openai.APIConnectionError():
             return f"{target.url} cannot be reached: {error.__cause__ or error}", "make doctor"
         case openai.AuthenticationError():
-            return f"the key is refused: {_message(error)}", "make keys ARGS=list"
+            return f"the key was rejected: {_message(error)}", "make keys ARGS=list"
         case openai.APIStatusError():
             return f"{error.status_code}: {_message(error)}", "make logs"
-    return error.message, "make logs"  # an error in a stream that has begun
+    return error.message, "make logs"  # an error in the middle of a stream
 
 
 def _message(error: openai.APIStatusError) -> str:
@@ -126,8 +124,8 @@ def _chat(client: openai.OpenAI, model: str) -> str:
 
 
 def _streamed(client: openai.OpenAI, model: str) -> str:
-    """Time to first token in seconds; tokens a second from the first to the last."""
-    begun = time.monotonic()
+    """Measures time to first token, and tokens per second from the first to the last."""
+    start = time.monotonic()
     first = None
     tokens = 0
     stream = client.chat.completions.create(
@@ -145,14 +143,14 @@ def _streamed(client: openai.OpenAI, model: str) -> str:
         finished = finished or bool(chunk.choices and chunk.choices[0].finish_reason)
         tokens = chunk.usage.completion_tokens if chunk.usage else tokens
     if first is None or not finished:
-        raise Unexpected("the stream ended without " + ("a text" if first is None else "a finish reason"))
+        raise Unexpected("the stream ended without " + ("any text" if first is None else "a finish reason"))
     rate = (tokens - 1) / max(time.monotonic() - first, 1e-6)
     speed = f", {rate:,.0f} tokens/s" if tokens > 1 else ""
-    return f"first token after {first - begun:.2f} s{speed}"
+    return f"first token after {first - start:.2f} s{speed}"
 
 
 def _server_tool(client: openai.OpenAI, model: str, tool: Any, question: str, result: str) -> str:
-    """The server has to have run the tool, with `result` in what came of it, and the model to answer."""
+    """Checks that the server ran the tool with `result` in its output, and that the model answered."""
     answer = client.chat.completions.create(
         model=model,
         temperature=0,
@@ -163,14 +161,14 @@ def _server_tool(client: openai.OpenAI, model: str, tool: Any, question: str, re
     events = ((answer.model_extra or {}).get("tandem") or {}).get("events", [])
     results = [str(event["result"]) for event in events if event["type"] == "tool_call.finished"]
     if not results:
-        raise Unexpected(f"the model did not call the tool; it said: {_shown(_text(answer))}")
+        raise Unexpected(f"the model did not call the tool, but answered: {_shown(_text(answer))}")
     if not any(result in one for one in results):
-        raise Unexpected(f"the tool gave {_shown(results[-1])}")
+        raise Unexpected(f"the tool returned {_shown(results[-1])}")
     return _shown(_text(answer))
 
 
 def _client_tool(client: openai.OpenAI, model: str) -> str:
-    """The call has to come back as an ordinary tool call, and its result to be taken."""
+    """Checks that the call comes back as an ordinary tool call, and that its result is accepted."""
     question: Any = {"role": "user", "content": "What is the state of order A-17?"}
     name = CLIENT_TOOL["function"]["name"]
     asked = client.chat.completions.create(
@@ -182,7 +180,7 @@ def _client_tool(client: openai.OpenAI, model: str) -> str:
     )
     calls = asked.choices[0].message.tool_calls or []
     if len(calls) != 1 or calls[0].type != "function" or calls[0].function.name != name:
-        raise Unexpected(f"expected one call of {name}, got {len(calls)} calls: {asked.choices[0].message}")
+        raise Unexpected(f"expected one call to {name}, got {len(calls)}: {asked.choices[0].message}")
     try:
         json.loads(calls[0].function.arguments)
     except ValueError:
@@ -207,27 +205,27 @@ def _wrong_key(client: openai.OpenAI, model: str) -> str:
             model=model, max_tokens=1, messages=[{"role": "user", "content": "x"}]
         )
     except openai.AuthenticationError:
-        return "refused with 401"
-    raise Unexpected("a key that nobody has was taken: no keys are configured")
+        return "rejected with 401"
+    raise Unexpected("an unknown key was accepted: no keys are configured")
 
 
 def _long(client: openai.OpenAI, model: str, seconds: float) -> str:
-    begun = time.monotonic()
+    start = time.monotonic()
     pieces = 0
     stream = client.chat.completions.create(
         model=model,
         max_tokens=_MOST_LONG_TOKENS,
-        messages=[{"role": "user", "content": "Count from 1 to 5000, one number a line."}],
+        messages=[{"role": "user", "content": "Count from 1 to 5000, one number per line."}],
         stream=True,
-        extra_body={"ignore_eos": True},  # vLLM's: goes on until max_tokens
+        extra_body={"ignore_eos": True},  # vLLM's own field: continues until max_tokens
     )
     for chunk in stream:
         pieces += bool(chunk.choices)
-        if time.monotonic() - begun > seconds:
+        if time.monotonic() - start > seconds:
             stream.close()
-            return f"{pieces} pieces in {seconds:g} s, and more to come"
+            return f"{pieces} chunks in {seconds:g} s, still streaming"
     raise Unexpected(
-        f"the answer ended after {time.monotonic() - begun:.0f} s, too soon to tell of {seconds:g} s"
+        f"the answer ended after {time.monotonic() - start:.0f} s, too soon to test {seconds:g} s"
     )
 
 

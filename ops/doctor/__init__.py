@@ -1,4 +1,4 @@
-"""Looks at the account: before a deployment for what would make it fail, after it for how it is."""
+"""Checks the account: before a deployment, whether it would succeed; afterwards, how it is doing."""
 
 from __future__ import annotations
 
@@ -9,52 +9,52 @@ from typing import NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ops.account import Account, NoAccess, NotAllowed, translated
-from ops.report import Mark, Result
+from ops.report import Result, Status
 
 from . import domain, identity, network, quotas, running, stacks
 
 
 class Check(NamedTuple):
-    """Something to look at. It reads, and never changes anything."""
+    """A check. It only reads and never changes anything."""
 
     subject: str
-    look: Callable[[Account], list[Result]]
+    run: Callable[[Account], list[Result]]
 
 
 BEFORE = (
-    Check("deployment file", identity.look_at_file),
-    Check("credentials", identity.look_at_identity),
-    Check("CDK bootstrap", identity.look_at_bootstrap),
-    Check("stacks", stacks.look_at_stacks),
-    Check("names", stacks.look_at_names),
-    Check("GPU quota", quotas.look_at_gpu_quota),
-    Check("Fargate quota", quotas.look_at_fargate_quota),
-    Check("network quotas", quotas.look_at_network_quotas),
-    Check("CodeBuild quota", quotas.look_at_build_quota),
-    Check("instance type", network.look_at_offerings),
-    Check("existing VPC", network.look_at_existing_vpc),
-    Check("certificate", domain.look_at_certificate),
-    Check("hosted zone", domain.look_at_zone),
-    Check("secrets", identity.look_at_secrets),
+    Check("deployment file", identity.check_file),
+    Check("credentials", identity.check_identity),
+    Check("CDK bootstrap", identity.check_bootstrap),
+    Check("stacks", stacks.check_stacks),
+    Check("names", stacks.check_names),
+    Check("GPU quota", quotas.check_gpu_quota),
+    Check("Fargate quota", quotas.check_fargate_quota),
+    Check("network quotas", quotas.check_network_quotas),
+    Check("CodeBuild quota", quotas.check_build_quota),
+    Check("instance type", network.check_offerings),
+    Check("existing VPC", network.check_existing_vpc),
+    Check("certificate", domain.check_certificate),
+    Check("hosted zone", domain.check_zone),
+    Check("secrets", identity.check_secrets),
 )
 AFTER = (
-    Check("credentials", identity.look_at_identity),
-    Check("stacks", stacks.look_at_stacks),
-    Check("services", running.look_at_services),
-    Check("stopped tasks", running.look_at_stopped_tasks),
-    Check("load balancer", running.look_at_targets),
-    Check("GPU instances", running.look_at_capacity),
-    Check("Cloud Map", running.look_at_cloud_map),
+    Check("credentials", identity.check_identity),
+    Check("stacks", stacks.check_stacks),
+    Check("services", running.check_services),
+    Check("stopped tasks", running.check_stopped_tasks),
+    Check("load balancer", running.check_targets),
+    Check("GPU instances", running.check_capacity),
+    Check("Cloud Map", running.check_cloud_map),
 )
 
 
 def doctor(account: Account, *, certificate: str | None = None, deploying: bool = False) -> list[Result]:
-    """All results: AFTER where both stacks are up, else BEFORE.
+    """Runs the AFTER checks if both stacks are up, otherwise the BEFORE checks.
 
-    With `deploying` always BEFORE: a release is how services that are not well are mended.
+    With `deploying`, always runs the BEFORE checks, since a release may fix unhealthy services.
 
     Raises:
-        NoAccess: AWS cannot be asked at all.
+        NoAccess: AWS cannot be called.
     """
     account.certificate = certificate or account.deployment.ingress.certificate_arn
     try:
@@ -65,10 +65,10 @@ def doctor(account: Account, *, certificate: str | None = None, deploying: bool 
 
 
 def run(checks: Sequence[Check], account: Account) -> list[Result]:
-    """Runs checks side by side; one that may not look, or that AWS refuses, stops no other.
+    """Runs checks in parallel. A missing permission or an error of AWS does not stop the others.
 
     Raises:
-        NoAccess: AWS cannot be asked at all.
+        NoAccess: AWS cannot be called.
     """
     with ThreadPoolExecutor(max_workers=8) as pool:
         return [
@@ -79,11 +79,11 @@ def run(checks: Sequence[Check], account: Account) -> list[Result]:
 def _run(check: Check, account: Account) -> list[Result]:
     try:
         with translated():
-            return check.look(account)
+            return check.run(account)
     except NotAllowed as error:
-        fix = f"allow {error.action} for whoever runs this, or ask who may"
-        return [Result(Mark.UNKNOWN, check.subject, f"not looked at: {error}", fix)]
+        fix = f"allow {error.action} for these credentials, or ask someone who has the permission"
+        return [Result(Status.UNKNOWN, check.subject, f"not checked: {error}", fix)]
     except NoAccess:
         raise
     except (ClientError, BotoCoreError) as error:
-        return [Result(Mark.UNKNOWN, check.subject, f"not looked at: {error}")]
+        return [Result(Status.UNKNOWN, check.subject, f"not checked: {error}")]

@@ -1,4 +1,4 @@
-"""The deployment file, whose credentials these are, and what the account has to have first."""
+"""Checks the deployment file, the credentials, and the account's prerequisites."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from botocore.exceptions import ClientError
 from infra.deployment.checks import check
 from infra.deployment.checks.rule import Severity
 from ops.account import Account, code_of, translated
-from ops.report import Mark, Result
+from ops.report import Result, Status
 
 BOOTSTRAP_VERSION = 6
-"""The least that assemblies of aws-cdk-lib 2 ask for (`BootstrapVersion` in cdk.out/*.assets.json)."""
+"""Minimum version that aws-cdk-lib 2 requires (`BootstrapVersion` in cdk.out/*.assets.json)."""
 
 _VERSION_PARAMETER = "/cdk-bootstrap/hnb659fds/version"
 
 
-def look_at_file(account: Account) -> list[Result]:
-    """What synthesis would say of the file."""
+def check_file(account: Account) -> list[Result]:
+    """Checks the file as synthesis would."""
     findings = check(account.deployment)
     results = [
         Result(
-            Mark.WRONG if finding.severity is Severity.ERROR else Mark.WARNING,
+            Status.ERROR if finding.severity is Severity.ERROR else Status.WARNING,
             "deployment file",
             f"{finding.place}: {finding.message}",
             f"{finding.fixes[0]}" if finding.fixes else None,
         )
         for finding in findings
     ]
-    return results or [Result(Mark.OK, "deployment file", "nothing to say against it")]
+    return results or [Result(Status.OK, "deployment file", "no problems found")]
 
 
-def look_at_identity(account: Account) -> list[Result]:
+def check_identity(account: Account) -> list[Result]:
     who = account.client("sts").get_caller_identity()
-    return [Result(Mark.OK, "credentials", f"{who['Arn']}, account {who['Account']}, {account.region}")]
+    return [Result(Status.OK, "credentials", f"{who['Arn']}, account {who['Account']}, {account.region}")]
 
 
-def look_at_bootstrap(account: Account) -> list[Result]:
+def check_bootstrap(account: Account) -> list[Result]:
     subject = "CDK bootstrap"
     target = f"aws://{account.client('sts').get_caller_identity()['Account']}/{account.region}"
     command = f"npx cdk bootstrap {target}"
@@ -45,29 +45,29 @@ def look_at_bootstrap(account: Account) -> list[Result]:
     except ClientError as error:
         if code_of(error) != "ParameterNotFound":
             raise
-        return [Result(Mark.WRONG, subject, f"{target} is not bootstrapped", command)]
+        return [Result(Status.ERROR, subject, f"{target} is not bootstrapped", command)]
     version = parameter["Value"]
     if not version.isdigit() or int(version) < BOOTSTRAP_VERSION:
-        found = f"version {version}, at least {BOOTSTRAP_VERSION} is needed"
-        return [Result(Mark.WRONG, subject, found, command)]
-    return [Result(Mark.OK, subject, f"version {version}")]
+        found = f"version {version}; at least {BOOTSTRAP_VERSION} is required"
+        return [Result(Status.ERROR, subject, found, command)]
+    return [Result(Status.OK, subject, f"version {version}")]
 
 
-def look_at_secrets(account: Account) -> list[Result]:
-    """The secrets that the file names; what is in them is not read."""
+def check_secrets(account: Account) -> list[Result]:
+    """Checks that the secrets in the file exist, without reading their values."""
     deployment = account.deployment
     named = {
         "model.hf_token_secret_arn": deployment.model.hf_token_secret_arn,
         "tools.database_url_secret_arn": deployment.tools.database_url_secret_arn,
     }
     results = []
-    for knob, arn in named.items():
+    for setting, arn in named.items():
         if arn:
-            results.append(_secret(account, knob, arn))
-    return results or [Result(Mark.OK, "secrets", "the file names none")]
+            results.append(_secret(account, setting, arn))
+    return results or [Result(Status.OK, "secrets", "the file uses none")]
 
 
-def _secret(account: Account, knob: str, arn: str) -> Result:
+def _secret(account: Account, setting: str, arn: str) -> Result:
     try:
         with translated():
             secret = account.client("secretsmanager").describe_secret(SecretId=arn)
@@ -75,8 +75,8 @@ def _secret(account: Account, knob: str, arn: str) -> Result:
         if code_of(error) not in ("ResourceNotFoundException", "ValidationException"):
             raise
         create = "aws secretsmanager create-secret --name NAME --secret-string VALUE"
-        return Result(Mark.WRONG, "secrets", f"{knob}: there is no {arn}", f"{create}, and its ARN in {knob}")
+        return Result(Status.ERROR, "secrets", f"{setting}: {arn} does not exist", f"{create}; set {setting}")
     if secret.get("DeletedDate"):
         restore = f"aws secretsmanager restore-secret --secret-id {arn}"
-        return Result(Mark.WRONG, "secrets", f"{knob}: {secret['Name']} is being deleted", restore)
-    return Result(Mark.OK, "secrets", f"{knob}: {secret['Name']}")
+        return Result(Status.ERROR, "secrets", f"{setting}: {secret['Name']} is being deleted", restore)
+    return Result(Status.OK, "secrets", f"{setting}: {secret['Name']}")

@@ -1,4 +1,4 @@
-"""Whether the zones have the instance type, and an existing VPC the routes."""
+"""Checks instance types per zone, and the routes of an existing VPC."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from botocore.exceptions import ClientError
 
 from infra.deployment.settings import ExistingVpc
 from ops.account import Account, code_of, translated
-from ops.report import Mark, Result
+from ops.report import Result, Status
 
 SUBJECT = "existing VPC"
 _NAT_TARGETS = ("NatGatewayId", "TransitGatewayId", "InstanceId", "NetworkInterfaceId", "GatewayId")
 
 
-def look_at_offerings(account: Account) -> list[Result]:
-    """Each instance type in the zones that the deployment uses."""
+def check_offerings(account: Account) -> list[Result]:
+    """Checks each instance type in the zones that the deployment uses."""
     ec2 = account.client("ec2")
     wanted = account.deployment.gpu.instance_types
     zones = _zones(account, ec2)
@@ -37,28 +37,28 @@ def _zones(account: Account, ec2: Any) -> list[str]:
         return list(network.availability_zones)
     filters = [{"Name": "opt-in-status", "Values": ["opt-in-not-required"]}]
     known = [one["ZoneName"] for one in ec2.describe_availability_zones(Filters=filters)["AvailabilityZones"]]
-    return sorted(known)[: network.zones]  # as Fn::GetAZs gives them
+    return sorted(known)[: network.zones]  # in the order of Fn::GetAZs
 
 
 def _offering(account: Account, name: str, zones: list[str], offered: set[str]) -> Result:
     missing = [zone for zone in zones if zone not in offered]
     if not missing:
-        return Result(Mark.OK, "instance type", f"{name} is offered in {', '.join(zones)}")
+        return Result(Status.OK, "instance type", f"{name} is offered in {', '.join(zones)}")
     elsewhere = ", ".join(sorted(offered)) or f"no zone of {account.region}"
-    found = f"{name} is not offered in {', '.join(missing)}; it is in {elsewhere}"
+    found = f"{name} is not offered in {', '.join(missing)}, only in {elsewhere}"
     if not offered:
-        return Result(Mark.WRONG, "instance type", found, "gpu.instance_types, or another region")
+        return Result(Status.ERROR, "instance type", found, "change gpu.instance_types or the region")
     fix = f"network.availability_zones: [{', '.join(sorted(offered)[:3])}]"
     if len(missing) == len(zones):
-        return Result(Mark.WRONG, "instance type", found, fix)
-    return Result(Mark.WARNING, "instance type", found, f"{fix}, to find GPUs in each")
+        return Result(Status.ERROR, "instance type", found, fix)
+    return Result(Status.WARNING, "instance type", found, f"{fix}, so that each zone has GPUs")
 
 
-def look_at_existing_vpc(account: Account) -> list[Result]:
-    """That VPC and subnets are there, DNS works in it, and each subnet has the way out that it needs."""
+def check_existing_vpc(account: Account) -> list[Result]:
+    """Checks that VPC and subnets exist, DNS works, and each subnet has the route it needs."""
     vpc = account.deployment.network.existing_vpc
     if vpc is None:
-        return [Result(Mark.OK, SUBJECT, "none: the deployment makes its own")]
+        return [Result(Status.OK, SUBJECT, "not used: the deployment creates its own")]
     ec2 = account.client("ec2")
     try:
         with translated():
@@ -68,19 +68,19 @@ def look_at_existing_vpc(account: Account) -> list[Result]:
         if not code_of(error).endswith(".NotFound"):
             raise
         message = str(error.response["Error"]["Message"])
-        return [Result(Mark.WRONG, SUBJECT, message, "network.existing_vpc in tandem.yaml, and the region")]
+        return [Result(Status.ERROR, SUBJECT, message, "correct network.existing_vpc, or the region")]
     results = [*_dns(ec2, vpc.vpc_id)]
     if described["CidrBlock"] != vpc.cidr:
-        found = f"{vpc.vpc_id} is {described['CidrBlock']}, the file says {vpc.cidr}"
+        found = f"{vpc.vpc_id} has {described['CidrBlock']}, but the file says {vpc.cidr}"
         results.append(
-            Result(Mark.WRONG, SUBJECT, found, f"network.existing_vpc.cidr: {described['CidrBlock']}")
+            Result(Status.ERROR, SUBJECT, found, f"network.existing_vpc.cidr: {described['CidrBlock']}")
         )
     tables = ec2.describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [vpc.vpc_id]}])["RouteTables"]
     for subnet in subnets:
         public = subnet["SubnetId"] in vpc.public_subnet_ids
         results += _subnet(subnet, vpc, tables, public=public)
     return results or [
-        Result(Mark.OK, SUBJECT, f"{vpc.vpc_id}: DNS, and a way out for {len(subnets)} subnets")
+        Result(Status.OK, SUBJECT, f"{vpc.vpc_id}: DNS works, and {len(subnets)} subnets have their routes")
     ]
 
 
@@ -100,32 +100,32 @@ def _dns(ec2: Any, vpc_id: str) -> list[Result]:
         if not described[answer]["Value"]:
             option = "--enable-dns-support" if "Support" in attribute else "--enable-dns-hostnames"
             fix = f"aws ec2 modify-vpc-attribute --vpc-id {vpc_id} {option}"
-            found = f"{attribute} is off: the orchestrator would not find the engine by its name"
-            results.append(Result(Mark.WRONG, SUBJECT, found, fix))
+            found = f"{attribute} is off, so the orchestrator could not resolve the engine's name"
+            results.append(Result(Status.ERROR, SUBJECT, found, fix))
     return results
 
 
 def _subnet(subnet: Any, vpc: ExistingVpc, tables: list[Any], *, public: bool) -> list[Result]:
     name = subnet["SubnetId"]
     if subnet["VpcId"] != vpc.vpc_id:
-        return [Result(Mark.WRONG, SUBJECT, f"{name} is in {subnet['VpcId']}", "network.existing_vpc")]
+        return [
+            Result(Status.ERROR, SUBJECT, f"{name} is in {subnet['VpcId']}", "correct network.existing_vpc")
+        ]
     target = _default_route(name, tables)
     if public and not target.startswith("igw-"):
         found = f"public subnet {name}: its default route leads to {target or 'nothing'}"
-        return [Result(Mark.WRONG, SUBJECT, found, "a route of 0.0.0.0/0 to the VPC's internet gateway")]
+        return [Result(Status.ERROR, SUBJECT, found, "route 0.0.0.0/0 to the VPC's internet gateway")]
     if not public and target.startswith("igw-"):
         found = f"private subnet {name}: its default route leads to an internet gateway"
-        return [
-            Result(Mark.WRONG, SUBJECT, found, "a route of 0.0.0.0/0 to a NAT gateway, or another subnet")
-        ]
+        return [Result(Status.ERROR, SUBJECT, found, "route 0.0.0.0/0 to a NAT gateway")]
     if not public and not target:
-        found = f"private subnet {name} has no default route: no image, no weights"
-        return [Result(Mark.WRONG, SUBJECT, found, "a route of 0.0.0.0/0 to a NAT gateway")]
+        found = f"private subnet {name} has no default route, so images and weights cannot be downloaded"
+        return [Result(Status.ERROR, SUBJECT, found, "route 0.0.0.0/0 to a NAT gateway")]
     return []
 
 
 def _default_route(subnet: str, tables: list[Any]) -> str:
-    """Where 0.0.0.0/0 leads for a subnet; the VPC's main table serves those that name none."""
+    """Returns the target of 0.0.0.0/0 for a subnet. The VPC's main table applies if it has no own table."""
 
     def serves(table: Any, *, main: bool) -> bool:
         return any(

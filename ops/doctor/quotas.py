@@ -1,4 +1,4 @@
-"""Quotas of the account against what the deployment takes."""
+"""Compares the account's quotas with what the deployment needs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from ops.account import Account, code_of, translated
-from ops.report import Mark, Result
+from ops.report import Result, Status
 
 # https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html; in vCPU, by the first letters
 # of the instance type.
@@ -22,8 +22,8 @@ _FARGATE_QUOTA = ("L-3032A538", "Fargate On-Demand vCPU resource count")
 _VPC_QUOTA, _NAT_QUOTA, _EIP_QUOTA = "L-F678F1CE", "L-FE5A380F", "L-0263D0A3"
 
 
-def look_at_gpu_quota(account: Account) -> list[Result]:
-    """vCPU of the instance family: what runs now, and this deployment's instances at most."""
+def check_gpu_quota(account: Account) -> list[Result]:
+    """Checks the vCPU quota of the instance family: running instances plus this deployment's maximum."""
     plan = account.plan
     capacity = account.deployment.gpu.capacity
     results = []
@@ -31,7 +31,7 @@ def look_at_gpu_quota(account: Account) -> list[Result]:
     for family in sorted(families):
         code, name = _GPU_QUOTAS[family, capacity]
         most = max(one.vcpu for one in plan.instances if one.name[0] == family) * plan.instance_count
-        # Those that are ours already are among what runs.
+        # Our own running instances are part of the maximum.
         others = sum(_vcpus(account, family, capacity, ours=False))
         results.append(
             _compare(account, "GPU quota", "ec2", code, name, used=others, needed=most, unit="vCPU")
@@ -40,7 +40,7 @@ def look_at_gpu_quota(account: Account) -> list[Result]:
 
 
 def _vcpus(account: Account, family: str, capacity: str, *, ours: bool) -> Iterator[int]:
-    """vCPU of each running instance of the family; `ours` tells whether those of this deployment count."""
+    """Yields the vCPU of each running instance of the family, including this deployment's if `ours`."""
     pages = (
         account.client("ec2")
         .get_paginator("describe_instances")
@@ -58,21 +58,21 @@ def _vcpus(account: Account, family: str, capacity: str, *, ours: bool) -> Itera
                     yield cpu.get("CoreCount", 0) * cpu.get("ThreadsPerCore", 0)
 
 
-def look_at_fargate_quota(account: Account) -> list[Result]:
+def check_fargate_quota(account: Account) -> list[Result]:
     orchestrator = account.deployment.orchestrator
-    # A rollout has twice the tasks for a while.
+    # A rollout temporarily doubles the tasks.
     needed = 2 * orchestrator.max_tasks * orchestrator.cpu / 1024
     code, name = _FARGATE_QUOTA
     return [_compare(account, "Fargate quota", "fargate", code, name, used=0, needed=needed, unit="vCPU")]
 
 
-def look_at_network_quotas(account: Account) -> list[Result]:
-    """VPCs, addresses and NAT gateways, where the deployment makes its own network."""
+def check_network_quotas(account: Account) -> list[Result]:
+    """Checks VPCs, addresses and NAT gateways, if the deployment creates its own network."""
     network = account.deployment.network
     if network.existing_vpc is not None:
-        return [Result(Mark.OK, "network quotas", "an existing VPC is used: nothing is added")]
+        return [Result(Status.OK, "network quotas", "not needed: an existing VPC is used")]
     if account.stack(account.stack_names[0]) is not None:
-        return [Result(Mark.OK, "network quotas", "the network is there already")]
+        return [Result(Status.OK, "network quotas", "not needed: the network exists already")]
     ec2 = account.client("ec2")
     gateways = {"none": 0, "one": 1, "per_zone": len(network.availability_zones) or network.zones}[
         network.nat
@@ -101,7 +101,7 @@ def look_at_network_quotas(account: Account) -> list[Result]:
 
 
 def _most_gateways(ec2: Any) -> int:
-    """NAT gateways in the zone that has most."""
+    """Returns the largest number of NAT gateways in any zone."""
     filters = [{"Name": "state", "Values": ["pending", "available"]}]
     subnets = [one["SubnetId"] for one in ec2.describe_nat_gateways(Filters=filters)["NatGateways"]]
     if not subnets:
@@ -113,10 +113,10 @@ def _most_gateways(ec2: Any) -> int:
     return max(counts.count(zone) for zone in counts)
 
 
-def look_at_build_quota(account: Account) -> list[Result]:
-    """How many builds may run at once; found by name, since its code differs by machine."""
+def check_build_quota(account: Account) -> list[Result]:
+    """Checks the number of concurrent builds. Found by name, since the quota's code differs by machine."""
     if account.deployment.images.build != "in_account":
-        return [Result(Mark.OK, "CodeBuild quota", "images are built on this machine")]
+        return [Result(Status.OK, "CodeBuild quota", "not needed: images are built on this machine")]
     quotas = (
         account.client("service-quotas")
         .get_paginator("list_service_quotas")
@@ -131,7 +131,7 @@ def look_at_build_quota(account: Account) -> list[Result]:
             if machine and "concurrently running" in quota["QuotaName"].lower():
                 results.append(_builds(account, quota))
     return results or [
-        Result(Mark.UNKNOWN, "CodeBuild quota", "AWS lists none for these machines", "ignore it")
+        Result(Status.UNKNOWN, "CodeBuild quota", "AWS lists no quota for these machines", "none needed")
     ]
 
 
@@ -139,8 +139,8 @@ def _builds(account: Account, quota: Any) -> Result:
     name, value = quota["QuotaName"], quota["Value"]
     if value < 1:
         request = _request(account, "codebuild", quota["QuotaCode"], 1)
-        return Result(Mark.WRONG, "CodeBuild quota", f"{name}: {value:g}", request)
-    return Result(Mark.OK, "CodeBuild quota", f"{name}: {value:g}")
+        return Result(Status.ERROR, "CodeBuild quota", f"{name}: {value:g}", request)
+    return Result(Status.OK, "CodeBuild quota", f"{name}: {value:g}")
 
 
 def _compare(
@@ -157,8 +157,8 @@ def _compare(
     quota = _quota(account, service, code)
     found = f"{name}: {quota:g} {unit}, {used:g} used by others, {needed:g} needed"
     if quota < used + needed:
-        return Result(Mark.WRONG, subject, found, _request(account, service, code, used + needed))
-    return Result(Mark.OK, subject, found)
+        return Result(Status.ERROR, subject, found, _request(account, service, code, used + needed))
+    return Result(Status.OK, subject, found)
 
 
 def _quota(account: Account, service: str, code: str) -> float:

@@ -1,11 +1,11 @@
-"""How the deployed services are."""
+"""Checks the deployed services."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ops.account import Account
-from ops.report import Mark, Result
+from ops.report import Result, Status
 
 _TIERS = {"EngineService": "engine", "OrchestratorService": "orchestrator"}
 _STOPPED_SHOWN = 3
@@ -13,48 +13,52 @@ _STOPPED_SHOWN = 3
 _REASONS = (
     (
         "outofmemory",
-        "the container took more memory than it may",
-        "gpu.task_memory_mib, or orchestrator.memory_mib",
+        "the container exceeded its memory limit",
+        "raise gpu.task_memory_mib or orchestrator.memory_mib",
     ),
-    ("exit code 137", "killed, mostly for its memory", "gpu.task_memory_mib, or orchestrator.memory_mib"),
+    (
+        "exit code 137",
+        "killed, usually because of its memory",
+        "raise gpu.task_memory_mib or orchestrator.memory_mib",
+    ),
     (
         "cannotpullcontainer",
         "the image could not be pulled",
-        "make deploy builds it again; look at the NAT gateway",
+        "run make deploy to build it again; check the NAT gateway",
     ),
     (
         "resourceinitializationerror",
         "a secret or log group could not be reached",
-        "the secret's ARN in tandem.yaml",
+        "check the secret's ARN in tandem.yaml",
     ),
     (
         "failed container health checks",
         "the model did not load in time",
-        "gpu.startup_seconds, and make logs",
+        "raise gpu.startup_seconds; see make logs",
     ),
     ("failed elb health checks", "the orchestrator did not answer /v1/models", "make logs"),
-    ("cuda", "the GPU or its driver", "make logs; a new instance: terminate the one there is"),
+    ("cuda", "an error of the GPU or its driver", "make logs; terminate the instance to get a new one"),
     (
         "spotinterruption",
-        "AWS took the spot instance back",
-        "gpu.capacity: on_demand, or several gpu.instance_types",
+        "AWS reclaimed the spot instance",
+        "set gpu.capacity: on_demand, or several gpu.instance_types",
     ),
-    ("essential container", "the container ended by itself", "make logs"),
+    ("essential container", "the container exited on its own", "make logs"),
 )
-_HOPELESS = (
+_START_FAILURES = (
     ("cannotpullcontainer", "the image cannot be pulled"),
     ("unable to assume", "a role cannot be assumed"),
     ("no container instances were found", "no GPU instance has joined the cluster"),
-    ("insufficient memory", "the task asks for more memory than an instance has"),
-    ("insufficient cpu", "the task asks for more CPU than an instance has"),
-    ("insufficient gpu", "all GPUs are taken"),
+    ("insufficient memory", "the task needs more memory than an instance has"),
+    ("insufficient cpu", "the task needs more CPU than an instance has"),
+    ("insufficient gpu", "all GPUs are in use"),
     ("unable to place a task", "no instance has room for the task"),
-    ("deployment failed", "the circuit breaker has ended the deployment"),
+    ("deployment failed", "the circuit breaker stopped the deployment"),
 )
 
 
-def look_at_services(account: Account) -> list[Result]:
-    """Counts and rollout of both; what ECS says where one is not steady."""
+def check_services(account: Account) -> list[Result]:
+    """Checks task counts and rollouts of both services, and reports ECS events if one is not steady."""
     return [_service(described, tier) for tier, described in _services(account).items()]
 
 
@@ -68,47 +72,47 @@ def _services(account: Account) -> dict[str, Any]:
 
 def _service(service: Any, tier: str) -> Result:
     primary: Any = next((one for one in service["deployments"] if one["status"] == "PRIMARY"), {})
-    found = f"{tier}: {service['runningCount']} of {service['desiredCount']} tasks run"
+    found = f"{tier}: {service['runningCount']} of {service['desiredCount']} tasks are running"
     state = primary.get("rolloutState", "COMPLETED")
     if state == "FAILED":
         reason = primary.get("rolloutStateReason", "")
-        return Result(Mark.WRONG, "services", f"{found}; the rollout failed: {reason}", "make logs")
+        return Result(Status.ERROR, "services", f"{found}; the rollout failed: {reason}", "make logs")
     events = [event["message"] for event in service.get("events", [])[:5]]
     if service["runningCount"] < service["desiredCount"]:
-        why = hopeless(events)
+        why = start_failure(events)
         said = f"; ECS says: {events[0]}" if events else ""
-        return Result(Mark.WRONG, "services", found + said, why or "wait, then make doctor again; make logs")
+        return Result(
+            Status.ERROR, "services", found + said, why or "wait, then run make doctor again; see make logs"
+        )
     if state == "IN_PROGRESS":
         return Result(
-            Mark.WARNING, "services", f"{found}; a rollout is under way", "wait, then make doctor again"
+            Status.WARNING, "services", f"{found}; a rollout is in progress", "run make doctor again later"
         )
-    return Result(Mark.OK, "services", found)
+    return Result(Status.OK, "services", found)
 
 
-def hopeless(events: list[str]) -> str | None:
-    """Why the service cannot start, where one of ECS' events shows it."""
+def start_failure(events: list[str]) -> str | None:
+    """Returns why a service cannot start, if one of its ECS events shows the reason."""
     for event in events:
         lowered = event.lower()
-        for mark, meaning in _HOPELESS:
+        for mark, meaning in _START_FAILURES:
             if mark in lowered:
                 return meaning
     return None
 
 
-def look_at_stopped_tasks(account: Account) -> list[Result]:
-    """The last ones that ended, which ECS keeps for an hour, and why."""
+def check_stopped_tasks(account: Account) -> list[Result]:
+    """Checks why tasks stopped. ECS remembers them for an hour."""
     cluster = account.outputs()["ClusterName"]
     ecs = account.client("ecs")
     arns = ecs.list_tasks(cluster=cluster, desiredStatus="STOPPED")["taskArns"]
     if not arns:
-        return [Result(Mark.OK, "stopped tasks", "none in the last hour")]
+        return [Result(Status.OK, "stopped tasks", "none in the last hour")]
     tasks = ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"]
     wrong = [task for task in tasks if not _was_asked(task)]
     wrong.sort(key=lambda task: str(task.get("stoppedAt", "")), reverse=True)
     if not wrong:
-        return [
-            Result(Mark.OK, "stopped tasks", f"{len(tasks)}, all of them asked to by a release or by scaling")
-        ]
+        return [Result(Status.OK, "stopped tasks", f"{len(tasks)}, all stopped by a release or by scaling")]
     return [_stopped(task) for task in wrong[:_STOPPED_SHOWN]]
 
 
@@ -118,20 +122,20 @@ def _was_asked(task: Any) -> bool:
 
 
 def _stopped(task: Any) -> Result:
-    told = [str(task.get("stopCode", "")), str(task.get("stoppedReason", ""))]
+    details = [str(task.get("stopCode", "")), str(task.get("stoppedReason", ""))]
     for container in task.get("containers", []):
-        told.append(str(container.get("reason", "")))
+        details.append(str(container.get("reason", "")))
         if container.get("exitCode") is not None:
-            told.append(f"exit code {container['exitCode']}")
-    said = "; ".join(dict.fromkeys(text for text in told[1:] if text)) or told[0]
+            details.append(f"exit code {container['exitCode']}")
+    said = "; ".join(dict.fromkeys(text for text in details[1:] if text)) or details[0]
     for mark, meaning, fix in _REASONS:
-        if mark in " ".join(told).lower():
-            return Result(Mark.WARNING, "stopped tasks", f"{meaning} ({said})", fix)
-    return Result(Mark.WARNING, "stopped tasks", said, "make logs")
+        if mark in " ".join(details).lower():
+            return Result(Status.WARNING, "stopped tasks", f"{meaning} ({said})", fix)
+    return Result(Status.WARNING, "stopped tasks", said, "make logs")
 
 
-def look_at_targets(account: Account) -> list[Result]:
-    """The orchestrators as the load balancer sees them."""
+def check_targets(account: Account) -> list[Result]:
+    """Checks the orchestrators' health, as seen by the load balancer."""
     service = _services(account)["orchestrator"]
     elb = account.client("elbv2")
     results = []
@@ -143,16 +147,16 @@ def look_at_targets(account: Account) -> list[Result]:
         found = f"{len(healthy)} of {len(states)} orchestrators are healthy"
         if healthy:
             results.append(
-                Result(Mark.OK if len(healthy) == len(states) else Mark.WARNING, "load balancer", found)
+                Result(Status.OK if len(healthy) == len(states) else Status.WARNING, "load balancer", found)
             )
         else:
             why = "; ".join(sorted({one["TargetHealth"].get("Description", "") for one in states} - {""}))
-            results.append(Result(Mark.WRONG, "load balancer", f"{found} {why}".rstrip(), "make logs"))
+            results.append(Result(Status.ERROR, "load balancer", f"{found} {why}".rstrip(), "make logs"))
     return results
 
 
-def look_at_capacity(account: Account) -> list[Result]:
-    """GPU instances in the group, and those whose ECS agent is connected."""
+def check_capacity(account: Account) -> list[Result]:
+    """Checks how many GPU instances have a connected ECS agent."""
     cluster = account.outputs()["ClusterName"]
     ecs = account.client("ecs")
     wanted = account.plan.instance_count
@@ -168,14 +172,14 @@ def look_at_capacity(account: Account) -> list[Result]:
     )
     found = f"{len(connected)} of {wanted} instances are connected, with {gpus} GPUs"
     if len(connected) >= wanted and gpus > 0:
-        return [Result(Mark.OK, "GPU instances", found)]
+        return [Result(Status.OK, "GPU instances", found)]
     failure = _last_failure(account)
-    fix = "gpu.instance_types and network.availability_zones: more of them find GPUs more often"
-    return [Result(Mark.WRONG, "GPU instances", f"{found}{failure}", fix)]
+    fix = "add gpu.instance_types or network.availability_zones, to find GPUs more often"
+    return [Result(Status.ERROR, "GPU instances", f"{found}{failure}", fix)]
 
 
 def _last_failure(account: Account) -> str:
-    """What Auto Scaling said last, where it could not start an instance."""
+    """Returns Auto Scaling's last message about an instance that it could not start."""
     scaling = account.client("autoscaling")
     for group in scaling.describe_auto_scaling_groups()["AutoScalingGroups"]:
         if group["AutoScalingGroupName"].startswith(account.stack_names[1]):
@@ -187,8 +191,8 @@ def _last_failure(account: Account) -> str:
     return ""
 
 
-def look_at_cloud_map(account: Account) -> list[Result]:
-    """The engine's record against its running tasks; an address too many is a dead one."""
+def check_cloud_map(account: Account) -> list[Result]:
+    """Compares the engine's DNS records with its running tasks. An extra address belongs to a dead task."""
     engine = _services(account)["engine"]
     registered: set[str] = set()
     for registry in engine["serviceRegistries"]:
@@ -197,14 +201,14 @@ def look_at_cloud_map(account: Account) -> list[Result]:
         registered |= {one["Attributes"].get("AWS_INSTANCE_IPV4", "") for one in found}
     running = _addresses(account, engine["serviceName"])
     if registered == running:
-        return [Result(Mark.OK, "Cloud Map", f"{len(running)} engines, each with its record")]
+        return [Result(Status.OK, "Cloud Map", f"{len(running)} engines, each with a record")]
     stale, missing = sorted(registered - running), sorted(running - registered)
     parts = [
-        f"{', '.join(stale)} lead to no task" if stale else "",
-        f"{', '.join(missing)} missing" if missing else "",
+        f"{', '.join(stale)} without a task" if stale else "",
+        f"{', '.join(missing)} not registered" if missing else "",
     ]
-    fix = "wait a minute; then aws ecs update-service --force-new-deployment for the engine"
-    return [Result(Mark.WARNING, "Cloud Map", "; ".join(part for part in parts if part), fix)]
+    fix = "wait a minute, then run aws ecs update-service --force-new-deployment for the engine"
+    return [Result(Status.WARNING, "Cloud Map", "; ".join(part for part in parts if part), fix)]
 
 
 def _addresses(account: Account, service: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""Real boto3 clients whose calls a table answers; requests and answers are held to AWS' own models."""
+"""Real boto3 clients with scripted answers. Requests and answers are validated against AWS's own models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DENIED = "AccessDenied"
 
 
 class Refused(Exception):
-    """An answer of the table that is an error of AWS, with its code."""
+    """A scripted answer that is an AWS error, with its code."""
 
     def __init__(self, code: str, message: str = "") -> None:
         super().__init__(code)
@@ -32,7 +32,7 @@ Answer = Mapping[str, Any] | Refused | Callable[[Mapping[str, Any]], Any]
 
 
 class ScriptedAws:
-    """Answers calls by `service.Operation`; what the table does not have is denied."""
+    """Answers calls by `service.Operation`; calls without a scripted answer are denied."""
 
     def __init__(self, answers: Mapping[str, Answer]) -> None:
         self.answers = dict(answers)
@@ -74,7 +74,7 @@ class ScriptedAws:
 
 
 class ScriptedAccount(Account):
-    """An account whose AWS is scripted."""
+    """An account with a scripted AWS."""
 
     def __init__(self, aws: ScriptedAws, settings: Deployment) -> None:
         super().__init__(Plan(settings, load_catalog()))
@@ -84,6 +84,6 @@ class ScriptedAccount(Account):
         return self._aws.client(service, region=region)
 
 
-def account(answers: Mapping[str, Answer], **knobs: object) -> ScriptedAccount:
-    """An account with these answers; knobs by their path, with `__` for the dot."""
-    return ScriptedAccount(ScriptedAws(answers), deployment(region="us-east-1", **knobs))
+def account(answers: Mapping[str, Answer], **settings: object) -> ScriptedAccount:
+    """Builds an account with these answers and settings, whose names have `__` for the dot."""
+    return ScriptedAccount(ScriptedAws(answers), deployment(region="us-east-1", **settings))

@@ -1,4 +1,4 @@
-"""The command line: exit statuses, what is told when AWS cannot be asked, JSON, and texts at 80 columns."""
+"""The command line: exit statuses, errors without access to AWS, JSON, and text at 80 columns."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import ops.__main__ as commands
 from infra.deployment.catalog import HOURS_PER_MONTH, load_catalog
 from infra.deployment.file import Deployment
 from infra.deployment.plan import Plan
-from ops import cost, keys, logs
+from ops import cost, doctor, keys, logs
 from ops.account import Failed, NoAccess, NotAllowed, translated
-from ops.report import Mark, Result, show, worst
+from ops.report import Result, Status, show, worst
 from tests.ops.scripted_aws import Refused, ScriptedAccount, account
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +43,7 @@ def run(*arguments: str) -> Any:
 
 
 @pytest.mark.parametrize("command", [["doctor"], ["keys", "list"], ["smoke"], ["logs"], ["destroy", "--yes"]])
-def test_without_a_region_or_credentials_it_says_how_to_get_them(command: list[str]) -> None:
+def test_without_a_region_or_credentials_the_error_says_how_to_set_them(command: list[str]) -> None:
     without_region = run(*command)
     assert without_region.exit_code == 3
     assert "AWS_REGION" in without_region.stderr
@@ -53,11 +53,11 @@ def test_without_credentials_nothing_is_changed(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     result = run("keys", "create", "alice")
     assert result.exit_code == 3
-    assert "there are no AWS credentials" in result.stderr
+    assert "no AWS credentials found" in result.stderr
     assert result.stdout == ""
 
 
-def test_deployment_file_that_cannot_be_used_is_a_2(tmp_path: Path) -> None:
+def test_invalid_deployment_file_exits_with_2(tmp_path: Path) -> None:
     file = tmp_path / "wrong.yaml"
     file.write_text("modl: {}\n")
     result = run("cost", "--deployment", str(file))
@@ -66,26 +66,26 @@ def test_deployment_file_that_cannot_be_used_is_a_2(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "kind", "says"),
+    ("code", "kind", "message"),
     [
         ("ExpiredToken", NoAccess, "expired"),
-        ("InvalidClientTokenId", NoAccess, "does not know these credentials"),
+        ("InvalidClientTokenId", NoAccess, "rejects these credentials"),
         ("AccessDenied", NotAllowed, "ecs:DescribeServices"),
     ],
 )
-def test_errors_of_aws_become_what_they_mean(code: str, kind: type[Exception], says: str) -> None:
-    message = "User x is not authorized to perform: ecs:DescribeServices on resource: *"
-    one = account({"ecs.ListClusters": Refused(code, message)})
-    with pytest.raises(kind, match=says), translated():
+def test_aws_errors_are_translated(code: str, kind: type[Exception], message: str) -> None:
+    denied = "User x is not authorized to perform: ecs:DescribeServices on resource: *"
+    one = account({"ecs.ListClusters": Refused(code, denied)})
+    with pytest.raises(kind, match=message), translated():
         one.client("ecs").list_clusters()
 
 
-def test_network_that_is_gone_is_no_access() -> None:
+def test_unreachable_network_is_no_access() -> None:
     with pytest.raises(NoAccess, match="cannot be reached"), translated():
         raise EndpointConnectionError(endpoint_url="https://ecs.us-east-1.amazonaws.com")
 
 
-def test_interrupted_command_says_how_things_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_command_describes_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
@@ -93,46 +93,45 @@ def test_interrupted_command_says_how_things_stand(monkeypatch: pytest.MonkeyPat
     result = run("keys", "revoke", "alice")
     assert result.exit_code == 130
     assert "Interrupted" in result.stderr
-    assert "the key holds, or does not any more" in result.stderr
+    assert "The key may or may not be revoked" in result.stderr
     deployed = run("deploy", "--yes")
     assert deployed.exit_code == 130
-    assert "CloudFormation goes on by itself" in deployed.stderr
+    assert "CloudFormation continues on its own" in deployed.stderr
 
 
-def test_failed_check_is_a_1_and_json_is_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_check_exits_with_1_and_json_is_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "Account", lambda _plan: account({}))
-    monkeypatch.setattr(
-        "ops.doctor.doctor", lambda _account, certificate: [Result(Mark.WRONG, "x", "y", "z")]
-    )
+    results = [Result(Status.ERROR, "x", "y", "z")]
+    monkeypatch.setattr(doctor, "doctor", lambda _account, certificate: results)
     plain, as_json = run("doctor"), run("doctor", "--json")
     assert plain.exit_code == as_json.exit_code == 1
-    told = json.loads(as_json.stdout)
-    assert told["results"] == [{"mark": "wrong", "subject": "x", "found": "y", "fix": "z"}]
+    body = json.loads(as_json.stdout)
+    assert body["results"] == [{"status": "error", "subject": "x", "found": "y", "fix": "z"}]
 
 
-LINES = [
-    Result(Mark.OK, "credentials", "arn:aws:sts::123456789012:assumed-role/a-long-role-name/session, account 123456789012"),  # noqa: E501
-    Result(Mark.WRONG, "GPU quota", "0 vCPU", "aws service-quotas request-service-quota-increase --region us-east-1 "  # noqa: E501
+RESULTS = [
+    Result(Status.OK, "credentials", "arn:aws:sts::123456789012:assumed-role/a-long-role-name/session, account 123456789012"),  # noqa: E501
+    Result(Status.ERROR, "GPU quota", "0 vCPU", "aws service-quotas request-service-quota-increase --region us-east-1 "  # noqa: E501
          "--service-code ec2 --quota-code L-DB2E81BA --desired-value 4"),
-    Result(Mark.UNKNOWN, "CodeBuild quota", "not looked at: no permission for servicequotas:ListServiceQuotas", "allow it"),  # noqa: E501
+    Result(Status.UNKNOWN, "CodeBuild quota", "not checked: no permission for servicequotas:ListServiceQuotas", "allow it"),  # noqa: E501
 ]  # fmt: skip
 
 
-def test_text_without_a_terminal_has_80_columns_no_colours_and_commands_in_one_piece(
+def test_text_without_a_terminal_has_80_columns_no_colours_and_unbroken_commands(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    show("tandem in us-east-1", LINES, as_json=False)
+    show("tandem in us-east-1", RESULTS, as_json=False)
     out = capsys.readouterr().out
     assert "\x1b" not in out
-    commands_told = [line for line in out.splitlines() if line.startswith("  →")]
-    assert commands_told[0].strip("→ ") == LINES[1].fix
+    shown_commands = [line for line in out.splitlines() if line.startswith("  →")]
+    assert shown_commands[0].strip("→ ") == RESULTS[1].fix
     assert all(len(line.rstrip()) <= 80 for line in out.splitlines() if not line.startswith("  →"))
     assert [line[0] for line in out.splitlines() if line[:1] in "✓✗?!"] == ["✓", "✗", "?"]
 
 
-def test_worst_mark() -> None:
-    assert worst(LINES) is Mark.WRONG
-    assert worst([]) is Mark.OK
+def test_worst_status() -> None:
+    assert worst(RESULTS) is Status.ERROR
+    assert worst([]) is Status.OK
 
 
 PRODUCT = {
@@ -147,7 +146,7 @@ FREE = {
 }
 
 
-def test_live_price_is_the_one_on_demand_by_the_hour() -> None:
+def test_live_price_is_on_demand_per_hour() -> None:
     answers = {"pricing.GetProducts": {"PriceList": [json.dumps(FREE), json.dumps(PRODUCT)]}}
     one: ScriptedAccount = account(answers)
     assert cost.live_prices(one) == {"g5.xlarge": 1.123}
@@ -160,10 +159,10 @@ def test_live_price_is_the_one_on_demand_by_the_hour() -> None:
     )
 
 
-def test_alternatives_add_up() -> None:
+def test_costs_of_alternatives_add_up() -> None:
     plan = Plan(Deployment(), load_catalog())
     found = {one.change: one.usd for one in cost.alternatives(plan)}
-    now = found.pop("as it is")
+    now = found.pop("unchanged")
     gpu = 1.006 * HOURS_PER_MONTH
     assert found["GPU off at night and on weekends"] == pytest.approx(now - gpu + 1.006 * 260)
     assert found["gpu.replicas: 2"] > now + gpu - 1
@@ -174,14 +173,14 @@ def test_cost_without_credentials_uses_the_catalogue() -> None:
     result = run("cost", "--json")
     assert result.exit_code == 0
     assert "prices of" in json.loads(result.stdout)["source"]
-    assert "No live prices" in result.stderr
+    assert "Live prices are unavailable" in result.stderr
 
 
 def event(time: float, text: str) -> dict[str, Any]:
     return {"timestamp": int(time * 1000), "message": text}
 
 
-def test_log_lines_of_one_request_stand_together() -> None:
+def test_log_lines_of_one_request_are_grouped() -> None:
     request = "0123456789abcdef0123456789abcdef"
     line = {
         "time": 2,
@@ -203,16 +202,16 @@ def test_log_lines_of_one_request_stand_together() -> None:
 
 
 @pytest.mark.parametrize(("since", "expected"), [("90s", 90), ("15m", 900), ("1h", 3600), ("2d", 172_800)])
-def test_time_back(since: str, expected: int) -> None:
+def test_period(since: str, expected: int) -> None:
     assert logs.seconds(since) == expected
 
 
-def test_time_back_that_is_none() -> None:
-    with pytest.raises(Failed, match="90s, 15m, 1h or 2d"):
+def test_invalid_period() -> None:
+    with pytest.raises(Failed, match="90s, 15m, 1h, 2d"):
         logs.seconds("yesterday")
 
 
-def test_keys_as_json_and_a_new_one_alone_on_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_print_json_or_only_the_new_key(monkeypatch: pytest.MonkeyPatch) -> None:
     document: dict[str, Any] = {}
 
     class Store:

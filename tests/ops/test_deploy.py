@@ -1,4 +1,4 @@
-"""What a deployment tells while it goes on, and when it is given up."""
+"""The progress of a deployment, and when it is given up."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def answers(events: list[dict[str, Any]], ecs_events: list[str], failed: int = 0
     }
 
 
-def told_by(one: ScriptedAccount, capsys: pytest.CaptureFixture[str]) -> tuple[Progress, list[str]]:
+def output_of(one: ScriptedAccount, capsys: pytest.CaptureFixture[str]) -> tuple[Progress, list[str]]:
     progress = Progress(one)
     progress.look()
     return progress, capsys.readouterr().err.splitlines()
 
 
-def test_slow_parts_are_told_with_the_time_they_take_and_failures_with_their_reason(
+def test_slow_resources_are_reported_with_their_duration_and_failures_with_their_reason(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     events = [
@@ -59,9 +59,9 @@ def test_slow_parts_are_told_with_the_time_they_take_and_failures_with_their_rea
         stack_event(1, "Custom::ContainerImage", "CREATE_IN_PROGRESS"),
         stack_event(0, "AWS::ECS::Service", "CREATE_FAILED", "of an earlier try", age=3600),
     ]
-    progress, lines = told_by(account(answers(events, ["has started 1 tasks"])), capsys)
+    progress, lines = output_of(account(answers(events, ["has started 1 tasks"])), capsys)
     text = "\n".join(lines)
-    assert "an image, in CodeBuild (R1), usually 12 min" in text
+    assert "an image, built in CodeBuild (R1), usually 12 min" in text
     assert "R3: circuit breaker" in text
     assert "earlier try" not in text
     assert "IAM" not in text
@@ -71,7 +71,7 @@ def test_slow_parts_are_told_with_the_time_they_take_and_failures_with_their_rea
 
 
 @pytest.mark.parametrize(("looks", "failed", "given_up"), [(3, 3, True), (2, 3, False), (5, 0, False)])
-def test_given_up_where_ecs_goes_on_saying_that_it_cannot_start(
+def test_deployment_is_given_up_when_ecs_keeps_reporting_that_a_service_cannot_start(
     looks: int, failed: int, given_up: bool
 ) -> None:
     progress = Progress(account(answers([], [FULL], failed)))
@@ -82,7 +82,7 @@ def test_given_up_where_ecs_goes_on_saying_that_it_cannot_start(
         assert "no instance has room for the task" in str(progress.reason)
 
 
-def test_a_service_that_recovers_is_not_given_up() -> None:
+def test_service_that_recovers_is_not_given_up() -> None:
     one = account(answers([], [FULL], 3))
     progress = Progress(one)
     progress.look()
@@ -101,7 +101,7 @@ def test_a_service_that_recovers_is_not_given_up() -> None:
         ("CREATE_IN_PROGRESS", "cloudformation.DeleteStack"),
     ],
 )
-def test_giving_up_takes_back_an_update_and_deletes_a_first_try(status: str, call: str) -> None:
+def test_giving_up_rolls_back_an_update_and_deletes_a_first_deployment(status: str, call: str) -> None:
     class Cli:
         stopped = False
 
@@ -116,12 +116,12 @@ def test_giving_up_takes_back_an_update_and_deletes_a_first_try(status: str, cal
     assert one._aws.calls[-1] == (call, {"StackName": "tandem-serving"})
 
 
-def test_progress_that_cannot_be_read_is_told_once_and_stops_nothing(
+def test_unreadable_progress_is_reported_once_and_stops_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     progress = Progress(account({"cloudformation.DescribeStackEvents": Refused("ExpiredToken")}))
     deploy._look(progress)
     deploy._look(progress)
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 1
-    assert "the deployment goes on" in told[0]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "the deployment continues" in lines[0]

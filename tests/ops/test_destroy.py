@@ -1,4 +1,4 @@
-"""What is told before and after a destruction, and the order in between."""
+"""The reports before and after a destruction, and the order in between."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from ops import destroy
 from ops.account import Failed
-from ops.report import Mark
+from ops.report import Status
 from tests.ops.scripted_aws import Answer, Refused, account
 
 CLUSTER = "tandem-cluster"
@@ -31,10 +31,10 @@ def tagged(*arns: str) -> dict[str, Answer]:
 
 
 def test_nothing_left() -> None:
-    assert [result.mark for result in destroy.left(account(NOTHING))] == [Mark.OK]
+    assert [result.status for result in destroy.left(account(NOTHING))] == [Status.OK]
 
 
-def test_left_things_are_told_once_with_the_command_that_deletes_them() -> None:
+def test_leftovers_are_listed_once_with_the_command_that_deletes_them() -> None:
     answers = {
         **NOTHING,
         **tagged("arn:aws:ec2:us-east-1:123456789012:volume/vol-1"),
@@ -49,10 +49,10 @@ def test_left_things_are_told_once_with_the_command_that_deletes_them() -> None:
         "vllm",
         "tandem-serving-EngineLogs",
     ]
-    assert {result.mark for result in results} == {Mark.WRONG}
+    assert {result.status for result in results} == {Status.ERROR}
     assert "delete-repository --force --repository-name tandem/vllm" in (results[1].fix or "")
     kept = destroy.left(account(answers, removal_policy="retain"))
-    assert {result.mark for result in kept} == {Mark.WARNING}
+    assert {result.status for result in kept} == {Status.WARNING}
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,13 @@ def test_left_things_are_told_once_with_the_command_that_deletes_them() -> None:
         ({"services": [{"status": "ACTIVE"}]}, 1),
     ],
 )
-def test_service_that_is_no_more_is_not_left_though_its_tags_are(answer: Answer, left: int) -> None:
+def test_deleted_service_is_not_a_leftover_though_its_tags_remain(answer: Answer, left: int) -> None:
     task = "arn:aws:ecs:us-east-1:123456789012:task-definition/x:1"
     answers = {**NOTHING, **tagged(SERVICE, task), "ecs.DescribeServices": answer}
-    assert len([result for result in destroy.left(account(answers)) if result.mark is Mark.WRONG]) == left
+    assert len([result for result in destroy.left(account(answers)) if result.status is Status.ERROR]) == left
 
 
-def test_services_are_set_to_zero_before_the_stacks_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_services_are_scaled_to_zero_before_the_stacks_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     now = datetime.now(UTC)
 
@@ -112,7 +112,7 @@ def test_services_are_set_to_zero_before_the_stacks_go(monkeypatch: pytest.Monke
     assert order == ["scaling 0 to 0", "desired 0", "cdk destroy"]
 
 
-def test_stack_that_is_still_there_is_a_failure() -> None:
+def test_stack_that_still_exists_is_a_failure() -> None:
     stack = {
         "StackName": "x",
         "StackStatus": "DELETE_FAILED",

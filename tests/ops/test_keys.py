@@ -1,4 +1,4 @@
-"""Keys: the document, and changing it while others do too, in a Secrets Manager that moto plays."""
+"""Keys: the document, and concurrent changes to it in moto's Secrets Manager."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ def digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def holds(document: Document, name: str) -> list[str]:
-    """The hashes of a name as the orchestrator reads them."""
+def hashes(document: Document, name: str) -> list[str]:
+    """Returns the hashes of a name as the orchestrator reads them."""
     return parse_hashes(json.dumps(document)).get(name, [])
 
 
-def test_created_key_is_read_by_the_orchestrator_and_only_its_hash_is_kept() -> None:
+def test_orchestrator_reads_a_created_key_and_only_its_hash_is_kept() -> None:
     document = keys.created({}, "alice", "sk-secret", NOW)
-    assert holds(document, "alice") == [digest("sk-secret")]
+    assert hashes(document, "alice") == [digest("sk-secret")]
     assert "sk-secret" not in json.dumps(document)
     assert keys.listed(document)[0] == keys.Key("alice", ("2026-01-02T03:04:05+00:00",), revoked=False)
 
 
-def test_both_values_hold_during_a_rotation_and_one_after_it() -> None:
+def test_both_values_are_valid_during_a_rotation_and_one_after_it() -> None:
     document = keys.created({}, "alice", "one", NOW)
     document = keys.rotated(document, "alice", "two", NOW)
-    assert holds(document, "alice") == [digest("one"), digest("two")]
+    assert hashes(document, "alice") == [digest("one"), digest("two")]
     again = keys.rotated(document, "alice", "three", NOW)
-    assert holds(again, "alice") == [digest("two"), digest("three")]
-    assert holds(keys.finished(document, "alice"), "alice") == [digest("two")]
+    assert hashes(again, "alice") == [digest("two"), digest("three")]
+    assert hashes(keys.finished(document, "alice"), "alice") == [digest("two")]
 
 
 def test_bootstrap_key_is_marked_as_revoked() -> None:
@@ -61,15 +61,15 @@ def test_bootstrap_key_is_marked_as_revoked() -> None:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda d: keys.created(d, "bob", "x", NOW), "there is a key bob already"),
+        (lambda d: keys.created(d, "bob", "x", NOW), "the key 'bob' already exists"),
         (lambda d: keys.created(d, "b b", "x", NOW), "1 to 64 letters"),
-        (lambda d: keys.created(d, "bootstrap", "x", NOW), "take another"),
-        (lambda d: keys.revoked(d, "eve"), "there is no key eve; there are: bob"),
-        (lambda d: keys.rotated(d, "eve", "x", NOW), "there is no key eve"),
+        (lambda d: keys.created(d, "bootstrap", "x", NOW), "choose another"),
+        (lambda d: keys.revoked(d, "eve"), "unknown key 'eve'; existing keys: bob"),
+        (lambda d: keys.rotated(d, "eve", "x", NOW), "unknown key 'eve'"),
         (lambda d: keys.finished(d, "bob"), "no rotation to finish"),
     ],
 )
-def test_what_cannot_be_done_is_said(edit: Any, message: str) -> None:
+def test_impossible_change_is_rejected_with_the_reason(edit: Any, message: str) -> None:
     with pytest.raises(Failed, match=message):
         edit({"bob": digest("b")})
 
@@ -120,13 +120,13 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[SecretAccount]:
         yield SecretAccount(client.create_secret(Name="keys", SecretString="{}")["ARN"])
 
 
-def test_change_is_there_for_the_next_reader(account: SecretAccount) -> None:
+def test_change_is_visible_to_the_next_reader(account: SecretAccount) -> None:
     store = KeyStore(account)
     store.change(lambda document: keys.created(document, "alice", "x", NOW))
     assert list(KeyStore(account).read()) == ["alice"]
 
 
-def test_someone_faster_is_not_overwritten(account: SecretAccount) -> None:
+def test_concurrent_change_is_not_overwritten(account: SecretAccount) -> None:
     store, other = KeyStore(account), KeyStore(account)
     tries: list[list[str]] = []
 
@@ -141,7 +141,7 @@ def test_someone_faster_is_not_overwritten(account: SecretAccount) -> None:
     assert sorted(store.read()) == ["faster", "slower"]
 
 
-def test_keys_made_at_the_same_time_are_all_there(account: SecretAccount) -> None:
+def test_keys_created_at_the_same_time_all_exist(account: SecretAccount) -> None:
     together = threading.Barrier(4)
 
     def add(name: str) -> None:
@@ -170,8 +170,8 @@ def test_interrupt_between_the_two_steps_leaves_the_old_document(account: Secret
     assert list(KeyStore(account).read()) == ["alice"]
 
 
-def test_secret_with_something_else_in_it_is_not_overwritten(account: SecretAccount) -> None:
+def test_secret_with_other_content_is_not_overwritten(account: SecretAccount) -> None:
     client = boto3.client("secretsmanager", region_name="us-east-1")
     client.put_secret_value(SecretId="keys", SecretString="a password")
-    with pytest.raises(Failed, match="does not hold a JSON object"):
+    with pytest.raises(Failed, match="does not contain a JSON object"):
         KeyStore(account).change(lambda document: document)

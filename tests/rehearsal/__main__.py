@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from ops.report import Mark, show
+from ops.report import Status, show
 from ops.smoke import Target, smoke
 
 from .emulator import Emulator, EmulatorError
@@ -77,26 +77,26 @@ class Rehearsal:
             self.emulator.set_quotas({"L-DB2E81BA": 0})
             self._finds("0 vCPU", "--quota-code L-DB2E81BA --desired-value 4", *named)
             self.emulator.set_quotas({})
-            self._finds("none is named", "--certificate ARN")
+            self._finds("none is set", "--certificate ARN")
             self._finds(
-                "there is no arn", "request-certificate", "--certificate", f"{self.certificate[:-4]}0000"
+                "does not exist", "request-certificate", "--certificate", f"{self.certificate[:-4]}0000"
             )
             ecr = self.emulator.client("ecr")
             ecr.create_repository(repositoryName="tandem/vllm")
-            self._finds("the repository tandem/vllm is there already", "delete-repository", *named)
+            self._finds("the repository tandem/vllm already exists", "delete-repository", *named)
             ecr.delete_repository(repositoryName="tandem/vllm")
-            well = json.loads(self.project.ops("doctor", "--json", *named))["results"]
-            same([result for result in well if result["mark"] == "wrong"], [], "findings")
-            # The emulator does not know which zones offer what, and doctor says that it could not look.
-            unknown = [result["subject"] for result in well if result["mark"] == "unknown"]
-            same(unknown, ["instance type"], "what could not be looked at")
-            saw(f"and then nothing: {len(well)} results are well")
+            results = json.loads(self.project.ops("doctor", "--json", *named))["results"]
+            same([result for result in results if result["status"] == "error"], [], "findings")
+            # The emulator does not know which zones offer what, and doctor reports that it could not check.
+            unknown = [result["subject"] for result in results if result["status"] == "unknown"]
+            same(unknown, ["instance type"], "what could not be checked")
+            saw(f"then no errors in {len(results)} results")
 
     def _finds(self, found: str, fix: str, *arguments: str) -> None:
         results = json.loads(self.project.ops("doctor", "--json", *arguments, status=1))["results"]
         result = next((one for one in results if found in one["found"]), None)
-        assert result, f"doctor does not say {found!r}: {results}"
-        same(result["mark"], "wrong", found)
+        assert result, f"doctor does not report {found!r}: {results}"
+        same(result["status"], "error", found)
         assert fix in (result["fix"] or ""), f"doctor does not say how to fix it: {result}"
         saw(f"{result['subject']}: {result['found']}")
 
@@ -108,35 +108,34 @@ class Rehearsal:
             for substitution in tiers.substitutions:
                 print(f"  instead  {substitution}")
             results = smoke(Target(tiers.url, tiers.key))
-            show(f"Smoke of {tiers.url}", results, as_json=False)
-            if any(result.mark is not Mark.OK for result in results):
-                raise AssertionError(f"the smoke conversation failed; the tiers' log:\n{tiers.log()}")
+            show(f"Smoke test of {tiers.url}", results, as_json=False)
+            if any(result.status is not Status.OK for result in results):
+                raise AssertionError(f"the smoke test failed; the tiers' log:\n{tiers.log()}")
             self._keys(tiers)
 
     def _keys(self, tiers: DeployedTiers) -> None:
-        """A key made by `ops keys` opens the running orchestrator, until it is revoked."""
+        """Checks that a key created by `ops keys` works on the running orchestrator until it is revoked."""
         key = self.project.ops("keys", "create", "rehearsal").strip()
-        _until(lambda: _status(tiers.url, key) == 200, "the new key is taken")
+        _until(lambda: _status(tiers.url, key) == 200, "the new key is accepted")
         saw("keys create: a request with the new key is answered")
         self.project.ops("keys", "revoke", "rehearsal")
-        _until(lambda: _status(tiers.url, key) == 401, "the revoked key is refused")
+        _until(lambda: _status(tiers.url, key) == 401, "the revoked key is rejected")
         saw("keys revoke: the same request gets 401")
         self.project.ops("keys", "revoke", "bootstrap")
-        _until(lambda: _status(tiers.url, tiers.key) == 401, "the revoked bootstrap key is refused")
+        _until(lambda: _status(tiers.url, tiers.key) == 401, "the revoked bootstrap key is rejected")
         saw("keys revoke bootstrap: a request with the generated key gets 401")
 
     def look(self) -> None:
         with step("doctor after"):
             results = json.loads(self.project.ops("doctor", "--json", status=1))["results"]
-            marks = {result["subject"]: result["mark"] for result in results}
+            statuses = {result["subject"]: result["status"] for result in results}
+            found = {result["subject"]: result["found"] for result in results}
             for subject in ("credentials", "stacks", "services", "stopped tasks"):
-                same(marks[subject], "ok", subject)
-                saw(f"{subject}: {next(one['found'] for one in results if one['subject'] == subject)}")
-            # An emulator starts no instance and no task, and doctor says so.
-            same(marks["GPU instances"], "wrong", "GPU instances")
-            saw(
-                f"GPU instances: {next(one['found'] for one in results if one['subject'] == 'GPU instances')}"
-            )
+                same(statuses[subject], "ok", subject)
+                saw(f"{subject}: {found[subject]}")
+            # An emulator starts no instance and no task, and doctor reports that.
+            same(statuses["GPU instances"], "error", "GPU instances")
+            saw(f"GPU instances: {found['GPU instances']}")
 
     def change(self) -> None:
         with step("make deploy with orchestrator.max_tasks: 12"):

@@ -1,4 +1,4 @@
-"""What doctor says of deployed services: well, wrong in each way, and where it may not look."""
+"""What doctor reports about deployed services: healthy, failing in each way, and without permission."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ops.doctor import AFTER, BEFORE, doctor, run, running
-from ops.doctor.running import hopeless
-from ops.report import Mark, Result
+from ops.doctor.running import start_failure
+from ops.report import Result, Status
 from tests.ops.scripted_aws import Answer, Refused, account
 
 NOW = datetime.now(UTC)
@@ -48,11 +48,11 @@ def services(
     return {**stack(), "ecs.DescribeServices": {"services": described}}
 
 
-def expect(result: Result, mark: Mark, found: str, fix: str = "") -> None:
-    assert result.mark is mark, result
+def expect(result: Result, status: Status, found: str, fix: str = "") -> None:
+    assert result.status is status, result
     assert found in result.found, result
     assert fix in (result.fix or ""), result
-    if mark in (Mark.WRONG, Mark.WARNING):
+    if status in (Status.ERROR, Status.WARNING):
         assert result.fix, result
 
 
@@ -61,73 +61,75 @@ def said(text: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("engine", "mark", "found", "fix"),
+    ("engine", "status", "found", "fix"),
     [
-        ({}, Mark.OK, "1 of 1 tasks run", ""),
-        ({"runningCount": 0}, Mark.WRONG, "0 of 1 tasks", "make logs"),
+        ({}, Status.OK, "1 of 1 tasks are running", ""),
+        ({"runningCount": 0}, Status.ERROR, "0 of 1 tasks", "make logs"),
         (
             {"runningCount": 0, "events": said("(service x) was unable to place a task because of it")},
-            Mark.WRONG, "ECS says", "no instance has room",
+            Status.ERROR, "ECS says", "no instance has room",
         ),
         (
             {"deployments": [{"status": "PRIMARY", "rolloutState": "FAILED", "rolloutStateReason": "circuit breaker"}]},  # noqa: E501
-            Mark.WRONG, "circuit breaker", "make logs",
+            Status.ERROR, "circuit breaker", "make logs",
         ),
         (
             {"deployments": [{"status": "PRIMARY", "rolloutState": "IN_PROGRESS"}]},
-            Mark.WARNING, "under way", "wait",
+            Status.WARNING, "in progress", "later",
         ),
     ],
 )  # fmt: skip
-def test_services(engine: dict[str, Any], mark: Mark, found: str, fix: str) -> None:
-    results = running.look_at_services(account(services(engine)))
-    expect(results[0], mark, found, fix)
-    expect(results[1], Mark.OK, "orchestrator: 3 of 3")
+def test_services(engine: dict[str, Any], status: Status, found: str, fix: str) -> None:
+    results = running.check_services(account(services(engine)))
+    expect(results[0], status, found, fix)
+    expect(results[1], Status.OK, "orchestrator: 3 of 3")
 
 
 @pytest.mark.parametrize(
     ("task", "found", "fix"),
     [
-        ({"containers": [{"reason": "OutOfMemoryError: killed", "exitCode": 137}]}, "more memory", "task_memory"),  # noqa: E501
+        ({"containers": [{"reason": "OutOfMemoryError: killed", "exitCode": 137}]}, "exceeded its memory", "task_memory"),  # noqa: E501
         ({"stoppedReason": "CannotPullContainerError: not found"}, "could not be pulled", "make deploy"),
         ({"stoppedReason": "Task failed container health checks"}, "did not load in time", "gpu.startup"),
         ({"stoppedReason": "Task failed ELB health checks in (target-group x)"}, "/v1/models", "make logs"),
         ({"stopCode": "SpotInterruption"}, "spot instance", "on_demand"),
         ({"stoppedReason": "ResourceInitializationError: unable to pull secrets"}, "secret", "tandem.yaml"),
-        ({"stoppedReason": "Essential container in task exited"}, "ended by itself", "make logs"),
+        ({"stoppedReason": "Essential container in task exited"}, "exited on its own", "make logs"),
         ({"stoppedReason": "something new"}, "something new", "make logs"),
     ],
 )  # fmt: skip
-def test_stopped_task_is_explained_with_its_knob(task: dict[str, Any], found: str, fix: str) -> None:
+def test_stopped_task_is_explained_with_the_setting_to_change(
+    task: dict[str, Any], found: str, fix: str
+) -> None:
     answers = {**stack(), "ecs.ListTasks": {"taskArns": ["arn:t"]}, "ecs.DescribeTasks": {"tasks": [task]}}
-    expect(running.look_at_stopped_tasks(account(answers))[0], Mark.WARNING, found, fix)
+    expect(running.check_stopped_tasks(account(answers))[0], Status.WARNING, found, fix)
 
 
-def test_no_stopped_tasks_and_those_that_a_release_ended() -> None:
+def test_no_stopped_tasks_and_tasks_stopped_by_a_release() -> None:
     none: dict[str, Answer] = {**stack(), "ecs.ListTasks": {"taskArns": []}}
-    expect(running.look_at_stopped_tasks(account(none))[0], Mark.OK, "none")
+    expect(running.check_stopped_tasks(account(none))[0], Status.OK, "none")
     asked = {"stoppedReason": "Scaling activity initiated by (deployment ecs-svc/1)"}
     answers = {**stack(), "ecs.ListTasks": {"taskArns": ["arn:t"]}, "ecs.DescribeTasks": {"tasks": [asked]}}
-    expect(running.look_at_stopped_tasks(account(answers))[0], Mark.OK, "asked to")
+    expect(running.check_stopped_tasks(account(answers))[0], Status.OK, "stopped by a release")
 
 
 @pytest.mark.parametrize(
-    ("states", "mark", "found"),
+    ("states", "status", "found"),
     [
-        (["healthy"] * 3, Mark.OK, "3 of 3"),
-        (["healthy", "unhealthy", "healthy"], Mark.WARNING, "2 of 3"),
-        (["unhealthy"] * 3, Mark.WRONG, "Health checks failed with these codes: [503]"),
-        ([], Mark.WRONG, "0 of 0"),
+        (["healthy"] * 3, Status.OK, "3 of 3"),
+        (["healthy", "unhealthy", "healthy"], Status.WARNING, "2 of 3"),
+        (["unhealthy"] * 3, Status.ERROR, "Health checks failed with these codes: [503]"),
+        ([], Status.ERROR, "0 of 0"),
     ],
 )
-def test_targets(states: list[str], mark: Mark, found: str) -> None:
+def test_targets(states: list[str], status: Status, found: str) -> None:
     why = {"Description": "Health checks failed with these codes: [503]"}
     described = [
         {"TargetHealth": {"State": state, **(why if state != "healthy" else {})}} for state in states
     ]
     answers = {**services(), "elbv2.DescribeTargetHealth": {"TargetHealthDescriptions": described}}
-    (result,) = running.look_at_targets(account(answers))
-    assert (result.mark, found in result.found) == (mark, True), result
+    (result,) = running.check_targets(account(answers))
+    assert (result.status, found in result.found) == (status, True), result
 
 
 def instance(*, connected: bool = True, gpus: int = 1) -> dict[str, Any]:
@@ -136,15 +138,15 @@ def instance(*, connected: bool = True, gpus: int = 1) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("described", "mark", "found"),
+    ("described", "status", "found"),
     [
-        ([instance()], Mark.OK, "1 of 1 instances are connected, with 1 GPUs"),
-        ([instance(connected=False)], Mark.WRONG, "0 of 1"),
-        ([instance(gpus=0)], Mark.WRONG, "with 0 GPUs"),
-        ([], Mark.WRONG, "We currently do not have sufficient g5.xlarge capacity"),
+        ([instance()], Status.OK, "1 of 1 instances are connected, with 1 GPUs"),
+        ([instance(connected=False)], Status.ERROR, "0 of 1"),
+        ([instance(gpus=0)], Status.ERROR, "with 0 GPUs"),
+        ([], Status.ERROR, "We currently do not have sufficient g5.xlarge capacity"),
     ],
 )
-def test_gpu_instances(described: list[Any], mark: Mark, found: str) -> None:
+def test_gpu_instances(described: list[Any], status: Status, found: str) -> None:
     group = {"AutoScalingGroupName": "tandem-serving-x", "MinSize": 1, "MaxSize": 1,
              "DesiredCapacity": 1, "DefaultCooldown": 1, "AvailabilityZones": [], "HealthCheckType": "EC2", "CreatedTime": NOW}  # fmt: skip  # noqa: E501
     activity = {"ActivityId": "1", "AutoScalingGroupName": "tandem-serving-x", "Cause": "x", "StartTime": NOW,
@@ -158,22 +160,22 @@ def test_gpu_instances(described: list[Any], mark: Mark, found: str) -> None:
         "autoscaling.DescribeScalingActivities": {"Activities": [activity]},
     }
     expect(
-        running.look_at_capacity(account(answers))[0],
-        mark,
+        running.check_capacity(account(answers))[0],
+        status,
         found,
-        "" if mark is Mark.OK else "instance_types",
+        "" if status is Status.OK else "instance_types",
     )
 
 
 @pytest.mark.parametrize(
-    ("registered", "tasks", "mark", "found"),
+    ("registered", "tasks", "status", "found"),
     [
-        (["10.0.1.1"], ["10.0.1.1"], Mark.OK, "1 engines"),
-        (["10.0.1.1", "10.0.1.2"], ["10.0.1.1"], Mark.WARNING, "10.0.1.2 lead to no task"),
-        ([], ["10.0.1.1"], Mark.WARNING, "10.0.1.1 missing"),
+        (["10.0.1.1"], ["10.0.1.1"], Status.OK, "1 engines"),
+        (["10.0.1.1", "10.0.1.2"], ["10.0.1.1"], Status.WARNING, "10.0.1.2 without a task"),
+        ([], ["10.0.1.1"], Status.WARNING, "10.0.1.1 not registered"),
     ],
 )
-def test_cloud_map(registered: list[str], tasks: list[str], mark: Mark, found: str) -> None:
+def test_cloud_map(registered: list[str], tasks: list[str], status: Status, found: str) -> None:
     described = [
         {"attachments": [{"details": [{"name": "privateIPv4Address", "value": address}]}]}
         for address in tasks
@@ -186,26 +188,26 @@ def test_cloud_map(registered: list[str], tasks: list[str], mark: Mark, found: s
         "ecs.ListTasks": {"taskArns": ["arn:t"] * len(tasks)},
         "ecs.DescribeTasks": {"tasks": described},
     }
-    expect(running.look_at_cloud_map(account(answers))[0], mark, found)
+    expect(running.check_cloud_map(account(answers))[0], status, found)
 
 
-def test_event_that_shows_that_a_service_cannot_start() -> None:
-    assert hopeless(["(service x) has reached a steady state."]) is None
-    assert hopeless(["(service x) was unable to place a task"]) == "no instance has room for the task"
+def test_event_that_explains_why_a_service_cannot_start() -> None:
+    assert start_failure(["(service x) has reached a steady state."]) is None
+    assert start_failure(["(service x) was unable to place a task"]) == "no instance has room for the task"
     pull = "(service x) (task y) failed: CannotPullContainerError: pull access denied"
-    assert hopeless(["(service x) has started 1 tasks", pull]) == "the image cannot be pulled"
+    assert start_failure(["(service x) has started 1 tasks", pull]) == "the image cannot be pulled"
 
 
-def test_no_permission_is_told_for_each() -> None:
+def test_missing_permission_is_reported_for_each_check() -> None:
     results = run(AFTER, account({}))
-    assert {result.mark for result in results} == {Mark.UNKNOWN}
+    assert {result.status for result in results} == {Status.UNKNOWN}
     assert len(results) == len(AFTER)
     for result in results:
         assert "no permission for" in result.found
         assert "allow" in (result.fix or "")
 
 
-def test_doctor_finds_out_whether_something_is_deployed() -> None:
+def test_doctor_detects_whether_something_is_deployed() -> None:
     after = doctor(account(services()))
     assert {result.subject for result in after} == {check.subject for check in AFTER}
     releasing = doctor(account(services()), deploying=True)

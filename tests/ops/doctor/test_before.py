@@ -1,4 +1,4 @@
-"""What doctor says before a deployment: each check where all is well, where something is missing or wrong."""
+"""What doctor reports before a deployment: each check with and without problems."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from ops.doctor import BEFORE, domain, identity, network, quotas, run, stacks
 from ops.doctor.domain import covers
-from ops.report import Mark, Result
+from ops.report import Result, Status
 from tests.ops.scripted_aws import ARN, Answer, Refused, account
 
 CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/12345678-1234-1234-1234-123456789012"
@@ -29,11 +29,11 @@ VPC = {
 }
 
 
-def expect(result: Result, mark: Mark, found: str, fix: str = "") -> None:
-    assert result.mark is mark, result
+def expect(result: Result, mark: Status, found: str, fix: str = "") -> None:
+    assert result.status is mark, result
     assert found in result.found, result
     assert fix in (result.fix or ""), result
-    if mark in (Mark.WRONG, Mark.WARNING):
+    if mark in (Status.ERROR, Status.WARNING):
         assert result.fix, result
 
 
@@ -46,7 +46,7 @@ def quota(value: float, **by_code: float) -> dict[str, Answer]:
 
 
 def instances(*rows: tuple[str, int, str | None, str]) -> dict[str, Answer]:
-    """Running instances: type, vCPU, life cycle, stack."""
+    """Builds running instances from type, vCPU, life cycle and stack."""
     described = [
         {
             "InstanceType": kind,
@@ -59,71 +59,76 @@ def instances(*rows: tuple[str, int, str | None, str]) -> dict[str, Answer]:
     return {"ec2.DescribeInstances": {"Reservations": [{"Instances": described}]}}
 
 
-def test_file_is_checked_as_at_synthesis() -> None:
-    (vcpu,) = identity.look_at_file(account({}))
-    expect(vcpu, Mark.WARNING, "4 vCPU", "gpu.instance_types")
-    results = identity.look_at_file(account({}, model__max_model_len=40_000))
-    assert any(result.mark is Mark.WRONG and "model.max_model_len" in result.found for result in results)
+def test_file_is_checked_as_in_synthesis() -> None:
+    (vcpu,) = identity.check_file(account({}))
+    expect(vcpu, Status.WARNING, "4 vCPU", "gpu.instance_types")
+    results = identity.check_file(account({}, model__max_model_len=40_000))
+    assert any(result.status is Status.ERROR and "model.max_model_len" in result.found for result in results)
 
 
-def test_identity_is_told() -> None:
-    expect(identity.look_at_identity(account(IDENTITY))[0], Mark.OK, ARN)
+def test_identity_is_reported() -> None:
+    expect(identity.check_identity(account(IDENTITY))[0], Status.OK, ARN)
 
 
 @pytest.mark.parametrize(
     ("version", "mark", "found"),
     [
-        ("31", Mark.OK, "version 31"),
-        ("5", Mark.WRONG, "version 5, at least 6"),
-        (None, Mark.WRONG, "not bootstrapped"),
+        ("31", Status.OK, "version 31"),
+        ("5", Status.ERROR, "version 5; at least 6"),
+        (None, Status.ERROR, "not bootstrapped"),
     ],
 )
-def test_bootstrap(version: str | None, mark: Mark, found: str) -> None:
+def test_bootstrap(version: str | None, mark: Status, found: str) -> None:
     answer: Answer = {"Parameter": {"Value": version}} if version else Refused("ParameterNotFound")
-    (result,) = identity.look_at_bootstrap(account({**IDENTITY, "ssm.GetParameter": answer}))
-    expect(result, mark, found, "" if mark is Mark.OK else "npx cdk bootstrap aws://123456789012/us-east-1")
+    (result,) = identity.check_bootstrap(account({**IDENTITY, "ssm.GetParameter": answer}))
+    expect(result, mark, found, "" if mark is Status.OK else "npx cdk bootstrap aws://123456789012/us-east-1")
 
 
 @pytest.mark.parametrize(
     ("answer", "mark", "found", "fix"),
     [
-        ({"Name": "token"}, Mark.OK, "token", ""),
-        (Refused("ResourceNotFoundException"), Mark.WRONG, "there is no arn", "create-secret"),
-        ({"Name": "token", "DeletedDate": datetime.now(UTC)}, Mark.WRONG, "being deleted", "restore-secret"),
+        ({"Name": "token"}, Status.OK, "token", ""),
+        (Refused("ResourceNotFoundException"), Status.ERROR, "does not exist", "create-secret"),
+        (
+            {"Name": "token", "DeletedDate": datetime.now(UTC)},
+            Status.ERROR,
+            "being deleted",
+            "restore-secret",
+        ),
     ],
 )
-def test_secrets(answer: Answer, mark: Mark, found: str, fix: str) -> None:
+def test_secrets(answer: Answer, mark: Status, found: str, fix: str) -> None:
     one = account({"secretsmanager.DescribeSecret": answer}, model__hf_token_secret_arn=SECRET)
-    expect(identity.look_at_secrets(one)[0], mark, found, fix)
-    assert identity.look_at_secrets(account({}))[0].mark is Mark.OK
+    expect(identity.check_secrets(one)[0], mark, found, fix)
+    assert identity.check_secrets(account({}))[0].status is Status.OK
 
 
 @pytest.mark.parametrize(
     ("status", "mark", "fix"),
     [
-        ("CREATE_COMPLETE", Mark.OK, ""),
-        ("UPDATE_ROLLBACK_COMPLETE", Mark.WARNING, "describe-stack-events"),
-        ("UPDATE_IN_PROGRESS", Mark.WARNING, "wait"),
-        ("ROLLBACK_COMPLETE", Mark.WRONG, "make destroy"),
-        ("ROLLBACK_FAILED", Mark.WRONG, "make destroy"),
-        ("REVIEW_IN_PROGRESS", Mark.WRONG, "delete-stack --stack-name tandem-foundation"),
-        ("UPDATE_ROLLBACK_FAILED", Mark.WRONG, "continue-update-rollback --stack-name tandem-foundation"),
-        ("DELETE_FAILED", Mark.WRONG, "make destroy"),
+        ("CREATE_COMPLETE", Status.OK, ""),
+        ("UPDATE_ROLLBACK_COMPLETE", Status.WARNING, "describe-stack-events"),
+        ("UPDATE_IN_PROGRESS", Status.WARNING, "wait"),
+        ("ROLLBACK_COMPLETE", Status.ERROR, "make destroy"),
+        ("ROLLBACK_FAILED", Status.ERROR, "make destroy"),
+        ("REVIEW_IN_PROGRESS", Status.ERROR, "delete-stack --stack-name tandem-foundation"),
+        ("UPDATE_ROLLBACK_FAILED", Status.ERROR, "continue-update-rollback --stack-name tandem-foundation"),
+        ("DELETE_FAILED", Status.ERROR, "make destroy"),
     ],
 )
-def test_stacks_of_an_earlier_try(status: str, mark: Mark, fix: str) -> None:
+def test_stacks_of_an_earlier_attempt(status: str, mark: Status, fix: str) -> None:
     stack = {"StackName": "tandem-foundation", "StackStatus": status, "Description": "Tandem: x",
              "CreationTime": datetime.now(UTC), "StackStatusReason": "because"}  # fmt: skip
-    result = stacks.look_at_stacks(account({"cloudformation.DescribeStacks": {"Stacks": [stack]}}))[0]
+    result = stacks.check_stacks(account({"cloudformation.DescribeStacks": {"Stacks": [stack]}}))[0]
     expect(result, mark, status, fix)
 
 
-def test_stack_of_something_else_and_none_at_all() -> None:
+def test_stack_of_another_application_and_none_at_all() -> None:
     stack = {"StackName": "tandem-foundation", "StackStatus": "CREATE_COMPLETE", "Description": "A shop",
              "CreationTime": datetime.now(UTC)}  # fmt: skip
-    result = stacks.look_at_stacks(account({"cloudformation.DescribeStacks": {"Stacks": [stack]}}))[0]
-    expect(result, Mark.WRONG, "something else (A shop)", "another name")
-    assert [one.mark for one in stacks.look_at_stacks(account(NO_STACKS))] == [Mark.OK, Mark.OK]
+    result = stacks.check_stacks(account({"cloudformation.DescribeStacks": {"Stacks": [stack]}}))[0]
+    expect(result, Status.ERROR, "another application (A shop)", "another name")
+    assert [one.status for one in stacks.check_stacks(account(NO_STACKS))] == [Status.OK, Status.OK]
 
 
 FREE: dict[str, Answer] = {
@@ -137,54 +142,54 @@ FREE: dict[str, Answer] = {
 @pytest.mark.parametrize(
     ("taken", "mark", "found", "fix"),
     [
-        ({}, Mark.OK, "none is taken", ""),
-        ({"ecr.DescribeRepositories": {"repositories": []}}, Mark.WRONG, "tandem/orchestrator", "ecr delete"),
-        ({"ssm.GetParameter": {"Parameter": {"Value": "x"}}}, Mark.WRONG, "/tandem/certifi", "delete-param"),
+        ({}, Status.OK, "all available", ""),
+        ({"ecr.DescribeRepositories": {"repositories": []}}, Status.ERROR, "tandem/orch", "ecr delete"),
+        ({"ssm.GetParameter": {"Parameter": {"Value": "x"}}}, Status.ERROR, "/tandem/cert", "delete-param"),
         (
             {"servicediscovery.ListNamespaces": {"Namespaces": [{"Name": "tandem.internal"}]}},
-            Mark.WARNING, "tandem.internal", "another name",
+            Status.WARNING, "tandem.internal", "another name",
         ),
     ],
 )  # fmt: skip
-def test_names(taken: dict[str, Answer], mark: Mark, found: str, fix: str) -> None:
-    expect(stacks.look_at_names(account({**FREE, **taken}))[0], mark, found, fix)
+def test_names(taken: dict[str, Answer], mark: Status, found: str, fix: str) -> None:
+    expect(stacks.check_names(account({**FREE, **taken}))[0], mark, found, fix)
 
 
 @pytest.mark.parametrize(
     ("value", "running", "capacity", "mark"),
     [
-        (4, [], "on_demand", Mark.OK),
-        (0, [], "on_demand", Mark.WRONG),
-        (4, [("g5.xlarge", 4, None, "another")], "on_demand", Mark.WRONG),
-        (8, [("g5.xlarge", 4, None, "another")], "on_demand", Mark.OK),
-        (4, [("g5.xlarge", 4, None, "tandem-serving")], "on_demand", Mark.OK),
-        (4, [("g5.xlarge", 4, "spot", "another"), ("m5.large", 2, None, "another")], "on_demand", Mark.OK),
-        (4, [("g5.xlarge", 4, "spot", "another")], "spot", Mark.WRONG),
+        (4, [], "on_demand", Status.OK),
+        (0, [], "on_demand", Status.ERROR),
+        (4, [("g5.xlarge", 4, None, "another")], "on_demand", Status.ERROR),
+        (8, [("g5.xlarge", 4, None, "another")], "on_demand", Status.OK),
+        (4, [("g5.xlarge", 4, None, "tandem-serving")], "on_demand", Status.OK),
+        (4, [("g5.xlarge", 4, "spot", "another"), ("m5.large", 2, None, "another")], "on_demand", Status.OK),
+        (4, [("g5.xlarge", 4, "spot", "another")], "spot", Status.ERROR),
     ],
 )
-def test_gpu_quota(value: float, running: list[Any], capacity: str, mark: Mark) -> None:
+def test_gpu_quota(value: float, running: list[Any], capacity: str, mark: Status) -> None:
     answers = {**instances(*running), **quota(value)}
-    (result,) = quotas.look_at_gpu_quota(account(answers, gpu__capacity=capacity))
+    (result,) = quotas.check_gpu_quota(account(answers, gpu__capacity=capacity))
     code = "L-DB2E81BA" if capacity == "on_demand" else "L-3819A6DF"
     fix = f"request-service-quota-increase --region us-east-1 --service-code ec2 --quota-code {code}"
-    expect(result, mark, f"{value:g} vCPU", fix if mark is Mark.WRONG else "")
-    if value == 4 and mark is Mark.WRONG:
+    expect(result, mark, f"{value:g} vCPU", fix if mark is Status.ERROR else "")
+    if value == 4 and mark is Status.ERROR:
         assert "--desired-value 8" in (result.fix or "")
 
 
-def test_quota_that_was_never_raised_is_the_default_one() -> None:
+def test_quota_that_was_never_raised_has_the_default_value() -> None:
     answers: dict[str, Answer] = {
         **instances(),
         "service-quotas.GetServiceQuota": Refused("NoSuchResourceException"),
         "service-quotas.GetAWSDefaultServiceQuota": {"Quota": {"Value": 0.0}},
     }
-    expect(quotas.look_at_gpu_quota(account(answers))[0], Mark.WRONG, "0 vCPU", "--desired-value 4")
+    expect(quotas.check_gpu_quota(account(answers))[0], Status.ERROR, "0 vCPU", "--desired-value 4")
 
 
-@pytest.mark.parametrize(("value", "mark"), [(20, Mark.OK), (6, Mark.WRONG)])
-def test_fargate_quota(value: float, mark: Mark) -> None:
-    (result,) = quotas.look_at_fargate_quota(account(quota(value)))
-    expect(result, mark, "20 needed", "" if mark is Mark.OK else "--service-code fargate")
+@pytest.mark.parametrize(("value", "mark"), [(20, Status.OK), (6, Status.ERROR)])
+def test_fargate_quota(value: float, mark: Status) -> None:
+    (result,) = quotas.check_fargate_quota(account(quota(value)))
+    expect(result, mark, "20 needed", "" if mark is Status.OK else "--service-code fargate")
 
 
 def test_network_quotas() -> None:
@@ -198,20 +203,20 @@ def test_network_quotas() -> None:
             "Subnets": [{"SubnetId": gateway["SubnetId"], "AvailabilityZone": "us-east-1a"}]
         },
     }
-    vpcs, addresses, gateways = quotas.look_at_network_quotas(account({**answers, **quota(5)}))
-    expect(vpcs, Mark.WRONG, "5 VPCs, 5 used", "--quota-code L-F678F1CE --desired-value 6")
-    expect(addresses, Mark.OK, "4 used by others, 1 needed")
-    expect(gateways, Mark.WRONG, "5 used", "L-FE5A380F")
-    enough = quotas.look_at_network_quotas(account({**answers, **quota(10)}))
-    assert {result.mark for result in enough} == {Mark.OK}
-    per_zone = quotas.look_at_network_quotas(account({**answers, **quota(5)}, network__nat="per_zone"))
-    expect(per_zone[1], Mark.WRONG, "2 needed", "L-0263D0A3")
-    (existing,) = quotas.look_at_network_quotas(account({}, network__existing_vpc=VPC))
-    assert existing.mark is Mark.OK
+    vpcs, addresses, gateways = quotas.check_network_quotas(account({**answers, **quota(5)}))
+    expect(vpcs, Status.ERROR, "5 VPCs, 5 used", "--quota-code L-F678F1CE --desired-value 6")
+    expect(addresses, Status.OK, "4 used by others, 1 needed")
+    expect(gateways, Status.ERROR, "5 used", "L-FE5A380F")
+    enough = quotas.check_network_quotas(account({**answers, **quota(10)}))
+    assert {result.status for result in enough} == {Status.OK}
+    per_zone = quotas.check_network_quotas(account({**answers, **quota(5)}, network__nat="per_zone"))
+    expect(per_zone[1], Status.ERROR, "2 needed", "L-0263D0A3")
+    (existing,) = quotas.check_network_quotas(account({}, network__existing_vpc=VPC))
+    assert existing.status is Status.OK
 
 
-@pytest.mark.parametrize(("value", "mark"), [(1.0, Mark.OK), (0.0, Mark.WRONG)])
-def test_build_quota(value: float, mark: Mark) -> None:
+@pytest.mark.parametrize(("value", "mark"), [(1.0, Status.OK), (0.0, Status.ERROR)])
+def test_build_quota(value: float, mark: Status) -> None:
     listed = [
         {
             "QuotaName": f"Concurrently running builds for {one} environment",
@@ -221,24 +226,24 @@ def test_build_quota(value: float, mark: Mark) -> None:
         for one in ("Linux/Large", "Linux/Small", "Linux/Medium", "ARM/Small")
     ]
     answers: dict[str, Answer] = {"service-quotas.ListServiceQuotas": {"Quotas": listed}}
-    results = quotas.look_at_build_quota(account(answers))
+    results = quotas.check_build_quota(account(answers))
     assert len(results) == 2
     for result in results:
-        expect(result, mark, "Linux/", "" if mark is Mark.OK else "--service-code codebuild")
-    none = quotas.look_at_build_quota(account({"service-quotas.ListServiceQuotas": {"Quotas": []}}))
-    assert none[0].mark is Mark.UNKNOWN
+        expect(result, mark, "Linux/", "" if mark is Status.OK else "--service-code codebuild")
+    none = quotas.check_build_quota(account({"service-quotas.ListServiceQuotas": {"Quotas": []}}))
+    assert none[0].status is Status.UNKNOWN
 
 
 @pytest.mark.parametrize(
     ("offered", "mark", "fix"),
     [
-        (["us-east-1a", "us-east-1b", "us-east-1c"], Mark.OK, ""),
-        (["us-east-1a"], Mark.WARNING, "network.availability_zones: [us-east-1a]"),
-        (["us-east-1c"], Mark.WRONG, "network.availability_zones: [us-east-1c]"),
-        ([], Mark.WRONG, "gpu.instance_types"),
+        (["us-east-1a", "us-east-1b", "us-east-1c"], Status.OK, ""),
+        (["us-east-1a"], Status.WARNING, "network.availability_zones: [us-east-1a]"),
+        (["us-east-1c"], Status.ERROR, "network.availability_zones: [us-east-1c]"),
+        ([], Status.ERROR, "gpu.instance_types"),
     ],
 )
-def test_instance_type_in_the_zones_that_are_used(offered: list[str], mark: Mark, fix: str) -> None:
+def test_instance_type_in_the_zones_in_use(offered: list[str], mark: Status, fix: str) -> None:
     zones = [{"ZoneName": f"us-east-1{letter}"} for letter in "cba"]
     answers: dict[str, Answer] = {
         "ec2.DescribeAvailabilityZones": {"AvailabilityZones": zones},
@@ -246,7 +251,7 @@ def test_instance_type_in_the_zones_that_are_used(offered: list[str], mark: Mark
             "InstanceTypeOfferings": [{"InstanceType": "g5.xlarge", "Location": zone} for zone in offered]
         },
     }
-    expect(network.look_at_offerings(account(answers))[0], mark, "g5.xlarge", fix)
+    expect(network.check_offerings(account(answers))[0], mark, "g5.xlarge", fix)
 
 
 def vpc_answers(
@@ -276,23 +281,23 @@ def vpc_answers(
 @pytest.mark.parametrize(
     ("answers", "mark", "found", "fix"),
     [
-        (vpc_answers(), Mark.OK, "a way out for 4 subnets", ""),
-        (vpc_answers(private="none"), Mark.WRONG, "no default route", "NAT gateway"),
-        (vpc_answers(private="igw-1"), Mark.WRONG, "leads to an internet gateway", "NAT gateway"),
-        (vpc_answers(public="nat-1"), Mark.WRONG, "public subnet", "internet gateway"),
-        (vpc_answers(dns=False), Mark.WRONG, "enableDnsSupport is off", "--enable-dns-support"),
-        (vpc_answers(cidr="10.9.0.0/16"), Mark.WRONG, "10.9.0.0/16", "network.existing_vpc.cidr"),
+        (vpc_answers(), Status.OK, "4 subnets have their routes", ""),
+        (vpc_answers(private="none"), Status.ERROR, "no default route", "NAT gateway"),
+        (vpc_answers(private="igw-1"), Status.ERROR, "leads to an internet gateway", "NAT gateway"),
+        (vpc_answers(public="nat-1"), Status.ERROR, "public subnet", "internet gateway"),
+        (vpc_answers(dns=False), Status.ERROR, "enableDnsSupport is off", "--enable-dns-support"),
+        (vpc_answers(cidr="10.9.0.0/16"), Status.ERROR, "10.9.0.0/16", "network.existing_vpc.cidr"),
         (
             {**vpc_answers(), "ec2.DescribeVpcs": Refused("InvalidVpcID.NotFound", "no vpc-012345")},
-            Mark.WRONG, "no vpc-012345", "network.existing_vpc",
+            Status.ERROR, "no vpc-012345", "network.existing_vpc",
         ),
     ],
 )  # fmt: skip
-def test_existing_vpc(answers: dict[str, Answer], mark: Mark, found: str, fix: str) -> None:
-    expect(network.look_at_existing_vpc(account(answers, network__existing_vpc=VPC))[0], mark, found, fix)
+def test_existing_vpc(answers: dict[str, Answer], mark: Status, found: str, fix: str) -> None:
+    expect(network.check_existing_vpc(account(answers, network__existing_vpc=VPC))[0], mark, found, fix)
 
 
-def test_main_route_table_serves_subnets_that_name_none() -> None:
+def test_main_route_table_applies_to_subnets_without_their_own() -> None:
     route = {"DestinationCidrBlock": "0.0.0.0/0", "NatGatewayId": "nat-1"}
     answers = vpc_answers()
     answers["ec2.DescribeRouteTables"] = {
@@ -303,7 +308,7 @@ def test_main_route_table_serves_subnets_that_name_none() -> None:
         "Subnets": [{"SubnetId": one, "VpcId": VPC["vpc_id"]} for one in VPC["private_subnet_ids"]]
     }
     one = account(answers, ingress__scheme="internal", network__existing_vpc=private_only)
-    assert network.look_at_existing_vpc(one)[0].mark is Mark.OK
+    assert network.check_existing_vpc(one)[0].status is Status.OK
 
 
 def certificate(status: str = "ISSUED", name: str = "api.example.com", days: int = 200) -> dict[str, Answer]:
@@ -318,35 +323,35 @@ def certificate(status: str = "ISSUED", name: str = "api.example.com", days: int
 @pytest.mark.parametrize(
     ("answers", "mark", "found", "fix"),
     [
-        (certificate(), Mark.OK, "issued", ""),
-        (certificate(status="PENDING_VALIDATION"), Mark.WRONG, "PENDING_VALIDATION", "CNAME"),
+        (certificate(), Status.OK, "issued", ""),
+        (certificate(status="PENDING_VALIDATION"), Status.ERROR, "PENDING_VALIDATION", "CNAME"),
         (
             certificate(name="other.example.com"),
-            Mark.WRONG,
+            Status.ERROR,
             "not for api.example.com",
             "--domain-name api.example.com",
         ),
-        (certificate(name="*.example.com"), Mark.OK, "issued", ""),
-        (certificate(days=3), Mark.WARNING, "ends in 3 days", "renewed"),
+        (certificate(name="*.example.com"), Status.OK, "issued", ""),
+        (certificate(days=3), Status.WARNING, "expires in 3 days", "renewed"),
         (
             {"acm.DescribeCertificate": Refused("ResourceNotFoundException")},
-            Mark.WRONG,
-            "there is no arn",
+            Status.ERROR,
+            "does not exist",
             "acm",
         ),
     ],
 )
-def test_certificate(answers: dict[str, Answer], mark: Mark, found: str, fix: str) -> None:
+def test_certificate(answers: dict[str, Answer], mark: Status, found: str, fix: str) -> None:
     one = account(answers, ingress__certificate_arn=CERTIFICATE, ingress__domain="api.example.com")
-    expect(domain.look_at_certificate(one)[0], mark, found, fix)
+    expect(domain.check_certificate(one)[0], mark, found, fix)
 
 
-def test_certificate_that_is_not_named_or_is_elsewhere() -> None:
-    expect(domain.look_at_certificate(account({}))[0], Mark.WRONG, "none is named", "--certificate ARN")
+def test_certificate_that_is_not_set_or_in_another_region() -> None:
+    expect(domain.check_certificate(account({}))[0], Status.ERROR, "none is set", "--certificate ARN")
     one = account({})
     one.certificate = CERTIFICATE.replace("us-east-1", "eu-west-1")
-    expect(domain.look_at_certificate(one)[0], Mark.WRONG, "is in eu-west-1", "--region us-east-1")
-    assert domain.look_at_certificate(account({}, ingress__cloudfront=True))[0].mark is Mark.OK
+    expect(domain.check_certificate(one)[0], Status.ERROR, "is in eu-west-1", "--region us-east-1")
+    assert domain.check_certificate(account({}, ingress__cloudfront=True))[0].status is Status.OK
 
 
 @pytest.mark.parametrize(
@@ -364,18 +369,18 @@ def test_wildcards_cover_one_label(name: str, host: str, fits: bool) -> None:
 @pytest.mark.parametrize(
     ("zone", "mark", "found", "fix"),
     [
-        ({"Name": "example.com."}, Mark.OK, "example.com has api.example.com", ""),
-        ({"Name": "example.org."}, Mark.WRONG, "is example.org", "ingress.domain"),
+        ({"Name": "example.com."}, Status.OK, "example.com contains api.example.com", ""),
+        ({"Name": "example.org."}, Status.ERROR, "is the zone example.org", "ingress.domain"),
         (
             {"Name": "example.com.", "Config": {"PrivateZone": True}},
-            Mark.WRONG,
+            Status.ERROR,
             "private zone",
             "public zone",
         ),
-        (None, Mark.WRONG, "there is no Z0123456789", "list-hosted-zones"),
+        (None, Status.ERROR, "Z0123456789 does not exist", "list-hosted-zones"),
     ],
 )
-def test_hosted_zone(zone: dict[str, Any] | None, mark: Mark, found: str, fix: str) -> None:
+def test_hosted_zone(zone: dict[str, Any] | None, mark: Status, found: str, fix: str) -> None:
     answer: Answer = Refused("NoSuchHostedZone")
     if zone:
         answer = {"HostedZone": {"Id": "Z0123456789", "CallerReference": "x", **zone}}
@@ -384,11 +389,11 @@ def test_hosted_zone(zone: dict[str, Any] | None, mark: Mark, found: str, fix: s
         ingress__domain="api.example.com",
         ingress__hosted_zone_id="Z0123456789",
     )
-    expect(domain.look_at_zone(one)[0], mark, found, fix)
-    assert domain.look_at_zone(account({}))[0].mark is Mark.OK
+    expect(domain.check_zone(one)[0], mark, found, fix)
+    assert domain.check_zone(account({}))[0].status is Status.OK
 
 
-def test_missing_permission_is_told_and_stops_no_other() -> None:
+def test_missing_permission_is_reported_and_does_not_stop_other_checks() -> None:
     one = account(
         {},
         ingress__certificate_arn=CERTIFICATE,
@@ -399,12 +404,14 @@ def test_missing_permission_is_told_and_stops_no_other() -> None:
     results = run(BEFORE, one)
     by_subject = {result.subject: result for result in results}
     assert {
-        result.mark for name, result in by_subject.items() if name not in ("deployment file", "existing VPC")
-    } == {Mark.UNKNOWN}
+        result.status
+        for name, result in by_subject.items()
+        if name not in ("deployment file", "existing VPC")
+    } == {Status.UNKNOWN}
     for result in results:
-        if result.mark is Mark.UNKNOWN:
+        if result.status is Status.UNKNOWN:
             assert "no permission for" in result.found
             assert "allow" in (result.fix or "")
     vpc = account({}, network__existing_vpc=VPC)
     (result,) = run([check for check in BEFORE if check.subject == "existing VPC"], vpc)
-    assert result.mark is Mark.UNKNOWN
+    assert result.status is Status.UNKNOWN
