@@ -235,7 +235,7 @@ def run_destroy(deployment: DeploymentFile = FILE, yes: Yes = False, as_json: As
         account = Account(plan_of(deployment))
         show(
             f"Destroy {account.deployment.name} in {account.region}",
-            destroy.plan_of(account),
+            destroy.preview(account),
             as_json=False,
         )
         if not yes and not typer.confirm("Destroy?", err=True):

@@ -16,7 +16,7 @@ _DRAIN_SECONDS = 600.0
 _POLL_SECONDS = 5.0
 
 
-def plan_of(account: Account) -> list[Result]:
+def preview(account: Account) -> list[Result]:
     """Returns what will be deleted and what is kept."""
     retain = account.deployment.removal_policy == "retain"
     results = []

@@ -39,9 +39,22 @@ CLEAN = (
     "docs/seeded_faults.py",
     "docs/settings_table.py",
     "examples",
+    "ops",
     "pyproject.toml",
     "requirements.in",
     "services/vllm",
+    "tests/__init__.py",
+    "tests/bench",
+    "tests/clients",
+    "tests/conftest.py",
+    "tests/e2e",
+    "tests/ops",
+    "tests/services/vllm",
+    "tests/soak",
+    "tests/support",
+    "tests/test_containers.py",
+    "tests/test_soak.py",
+    "tests/test_workflows.py",
 )
 """Files and folders that are rewritten. Add a folder once it passes; in the end this is the whole tree."""
 

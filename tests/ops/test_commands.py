@@ -80,7 +80,7 @@ def test_aws_errors_are_translated(code: str, kind: type[Exception], message: st
         one.client("ecs").list_clusters()
 
 
-def test_unreachable_network_is_no_access() -> None:
+def test_unreachable_network_raises_no_access_error() -> None:
     with pytest.raises(NoAccess, match="cannot be reached"), translated():
         raise EndpointConnectionError(endpoint_url="https://ecs.us-east-1.amazonaws.com")
 

@@ -24,7 +24,7 @@ export const EMAIL = {
 /** An answer in text that the stand-in engine does not finish in the time of a test. */
 export const ENDLESS = { when: 'answer', chunks: 200_000, delay_token: 0.01 };
 
-/** The official client, unchanged but for its baseURL; it does not retry, so that errors are seen. */
+/** The official client, with only its baseURL changed; it does not retry, so that errors are seen. */
 export function connect(url, options = {}) {
   return new OpenAI({ baseURL: `${url}/v1`, apiKey: 'dummy', maxRetries: 0, timeout: 20_000, ...options });
 }

@@ -295,8 +295,8 @@ def test_tool_names_make_no_difference() -> None:
     """The same tools under other names, with other naming conventions, are called in the same way."""
     renamed = tool("forecastFor", "Reports how the weather is.", town=TEXT)
     assert calls("What is the weather in Oslo?", [renamed]) == [("forecastFor", {"town": "Oslo"})]
-    reckon = tool("reckon", "Does sums.", formula=TEXT)
-    assert calls("What is 6*7?", [reckon]) == [("reckon", {"formula": "6*7"})]
+    solver = tool("solve", "Does sums.", formula=TEXT)
+    assert calls("What is 6*7?", [solver]) == [("solve", {"formula": "6*7"})]
 
 
 @pytest.mark.parametrize(

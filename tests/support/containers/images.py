@@ -22,7 +22,7 @@ from .engine import Engine
 MEBIBYTE = 1024 * 1024
 
 _BUILD_TOOLS = ("gcc", "cc", "g++", "c++", "make", "ld", "git")
-# What a layer of ours has no use for: caches, keys, settings of the machine that builds, our own tests.
+# What our layers do not need: caches, keys, settings of the machine that builds, our own tests.
 _UNWANTED = re.compile(
     r"(^|/)(\.git|\.env|\.netrc|\.npmrc|\.pypirc|\.aws|\.ssh|\.cache|\.pytest_cache|node_modules)(/|$)"
     r"|^(root|home/[^/]+)/.+|^tmp/.+|^var/(cache|lib/apt/lists)/.+"

@@ -104,7 +104,7 @@ def renamed_math(rng: Random) -> MathTool:
 
 
 def draw_toolset(rng: Random) -> Toolset:
-    """Draws the tools of one training conversation: mostly both of ours, sometimes one or none."""
+    """Draws the tools of one training conversation: usually both of the server, sometimes one or none."""
     renamed = rng.random() < 0.6
     weather = renamed_weather(rng) if renamed and rng.random() < 0.9 else WeatherTool()
     math = renamed_math(rng) if renamed and rng.random() < 0.9 else MathTool()
