@@ -15,6 +15,9 @@ from .address import Address, EngineBroke, Response
 _NO_DONE = frozenset({"/v1/responses"})
 """Routes whose streams end without `[DONE]`."""
 
+_MARKS = (b'"usage"', b'"error"', b"[DONE]")
+"""What an event holds that matters to more than its client."""
+
 _DRAIN_SECONDS = 1.0
 
 
@@ -94,8 +97,12 @@ class Answer:
             hide_usage: leave out the events that hold nothing but usage.
         """
         while block := await self._block():
-            if b'"usage"' in block or b'"error"' in block or b"[DONE]" in block:
-                block = self._examine(block, hide_usage=hide_usage)
+            marks = [at for mark in _MARKS if (at := block.find(mark)) >= 0]
+            if marks:
+                # Most of a block needs no reading: only the events from the first mark on are split.
+                plain = block.rfind(b"\n\n", 0, min(marks)) + 2
+                start = plain if plain > 1 else 0
+                block = block[:start] + self._examine(block[start:], hide_usage=hide_usage)
             if b"data:" in block:
                 return block
         return b""
@@ -137,7 +144,7 @@ class Answer:
                         pass
 
     def _examine(self, block: bytes, *, hide_usage: bool) -> bytes:
-        """The part of a block that the client may see."""
+        """The part of some events that the client may see."""
         kept = []
         for raw in block[:-2].split(b"\n\n"):
             payload = next(payloads(raw), b"")
