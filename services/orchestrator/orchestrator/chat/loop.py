@@ -6,8 +6,7 @@ Written once, as a stream of events; a non-streaming answer is a fold of them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import orjson
 
@@ -15,7 +14,7 @@ from ..engine.address import EngineBroke
 from ..engine.client import Engines
 from ..protocol import JsonObject, ToolCall, add_usage
 from ..telemetry import Record, Telemetry, log
-from ..tools.toolbox import EagerCall, Toolbox, ToolResult, canonical_arguments
+from ..tools.toolbox import Toolbox, ToolResult, canonical_arguments
 from .conversation import SAME_CALL_LIMIT, CallKey, Conversation, Event, ToolEvent
 from .tool_plan import ToolPlan
 from .turn import Finish, HandBack, RunTools, Turn
@@ -110,24 +109,9 @@ class ChatLoop:
         different: dict[CallKey, ToolCall] = {}
         for key, call in zip(keys, calls, strict=True):
             different.setdefault(key, call)
-        # Quick ones at once, and the last of the others in this task: a task more costs 10 µs.
-        works: list[Coroutine[Any, Any, None]] = []
-        slow = []
-        for key, call in different.items():
-            if not self._toolbox.is_quick(call.name):
-                slow.append((key, call))
-                continue
-            eager = EagerCall(run(key, call))
-            if not eager.ended:
-                works.append(eager.rest())
-        works += [run(key, call) for key, call in slow]
-        last = works.pop() if works else None
-        tasks = [asyncio.create_task(work) for work in works]
+        tasks = [asyncio.create_task(run(key, call)) for key, call in different.items()]
         try:
-            if last:
-                await last
-            for task in tasks:
-                await task
+            await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
