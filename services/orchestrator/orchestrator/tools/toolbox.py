@@ -14,14 +14,13 @@ from typing import Any, Literal
 from ..errors import ToolError
 from .arguments import MalformedArguments, canonical_arguments, parse_arguments
 from .context import ToolContext
-from .eager import EagerCall
 from .loading import define_tools, load_tools
 from .results import render, render_error
 from .schema import InvalidArguments, Tool, quick, where_defined
 from .threads import NoFreeThread, WorkerThreads
 
 __all__ = [
-    "EagerCall", "Outcome", "ToolContext", "ToolResult", "Toolbox", "canonical_arguments", "load_tools",
+    "Outcome", "ToolContext", "ToolResult", "Toolbox", "canonical_arguments", "load_tools",
     "quick",
 ]  # fmt: skip
 
@@ -153,11 +152,9 @@ class Toolbox:
         cancels = task.cancelling() if task else 0
         limit: asyncio.Timeout | None = None
         try:
-            eager = EagerCall(call() if tool.is_async else self._threads.run(call))
-            if eager.ended:  # so that no timer is set, which costs 5 µs
-                return "ok", render(eager.result, self._result_limit)
             async with asyncio.timeout(self._timeout) as limit:
-                return "ok", render(await eager.rest(), self._result_limit)
+                result = await (call() if tool.is_async else self._threads.run(call))
+                return "ok", render(result, self._result_limit)
         except NoFreeThread:
             return "busy", self._error(f"all {self._max_threads} tool threads are taken: try again later")
         except Exception as error:  # noqa: BLE001  whatever a tool raises is for the model to read
