@@ -153,7 +153,8 @@ class Reply:
     def _head(self, status: int, lines: bytes) -> bytes:
         self.status = status
         self.started = True
-        self.keep_alive &= not self._in_flight.draining
+        if self._in_flight.draining:
+            self.keep_alive = False
         closing = b"" if self.keep_alive else b"connection: close\r\n"
         return b"%b%b%bx-request-id: %b\r\n%b\r\n" % (
             _STATUS_LINES[status], self._general_headers, lines, self.request_id.encode("latin-1"), closing,

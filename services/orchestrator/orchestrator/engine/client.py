@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import time
 
 from ..errors import ApiError, EngineFailed, EngineUnavailable
@@ -13,7 +12,6 @@ from .connection import ConnectionBroken
 from .discovery import Discovery
 
 _RESENDS = 2
-_load = operator.attrgetter("in_flight")
 
 
 class Engines:
@@ -99,7 +97,7 @@ class Engines:
         # Bounded load: a preferred engine may have a quarter more than its share (Mirrokni et al. 2016).
         if prefer in up and prefer.in_flight <= 1.25 * sum(a.in_flight for a in up) / len(up) + 1:
             return prefer
-        return min(up, key=_load)
+        return min(up, key=lambda address: address.in_flight)
 
     async def _wait_for_engine(self, until: float) -> None:
         try:
