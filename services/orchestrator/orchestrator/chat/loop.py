@@ -93,7 +93,7 @@ class ChatLoop:
         self, talk: Conversation, turn: Turn, calls: list[ToolCall], record: Record, emit: Emit
     ) -> None:
         """Runs the calls side by side, equal ones once, and adds turn and results to the history."""
-        keys = _keys(calls)
+        keys = [(call.name, canonical_arguments(call.arguments)) for call in calls]
         if talk.plan.events:
             await emit([ToolEvent({"type": "tool_call.started", **_describe(call)}) for call in calls])
         results: dict[CallKey, ToolResult] = {}
@@ -140,13 +140,6 @@ class ChatLoop:
         if repeated:
             return f"{repeated} was called {SAME_CALL_LIMIT} times running with the same arguments"
         return None
-
-
-def _keys(calls: list[ToolCall]) -> list[CallKey]:
-    """Equal for calls that ask for the same, of which only several of one tool are read to see it."""
-    if len({call.name for call in calls}) == len(calls):
-        return [(call.name, call.arguments) for call in calls]
-    return [(call.name, canonical_arguments(call.arguments)) for call in calls]
 
 
 def _describe(call: ToolCall, result: ToolResult | None = None) -> JsonObject:
