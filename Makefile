@@ -79,6 +79,9 @@ bench: .venv/developer ## Measure the orchestrator beside its peers; QUICK=1 tak
 bench-compare: .venv/developer ## Compare two results: A=before.json B=after.json
 	@$(RUN) -m bench.results $(A) $(B)
 
+bench-trees: .venv/developer ## Compare the CPU time of source trees: TREES="BEFORE AFTER..."
+	@$(RUN) -m bench.compare $(TREES)
+
 bench-growth: .venv/developer ## Measure how cost grows with load and request size, and over a million requests
 	@$(RUN) -m bench.growth
 
@@ -116,4 +119,4 @@ lock: .venv/developer ## Write the lock files from requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt examples/requirements.in -o examples/requirements.txt
 	$(LOCK) -c examples/requirements.txt requirements.in -o requirements.txt
 
-.PHONY: help gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-growth bench-guard bench-engine bench-synth synth rehearse doctor deploy smoke keys cost destroy logs tiny-model soak check lock
+.PHONY: help gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth synth rehearse doctor deploy smoke keys cost destroy logs tiny-model soak check lock

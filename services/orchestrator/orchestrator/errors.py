@@ -12,7 +12,8 @@ TandemError
     │   └── EngineRejected      the engine's own 4xx, passed on
     └── ServiceError        5xx: ours or the engine's
         ├── EngineUnavailable   503, no engine answers
-        ├── EngineFailed        502, an engine broke off or answered nonsense
+        ├── EngineFailed        502, an engine failed or sent what cannot be read
+        │   └── EngineBroke         its answer ended before it was complete
         ├── DeadlineExceeded    504
         └── ShuttingDown        503
 """
@@ -118,6 +119,10 @@ class EngineFailed(ServiceError):
     status = 502
     type = "engine_error"
     code = "engine_failed"
+
+
+class EngineBroke(EngineFailed):
+    """The engine's answer ended before it was complete."""
 
 
 class DeadlineExceeded(ServiceError):

@@ -41,7 +41,9 @@ Handler = Callable[[Request, Reply], Awaitable[None]]
 def request_id(headers: dict[bytes, bytes]) -> str:
     """The client's x-request-id where it is fit for a log line, else a new one."""
     given = headers.get(b"x-request-id")
-    return given.decode("latin-1") if given and _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+    if given and _REQUEST_ID.fullmatch(given):
+        return given.decode("latin-1")
+    return f"{random.getrandbits(128):032x}"
 
 
 class Endpoint:

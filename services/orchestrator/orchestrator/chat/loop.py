@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 
 import orjson
 
-from ..engine.address import EngineBroke
 from ..engine.client import Engines
+from ..errors import EngineBroke
 from ..protocol import JsonObject, ToolCall, add_usage
 from ..telemetry import Record, Telemetry, log
 from ..tools.toolbox import Toolbox, ToolResult, canonical_arguments

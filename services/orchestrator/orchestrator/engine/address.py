@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from ssl import SSLContext
 
-from ..errors import EngineFailed
+from ..errors import EngineBroke
 from .connection import Connection, ConnectionBroken
 
 _IDLE_SECONDS = 60
@@ -15,10 +15,6 @@ _IDLE_SECONDS = 60
 
 class StaleConnection(ConnectionBroken):
     """A kept connection that the engine closed while we wrote to it, as it may: a new one will do."""
-
-
-class EngineBroke(EngineFailed):
-    """The engine's connection ended in the middle of an answer."""
 
 
 class Address:

@@ -8,9 +8,17 @@ from typing import Any
 
 import orjson
 
-from ..errors import ApiError, EngineFailed, EngineRejected, EngineUnavailable, InvalidRequest, NotFound
+from ..errors import (
+    ApiError,
+    EngineBroke,
+    EngineFailed,
+    EngineRejected,
+    EngineUnavailable,
+    InvalidRequest,
+    NotFound,
+)
 from ..protocol import DONE, EventBuffer, JsonObject, payloads
-from .address import Address, EngineBroke, Response
+from .address import Address, Response
 
 _NO_DONE = frozenset({"/v1/responses"})
 """Routes whose streams end without `[DONE]`."""

@@ -1,0 +1,81 @@
+"""The chat route: the same answer as a stream and as one object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.live import Json, Live, text_of
+from tests.support.scripted_engine import ScriptedEngine, call, call_deltas, stream, text, whole
+
+SUM = '{"expression": "1+1"}'
+MATH: Any = {"type": "function", "function": {"name": "calculate_math"}}
+MINE: Any = {"type": "function", "function": {"name": "my_tool"}}
+
+
+async def test_stream_and_whole_answer_say_the_same(server: Live, engine: ScriptedEngine) -> None:
+    engine.play(
+        stream(*text("Let me see."), *call_deltas("calculate_math", SUM)), stream(*text("It", " is 2.")),
+        whole("Let me see.", calls=[call("calculate_math", SUM)]), whole("It is 2."),
+    )  # fmt: skip
+    events = await server.chat_events(tools=[MATH], stream_options={"include_usage": True})
+    answer = (await server.chat(tools=[MATH])).json()
+    assert text_of(events) == answer["choices"][0]["message"]["content"] == "Let me see.\n\nIt is 2."
+    *_, usage, done = events
+    assert isinstance(usage, dict)
+    assert usage["usage"] == answer["usage"]
+    assert done == "[DONE]"
+
+
+async def test_clients_calls_are_numbered_and_whole(server: Live, engine: ScriptedEngine) -> None:
+    calls = [call("my_tool", {"x": 1}, id="a"), call("my_tool", {"x": 2}, id="b")]
+    engine.play(
+        whole(calls=calls),
+        stream(*call_deltas("my_tool", '{"x": 1}', 0, "a"), *call_deltas("my_tool", '{"x": 2}', 1, "b")),
+    )
+    choice = (await server.chat(tools=[MATH, MINE])).json()["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["tool_calls"] == calls
+    gathered: dict[int, str] = {}
+    for event in await server.chat_events(tools=[MATH, MINE]):
+        for choice in event["choices"] if isinstance(event, dict) else []:
+            for delta in choice["delta"].get("tool_calls", []):
+                arguments = delta["function"].get("arguments", "")
+                gathered[delta["index"]] = gathered.get(delta["index"], "") + arguments
+    assert gathered == {0: '{"x": 1}', 1: '{"x": 2}'}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_trace_of_the_calls_comes_only_where_asked_for(
+    server: Live, engine: ScriptedEngine, streaming: bool
+) -> None:
+    def play() -> None:
+        if streaming:
+            engine.play(stream(*call_deltas("calculate_math", SUM)), stream(*text("2")))
+        else:
+            engine.play(whole(calls=[call("calculate_math", SUM)]), whole("2"))
+
+    async def trace(**fields: Any) -> list[Json]:
+        play()
+        if streaming:
+            events = await server.chat_events(tools=[MATH], **fields)
+            return [event["tandem"] for event in events if isinstance(event, dict) and "tandem" in event]
+        answer = (await server.chat(tools=[MATH], **fields)).json()
+        return list(answer.get("tandem", {}).get("events", []))
+
+    assert await trace() == []
+    started, finished = await trace(tandem={"events": True})
+    assert (started["type"], finished["type"]) == ("tool_call.started", "tool_call.finished")
+    assert started["id"] == finished["id"]
+    assert "tandem" not in engine.requests[-1].json
+
+
+async def test_request_without_server_tools_is_relayed_as_it_is(server: Live, engine: ScriptedEngine) -> None:
+    engine.play(whole("ok"), whole("ok"))
+    tools = b'[{"type": "function", "function": {"name": "my_tool"}}]'
+    sent = b'{"messages": [{"role": "user", "content": "x"}],  "tools": %b}' % tools
+    await server.http.post("/v1/chat/completions", content=sent)
+    assert engine.requests[0].body == sent
+    await server.chat(tools=[MATH], headers={"x-tool-execution": "client"})
+    assert engine.requests[1].json["tools"] == [MATH]

@@ -1,0 +1,51 @@
+"""Request ids, metrics and logs of the FastAPI routes."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from tests.support.live import Live
+
+
+@pytest.mark.parametrize("path", ["/health", "/v1/models", "/v1/tools", "/metrics", "/nowhere"])
+async def test_every_answer_has_a_request_id(server: Live, path: str) -> None:
+    given = await server.http.get(path, headers={"x-request-id": "mine-1"})
+    assert given.headers["x-request-id"] == "mine-1"
+    first, second = [(await server.http.get(path)).headers["x-request-id"] for _ in range(2)]
+    assert first != second
+    assert len(first) == 32
+
+
+async def test_routes_are_counted_by_their_pattern(server: Live) -> None:
+    for path in ("/v1/models/a/b", "/v1/models/c", "/made-up-1", "/made-up-2"):
+        assert (await server.http.get(path)).status_code == 404
+    metrics = await server.metrics()
+    assert 'requests_total{key_name="-",route="/v1/models/{model}",status="404"} 2.0' in metrics
+    assert 'requests_total{key_name="-",route="unknown",status="404"} 2.0' in metrics
+    assert "made-up" not in metrics
+
+
+async def test_only_failures_of_polled_routes_are_logged(
+    server: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = []
+    logger = logging.getLogger("orchestrator")
+    monkeypatch.setattr(logger, "handle", lambda record: lines.append(record.fields))
+    logger.setLevel(logging.INFO)
+    await server.http.get("/health")
+    await server.http.get("/v1/tools")
+    await server.http.get("/nowhere", headers={"x-request-id": "mine-2"})
+    logger.setLevel(logging.NOTSET)
+    assert [(line["route"], line["status"]) for line in lines] == [("/v1/tools", 200), ("unknown", 404)]
+    assert lines[1]["request_id"] == "mine-2"
+
+
+async def test_connections_close_once_the_service_drains(server: Live) -> None:
+    assert "connection" not in (await server.http.get("/health")).headers
+    server.server._in_flight.draining = True
+    answer = await server.http.get("/health")
+    assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+    assert json.loads(answer.content) == {"status": "ok"}

@@ -1,0 +1,132 @@
+"""One engine's address: the connections it keeps, and the requests it counts."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from orchestrator.engine.address import Address, Response, StaleConnection
+from orchestrator.engine.connection import ConnectionBroken
+from orchestrator.errors import EngineBroke
+from tests.support.scripted_engine import CUT, ScriptedEngine, after, body, cut, stream, text, whole
+
+CHAT = "/v1/chat/completions"
+
+
+def address_of(engine: ScriptedEngine, *, connect_seconds: float = 1) -> Address:
+    return Address(
+        "127.0.0.1", engine.port, name="engine", tls=None, connect_seconds=connect_seconds,
+        headers=b"X-From: test\r\n",
+    )  # fmt: skip
+
+
+async def _read_all(response: Response) -> None:
+    while await response.read():
+        pass
+
+
+async def test_request_carries_host_identity_and_the_given_headers(engine: ScriptedEngine) -> None:
+    engine.play(whole("ok"))
+    with await address_of(engine).post(CHAT, b'{"a": 1}', "r-1") as response:
+        assert response.status == 200
+        assert b"ok" in await response.read()
+        assert await response.read() == b""
+    (request,) = engine.requests
+    assert (request.path, request.body) == (CHAT, b'{"a": 1}')
+    assert request.headers["host"] == f"127.0.0.1:{engine.port}"
+    assert request.headers["x-request-id"] == "r-1"
+    assert request.headers["x-from"] == "test"
+
+
+async def test_only_clients_requests_count_until_their_response_is_closed(engine: ScriptedEngine) -> None:
+    address = address_of(engine)
+    held = asyncio.Event()
+    engine.play(after(held, whole("ok")))
+    asking = asyncio.create_task(address.post(CHAT, b"{}"))
+    await engine.arrived.wait()
+    assert address.in_flight == 1
+    with await address.get("/health") as health:
+        assert (health.status, address.in_flight) == (200, 1)
+    held.set()
+    with await asking:
+        assert address.in_flight == 1
+    assert address.in_flight == 0
+
+
+async def test_failed_request_no_longer_counts(engine: ScriptedEngine) -> None:
+    address = address_of(engine)
+    engine.play(cut())
+    with pytest.raises(ConnectionBroken):
+        await address.post(CHAT, b"{}")
+    await engine.stop()
+    with pytest.raises(ConnectionRefusedError):
+        await address.post(CHAT, b"{}")
+    assert address.in_flight == 0
+    await engine.start(engine.port)
+
+
+async def test_cancelled_request_no_longer_counts_and_closes_its_connection(engine: ScriptedEngine) -> None:
+    address = address_of(engine)
+    engine.play(after(asyncio.Event(), whole("never")))
+    asking = asyncio.create_task(address.post(CHAT, b"{}"))
+    await engine.arrived.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert (address.in_flight, address.idle) == (0, [])
+    await asyncio.wait_for(engine.aborted.wait(), 5)
+
+
+async def test_connection_is_kept_only_after_its_whole_body(engine: ScriptedEngine) -> None:
+    address = address_of(engine)
+    engine.play(whole("1"), whole("2"), stream(*text("3"), asyncio.Event()))
+    for _ in range(2):
+        with await address.post(CHAT, b"{}"):
+            pass
+        assert len(address.idle) == 1
+    with await address.post(CHAT, b'{"stream": true}', whole=False) as response:
+        assert response.is_stream
+    assert address.idle == []
+
+
+async def test_connection_of_an_address_that_is_gone_is_not_kept(engine: ScriptedEngine) -> None:
+    address = address_of(engine)
+    engine.play(whole("1"))
+    with await address.post(CHAT, b"{}"):
+        address.gone = True
+    assert address.idle == []
+
+
+async def test_unused_connections_are_dropped_by_age(engine: ScriptedEngine) -> None:
+    address = address_of(engine)
+    with await address.get("/health"):
+        pass
+    address.drop_old()
+    assert len(address.idle) == 1
+    address.drop_idle()
+    assert address.idle == []
+
+
+async def test_kept_connection_that_breaks_unanswered_is_stale(engine: ScriptedEngine) -> None:
+    address = address_of(engine)
+    engine.play(whole("1"), cut())
+    with await address.post(CHAT, b"{}"):
+        pass
+    with pytest.raises(StaleConnection):
+        await address.post(CHAT, b"{}")
+
+
+async def test_stream_that_breaks_is_the_engines_failure(engine: ScriptedEngine) -> None:
+    engine.play(stream(*text("half"), CUT))
+    with await address_of(engine).post(CHAT, b'{"stream": true}', whole=False) as response:
+        reading = asyncio.create_task(_read_all(response))
+        with pytest.raises(EngineBroke, match="broke before its answer was complete"):
+            await reading
+
+
+async def test_error_that_is_called_a_stream_is_read_whole(engine: ScriptedEngine) -> None:
+    engine.play(body(b"no", 400, content_type="text/event-stream"))
+    with await address_of(engine).post(CHAT, b"{}", whole=False) as response:
+        assert not response.is_stream
+        assert response.complete

@@ -1,0 +1,48 @@
+"""The wiring: what the settings make of the service."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.app import Orchestrator
+from orchestrator.errors import SettingsError
+from orchestrator.settings import Settings
+from tests.support.live import live
+from tests.support.scripted_engine import ScriptedEngine, call, whole
+
+
+def orchestrator(**environment: str) -> Orchestrator:
+    return Orchestrator(Settings.from_environment({"VLLM_URL": "http://127.0.0.1:9", **environment}))
+
+
+async def test_post_routes_are_the_documented_ones() -> None:
+    assert set(orchestrator().endpoints) == {
+        b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings", b"/v1/responses",
+    }  # fmt: skip
+
+
+async def test_unknown_attached_tool_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(SettingsError, match=r"ATTACH_TOOLS='nothing'.*calculate_math"):
+        orchestrator(ATTACH_TOOLS="nothing")
+
+
+async def test_tool_module_that_cannot_be_imported_is_refused_by_its_setting() -> None:
+    with pytest.raises(SettingsError, match=r"^TOOL_MODULES='no\.such\.module'"):
+        orchestrator(TOOL_MODULES="no.such.module")
+
+
+@pytest.mark.parametrize(
+    ("attached", "offered"),
+    [
+        ("calculate_math", ["calculate_math"]),
+        ("all", ["calculate_math", "get_current_weather", "query_database"]),
+    ],
+)
+async def test_attached_tools_are_offered_where_a_request_brings_none(
+    engine: ScriptedEngine, attached: str, offered: list[str]
+) -> None:
+    async with live(engine.url, ATTACH_TOOLS=attached) as server:
+        engine.play(whole(calls=[call("calculate_math", {"expression": "1+1"})]), whole("2"))
+        answer = (await server.chat()).json()
+    assert answer["choices"][0]["message"]["content"] == "2"
+    assert [tool["function"]["name"] for tool in engine.requests[0].json["tools"]] == offered
