@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .emulator import ACCOUNT, REGION, ROOT, Emulator
 
-_DEPLOYED = ("app.py", "cdk.json", "package.json", "tandem.yaml", "infra", "ops", "services")
+_DEPLOYED = (".npmrc", "app.py", "cdk.json", "package.json", "tandem.yaml", "infra", "ops", "services")
 _LINKED = (".venv", "node_modules")
 # A deployment takes 20 s here; one that hangs is to be told as that.
 _MOST_SECONDS = 300
