@@ -10,6 +10,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from . import service_roles
 from .account import Account, Failed, NoAccess, NotAllowed, translated
 from .cdk import Cdk
 from .doctor.running import start_failure
@@ -127,6 +128,7 @@ def deploy(account: Account, *, deployment_file: Path, certificate: str | None) 
         Failed: The deployment failed, or was cancelled because it could not succeed.
     """
     foundation, serving = account.stack_names
+    _create_service_roles(account)
     arguments = ["deploy", "--all", "--require-approval", "never", "--progress", "events"]
     if certificate and not account.deployment.ingress.certificate_arn:
         arguments += ["--parameters", f"{foundation}:CertificateArn={certificate}"]
@@ -146,6 +148,17 @@ def deploy(account: Account, *, deployment_file: Path, certificate: str | None) 
         cdk.stop()
         raise
     cdk.finish("the deployment")
+
+
+def _create_service_roles(account: Account) -> None:
+    """Creates the missing service-linked roles; without permission, AWS may still create them itself."""
+    try:
+        created = service_roles.create(account)
+    except NotAllowed as error:
+        tell(f"  ? the service-linked roles were not checked: {error}")
+        return
+    if created:
+        tell(f"  ✓ created {', '.join(created)}")
 
 
 def _look(progress: Progress) -> None:

@@ -31,11 +31,13 @@ BEFORE = (
     Check("Fargate quota", quotas.check_fargate_quota),
     Check("network quotas", quotas.check_network_quotas),
     Check("CodeBuild quota", quotas.check_build_quota),
+    Check("zones", network.check_zones),
     Check("instance type", network.check_offerings),
     Check("existing VPC", network.check_existing_vpc),
     Check("certificate", domain.check_certificate),
     Check("hosted zone", domain.check_zone),
     Check("secrets", identity.check_secrets),
+    Check("service roles", identity.check_service_roles),
 )
 AFTER = (
     Check("credentials", identity.check_identity),

@@ -6,6 +6,7 @@ from botocore.exceptions import ClientError
 
 from infra.deployment.checks import check
 from infra.deployment.checks.rule import Severity
+from ops import service_roles
 from ops.account import Account, code_of, translated
 from ops.report import Result, Status
 
@@ -51,6 +52,19 @@ def check_bootstrap(account: Account) -> list[Result]:
         found = f"version {version}; at least {BOOTSTRAP_VERSION} is required"
         return [Result(Status.ERROR, subject, found, command)]
     return [Result(Status.OK, subject, f"version {version}")]
+
+
+def check_service_roles(account: Account) -> list[Result]:
+    """The service-linked roles, without which the first deployment in an account may fail."""
+    missing = service_roles.missing(account)
+    if not missing:
+        return [Result(Status.OK, "service roles", "all exist")]
+    services = service_roles.needed(account)
+    fix = " && ".join(
+        f"aws iam create-service-linked-role --aws-service-name {services[role]}" for role in missing
+    )
+    found = f"{', '.join(missing)} do not exist yet; make deploy creates them first"
+    return [Result(Status.WARNING, "service roles", found, fix)]
 
 
 def check_secrets(account: Account) -> list[Result]:

@@ -35,9 +35,43 @@ def _zones(account: Account, ec2: Any) -> list[str]:
         return list(network.existing_vpc.availability_zones)
     if network.availability_zones:
         return list(network.availability_zones)
+    return _zones_with_default_subnet(ec2)[: network.zones]
+
+
+def _zones_with_default_subnet(ec2: Any) -> list[str]:
+    """What `Fn::GetAZs` returns: only zones with a default subnet, or every zone if there is none at all.
+
+    Source: the AWS CloudFormation user guide, `Fn::GetAZs`.
+    """
+    pages = ec2.get_paginator("describe_subnets").paginate(
+        Filters=[{"Name": "default-for-az", "Values": ["true"]}]
+    )
+    zones = {subnet["AvailabilityZone"] for page in pages for subnet in page["Subnets"]}
+    return sorted(zones) or _all_zones(ec2)
+
+
+def _all_zones(ec2: Any) -> list[str]:
     filters = [{"Name": "opt-in-status", "Values": ["opt-in-not-required"]}]
-    known = [one["ZoneName"] for one in ec2.describe_availability_zones(Filters=filters)["AvailabilityZones"]]
-    return sorted(known)[: network.zones]  # in the order of Fn::GetAZs
+    return sorted(
+        one["ZoneName"] for one in ec2.describe_availability_zones(Filters=filters)["AvailabilityZones"]
+    )
+
+
+def check_zones(account: Account) -> list[Result]:
+    """Whether a new network finds as many zones as it asks for."""
+    network = account.deployment.network
+    if network.existing_vpc is not None or network.availability_zones:
+        return [Result(Status.OK, "zones", "the deployment file names them")]
+    ec2 = account.client("ec2")
+    found = _zones_with_default_subnet(ec2)
+    if len(found) >= network.zones:
+        return [Result(Status.OK, "zones", ", ".join(found[: network.zones]))]
+    message = (
+        f"{network.zones} zones are wanted, and CloudFormation chooses only among those with a default "
+        f"subnet: {', '.join(found)}"
+    )
+    names = ", ".join(_all_zones(ec2)[: network.zones])
+    return [Result(Status.ERROR, "zones", message, f"network.availability_zones: [{names}]")]
 
 
 def _offering(account: Account, name: str, zones: list[str], offered: set[str]) -> Result:

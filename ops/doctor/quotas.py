@@ -59,11 +59,28 @@ def _vcpus(account: Account, family: str, capacity: str, *, ours: bool) -> Itera
 
 
 def check_fargate_quota(account: Account) -> list[Result]:
+    """vCPU of the orchestrator's tasks. A rollout runs twice the minimum; only scaling out needs the maximum.
+
+    The default quota of a new account is 6 vCPU, which is what a rollout of the default deployment takes.
+    """
     orchestrator = account.deployment.orchestrator
-    # A rollout temporarily doubles the tasks.
-    needed = 2 * orchestrator.max_tasks * orchestrator.cpu / 1024
+    per_task = orchestrator.cpu / 1024
+    rollout, most = 2 * orchestrator.min_tasks * per_task, orchestrator.max_tasks * per_task
     code, name = _FARGATE_QUOTA
-    return [_compare(account, "Fargate quota", "fargate", code, name, used=0, needed=needed, unit="vCPU")]
+    quota = _quota(account, "fargate", code)
+    request = _request(account, "fargate", code, max(rollout, most))
+    if quota < rollout:
+        found = f"{name}: {quota:g} vCPU; a rollout of {orchestrator.min_tasks} tasks needs {rollout:g}"
+        return [Result(Status.ERROR, "Fargate quota", found, request)]
+    if quota < most:
+        tasks = int(quota // per_task)
+        found = f"{name}: {quota:g} vCPU; the service can grow to {tasks} of {orchestrator.max_tasks} tasks"
+        return [
+            Result(Status.WARNING, "Fargate quota", found, f"{request}, or orchestrator.max_tasks: {tasks}")
+        ]
+    return [
+        Result(Status.OK, "Fargate quota", f"{name}: {quota:g} vCPU, at most {max(rollout, most):g} needed")
+    ]
 
 
 def check_network_quotas(account: Account) -> list[Result]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +30,20 @@ class Refused(Exception):
 
 
 Answer = Mapping[str, Any] | Refused | Callable[[Mapping[str, Any]], Any]
+
+
+def roles_without(*absent: str) -> Answer:
+    """IAM's GetRole, which has every role but these."""
+
+    def answer(params: Mapping[str, Any]) -> Any:
+        name = params["RoleName"]
+        if name in absent:
+            raise Refused("NoSuchEntity")
+        role = {"Path": "/", "RoleName": name, "RoleId": "AROA0123456789ABCDEF"}
+        arn = f"arn:aws:iam::123456789012:role/{name}"
+        return {"Role": {**role, "Arn": arn, "CreateDate": datetime(2026, 1, 1, tzinfo=UTC)}}
+
+    return answer
 
 
 class ScriptedAws:
@@ -78,10 +93,10 @@ class ScriptedAccount(Account):
 
     def __init__(self, aws: ScriptedAws, settings: Deployment) -> None:
         super().__init__(Plan(settings, load_catalog()))
-        self._aws = aws
+        self.aws = aws
 
     def client(self, service: str, *, region: str | None = None) -> Any:
-        return self._aws.client(service, region=region)
+        return self.aws.client(service, region=region)
 
 
 def account(answers: Mapping[str, Answer], **settings: object) -> ScriptedAccount:

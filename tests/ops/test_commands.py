@@ -150,7 +150,7 @@ def test_live_price_is_on_demand_per_hour() -> None:
     answers = {"pricing.GetProducts": {"PriceList": [json.dumps(FREE), json.dumps(PRODUCT)]}}
     one: ScriptedAccount = account(answers)
     assert cost.live_prices(one) == {"g5.xlarge": 1.123}
-    _, asked = one._aws.calls[0]
+    _, asked = one.aws.calls[0]
     wanted = {entry["Field"]: entry["Value"] for entry in asked["Filters"]}
     assert wanted["regionCode"] == "us-east-1"
     plan = cost.with_prices(one.plan, {"g5.xlarge": 2.0})

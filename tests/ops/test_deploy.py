@@ -87,9 +87,9 @@ def test_service_that_recovers_is_not_given_up() -> None:
     progress = Progress(one)
     progress.look()
     progress.look()
-    one._aws.answers.update(answers([], ["has reached a steady state."], 3))
+    one.aws.answers.update(answers([], ["has reached a steady state."], 3))
     progress.look()
-    one._aws.answers.update(answers([], [FULL], 3))
+    one.aws.answers.update(answers([], [FULL], 3))
     progress.look()
     assert progress.reason is None
 
@@ -113,7 +113,7 @@ def test_giving_up_rolls_back_an_update_and_deletes_a_first_deployment(status: s
     cli = Cli()
     deploy._give_up(one, cli)  # type: ignore[arg-type]
     assert cli.stopped
-    assert one._aws.calls[-1] == (call, {"StackName": "tandem-serving"})
+    assert one.aws.calls[-1] == (call, {"StackName": "tandem-serving"})
 
 
 def test_unreadable_progress_is_reported_once_and_stops_nothing(

@@ -10,7 +10,7 @@ import pytest
 from ops.doctor import BEFORE, domain, identity, network, quotas, run, stacks
 from ops.doctor.domain import covers
 from ops.report import Result, Status
-from tests.ops.scripted_aws import ARN, Answer, Refused, account
+from tests.ops.scripted_aws import ARN, Answer, Refused, account, roles_without
 
 CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/12345678-1234-1234-1234-123456789012"
 SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:name-AbCdEf"
@@ -186,10 +186,17 @@ def test_quota_that_was_never_raised_has_the_default_value() -> None:
     expect(quotas.check_gpu_quota(account(answers))[0], Status.ERROR, "0 vCPU", "--desired-value 4")
 
 
-@pytest.mark.parametrize(("value", "mark"), [(20, Status.OK), (6, Status.ERROR)])
-def test_fargate_quota(value: float, mark: Status) -> None:
+@pytest.mark.parametrize(
+    ("value", "mark", "found", "fix"),
+    [
+        (10, Status.OK, "at most 10 needed", ""),
+        (6, Status.WARNING, "can grow to 6 of 10 tasks", "orchestrator.max_tasks: 6"),
+        (5, Status.ERROR, "a rollout of 3 tasks needs 6", "--service-code fargate"),
+    ],
+)
+def test_fargate_quota(value: float, status: Status, found: str, fix: str) -> None:
     (result,) = quotas.check_fargate_quota(account(quota(value)))
-    expect(result, mark, "20 needed", "" if mark is Status.OK else "--service-code fargate")
+    expect(result, mark, found, fix)
 
 
 def test_network_quotas() -> None:
@@ -243,15 +250,52 @@ def test_build_quota(value: float, mark: Status) -> None:
         ([], Status.ERROR, "gpu.instance_types"),
     ],
 )
-def test_instance_type_in_the_zones_in_use(offered: list[str], mark: Status, fix: str) -> None:
-    zones = [{"ZoneName": f"us-east-1{letter}"} for letter in "cba"]
+def test_instance_type_in_the_zones_that_are_used(offered: list[str], status: Status, fix: str) -> None:
     answers: dict[str, Answer] = {
-        "ec2.DescribeAvailabilityZones": {"AvailabilityZones": zones},
+        **default_subnets("cba"),
         "ec2.DescribeInstanceTypeOfferings": {
             "InstanceTypeOfferings": [{"InstanceType": "g5.xlarge", "Location": zone} for zone in offered]
         },
     }
     expect(network.check_offerings(account(answers))[0], mark, "g5.xlarge", fix)
+
+
+def default_subnets(letters: str) -> dict[str, Answer]:
+    """Default subnets in these zones of a region that has the zones a to c."""
+    zones = [{"ZoneName": f"us-east-1{letter}"} for letter in "cba"]
+    subnets = [{"AvailabilityZone": f"us-east-1{letter}"} for letter in letters]
+    return {
+        "ec2.DescribeAvailabilityZones": {"AvailabilityZones": zones},
+        "ec2.DescribeSubnets": {"Subnets": subnets},
+    }
+
+
+@pytest.mark.parametrize(
+    ("letters", "mark", "found", "fix"),
+    [
+        ("cba", Status.OK, "us-east-1a, us-east-1b", ""),
+        ("", Status.OK, "us-east-1a, us-east-1b", ""),
+        ("c", Status.ERROR, "a default subnet: us-east-1c", "availability_zones: [us-east-1a, us-east-1b]"),
+    ],
+)
+def test_new_network_needs_zones_with_default_subnets(
+    letters: str, mark: Status, found: str, fix: str
+) -> None:
+    (result,) = network.check_zones(account(default_subnets(letters)))
+    expect(result, mark, found, fix)
+
+
+def test_zones_that_the_file_names_are_not_looked_up() -> None:
+    named = account({}, network__availability_zones=("us-east-1a", "us-east-1b"))
+    assert network.check_zones(named)[0].mark is Status.OK
+
+
+def test_service_roles_that_do_not_exist_are_reported_with_the_command() -> None:
+    absent = "AWSServiceRoleForECS"
+    (result,) = identity.check_service_roles(account({"iam.GetRole": roles_without(absent)}))
+    expect(result, Status.WARNING, absent, "create-service-linked-role --aws-service-name ecs.amazonaws.com")
+    (all_there,) = identity.check_service_roles(account({"iam.GetRole": roles_without()}))
+    assert all_there.mark is Status.OK
 
 
 def vpc_answers(
