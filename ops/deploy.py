@@ -155,10 +155,10 @@ def _create_service_roles(account: Account) -> None:
     try:
         created = service_roles.create(account)
     except NotAllowed as error:
-        tell(f"  ? the service-linked roles were not checked: {error}")
+        say(f"  ? the service-linked roles were not checked: {error}")
         return
     if created:
-        tell(f"  ✓ created {', '.join(created)}")
+        say(f"  ✓ created {', '.join(created)}")
 
 
 def _look(progress: Progress) -> None:

@@ -194,7 +194,7 @@ def test_quota_that_was_never_raised_has_the_default_value() -> None:
         (5, Status.ERROR, "a rollout of 3 tasks needs 6", "--service-code fargate"),
     ],
 )
-def test_fargate_quota(value: float, status: Status, found: str, fix: str) -> None:
+def test_fargate_quota(value: float, mark: Status, found: str, fix: str) -> None:
     (result,) = quotas.check_fargate_quota(account(quota(value)))
     expect(result, mark, found, fix)
 
@@ -250,7 +250,7 @@ def test_build_quota(value: float, mark: Status) -> None:
         ([], Status.ERROR, "gpu.instance_types"),
     ],
 )
-def test_instance_type_in_the_zones_that_are_used(offered: list[str], status: Status, fix: str) -> None:
+def test_instance_type_in_the_zones_that_are_used(offered: list[str], mark: Status, fix: str) -> None:
     answers: dict[str, Answer] = {
         **default_subnets("cba"),
         "ec2.DescribeInstanceTypeOfferings": {
@@ -287,7 +287,7 @@ def test_new_network_needs_zones_with_default_subnets(
 
 def test_zones_that_the_file_names_are_not_looked_up() -> None:
     named = account({}, network__availability_zones=("us-east-1a", "us-east-1b"))
-    assert network.check_zones(named)[0].mark is Status.OK
+    assert network.check_zones(named)[0].status is Status.OK
 
 
 def test_service_roles_that_do_not_exist_are_reported_with_the_command() -> None:
@@ -295,7 +295,7 @@ def test_service_roles_that_do_not_exist_are_reported_with_the_command() -> None
     (result,) = identity.check_service_roles(account({"iam.GetRole": roles_without(absent)}))
     expect(result, Status.WARNING, absent, "create-service-linked-role --aws-service-name ecs.amazonaws.com")
     (all_there,) = identity.check_service_roles(account({"iam.GetRole": roles_without()}))
-    assert all_there.mark is Status.OK
+    assert all_there.status is Status.OK
 
 
 def vpc_answers(
