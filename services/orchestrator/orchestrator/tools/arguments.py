@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from pydantic_core import from_json
 
+_MAX_CHARACTERS = 262_144
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
@@ -22,8 +23,12 @@ def parse_arguments(arguments: str | None) -> tuple[dict[str, Any], str]:
     Integers of any size stay exact.
 
     Raises:
-        MalformedArguments: not JSON, not an object, or a number that JSON cannot carry.
+        MalformedArguments: too long, not JSON, not an object, or a number that JSON cannot carry.
     """
+    if arguments is not None and len(arguments) > _MAX_CHARACTERS:
+        raise MalformedArguments(
+            f"the arguments have {len(arguments):,} characters; at most {_MAX_CHARACTERS:,} are accepted"
+        )
     value: Any = arguments
     while isinstance(value, str):
         value = _parse_json(value) if value.strip() else None

@@ -17,7 +17,7 @@ class Filter(BaseModel):
     column: str
     op: Literal["=", "!=", "<", "<=", ">", ">=", "like", "in", "not_in", "is_null", "is_not_null"] = "="
     value: Annotated[
-        Scalar | Annotated[list[Scalar], Field(max_length=1000)] | None,
+        Scalar | Annotated[list[Scalar], Field(max_length=200)] | None,
         Field(
             description="A list for in and not_in; with wildcards % and _ for like, which ignores case; "
             "none for is_null and is_not_null."

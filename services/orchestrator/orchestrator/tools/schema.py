@@ -22,6 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 # https://github.com/openai/openai-openapi, FunctionObject.name
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _MENTIONED_ERRORS = 5
+_LISTED_ERRORS = 200
 _SHOWN_CHARACTERS = 80
 
 
@@ -97,6 +98,9 @@ class Tool:
         return ", ".join(_summary(name, schema, name in required) for name, schema in known.items())
 
     def _explain(self, error: ValidationError) -> str:
+        count = error.error_count()
+        if count > _LISTED_ERRORS:
+            return f"the arguments have {count:,} errors"  # to list them takes longer than to find them
         problems = error.errors(include_url=False)
         lines = [_problem(problem) for problem in problems[:_MENTIONED_ERRORS]]
         if len(problems) > _MENTIONED_ERRORS:

@@ -99,3 +99,8 @@ def test_canonical_text_ignores_order_spacing_and_wrapping(
 def test_different_objects_have_different_texts(one: dict[str, Any], other: dict[str, Any]) -> None:
     same = canonical_arguments(json.dumps(one)) == canonical_arguments(json.dumps(other))
     assert same == (json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True))
+
+
+def test_arguments_of_any_length_are_answered_at_once() -> None:
+    with pytest.raises(MalformedArguments, match="1,000,008 characters; at most 262,144"):
+        parse_arguments('{"a": "' + "x" * 1_000_000 + '"')

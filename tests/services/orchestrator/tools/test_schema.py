@@ -135,6 +135,7 @@ def test_arguments_are_converted_to_the_annotated_types() -> None:
             "'guest' is missing; 'night' is missing; unknown argument 'p0'; unknown argument 'p1'; "
             "unknown argument 'p2'; and 6 more",
         ),
+        ({f"p{number}": 0 for number in range(300)}, "the arguments have 302 errors"),
     ],
 )
 def test_wrong_arguments_are_explained_shortly(arguments: dict[str, Any], problems: str) -> None:
