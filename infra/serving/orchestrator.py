@@ -41,6 +41,8 @@ def orchestrator_environment(
     environment = {
         "VLLM_URL": engine_url,
         "DEFAULT_MODEL": model.served_name or model.id,
+        "TOOL_CALL_PARSER": tool_call_parser(deployment),
+        "RESCUE": tools.rescue,
         "PORT": str(PORT),
         "API_KEYS_SECRET_ARN": api_keys_secret_arn,
         "REQUEST_TIMEOUT_SECONDS": str(settings.request_timeout_seconds),

@@ -12,6 +12,7 @@ from .api.middleware import Receive, RequestTelemetry, Scope, Send
 from .api.relay import Relay
 from .api.routes import build_routes
 from .chat.loop import ChatLoop
+from .chat.markup import rescue_for
 from .engine.client import Engines
 from .engine.discovery import Discovery
 from .errors import SettingsError
@@ -94,7 +95,13 @@ class Orchestrator:
         await send({"type": "lifespan.shutdown.complete"})
 
     def _handlers(self, settings: Settings, engines: Engines, telemetry: Telemetry) -> dict[str, Handler]:
-        loop = ChatLoop(engines, self._toolbox, telemetry, max_rounds=settings.max_tool_rounds)
+        loop = ChatLoop(
+            engines,
+            self._toolbox,
+            telemetry,
+            max_rounds=settings.max_tool_rounds,
+            rescue=rescue_for(settings.tool_call_parser, settings.rescue),
+        )
         relay = Relay(engines, usage_on_request=True)
         plain_relay = Relay(engines, usage_on_request=False)
         return {

@@ -120,6 +120,16 @@ class Settings(BaseModel):
         5, description="How often engine names are resolved, engines probed and the list of models renewed."
     )
 
+    tool_call_parser: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9_]{1,64}$",
+        description="vLLM's tool-call parser for the model, or `none`: the form of calls in text.",
+    )
+    rescue: Literal["never", "end_of_turn"] | None = Field(
+        None,
+        description="Whether a call that the engine left in the text is run where it ends a turn; `never` by "
+        "default for parsers that are known to work.",
+    )
     max_tool_rounds: int = Field(8, ge=1, le=100, description="Rounds of tool calls in one request.")
     tool_timeout_seconds: Seconds = Field(10, description="Time a tool has for one call.")
     tool_result_bytes: int = Field(16_384, ge=256, description="Longest tool result; the rest is cut.")

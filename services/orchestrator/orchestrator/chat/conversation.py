@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import orjson
@@ -9,10 +10,12 @@ import orjson
 from ..engine.address import Address
 from ..protocol import JsonObject, ToolCall, add_usage
 from ..tools.toolbox import ToolResult
+from .markup import Rescue
 from .tool_plan import ToolPlan
 from .turn import Turn, TurnReader
 
 SAME_CALL_LIMIT = 3
+_OTHERS = ("user", "tool", "function")
 
 CallKey = tuple[str, str]
 """A tool's name and its arguments: equal for calls that ask for the same."""
@@ -49,8 +52,9 @@ Event = Chunk | ToolEvent | Ending
 class Conversation:
     """One request on its way through the rounds."""
 
-    def __init__(self, plan: ToolPlan) -> None:
+    def __init__(self, plan: ToolPlan, rescue: Rescue) -> None:
         self.plan = plan
+        self._rescue = rescue
         self.messages: list[JsonObject] = [_without_empty_calls(m) for m in plan.request["messages"]]
         self.rounds = 0
         self.last_ask: str | None = None
@@ -83,8 +87,10 @@ class Conversation:
         self._reader = TurnReader(
             plan.server | plan.client,
             plan.client,
-            rescue=True,
-            bare=plan.request.get("response_format") is None,
+            rescue=self._rescue,
+            bare=not _asks_for_json(plan.request.get("response_format")),
+            parameters=plan.parameters,
+            is_repeated=self._is_repeated,
             tools_offered=self.last_ask is None,
             first=self.rounds == 1,
         )
@@ -133,9 +139,39 @@ class Conversation:
         keys = {(call.name, _arguments(call, result)) for call, result in results}
         self._streaks = {key: self._streaks.get(key, 0) + 1 for key in keys}
 
+    def _is_repeated(self, name: str, arguments: str) -> bool:
+        """Whether the user or a tool's result wrote this call: then the model quotes it."""
+        others = _squeezed(
+            "\n".join(
+                text
+                for message in self.messages
+                if message.get("role") in _OTHERS
+                for text in _texts(message.get("content"))
+            )
+        )
+        return _squeezed(name) in others and _squeezed(arguments) in others
+
     def repeated_call(self) -> str | None:
         """The name of a tool that was called with the same arguments too many rounds running."""
         return next((name for (name, _), n in self._streaks.items() if n >= SAME_CALL_LIMIT), None)
+
+
+def _asks_for_json(response_format: object) -> bool:
+    return isinstance(response_format, dict) and response_format.get("type") != "text"
+
+
+def _squeezed(text: str) -> str:
+    """Without what may differ between two spellings of one call."""
+    return "".join(text.split()).replace("\\", "")
+
+
+def _texts(content: object) -> Iterator[str]:
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, list):
+        for part in content:
+            if isinstance(part, dict) and isinstance(part.get("text"), str):
+                yield part["text"]
 
 
 def _arguments(call: ToolCall, result: ToolResult) -> str:

@@ -16,6 +16,7 @@ from ..protocol import JsonObject, ToolCall, add_usage
 from ..telemetry import Record, Telemetry, log
 from ..tools.toolbox import Toolbox, ToolResult, canonical_arguments
 from .conversation import SAME_CALL_LIMIT, CallKey, Conversation, Event, ToolEvent
+from .markup import Rescue
 from .tool_plan import ToolPlan
 from .turn import Finish, HandBack, RunTools, Turn
 
@@ -30,11 +31,14 @@ _ROUND_RETRIES = 2
 class ChatLoop:
     """Answers requests for which the server runs tools."""
 
-    def __init__(self, engines: Engines, toolbox: Toolbox, telemetry: Telemetry, *, max_rounds: int) -> None:
+    def __init__(
+        self, engines: Engines, toolbox: Toolbox, telemetry: Telemetry, *, max_rounds: int, rescue: Rescue
+    ) -> None:
         self._engines = engines
         self._toolbox = toolbox
         self._telemetry = telemetry
         self._max_rounds = max_rounds
+        self._rescue = rescue
 
     async def run(self, plan: ToolPlan, record: Record, emit: Emit) -> None:
         """Emits the answer in batches of events; the last event is the `Ending`.
@@ -42,7 +46,7 @@ class ChatLoop:
         Raises:
             ApiError: the engine rejected the request, failed or did not come up.
         """
-        talk = Conversation(plan)
+        talk = Conversation(plan, self._rescue)
         while True:
             talk.rounds = record.rounds = talk.rounds + 1
             turn = await self._ask(talk, record, emit)
@@ -54,10 +58,8 @@ class ChatLoop:
                     await emit([talk.ending("tool_calls")])
                     return
                 case Finish(reason):
-                    if talk.last_ask and not turn.text.strip():
-                        await emit(
-                            [talk.tail({"content": f"({talk.last_ask}, and the model gave no answer.)"})]
-                        )
+                    if not turn.text.strip() and (note := _why_no_answer(talk, turn)):
+                        await emit([talk.tail({"content": note})])
                     await emit([talk.ending(reason)])
                     return
 
@@ -140,6 +142,15 @@ class ChatLoop:
         if repeated:
             return f"{repeated} was called {SAME_CALL_LIMIT} times running with the same arguments"
         return None
+
+
+def _why_no_answer(talk: Conversation, turn: Turn) -> str | None:
+    """A text for the user in place of an answer without any; None if the reason to finish says enough."""
+    if talk.last_ask:
+        return f"({talk.last_ask}, and the model gave no answer.)"
+    if turn.hidden and turn.finish_reason != "length":
+        return "(The model wrote a tool call as text, which was not run, and gave no other answer.)"
+    return None
 
 
 def _describe(call: ToolCall, result: ToolResult | None = None) -> JsonObject:

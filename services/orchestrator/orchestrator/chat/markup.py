@@ -1,183 +1,171 @@
-"""Tool calls that a model wrote as text: found in a text that comes in pieces; pure.
+"""How models write calls in text: one entry per tool-call parser of vLLM that `models.yaml` offers.
 
-Recognised are `<tool_call>{...}</tool_call>` anywhere outside a code fence, and a bare
-`{"tool": "...", "arguments": {...}}` where it is the whole text. Text that may yet become a call is held
-back, and released as soon as it cannot.
+Sources: `vllm/tool_parsers/*.py` of vLLM 0.32; for `openai` also https://github.com/openai/harmony,
+docs/format.md.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import orjson
 
-from ..protocol import ToolCall
+from ..protocol import JsonObject
+from .gemma import GemmaSyntaxError, parse_object
 
-_OPEN = "<tool_call>"
-_CLOSE = "</tool_call>"
-_HELD_AT_MOST = 65_536
-_NAME = re.compile(r'"(?:name|tool)"\s*:\s*"([^"\\]{1,128})"')
-_ARGUMENTS = re.compile(r'"(?:arguments|parameters)"\s*:\s*(.*?)\s*\}?\s*$', re.DOTALL)
+WrittenCall = tuple[str, str]
+"""The name of a call and its arguments, as the model wrote them."""
+
+Parameters = Callable[[str], JsonObject]
+"""The JSON schema of a tool's arguments, by its name; empty if there is none."""
+
+MAX_HEAD = 256
+_NAME = r"[^\s<>{}\[\]\"'`]{1,128}"
 _BARE_KEYS = ("tool", "name", "arguments", "parameters")
-_FENCES = ("```", "~~~")
-_LINE_START = 8
+_QUOTED_KEYS = ('"tool"', '"name"', '"arguments"', '"parameters"', '"type"')
+_WRITTEN_NAME = re.compile(r'"(?:name|tool)"\s*:\s*"([^"\\]{1,128})"')
+_CUT_NAME = re.compile(r'"(?:name|tool)"\s*:\s*"([^"\\]{0,128})\Z')
+_ARGUMENTS = re.compile(r'"(?:arguments|parameters)"\s*:')
 
 
-class CallScanner:
-    """Feed it the pieces of one turn's text; it gives what may be shown, and keeps the calls it found."""
+@dataclass(frozen=True, slots=True)
+class Markup:
+    """One way of writing a call: an opening, a body, and perhaps a closing.
 
-    def __init__(self, in_play: frozenset[str], new_id: Callable[[], str], *, bare: bool) -> None:
-        self.calls: list[ToolCall] = []
-        self._in_play = in_play
-        self._new_id = new_id
-        self._bare = bare
-        self._held = ""
-        self._after_call = False
-        self._line = ""
-        self._fence = ""
+    Attributes:
+        openings: texts that a call begins with.
+        head: what stands before the body; None for an opening that has none.
+        partial: all that can still become a head.
+        body: `json` ends with its last bracket, `tagged` with the closing.
+        closing: text behind the body; "" if there is none.
+        between: characters that separate two calls, beside white space.
+        bare: whether a JSON object that is the whole text is a call.
+        read: the calls of one whole text from opening to closing; None if it holds none.
+    """
 
-    def feed(self, text: str) -> str:
-        """The text that can be shown now."""
-        if self._bare and not self._held and text.lstrip()[:1] not in ("{", ""):
-            self._bare = False
-        if not (self._held or self._bare or self._after_call or _has_mark(text)):
-            self._line = (self._line + text[:_LINE_START])[:_LINE_START]
-            return text
-        self._held += text
-        return self._scan(final=False)
+    openings: tuple[str, ...]
+    head: re.Pattern[str]
+    partial: re.Pattern[str]
+    body: Literal["json", "tagged"]
+    closing: str
+    read: Callable[[str, Parameters], list[WrittenCall] | None]
+    between: str = ""
+    bare: bool = False
 
-    def end(self) -> str:
-        """The rest of the text, once no more comes."""
-        return self._scan(final=True)
 
-    def _scan(self, *, final: bool) -> str:
-        if self._bare:
-            if self._may_be_bare(final=final):
-                return ""
-            self._bare = False
-        shown: list[str] = []
-        while self._held:
-            at = self._held.find(_OPEN)
-            if at < 0:
-                shown.append(self._show(len(self._held) - _overlap(self._held, _OPEN)))
-                if final or self._fence:
-                    shown.append(self._show(len(self._held)))
-                break
-            shown.append(self._show(at))
-            taken = False if self._fence else self._take_call(final=final)
-            if taken is None:
-                break
-            if not taken:
-                shown.append(self._show(len(_OPEN)))
-        return "".join(shown)
+def _beginnings(text: str) -> str:
+    """A pattern for every beginning of `text`, the empty one included."""
+    pattern = ""
+    for character in reversed(text):
+        pattern = f"(?:{re.escape(character)}{pattern})?"
+    return pattern
 
-    def _show(self, length: int) -> str:
-        """Releases held text; white space that follows a call belongs to it and is dropped."""
-        text, self._held = self._held[:length], self._held[length:]
-        if self._after_call:
-            text = text.lstrip()
-            self._after_call = not text
-        self._follow_lines(text)
-        return text
 
-    def _follow_lines(self, text: str) -> None:
-        """Keeps track of whether what comes next is inside a code fence."""
-        for number, part in enumerate(text.split("\n")):
-            if number:
-                self._line = ""
-            seen = _fence_marker(self._line)
-            self._line = (self._line + part)[:_LINE_START]
-            marker = _fence_marker(self._line)
-            if marker and not seen:
-                self._fence = marker if not self._fence else "" if marker == self._fence else self._fence
+def _read_json(text: str, _: Parameters) -> list[WrittenCall] | None:
+    value = _loads(text[text.find("{") : text.rfind("}") + 1])
+    if value is None:
+        broken = _broken_call(text)
+        return [broken] if broken else None
+    return _calls_of([value])
 
-    def _take_call(self, *, final: bool) -> bool | None:
-        """Whether the held text starts with a whole call, now taken; None while that is open."""
-        inner = self._held[len(_OPEN) :]
-        if inner.lstrip()[:1] not in ("{", ""):
-            return False
-        closings = [match.start() for match in re.finditer(_CLOSE, inner)]
-        for at in closings:
-            value = _loads(inner[:at])
-            if value is not None:
-                return self._took(self._call(value), at)
-        if not final and len(inner) < _HELD_AT_MOST:
+
+def _read_mistral(text: str, _: Parameters) -> list[WrittenCall] | None:
+    head = _MISTRAL_HEAD.match(text)
+    body = text[head.end() :] if head else ""
+    if head and head["name"]:
+        return [(head["name"], body)]
+    value = _loads(body)
+    if value is None:
+        broken = _broken_call(body)
+        return [broken] if broken else None
+    return _calls_of(value if isinstance(value, list) else [value])
+
+
+def _read_harmony(text: str, _: Parameters) -> list[WrittenCall] | None:
+    head = _HARMONY_HEAD.match(text)
+    return [(head["name"], text[head.end() :].removesuffix("<|call|>").strip())] if head else None
+
+
+def _read_gemma(text: str, _: Parameters) -> list[WrittenCall] | None:
+    head = _GEMMA_HEAD.match(text)
+    if not head:
+        return None
+    body = text[head.end() - 1 :].removesuffix("<tool_call|>").strip()
+    try:
+        return [(head["name"], orjson.dumps(parse_object(body)).decode())]
+    except GemmaSyntaxError:
+        return [(head["name"], body)]
+
+
+def _read_xml(text: str, parameters: Parameters) -> list[WrittenCall] | None:
+    """Values are text; those of parameters that are not strings are read as JSON."""
+    head = _XML_HEAD.match(text)
+    if not head:
+        return None
+    properties = parameters(head["name"]).get("properties") or {}
+    arguments = {}
+    for part in text[head.end() :].split("<parameter=")[1:]:
+        name, _, value = part.partition(">")
+        value = value.partition("</parameter>")[0].removeprefix("\n").removesuffix("\n")
+        arguments[name] = value if _is_text(properties.get(name)) else _json_or_text(value)
+    return [(head["name"], orjson.dumps(arguments).decode())]
+
+
+def _is_text(schema: Any) -> bool:
+    return isinstance(schema, dict) and schema.get("type") == "string"
+
+
+def _json_or_text(value: str) -> Any:
+    parsed = _loads(value)
+    return value if parsed is None and value.strip() != "null" else parsed
+
+
+def read_bare(text: str, _: Parameters) -> list[WrittenCall] | None:
+    """Calls that are the whole of a text, as models write them that only a prompt told how."""
+    calls = []
+    for part in _split_objects(text):
+        value = _loads(part)
+        arguments = value.get("arguments", value.get("parameters")) if isinstance(value, dict) else None
+        if not isinstance(arguments, dict) or not set(value) <= {*_BARE_KEYS, "type"}:
             return None
-        return bool(closings) and self._took(self._malformed_call(inner[: closings[0]]), closings[0])
+        calls += _calls_of([value]) or []
+    return calls or None
 
-    def _took(self, call: ToolCall | None, inner_length: int) -> bool:
-        if call is None:
-            return False
-        self.calls.append(call)
-        self._held = self._held[len(_OPEN) + inner_length + len(_CLOSE) :]
-        self._after_call = True
-        return True
 
-    def _call(self, value: Any) -> ToolCall | None:
-        if not isinstance(value, dict):
-            return None
-        name = value.get("name", value.get("tool"))
-        if name not in self._in_play:
+def cut_name(text: str) -> str | None:
+    """The beginning of the name in a call that was cut off; None if the text ended before it."""
+    name = _WRITTEN_NAME.search(text) or _CUT_NAME.search(text)
+    return name[1] if name else None
+
+
+def _split_objects(text: str) -> list[str]:
+    """Objects separated by semicolons, which are where a brace ends one and another begins the next."""
+    return re.split(r"(?<=\})\s*;\s*(?=\{)", text.strip())
+
+
+def _calls_of(values: list[Any]) -> list[WrittenCall] | None:
+    calls = []
+    for value in values:
+        name = value.get("name", value.get("tool")) if isinstance(value, dict) else None
+        if not isinstance(name, str):
             return None
         arguments = value.get("arguments", value.get("parameters"))
         text = arguments if isinstance(arguments, str) else orjson.dumps(arguments or {}).decode()
-        return ToolCall(self._new_id(), name, text)
-
-    def _malformed_call(self, text: str) -> ToolCall | None:
-        """A call whose JSON is broken but whose name is in play: the model is told what is wrong."""
-        name = _NAME.search(text)
-        if not name or name[1] not in self._in_play:
-            return None
-        arguments = _ARGUMENTS.search(text)
-        return ToolCall(self._new_id(), name[1], arguments[1] if arguments else text)
-
-    def _may_be_bare(self, *, final: bool) -> bool:
-        """Whether all text so far is, or may become, one bare call; takes it at the end."""
-        text = self._held.strip()
-        if not text:
-            return not final
-        if not _starts_like_a_call(text) or len(text) > _HELD_AT_MOST:
-            return False
-        try:
-            value, length = json.JSONDecoder().raw_decode(text)
-        except ValueError:
-            return not final
-        if (
-            length != len(text)
-            or not set(value) <= set(_BARE_KEYS)
-            or not isinstance(value.get("arguments", value.get("parameters")), dict)
-        ):
-            return False
-        call = self._call(value)
-        if call and final:
-            self.calls.append(call)
-            self._held = ""
-        return call is not None
+        calls.append((name, text))
+    return calls
 
 
-def _has_mark(text: str) -> bool:
-    """Whether a call, a fence or a line may begin in it: four searches take 0.2 µs where one set takes 5."""
-    return "<" in text or "\n" in text or "`" in text or "~" in text
-
-
-def _starts_like_a_call(text: str) -> bool:
-    if text[0] != "{":
-        return False
-    rest = text[1:].lstrip()
-    return not rest or any(f'"{key}"'.startswith(rest[: len(key) + 2]) for key in _BARE_KEYS)
-
-
-def _fence_marker(line: str) -> str:
-    marker = line.lstrip(" ")[:3]
-    return marker if marker in _FENCES else ""
-
-
-def _overlap(text: str, tag: str) -> int:
-    """Length of the longest end of `text` that is a proper start of `tag`."""
-    return next((n for n in range(min(len(tag) - 1, len(text)), 0, -1) if tag.startswith(text[-n:])), 0)
+def _broken_call(text: str) -> WrittenCall | None:
+    """A call whose JSON is broken but whose name can be read: the model is told what is wrong."""
+    name = _WRITTEN_NAME.search(text)
+    if not name:
+        return None
+    found = _ARGUMENTS.search(text)
+    arguments = text[found.end() :].partition("</tool_call>")[0].strip() if found else text
+    return name[1], arguments.removesuffix("}").strip()
 
 
 def _loads(text: str) -> Any:
@@ -185,3 +173,118 @@ def _loads(text: str) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
+
+
+_XML_HEAD = re.compile(rf"(?:<tool_call>\s*)?<function=(?P<name>{_NAME})>")
+_MISTRAL_HEAD = re.compile(
+    rf"\[TOOL_CALLS\]\s*(?:(?P<name>{_NAME})(?:\[CALL_ID\][^\s\[\]{{]{{0,64}})?(?:\[ARGS\])?\s*(?=\{{)|(?=[\[{{]))"
+)
+_HARMONY_HEAD = re.compile(
+    r"(?:<\|start\|>assistant)?\s*(?:<\|channel\|>(?:commentary|analysis))?\s*to=functions\."
+    rf"(?P<name>{_NAME})[^{{}}\[\]]{{0,100}}?<\|message\|>\s*(?=\{{)"
+)
+_GEMMA_HEAD = re.compile(rf"<\|tool_call>\s*call:(?P<name>{_NAME})\{{")
+
+HERMES = Markup(
+    openings=("<tool_call>",),
+    head=re.compile(r"<tool_call>\s*(?=\{)"),
+    partial=re.compile(r"<tool_call>\s*"),
+    body="json",
+    closing="</tool_call>",
+    read=_read_json,
+)
+_QWEN3_CODER = Markup(
+    openings=("<tool_call>", "<function="),
+    head=_XML_HEAD,
+    partial=re.compile(rf"(?:<tool_call>\s*)?{_beginnings('<function=')}(?:(?<=<function=){_NAME})?"),
+    body="tagged",
+    closing="</function>",
+    read=_read_xml,
+)
+_LLAMA3_JSON = Markup(
+    openings=("<|python_tag|>",),
+    head=re.compile(r"<\|python_tag\|>\s*(?=\{)"),
+    partial=re.compile(r"<\|python_tag\|>\s*"),
+    body="json",
+    closing="",
+    between=";",
+    bare=True,
+    read=_read_json,
+)
+_MISTRAL = Markup(
+    openings=("[TOOL_CALLS]",),
+    head=_MISTRAL_HEAD,
+    partial=re.compile(rf"\[TOOL_CALLS\]\s*(?:{_NAME}(?:\[[A-Z_]*(?:\][^\s\[\]{{]{{0,64}})?){{0,2}}\s*)?"),
+    body="json",
+    closing="",
+    read=_read_mistral,
+)
+_OPENAI = Markup(
+    openings=("<|start|>", "<|channel|>"),
+    head=_HARMONY_HEAD,
+    partial=re.compile(
+        rf"(?:<\|start\|>{_beginnings('assistant')})?\s*"
+        rf"(?:{_beginnings('<|channel|>commentary')}|{_beginnings('<|channel|>analysis')})\s*"
+        rf"(?:{_beginnings('to=functions.')}|to=functions\.[^{{}}\[\]]{{0,230}}(?:<\|message\|>\s*)?)"
+    ),
+    body="json",
+    closing="<|call|>",
+    read=_read_harmony,
+)
+_GEMMA4 = Markup(
+    openings=("<|tool_call>",),
+    head=_GEMMA_HEAD,
+    partial=re.compile(rf"<\|tool_call>\s*{_beginnings('call:')}(?:(?<=call:){_NAME})?"),
+    body="tagged",
+    closing="<tool_call|>",
+    read=_read_gemma,
+)
+BARE = Markup(
+    openings=(),
+    head=re.compile(rf"\s*(?=\{{\s*(?:{'|'.join(_QUOTED_KEYS)})\s*:)"),
+    partial=re.compile(rf"\s*(?:\{{\s*(?:{'|'.join(map(_beginnings, _QUOTED_KEYS))})\s*)?"),
+    body="json",
+    closing="",
+    between=";",
+    bare=True,
+    read=read_bare,
+)
+
+MARKUPS: dict[str, Markup] = {
+    "hermes": HERMES,
+    "qwen3_coder": _QWEN3_CODER,
+    "llama3_json": _LLAMA3_JSON,
+    "mistral": _MISTRAL,
+    "openai": _OPENAI,
+    "gemma4": _GEMMA4,
+}
+"""By the name of vLLM's parser."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rescue:
+    """What becomes of calls that the engine left in the text.
+
+    Attributes:
+        markup: their form; None if it is not known.
+        bare: whether a JSON object that is the whole text is one.
+        runs: whether those that end a turn are run; all others, and these if not, are kept from the client.
+    """
+
+    markup: Markup | None
+    bare: bool
+    runs: bool
+
+
+def rescue_for(parser: str | None, setting: Literal["never", "end_of_turn"] | None) -> Rescue:
+    """
+    Args:
+        parser: the engine's tool-call parser, `none` if it has none, None if that is not known.
+        setting: None for the default: calls are left to a parser that is known to work.
+    """
+    if parser is None:
+        return Rescue(HERMES, bare=True, runs=setting != "never")
+    markup = MARKUPS.get(parser)
+    bare = parser == "none" or (markup is not None and markup.bare)
+    by_default = parser == "none"
+    return Rescue(markup, bare=bare, runs=setting == "end_of_turn" or (setting is None and by_default))

@@ -32,6 +32,15 @@ class ToolPlan:
     def __post_init__(self) -> None:
         self.stream = bool(self.request.get("stream"))
 
+    def parameters(self, name: str) -> JsonObject:
+        """The schema of a tool's arguments; empty if it has none."""
+        for tool in self.request.get("tools") or ():
+            function = tool.get("function")
+            if isinstance(function, dict) and function.get("name") == name:
+                schema = function.get("parameters")
+                return schema if isinstance(schema, dict) else {}
+        return {}
+
     @property
     def runs_tools(self) -> bool:
         return bool(self.server)

@@ -6,11 +6,12 @@ A non-streaming answer is read as one chunk whose delta is the whole message.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..protocol import JsonObject, ToolCall
-from .markup import CallScanner
+from .markup import Parameters, Rescue
+from .scanner import CallScanner
 
 
 @dataclass(slots=True)
@@ -37,13 +38,15 @@ NextStep = RunTools | HandBack | Finish
 
 @dataclass(slots=True)
 class Turn:
-    """A whole turn. `calls` holds the server's, `client_calls` how many there were for the client."""
+    """A whole turn. `calls` holds the server's, `client_calls` how many there were for the client; `hidden`
+    tells that text was a call, and kept from the client."""
 
     text: str
     reasoning: str
     calls: list[ToolCall]
     client_calls: int
     finish_reason: str
+    hidden: bool = False
 
     def next_step(self) -> NextStep:
         """Decided by the calls that are there; a finish reason of `length` means that one may be cut."""
@@ -79,8 +82,10 @@ class TurnReader:
     Args:
         in_play: names of all tools of the request.
         client: those of them that the client runs.
-        rescue: whether calls written as text are looked for.
-        bare: whether a bare JSON object counts as one.
+        rescue: what becomes of calls that are written as text.
+        bare: whether a bare JSON object may be one.
+        parameters: the schema of a tool's arguments.
+        is_repeated: whether a call written as text repeats what others wrote, given its name and arguments.
         tools_offered: False for a last ask without tools, whose calls are dropped.
         first: whether this is the first turn of the answer, the one that tells the role.
     """
@@ -90,8 +95,10 @@ class TurnReader:
         in_play: frozenset[str],
         client: frozenset[str],
         *,
-        rescue: bool,
-        bare: bool,
+        rescue: Rescue,
+        bare: bool = True,
+        parameters: Parameters = lambda _: {},
+        is_repeated: Callable[[str, str], bool] = lambda *_: False,
         tools_offered: bool = True,
         first: bool = True,
     ) -> None:
@@ -100,7 +107,9 @@ class TurnReader:
         self._first = first
         self._in_play = in_play
         self._rescue = rescue
-        self._bare = bare
+        self._bare = bare and rescue.bare
+        self._parameters = parameters
+        self._is_repeated = is_repeated
         self._scanner: CallScanner | None = None
         self._drafts: dict[int, _Draft] = {}
         self._client_calls = 0
@@ -138,13 +147,10 @@ class TurnReader:
     def end(self) -> tuple[JsonObject | None, Turn]:
         """The last of what the client may see, and the turn."""
         visible: JsonObject = {}
-        rescued: list[ToolCall] = []
-        if self._scanner:
-            rest = self._scanner.end()
-            if rest:
-                self._text.append(rest)
-                visible["content"] = rest
-            rescued = self._scanner.calls
+        shown, rescued, hidden = self._end_text()
+        if shown:
+            self._text.append(shown)
+            visible["content"] = shown
         calls = [
             ToolCall(d.id, d.name, "".join(d.arguments))
             for _, d in sorted(self._drafts.items())
@@ -162,13 +168,34 @@ class TurnReader:
             calls=calls if self._tools_offered else [],
             client_calls=self._client_calls,
             finish_reason=self._finish_reason or "stop",
+            hidden=hidden,
         )
         return visible or None, turn
 
+    def _end_text(self) -> tuple[str, list[ToolCall], bool]:
+        """The rest of the text, the calls to run that it ends with, and whether any of it is hidden."""
+        if self._scanner is None:
+            return "", [], False
+        cut = self._finish_reason == "length"
+        shown = self._scanner.end(cut=cut)
+        found = self._scanner.found
+        if any(self._is_repeated(name, arguments) for name, arguments in found.calls):
+            return shown + "".join(found.source), [], False
+        # Where the engine's parser found calls, what it left in the text are none.
+        runs = self._rescue.runs and self._tools_offered and not cut and not self._drafts
+        rescued = [ToolCall(_new_id(), *call) for call in found.calls] if runs else []
+        return shown, rescued, found.hidden
+
     def _read_text(self, text: str) -> str:
-        if self._scanner is None and self._rescue:
-            self._scanner = CallScanner(self._in_play, _new_id, bare=self._bare)
-        shown = self._scanner.feed(text) if self._scanner else text
+        if self._scanner is None:
+            self._scanner = CallScanner(
+                self._rescue.markup,
+                bare=self._bare,
+                names=self._in_play,
+                parameters=self._parameters,
+                drop=not self._tools_offered,
+            )
+        shown = self._scanner.feed(text)
         if shown:
             self._text.append(shown)
         return shown

@@ -11,16 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.chat.markup import rescue_for
 from orchestrator.chat.turn import Finish, HandBack, RunTools, Turn, TurnReader
 from orchestrator.protocol import EventBuffer, payloads
 
 WIRE = Path(__file__).parent / "wire"
 NAMES = frozenset({"get_current_weather", "calculate_math"})
+RESCUE = rescue_for("hermes", "end_of_turn")
+NEVER = rescue_for("hermes", None)
 NOBODY: frozenset[str] = frozenset()
 
 
 def reader(client: frozenset[str] = NOBODY, **options: Any) -> TurnReader:
-    return TurnReader(NAMES | client, client, rescue=True, bare=True, **options)
+    return TurnReader(NAMES | client, client, rescue=options.pop("rescue", RESCUE), **options)
 
 
 def recorded(name: str, client: frozenset[str] = NOBODY) -> tuple[list[dict[str, Any]], Turn]:
@@ -78,13 +81,43 @@ def test_raw_call_as_content_is_rescued(name: str) -> None:
     assert calls_of(turn) == [FRISCO]
 
 
+TAGGED = '<tool_call>{"name": "calculate_math", "arguments": {"expression": "1+1"}}</tool_call>'
+
+
+def test_calls_in_the_text_are_left_alone_where_the_parser_is_known_to_work() -> None:
+    reading = reader(rescue=NEVER)
+    assert reading.read({"message": {"content": TAGGED}, "finish_reason": "stop"}) is None
+    rest, turn = reading.end()
+    assert (rest, turn.calls, turn.hidden) == (None, [], True)
+
+
+def test_text_beside_calls_that_the_engine_found_is_not_run() -> None:
+    reading = reader()
+    calls = [{"id": "a", "type": "function", "function": {"name": "calculate_math", "arguments": "{}"}}]
+    reading.read({"message": {"content": TAGGED, "tool_calls": calls}, "finish_reason": "tool_calls"})
+    assert [call.id for call in reading.end()[1].calls] == ["a"]
+
+
+def test_call_that_repeats_what_others_wrote_is_text() -> None:
+    asked = []
+
+    def is_repeated(name: str, arguments: str) -> bool:
+        asked.append((name, arguments))
+        return True
+
+    reading = reader(is_repeated=is_repeated)
+    reading.read({"message": {"content": TAGGED}, "finish_reason": "stop"})
+    rest, turn = reading.end()
+    assert asked == [("calculate_math", '{"expression":"1+1"}')]
+    assert (rest, turn.calls, turn.text) == ({"content": TAGGED}, [], TAGGED)
+
+
 @pytest.mark.parametrize("name", ["tools-required-truncated", "tools-required-truncated-stream"])
 def test_truncated_call_finishes_with_length(name: str) -> None:
     seen, turn = recorded(name)
     assert turn.next_step() == Finish("length")
-    text = "".join(delta.get("content") or "" for delta in seen)
     # vLLM gives the half call as content when it does not stream, and nothing when it does.
-    assert text == ("" if name.endswith("stream") else '<tool_call>\n{"name": "get_current')
+    assert not any(delta.get("content") for delta in seen)
 
 
 def test_recorded_plain_text() -> None:

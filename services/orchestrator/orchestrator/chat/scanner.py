@@ -1,0 +1,398 @@
+"""Finds the calls in the text of one turn, which comes in pieces, and holds them back from the client.
+
+A call that ends the turn outside any quotation is taken out; any other is text, and released as soon as that
+is known. Each character is looked at a bounded number of times, and little text is held (`_MAX_HELD`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from .markup import BARE, MAX_HEAD, Markup, Parameters, WrittenCall, cut_name
+from .quotation import Quotation
+
+_MAX_HELD = 65_536
+_MAX_DEPTH = 128
+_LEAST_CUT = 5  # characters of an opening, cut off there, that can be told from other text
+_WRAPPER = "</tool_call>"
+_OUTSIDE = re.compile(r"[\s\w:,.+-]*")
+_INSIDE = re.compile(r'[^"\\]*')
+_NOT_SPACE = re.compile(r"\S")
+
+
+class _State(Enum):
+    TEXT = auto()
+    HEAD = auto()
+    BODY = auto()
+    CLOSING = auto()
+    AFTER = auto()
+
+
+@dataclass(slots=True)
+class Found:
+    """The calls at the end of a text.
+
+    Attributes:
+        calls: those that are whole.
+        source: the text that they were, to compare with what others wrote.
+        hidden: whether any text was kept from the client.
+    """
+
+    calls: list[WrittenCall] = field(default_factory=list)
+    source: list[str] = field(default_factory=list)
+    hidden: bool = False
+
+
+class _Json:
+    """Finds the end of a JSON value in pieces of text."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.broken = False
+        self._depth = 0
+        self._in_string = False
+        self._escaped = False
+
+    def feed(self, text: str, at: int) -> int:
+        """Reads from `at` on; gives where the value ended or broke, or the end of the text."""
+        while at < len(text):
+            if self._in_string:
+                at = self._string(text, at)
+                continue
+            match = _OUTSIDE.match(text, at)
+            at = match.end() if match else at
+            if at == len(text):
+                break
+            character = text[at]
+            if character == '"':
+                self._in_string = True
+            elif character in "{[":
+                self._depth += 1
+                self.broken = self._depth > _MAX_DEPTH
+            elif character in "}]":
+                self._depth -= 1
+                self.ended = self._depth == 0
+            else:
+                self.broken = True
+            if self.broken:
+                return at
+            at += 1
+            if self.ended:
+                return at
+        return at
+
+    def _string(self, text: str, at: int) -> int:
+        if self._escaped:
+            self._escaped = False
+            return at + 1
+        match = _INSIDE.match(text, at)
+        at = match.end() if match else at
+        if at == len(text):
+            return at
+        self._escaped = text[at] == "\\"
+        self._in_string = self._escaped
+        return at + 1
+
+
+class CallScanner:
+    """Feed it the pieces of one turn's text; it gives what may be shown.
+
+    Args:
+        markup: the form of calls; None where only bare ones are known.
+        bare: whether a JSON object that is the whole text is a call.
+        names: of the tools in play.
+        parameters: the schema of a tool's arguments.
+        drop: calls are left out wherever they stand, and none is found.
+    """
+
+    def __init__(
+        self,
+        markup: Markup | None,
+        *,
+        bare: bool,
+        names: frozenset[str],
+        parameters: Parameters,
+        drop: bool = False,
+    ) -> None:
+        self.steps = 0
+        self.found = Found()
+        self._markup = markup
+        self._names = names
+        self._parameters = parameters
+        self._drop = drop
+        self._openings = markup.openings if markup else ()
+        self._first = "".join({opening[0] for opening in self._openings})
+        self._opening = re.compile("|".join(map(re.escape, self._openings)) or r"(?!)")
+        self._quotation = Quotation()
+        self._unread: list[str] = []  # by the quotation
+        self._state = _State.HEAD if bare else _State.TEXT
+        self._form = BARE if bare else markup
+        self._tail = ""
+        self._unit: list[str] = []
+        self._units: list[tuple[str, list[WrittenCall]]] = []
+        self._space: list[str] = []
+        self._held = 0
+        self._json = _Json()
+        self._after_call = False
+        self._cut = False
+
+    def feed(self, text: str) -> str:
+        """The text that can be shown now."""
+        if self._state is _State.TEXT and not self._tail and not self._after_call and self._is_plain(text):
+            self._unread.append(text)
+            return text
+        return self._run(text, final=False)
+
+    def end(self, *, cut: bool) -> str:
+        """The rest of the text, once no more comes.
+
+        Args:
+            cut: the model had more to say.
+        """
+        self._cut = cut
+        shown = self._run("", final=True)
+        if self._state is _State.HEAD and self._form is not BARE:
+            shown += self._end_head(cut=cut)
+        elif self._state is _State.HEAD:
+            shown += self._release(self._tail)
+        elif self._state is _State.BODY:
+            shown += self._end_body(cut=cut)
+        self._tail = ""
+        if not self._drop:
+            for source, calls in self._units:
+                self.found.calls += calls
+                self.found.source.append(source)
+        return shown
+
+    def _is_plain(self, text: str) -> bool:
+        return not any(first in text for first in self._first)
+
+    def _run(self, text: str, *, final: bool) -> str:
+        """Reads on from state to state until one needs more text than there is."""
+        buffer = self._tail + text
+        shown: list[str] = []
+        steps = {
+            _State.TEXT: self._read_text, _State.HEAD: self._read_head, _State.BODY: self._read_body,
+            _State.CLOSING: self._read_closing, _State.AFTER: self._read_after,
+        }  # fmt: skip
+        at = 0
+        while True:
+            self.steps += 1
+            state = self._state
+            next_at, output = steps[state](buffer, at, final)
+            self.steps += next_at - at
+            if output:
+                shown.append(output)
+            if next_at == at and state is self._state:
+                break
+            at = next_at
+        self._tail = buffer[at:]
+        return "".join(shown)
+
+    def _read_text(self, buffer: str, at: int, final: bool) -> tuple[int, str]:
+        found = self._opening.search(buffer, at)
+        if found is None:
+            begun = self._overlap(buffer, at)
+            end = len(buffer) - begun
+            if final and (begun < _LEAST_CUT or not self._cut or self._is_quoted()):
+                end = len(buffer)
+            elif final:
+                self.found.hidden = True
+                return len(buffer), self._show(buffer[at:end])
+            return end, self._show(buffer[at:end])
+        shown = self._show(buffer[at : found.start()])
+        if self._is_quoted():
+            return found.end(), shown + self._show(found[0])
+        self._state, self._form = _State.HEAD, self._markup
+        return found.start(), shown
+
+    def _read_head(self, buffer: str, at: int, _: bool) -> tuple[int, str]:
+        assert self._form is not None
+        head = self._form.head.match(buffer, at, at + MAX_HEAD)
+        self.steps += min(MAX_HEAD, len(buffer) - at)
+        if head:
+            self._state, self._json = _State.BODY, _Json()
+            self._hold(head[0])
+            return head.end(), ""
+        if len(buffer) - at < MAX_HEAD and self._form.partial.fullmatch(buffer, at):
+            return at, ""
+        return self._reject_head(buffer, at)
+
+    def _reject_head(self, buffer: str, at: int) -> tuple[int, str]:
+        if self._form is BARE and not self._units:
+            self._state, self._form = _State.TEXT, self._markup
+            return at, ""
+        opening = self._opening.match(buffer, at)
+        end = opening.end() if opening else at
+        return end, self._release(buffer[at:end])
+
+    def _read_body(self, buffer: str, at: int, _: bool) -> tuple[int, str]:
+        form = self._form
+        assert form is not None
+        if form.body == "tagged":
+            found = buffer.find(form.closing, at)
+            end = found + len(form.closing) if found >= 0 else max(at, len(buffer) - len(form.closing) + 1)
+            ended = found >= 0
+        else:
+            end = self._json.feed(buffer, at)
+            ended = self._json.ended or self._json.broken
+        self._hold(buffer[at:end])
+        if self._held > _MAX_HELD:
+            return end, self._release("")
+        if ended:
+            self._state = _State.AFTER if form.body == "tagged" else _State.CLOSING
+            if form.body == "tagged":
+                return end, self._end_unit()
+        return end, ""
+
+    def _read_closing(self, buffer: str, at: int, final: bool) -> tuple[int, str]:
+        form = self._form
+        assert form is not None
+        if not form.closing:
+            return at, self._release("") if self._json.broken else self._end_unit()
+        start = self._skip_space(buffer, at)
+        self._hold(buffer[at:start])
+        rest = buffer[start : start + len(form.closing)]
+        if rest == form.closing:
+            self._hold(rest)
+            return start + len(rest), self._end_unit()
+        if form.closing.startswith(rest):
+            if not final:
+                return start, ""
+            shown = "" if self._json.broken else self._end_unit()
+            return start + len(rest), shown if self._units else self._release(shown + rest)
+        if self._json.broken:
+            return start, self._release("")
+        return start, self._end_unit()
+
+    def _read_after(self, buffer: str, at: int, final: bool) -> tuple[int, str]:
+        """Behind a call: another one, white space, or the text that shows that the calls were text too."""
+        assert self._form is not None
+        start = self._skip_space(buffer, at, self._form.between)
+        extra = self._trailing_tag(buffer, start)
+        if extra:
+            start += len(extra)
+        if start > at:
+            self._space.append(buffer[at:start])
+            self._held += start - at
+            if self._held > _MAX_HELD:
+                return start, self._release("")
+            return start, ""
+        if start == len(buffer):
+            return start, ""
+        opening = self._opening.match(buffer, start)
+        if opening or (self._form is BARE and buffer[start] == "{"):
+            self._state = _State.HEAD
+            return start, ""
+        rest = buffer[start:]
+        if any(tag.startswith(rest) for tag in (*self._openings, _WRAPPER)) and (not final or self._cut):
+            return len(buffer) if final else start, ""
+        return start, self._end_calls()
+
+    def _trailing_tag(self, buffer: str, at: int) -> str:
+        """What Qwen3's calls are wrapped in, which is not part of the one inside."""
+        wrapped = self._form is not None and self._form.closing == "</function>"
+        return _WRAPPER if wrapped and buffer.startswith(_WRAPPER, at) else ""
+
+    def _end_unit(self) -> str:
+        """A whole call has been read."""
+        assert self._form is not None
+        self._state = _State.AFTER
+        source = "".join(self._unit)
+        calls = self._form.read(source, self._parameters)
+        if not self._drops and not self._are_in_play(calls):
+            return self._release("")
+        self._units.append(("".join(self._space) + source, calls or []))
+        self._unit, self._space = [], []
+        self.found.hidden = True
+        return ""
+
+    def _end_calls(self) -> str:
+        """Text follows the calls: they did not end the turn."""
+        if not self._drops:
+            return self._release("")
+        self._forget()
+        self._after_call = True
+        return ""
+
+    def _end_head(self, *, cut: bool) -> str:
+        if cut:
+            self.found.hidden = True
+            return ""
+        return self._release(self._tail)
+
+    def _end_body(self, *, cut: bool) -> str:
+        """A call that has no end: cut off, or broken."""
+        form, source = self._form, "".join(self._unit) + self._tail
+        assert form is not None
+        if form is BARE:
+            name = cut_name(source)
+            may_be_known = name is None or any(known.startswith(name) for known in self._names)
+            if not (cut and may_be_known):
+                return self._release(self._tail)
+        self._units.clear()
+        if not cut and form.closing and source.rstrip().endswith(form.closing):
+            calls = form.read(source, self._parameters)
+            if self._are_in_play(calls):
+                self._units.append((source, calls or []))
+        if not (cut or self._units or self._drops):
+            return self._release(self._tail)
+        self.found.hidden = True
+        return ""
+
+    @property
+    def _drops(self) -> bool:
+        return self._drop and self._form is not BARE
+
+    def _are_in_play(self, calls: list[WrittenCall] | None) -> bool:
+        return bool(calls) and all(name in self._names for name, _ in calls or ())
+
+    def _release(self, more: str) -> str:
+        """What was held is text after all."""
+        text = "".join(source for source, _ in self._units)
+        text += "".join(self._space) + "".join(self._unit) + more
+        if self._units:
+            self.found.hidden = False
+        self._forget()
+        return self._show(text)
+
+    def _forget(self) -> None:
+        self._state, self._form = _State.TEXT, self._markup
+        self._units, self._unit, self._space, self._held = [], [], [], 0
+
+    def _hold(self, text: str) -> None:
+        if text:
+            self._unit.append(text)
+            self._held += len(text)
+
+    def _show(self, text: str) -> str:
+        """Text for the client; white space that follows a dropped call belongs to it."""
+        if self._after_call:
+            text = text.lstrip()
+            self._after_call = not text
+        if text:
+            self._unread.append(text)
+        return text
+
+    def _is_quoted(self) -> bool:
+        self._quotation.feed("".join(self._unread))
+        self._unread.clear()
+        return self._quotation.quoted
+
+    def _skip_space(self, buffer: str, at: int, more: str = "") -> int:
+        while found := _NOT_SPACE.search(buffer, at):
+            if found[0] not in more:
+                return found.start()
+            at = found.end()
+        return len(buffer)
+
+    def _overlap(self, buffer: str, at: int) -> int:
+        """Length of the longest end of the text that is a proper beginning of an opening."""
+        longest = max(map(len, self._openings), default=1) - 1
+        tail = buffer[max(at, len(buffer) - longest) :]
+        for length in range(len(tail), 0, -1):
+            if any(opening.startswith(tail[-length:]) for opening in self._openings):
+                return length
+        return 0
