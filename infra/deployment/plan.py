@@ -31,6 +31,12 @@ class Plan:
         """The facts of the model; None for one that `models.yaml` does not have."""
         return self.catalog.models.get(self.deployment.model.id)
 
+    @property
+    def tool_call_parser(self) -> str | None:
+        """vLLM's parser for the model's calls, `none` where it serves without tools; None where not known."""
+        known = self.model.tool_call_parser if self.model else None
+        return self.deployment.model.tool_call_parser or known
+
     @cached_property
     def known_instances(self) -> tuple[Instance, ...]:
         """The instance types that the catalog has, the preferred one first."""

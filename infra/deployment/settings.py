@@ -273,6 +273,11 @@ class Tools(Section):
     attach: tuple[Word, ...] = _list((), "Tools added to requests that bring none; `all` adds every one.")
     max_rounds: int = Field(default=8, ge=1, le=100, description="Rounds of tool calls in one request.")
     timeout_seconds: int = Field(default=10, ge=1, le=3600, description="Time a tool has for one call.")
+    rescue: Literal["never", "end_of_turn"] | None = Field(
+        default=None,
+        description="Whether a call that the engine left in the text is run where it ends a turn; default: "
+        "never for parsers that are known to work.",
+    )
     weather_source: Literal["open-meteo", "sample"] = Field(
         default="open-meteo", description="Where weather comes from; `sample` is a table of climate averages."
     )

@@ -10,6 +10,7 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from infra.deployment.file import Deployment
+from infra.deployment.plan import Plan
 from infra.foundation.network import private_subnets
 from infra.foundation.secrets import Keys
 from infra.images.recipes import Architecture, Image
@@ -28,20 +29,19 @@ _STOP_MARGIN_SECONDS = 10
 _DRAIN_SECONDS = 10
 
 
-def orchestrator_environment(
-    deployment: Deployment, *, engine_url: str, api_keys_secret_arn: str
-) -> dict[str, str]:
+def orchestrator_environment(plan: Plan, *, engine_url: str, api_keys_secret_arn: str) -> dict[str, str]:
     """The orchestrator's environment but for secrets; what is unset has the service's default.
 
     The load balancer closes idle connections first (KEEP_ALIVE_SECONDS), and requests are told that they end
     before ECS ends the task (STOP_SECONDS).
     """
+    deployment = plan.deployment
     settings, tools, model = deployment.orchestrator, deployment.tools, deployment.model
     stop_seconds = settings.stop_timeout_seconds - _STOP_MARGIN_SECONDS
     environment = {
         "VLLM_URL": engine_url,
         "DEFAULT_MODEL": model.served_name or model.id,
-        "TOOL_CALL_PARSER": tool_call_parser(deployment),
+        "TOOL_CALL_PARSER": plan.tool_call_parser,
         "RESCUE": tools.rescue,
         "PORT": str(PORT),
         "API_KEYS_SECRET_ARN": api_keys_secret_arn,
@@ -70,13 +70,14 @@ class Orchestrator(Construct):
         *,
         cluster: ecs.Cluster,
         image: Image,
-        deployment: Deployment,
+        plan: Plan,
         engine: Engine,
         keys: Keys,
     ) -> None:
         super().__init__(scope, construct_id)
+        deployment = plan.deployment
         security_group = self._security_group(cluster.vpc, deployment)
-        task = self._task_definition(deployment, image, engine, keys)
+        task = self._task_definition(plan, image, engine, keys)
         self.service = self._service(cluster, task, security_group)
         engine.connections.allow_from(security_group, ec2.Port.tcp(ENGINE_PORT), "Orchestrator to engine")
         scale_on_cpu(self.service, settings=deployment.orchestrator)
@@ -103,11 +104,12 @@ class Orchestrator(Construct):
 
     def _task_definition(
         self,
-        deployment: Deployment,
+        plan: Plan,
         image: Image,
         engine: Engine,
         keys: Keys,
     ) -> ecs.FargateTaskDefinition:
+        deployment = plan.deployment
         settings = deployment.orchestrator
         task = ecs.FargateTaskDefinition(
             self,
@@ -127,7 +129,7 @@ class Orchestrator(Construct):
             "orchestrator",
             image=image.source,
             environment=orchestrator_environment(
-                deployment, engine_url=engine.url, api_keys_secret_arn=keys.api_keys.secret_arn
+                plan, engine_url=engine.url, api_keys_secret_arn=keys.api_keys.secret_arn
             ),
             secrets=self._secrets(deployment, keys),
             port_mappings=[ecs.PortMapping(container_port=PORT)],

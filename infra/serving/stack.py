@@ -49,7 +49,7 @@ class ServingStack(cdk.Stack):
             "Orchestrator",
             cluster=cluster,
             image=orchestrator_image,
-            deployment=deployment,
+            plan=plan,
             engine=engine,
             keys=keys,
         )

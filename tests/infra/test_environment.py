@@ -100,10 +100,20 @@ def test_gated_model_gets_its_token() -> None:
 
 
 def test_shortest_stop_timeout_is_still_one_that_the_service_takes() -> None:
-    deployment = synthesize("default").plan.deployment.with_knob("orchestrator.stop_timeout_seconds", 30)
+    plan = synthesize("default").plan
+    deployment = plan.deployment.with_knob("orchestrator.stop_timeout_seconds", 30)
     values = orchestrator_environment(
-        deployment,
+        dataclasses.replace(plan, deployment=deployment),
         engine_url="http://vllm.tandem.internal:8000",
         api_keys_secret_arn="arn:aws:secretsmanager:us-east-1:123456789012:secret:x",
     )
     assert Settings.from_environment(values).stop_seconds == 20
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_orchestrator_knows_the_parser_that_the_engine_uses(variant: str) -> None:
+    engine = launch.Settings.from_environment(_values(_engine(synthesize(variant))))
+    line = launch.build_argv(engine, launch.load_models())
+    used = line[line.index("--tool-call-parser") + 1] if "--tool-call-parser" in line else launch.NO_PARSER
+    settings = Settings.from_environment(_values(_orchestrator(synthesize(variant))))
+    assert settings.tool_call_parser == used

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from orchestrator.chat.conversation import Chunk, Conversation
+from orchestrator.chat.markup import rescue_for
 from orchestrator.chat.tool_plan import ToolPlan
 from orchestrator.chat.turn import Turn
 from orchestrator.protocol import JsonObject, ToolCall
@@ -19,7 +20,7 @@ QUESTION = {"role": "user", "content": "x"}
 
 def conversation(**fields: Any) -> Conversation:
     request = {"messages": [QUESTION], "tools": [MATH], **fields}
-    talk = Conversation(ToolPlan(request, frozenset({"calculate_math"})))
+    talk = Conversation(ToolPlan(request, frozenset({"calculate_math"})), rescue_for("hermes", None))
     talk.rounds = 1
     talk.begin_turn()
     return talk
