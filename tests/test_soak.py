@@ -58,8 +58,8 @@ async def test_no_task_or_connection_is_left_in_the_orchestrator(two_engines: li
         balancer.close()
         assert not tally.violations, "\n".join(tally.violations)
         assert tally.left
-        await until(lambda: not server.server.server_state.tasks)
-        await until(lambda: len(server.server.server_state.connections) <= 1)  # httpx keeps its own
+        await until(lambda: len(server.server.in_flight) == 0)
+        await until(lambda: len(server.server.connections) <= 1)  # httpx keeps its own
         await until(lambda: not asyncio.all_tasks() - idle)
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import openai
 
-from orchestrator.__main__ import Server, build_server
+from orchestrator.api.server import Server
+from orchestrator.app import Orchestrator
 from orchestrator.settings import Settings
 
 Json = dict[str, Any]
@@ -21,7 +22,8 @@ Json = dict[str, Any]
 class Live:
     """A running orchestrator and its clients."""
 
-    def __init__(self, server: Server, port: int) -> None:
+    def __init__(self, app: Orchestrator, server: Server, port: int) -> None:
+        self.app = app
         self.server = server
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
@@ -82,18 +84,19 @@ async def live(*engine_urls: str, **environment: str) -> AsyncIterator[Live]:
         }
     )
     listener = socket.create_server(("127.0.0.1", 0))
-    server = build_server(settings)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    app = Orchestrator(settings)
+    server = Server(app, settings)
+    serving = asyncio.create_task(server.serve([listener]))
     while not server.started:
         if serving.done():
             await serving
             raise RuntimeError("the server did not start")
         await asyncio.sleep(0.005)
-    running = Live(server, listener.getsockname()[1])
+    running = Live(app, server, listener.getsockname()[1])
     try:
         yield running
     finally:
         await running.http.aclose()
         await running.openai.close()
-        server.should_exit = True
+        server.stop(drain=False)
         await serving

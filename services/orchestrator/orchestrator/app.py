@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 
+from .api.asgi import asgi_endpoints
 from .api.auth import Keys
 from .api.chat import Chat
-from .api.endpoint import Endpoint, Handler
+from .api.endpoint import Endpoint, Handler, Request
 from .api.in_flight import InFlight
-from .api.middleware import Receive, RequestTelemetry, Scope, Send
 from .api.relay import Relay
+from .api.reply import Reply
+from .api.router import Router, not_found
 from .api.routes import build_routes
 from .chat.loop import ChatLoop
 from .chat.markup import rescue_for
@@ -25,10 +28,10 @@ from .tools.weather import Weather
 
 
 class Orchestrator:
-    """The service: `endpoints` by path, and an ASGI application for all other requests."""
+    """The service: its routes and what they need."""
 
     def __init__(self, settings: Settings) -> None:
-        telemetry = Telemetry(log_content=settings.log_content)
+        telemetry = self.telemetry = Telemetry(log_content=settings.log_content)
         key = settings.vllm_api_key
         self.in_flight = InFlight(settings.max_in_flight)
         self._keys = Keys(settings)
@@ -50,49 +53,46 @@ class Orchestrator:
             url.get_secret_value() if url else None, tables=settings.database_tables or None
         )
         self._toolbox = self._build_toolbox(settings)
-        self.endpoints = {
-            route.encode(): Endpoint(
-                route,
-                handler,
-                settings=settings,
-                keys=self._keys,
-                in_flight=self.in_flight,
-                telemetry=telemetry,
-            )
-            for route, handler in self._handlers(settings, engines, telemetry).items()
-        }
-        routes = build_routes(
-            discovery=self._discovery,
-            toolbox=self._toolbox,
-            keys=self._keys,
-            telemetry=telemetry,
-            default_model=settings.default_model,
-        )
-        self._routes = RequestTelemetry(routes, self.in_flight, telemetry)
+        self.router = self._build_router(settings, engines)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await self._routes(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self._live(receive, send)
+    async def start(self) -> None:
+        """Starts the clients.
 
-    async def _live(self, receive: Receive, send: Send) -> None:
-        """Starts the clients, and closes them when the server stops."""
-        await receive()
-        try:
-            await self._keys.start()
-            await asyncio.to_thread(self._database.prepare)
-            await self._discovery.start()
-        except SettingsError as error:
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
-            return
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
+        Raises:
+            SettingsError: a setting cannot be used.
+        """
+        await self._keys.start()
+        await asyncio.to_thread(self._database.prepare)
+        await self._discovery.start()
+
+    async def close(self) -> None:
         await self._discovery.close()
         await self._keys.close()
         await self._toolbox.aclose()
         await self._weather.aclose()
-        await send({"type": "lifespan.shutdown.complete"})
+
+    def _build_router(self, settings: Settings, engines: Engines) -> Router:
+        endpoint = functools.partial(
+            Endpoint,
+            settings=settings,
+            keys=self._keys,
+            in_flight=self.in_flight,
+            telemetry=self.telemetry,
+        )
+        handlers = self._handlers(settings, engines, self.telemetry)
+        app = build_routes(
+            discovery=self._discovery,
+            toolbox=self._toolbox,
+            telemetry=self.telemetry,
+            default_model=settings.default_model,
+        )
+        return Router(
+            [
+                *[endpoint(route, handler) for route, handler in handlers.items()],
+                *asgi_endpoints(app, endpoint),
+            ],
+            unknown=endpoint("unknown", _no_route, methods=(), needs_key=False, limited=False),
+        )
 
     def _handlers(self, settings: Settings, engines: Engines, telemetry: Telemetry) -> dict[str, Handler]:
         loop = ChatLoop(
@@ -128,6 +128,10 @@ class Orchestrator:
             )
         except ValueError as error:
             raise SettingsError("TOOL_MODULES", ",".join(settings.tool_modules), str(error)) from None
+
+
+async def _no_route(request: Request, _: Reply) -> None:
+    raise not_found(request.head)
 
 
 def _attached(settings: Settings, toolbox: Toolbox) -> tuple[str, ...]:

@@ -96,9 +96,15 @@ class Settings(BaseModel):
     keys_refresh_seconds: Seconds = Field(30, description="How often the secret of keys is polled.")
 
     max_body_bytes: int = Field(8_388_608, ge=1024, description="Largest request body; more is a 413.")
+    head_timeout_seconds: Seconds = Field(
+        30, description="Time a client has to connect and send the head of a request."
+    )
     body_timeout_seconds: Seconds = Field(30, description="Time a client has to send its body.")
     max_in_flight: int = Field(2048, ge=1, description="Requests under way at once; more are a 429.")
     request_timeout_seconds: Seconds = Field(300, description="Deadline of a whole request.")
+    unread_timeout_seconds: Seconds = Field(
+        60, description="Time in which a client must read something of an answer that waits for it."
+    )
     heartbeat_seconds: Seconds = Field(
         10, description="Silence after which a stream gets its headers or a `: keep-alive` line."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import sys
 import time
@@ -143,9 +144,10 @@ class Telemetry:
             "tool_rounds", "Engine calls a request with server tools", [], buckets=(1, 2, 3, 4, 6, 8, 12, 16)
         )
         self._retries = _Counts("engine_retries", "Requests sent to an engine again", [])
+        self._not_accepted = _Counts("accept_failures", "Failures to accept connections", ["reason"])
         for collector in (
             self._requests, self._latency, self._tool_calls, self._tool_seconds, self._tokens,
-            self._first_token, self._rounds, self._retries,
+            self._first_token, self._rounds, self._retries, self._not_accepted,
         ):  # fmt: skip
             registry.register(collector)
 
@@ -158,6 +160,10 @@ class Telemetry:
 
     def engine_retried(self) -> None:
         self._retries.add(())
+
+    def accept_failed(self, number: int | None) -> None:
+        """Counts a failure by the name of its errno."""
+        self._not_accepted.add((errno.errorcode.get(number or 0, "unknown"),))
 
     def tool_called(self, name: str, outcome: str, seconds: float) -> None:
         self._tool_calls.add((name, outcome))

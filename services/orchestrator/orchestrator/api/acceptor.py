@@ -1,64 +1,130 @@
-"""Connections that come together are taken together.
+"""Listening sockets: accepts what waits, and stops listening without losing a client.
 
-libuv accepts one connection in each iteration of the event loop (github.com/libuv/libuv/pull/3696). Under
-load an iteration answers all that has come on the others before, so that of 500 new clients the last would
-wait for more than a second.
+Each time, all that wait are accepted: under load an iteration of the event loop answers all that has come on
+the open connections, so that with one accepted in each, the last of 500 would wait for more than a second.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
+import ctypes
+import logging
 import socket
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from .http import HttpProtocol
+from ..telemetry import Telemetry
+
+log = logging.getLogger("orchestrator.api")
 
 _AT_ONCE = 256
+_BACKLOG = 2048
+_RETRY_SECONDS = 0.1
+_LOG_SECONDS = 5.0
+_HANDSHAKE_SECONDS = 0.1
+_SO_ATTACH_FILTER = 26  # Linux
+# A classic BPF program, socket(7): drops segments whose SYN flag is set, byte 13 of the TCP header.
+_DROP_SYN = b"".join(
+    struct.pack("HBBI", *instruction)
+    for instruction in ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+)
 
 
 class Acceptor:
-    """Makes the protocol of each connection that the event loop accepts, and accepts what waits behind it.
+    """Accepts connections from `listeners`, and makes the protocol of each."""
 
-    Args:
-        protocol: makes one, given uvicorn's keyword arguments.
-    """
-
-    def __init__(self, protocol: Callable[..., HttpProtocol]) -> None:
+    def __init__(
+        self,
+        listeners: Sequence[socket.socket],
+        protocol: Callable[[], asyncio.Protocol],
+        telemetry: Telemetry,
+    ) -> None:
+        self._listeners = listeners
         self._protocol = protocol
-        self._listeners: list[socket.socket] = []
+        self._telemetry = telemetry
+        self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[Any]] = set()
+        self._waiting: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._logged = -_LOG_SECONDS
 
-    def listen(self, descriptor: int) -> None:
-        """From now on, takes what waits at this listening socket too."""
-        self._listeners.append(socket.socket(fileno=os.dup(descriptor)))
-
-    def close(self) -> None:
-        """Listens no more; otherwise the kernel would go on to take connections for us."""
+    def start(self) -> None:
         for listener in self._listeners:
+            listener.setblocking(False)
+            listener.listen(_BACKLOG)
+            self._loop.add_reader(listener, self._accept, listener)
+
+    async def close(self, *, wait: bool) -> None:
+        """Stops listening.
+
+        Args:
+            wait: accept also those that are connecting. Closing a listening socket resets what has been
+                connected and not been accepted, which a proxy cannot send again elsewhere. New ones are
+                dropped first: their kernel asks again a second later, and is then refused.
+        """
+        if wait:
+            for listener in self._listeners:
+                _drop_new(listener)
+            await asyncio.sleep(_HANDSHAKE_SECONDS)
+        for listener in self._listeners:
+            self._accept(listener)
+            self._loop.remove_reader(listener)
             listener.close()
-        self._listeners.clear()
+        for timer in self._waiting.values():
+            timer.cancel()
+        if self._opening:
+            await asyncio.wait(self._opening)
 
-    def __call__(self, **arguments: Any) -> HttpProtocol:
-        for listener in self._listeners:
-            # None waits (BlockingIOError), or files have run out, which the loop's own accept tells.
-            with contextlib.suppress(OSError):
-                for _ in range(_AT_ONCE):
-                    self._open(listener.accept()[0], arguments)
-        return self._protocol(**arguments)
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            for _ in range(_AT_ONCE):
+                self._open(listener.accept()[0])
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:  # no descriptors or memory are left: those that wait stay in the queue
+            self._fail(error)
+            self._loop.remove_reader(listener)
+            self._waiting[listener] = self._loop.call_later(
+                _RETRY_SECONDS, self._loop.add_reader, listener, self._accept, listener
+            )
 
-    def _open(self, connection: socket.socket, arguments: dict[str, Any]) -> None:
+    def _fail(self, error: OSError) -> None:
+        self._telemetry.accept_failed(error.errno)
+        now = self._loop.time()
+        if now >= self._logged + _LOG_SECONDS:
+            self._logged = now
+            log.error("connections cannot be accepted", extra={"fields": {"reason": str(error)}})
+
+    def _open(self, connection: socket.socket) -> None:
         connection.setblocking(False)
-        loop = asyncio.get_running_loop()
-        opening = loop.create_task(
-            loop.connect_accepted_socket(lambda: self._protocol(**arguments), connection)
-        )
+        opening = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, connection))
         self._opening.add(opening)
         opening.add_done_callback(self._opened)
 
     def _opened(self, opening: asyncio.Task[Any]) -> None:
         self._opening.discard(opening)
-        if not opening.cancelled():
-            opening.exception()  # the client has left again
+        if not opening.cancelled() and not isinstance(opening.exception(), OSError | None):
+            log.error("a connection was not opened", exc_info=opening.exception())
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Sockets that listen at each address of the host.
+
+    Raises:
+        OSError: an address cannot be used.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    addresses = dict.fromkeys((family, address) for family, _, _, _, address in found)
+    return [
+        socket.create_server(address[:2], family=family, backlog=_BACKLOG) for family, address in addresses
+    ]
+
+
+def _drop_new(listener: socket.socket) -> None:
+    program = ctypes.create_string_buffer(_DROP_SYN, len(_DROP_SYN))
+    length = len(_DROP_SYN) // struct.calcsize("HBBI")
+    try:
+        pointer = struct.pack("HP", length, ctypes.addressof(program))
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointer)
+    except OSError as error:  # not on Linux: a client that connects in this moment may be reset
+        log.info("new connections cannot be held back", extra={"fields": {"reason": str(error)}})

@@ -1,4 +1,4 @@
-"""The way of a POST request: key, body, limits, handler, and one answer whatever happens."""
+"""The one way of a request: key, method, limits, handler, and one answer whatever happens."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import asyncio
 import logging
 import random
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
-
-from uvicorn.protocols.http.flow_control import FlowControl
 
 from ..errors import ApiError, CallerError, DeadlineExceeded, InvalidRequest
 from ..settings import Settings
 from ..telemetry import Record, Telemetry
 from .auth import Keys
+from .body import too_large
+from .head import Head
 from .in_flight import InFlight
-from .reply import Header, Reply
+from .reply import Reply
 
 log = logging.getLogger("orchestrator.api")
 
+_MAX_OTHER_BODY_BYTES = 16_384
 CLIENT_GONE = 499  # nginx's status for a client that closed its connection
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
@@ -33,6 +34,7 @@ class Request:
     headers: dict[bytes, bytes]
     body: bytes
     record: Record
+    head: Head
 
 
 Handler = Callable[[Request, Reply], Awaitable[None]]
@@ -47,7 +49,15 @@ def request_id(headers: dict[bytes, bytes]) -> str:
 
 
 class Endpoint:
-    """Serves POST on one route with `handler`."""
+    """Serves one route with `handler`.
+
+    Args:
+        route: the path, and the route's name in metrics.
+        methods: those that the handler knows.
+        needs_key: whether only clients with a key are served.
+        limited: whether its requests count for MAX_IN_FLIGHT, and may have bodies of MAX_BODY_BYTES.
+        quiet: asked every few seconds, by load balancers for example: only failures are logged.
+    """
 
     def __init__(
         self,
@@ -58,175 +68,134 @@ class Endpoint:
         keys: Keys,
         in_flight: InFlight,
         telemetry: Telemetry,
+        methods: Sequence[bytes] = (b"POST",),
+        needs_key: bool = True,
+        limited: bool = True,
+        quiet: bool = False,
     ) -> None:
         self.route = route
         self.handler = handler
-        self.keys = keys
         self.in_flight = in_flight
-        self.telemetry = telemetry
-        self.max_body_bytes = settings.max_body_bytes
-        self.body_seconds = min(settings.body_timeout_seconds, settings.request_timeout_seconds)
-        self.request_seconds = settings.request_timeout_seconds
+        self.limited = limited
+        self.max_body_bytes = settings.max_body_bytes if limited else _MAX_OTHER_BODY_BYTES
         self.heartbeat_seconds = settings.heartbeat_seconds
-        self._general: tuple[list[Header], bytes] = ([], b"")
+        self._keys = keys
+        self._telemetry = telemetry
+        self._methods = tuple(methods)
+        self._needs_key = needs_key
+        self._quiet = quiet
+        self._body_seconds = min(settings.body_timeout_seconds, settings.request_timeout_seconds)
+        self._request_seconds = settings.request_timeout_seconds
 
-    def admit(self, method: bytes, headers: dict[bytes, bytes]) -> str:
+    def admit(self, head: Head) -> str:
         """The name of the request's key.
 
         Raises:
             ApiError: the method, the key or the announced size is refused.
         """
-        if method != b"POST":
+        if self._methods and head.method not in self._methods:
+            allowed = b", ".join(self._methods).decode()
             raise CallerError(
-                f"{method.decode()} is not allowed on {self.route}; use POST",
+                f"{head.method.decode()} is not allowed on {self.route}; use {allowed}",
                 status=405,
                 code="method_not_allowed",
-                headers={"allow": "POST"},
+                headers={"allow": allowed},
             )
-        name = self.keys.check(headers)
-        length = headers.get(b"content-length", b"")
+        name = self._keys.check(head.headers) if self._needs_key else "-"
+        length = head.headers.get(b"content-length", b"").strip(b" \t")
         if length.isdigit() and int(length) > self.max_body_bytes:
-            raise self.too_large(int(length))
+            raise too_large(int(length), self.max_body_bytes)
         return name
 
-    def general_headers(self, headers: list[Header]) -> bytes:
-        """The header lines that every answer has; uvicorn makes the list anew as the date changes."""
-        if headers is not self._general[0]:
-            self._general = headers, b"".join([b"%b: %b\r\n" % header for header in headers])
-        return self._general[1]
-
-    def too_large(self, size: int) -> ApiError:
-        return InvalidRequest(
-            f"The request body has at least {size} bytes; at most {self.max_body_bytes} are taken "
-            "(MAX_BODY_BYTES). Send less.",
-            status=413,
-            code="request_too_large",
-        )
+    def finished(self, record: Record) -> None:
+        self._telemetry.finished(record, quiet=self._quiet and record.status < 400)
 
     def body_too_late(self) -> ApiError:
         return InvalidRequest(
-            f"The request body did not arrive within {self.body_seconds:g} s (BODY_TIMEOUT_SECONDS).",
+            f"The request body did not arrive within {self._body_seconds:g} s (BODY_TIMEOUT_SECONDS).",
             status=408,
             code="request_timeout",
-            headers={"connection": "close"},
         )
 
     def answer_too_late(self) -> ApiError:
         return DeadlineExceeded(
-            f"The answer was not complete within {self.request_seconds:g} s (REQUEST_TIMEOUT_SECONDS). "
+            f"The answer was not complete within {self._request_seconds:g} s (REQUEST_TIMEOUT_SECONDS). "
             "Ask for fewer tokens or raise the limit."
         )
 
 
 class ClientConnection(Protocol):
-    """What an exchange needs of the connection that its request came on."""
+    """What an exchange needs of its connection."""
 
-    transport: asyncio.Transport
-    flow: FlowControl
     loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    write_paused: bool
 
-    def on_response_complete(self) -> None:
-        """The exchange has ended: the next request may start."""
+    @property
+    def general_headers(self) -> bytes: ...
+
+    async def drain(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def answered(self, *, keep_alive: bool, body_whole: bool) -> None: ...
 
 
 class Exchange:
-    """One request on its connection, from its headers to the end of its answer, which this object alone ends.
+    """One request on its connection, from its head to the end of its answer.
 
-    Stands where uvicorn's protocol has its cycle, of which it reads `response_complete` and sets
-    `keep_alive`.
+    Attributes:
+        body_whole: nothing of the request is still to come.
     """
 
     __slots__ = (
-        "_begun", "_connection", "_endpoint", "_expects_continue", "_headers", "_method", "_parts", "_reason",
-        "_record", "_reply", "_size", "_started", "_task", "_whole_body",
+        "_connection", "_endpoint", "_finished", "_head", "_reason", "_record", "_reply", "_task", "begun",
+        "body_whole",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        connection: ClientConnection,
-        *,
-        method: bytes,
-        headers: dict[bytes, bytes],
-        keep_alive: bool,
-        chunked: bool,
-        expects_continue: bool,
-        general_headers: bytes,
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, connection: ClientConnection, head: Head) -> None:
+        self.body_whole = False
+        self.begun = connection.loop.time()
         self._endpoint = endpoint
         self._connection = connection
-        self._method = method
-        self._headers = headers
-        self._expects_continue = expects_continue
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._whole_body = False
-        self._started = False
-        self._begun = 0.0
+        self._head = head
         self._task: asyncio.Task[None] | None = None
         self._reason: ApiError | None = None
-        self._record = Record(request_id(headers), endpoint.route)
+        self._finished = False
+        self._record = Record(request_id(head.headers), endpoint.route)
         self._reply = Reply(
-            connection.transport,
-            connection.flow,
+            connection,
             self._record.request_id,
             in_flight=endpoint.in_flight,
-            general_headers=general_headers,
-            keep_alive=keep_alive,
-            chunked=chunked,
-            head_only=method == b"HEAD",
+            keep_alive=head.keep_alive,
+            chunked=head.http_1_1,
+            head_only=head.method == b"HEAD",
             heartbeat_seconds=endpoint.heartbeat_seconds,
-            loop=connection.loop,
         )
 
-    @property
-    def response_complete(self) -> bool:
-        return self._reply.finished
+    def admit(self, problem: ApiError | None = None) -> bool:
+        """Whether the request may go on; otherwise it has been answered.
 
-    @property
-    def keep_alive(self) -> bool:
-        return self._reply.keep_alive
-
-    @keep_alive.setter
-    def keep_alive(self, value: bool) -> None:
-        self._reply.keep_alive = value
-
-    def start(self) -> None:
-        """Begins once the headers are there and the connection's earlier answer has ended."""
-        endpoint, loop = self._endpoint, self._connection.loop
-        self._started = True
-        self._begun = loop.time()
+        Args:
+            problem: what is wrong with its body, which matters to clients with a key only.
+        """
         try:
-            self._record.key_name = endpoint.admit(self._method, self._headers)
-            endpoint.in_flight.enter(self)
+            self._record.key_name = self._endpoint.admit(self._head)
+            if problem is not None:
+                raise problem
+            self._endpoint.in_flight.enter(self, limited=self._endpoint.limited)
         except ApiError as error:
             self._fail(error)
             self._finish()
-            return
-        if self._size > endpoint.max_body_bytes:
-            self.end(endpoint.too_large(self._size))
-        elif self._whole_body:
-            self._task = loop.create_task(self._serve())
-        elif self._expects_continue:
-            self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return not self._finished
 
-    def feed(self, part: bytes) -> None:
-        """A part of the body has come."""
-        if self._reply.finished:
-            return
-        self._parts.append(part)
-        self._size += len(part)
-        if self._size > self._endpoint.max_body_bytes and self._started:
-            self.end(self._endpoint.too_large(self._size))
-
-    def feed_end(self) -> None:
-        """The body is whole."""
-        self._whole_body = True
-        if self._started and not self._reply.finished:
-            self._task = self._connection.loop.create_task(self._serve())
+    def serve(self, body: bytes) -> None:
+        """Runs the handler; the body is whole."""
+        self.body_whole = True
+        self._task = self._connection.loop.create_task(self._serve(body))
 
     def end(self, reason: ApiError) -> None:
-        """Ends the request from outside; what has not been told of it yet ends with this error."""
+        """Ends the request from outside; a client that has not got its whole answer gets this error."""
         if self._reason is not None or self._reply.finished:
             return
         self._reason = reason
@@ -236,20 +205,14 @@ class Exchange:
             self._fail(reason)
             self._finish()
 
-    @property
-    def deadline(self) -> float:
-        """Of the body, and once that has come, of the answer."""
-        endpoint = self._endpoint
-        return self._begun + (endpoint.request_seconds if self._whole_body else endpoint.body_seconds)
-
     def end_late(self) -> None:
-        """The deadline has passed."""
+        """The body or, once that has come, the answer took too long."""
         endpoint = self._endpoint
-        self.end(endpoint.answer_too_late() if self._whole_body else endpoint.body_too_late())
+        self.end(endpoint.answer_too_late() if self.body_whole else endpoint.body_too_late())
 
     def lost(self) -> None:
-        """The connection is gone."""
-        if not self._started or self._reply.finished:
+        """The client has left."""
+        if self._reply.finished:
             return
         self._reply.abandon()
         self._record.status, self._record.error = CLIENT_GONE, "the client closed its connection"
@@ -258,13 +221,12 @@ class Exchange:
         else:
             self._finish()
 
-    async def _serve(self) -> None:
+    async def _serve(self, body: bytes) -> None:
         """Runs the handler. Cancelled by `end` and `lost` only, or when the event loop is torn down."""
-        record, reply = self._record, self._reply
-        parts, self._parts = self._parts, []
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        record, reply, head = self._record, self._reply, self._head
         try:
-            await self._endpoint.handler(Request(self._endpoint.route, self._headers, body, record), reply)
+            request = Request(self._endpoint.route, head.headers, body, record, head)
+            await self._endpoint.handler(request, reply)
             reply.end()
             record.status = record.status or reply.status
         except ApiError as error:
@@ -272,27 +234,43 @@ class Exchange:
         except asyncio.CancelledError:
             if self._reason is not None:
                 self._fail(self._reason)
-                if self._connection.flow.write_paused:
-                    self._connection.transport.abort()  # the client does not read: it would hold its socket
             elif record.status != CLIENT_GONE:
                 raise
-        except Exception:
-            log.exception("unexpected error", extra={"fields": {"request_id": record.request_id}})
-            self._fail(ApiError(f"The server failed unexpectedly; its log tells of {record.request_id}"))
-            record.error = "unexpected error"
+        except Exception:  # noqa: BLE001 (logged with its trace)
+            self._fail_unexpectedly()
         finally:
             self._finish()
 
     def _fail(self, error: ApiError) -> None:
-        if not self._reply.finished:
-            self._record.status, self._record.error = error.status, error.message
+        if self._reply.finished:
+            return
+        self._record.status, self._record.error = error.status, error.message
+        if not self.body_whole:
+            self._reply.keep_alive = False
+        try:
             self._reply.fail(error)
+        except Exception:  # noqa: BLE001 (logged with its trace)
+            self._fail_unexpectedly()
+
+    def _fail_unexpectedly(self) -> None:
+        """Called inside `except`. A reply that cannot be written is broken off by `_finish`."""
+        record = self._record
+        log.exception("unexpected error", extra={"fields": {"request_id": record.request_id}})
+        record.status, record.error = 500, "unexpected error"
+        if not self._reply.finished:
+            self._reply.fail(
+                ApiError(f"The server failed unexpectedly; its log tells of {record.request_id}")
+            )
 
     def _finish(self) -> None:
+        """The last of each exchange, however it ends."""
+        if self._finished:
+            return
+        self._finished = True
         reply, connection = self._reply, self._connection
         self._endpoint.in_flight.leave(self)
-        self._endpoint.telemetry.finished(self._record)
-        if not reply.finished or not reply.keep_alive:
+        self._endpoint.finished(self._record)
+        if not reply.finished or (self._reason is not None and connection.write_paused):
             reply.abandon()
-            connection.transport.close()
-        connection.on_response_complete()
+            connection.abort()  # nothing whole can be written, or the client does not read
+        connection.answered(keep_alive=reply.keep_alive, body_whole=self.body_whole)

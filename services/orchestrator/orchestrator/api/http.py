@@ -1,127 +1,275 @@
-"""The server's side of a connection: uvicorn's protocol, but for our POST routes, served without ASGI.
+"""One connection of a client: its requests one after the other, and a time limit for each phase.
 
-ASGI costs as much as all the rest of a relayed request (docs/decisions/0007-post-routes-without-asgi.md).
+A request is answered before the next is looked at. What a client sends meanwhile is kept, at most
+`MAX_AHEAD_BYTES`: reading never stops, so that a client that leaves is noticed at once. The end of the
+client's side (FIN) counts as leaving, as it does in nginx.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-from urllib.parse import unquote_to_bytes, urlsplit
+import asyncio
+import fcntl
+import logging
+import math
+import termios
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from ..errors import ApiError, InvalidRequest
+from .body import Body, ChunkedBody, body_of
+from .connections import Connections
+from .endpoint import Exchange
+from .head import END, MAX_HEAD_BYTES, Head, bad_request, head_too_large, may_become_head, parse_head
+from .router import Router
 
-from .endpoint import Endpoint, Exchange
+log = logging.getLogger("orchestrator.api")
+
+MAX_AHEAD_BYTES = 65_536
+LINGER_SECONDS = 5.0
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class HttpProtocol(HttpToolsProtocol):
-    """Parses requests; those to `endpoints`, by path, become an `Exchange`, all others go to the ASGI app."""
+class HttpConnection(asyncio.Protocol):
+    """Owns the transport: what is read, when it is closed.
 
-    def __init__(self, *args: Any, endpoints: Mapping[bytes, Endpoint], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._endpoints = endpoints
+    Attributes:
+        deadline: when the present phase has lasted too long, in the event loop's time.
+        unread_deadline: when the client has to have read some more of an answer that waits for it.
+        write_paused: the client reads too slowly; nothing more should be written now.
+    """
+
+    __slots__ = (
+        "_body", "_buffer", "_closing", "_connections", "_drained", "_exchange", "_idle", "_reading",
+        "_router", "_scanned", "_unread", "deadline", "loop", "transport", "unread_deadline", "write_paused",
+    )  # fmt: skip
+
+    def __init__(self, connections: Connections, router: Router, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.transport: asyncio.Transport
+        self.deadline = self.unread_deadline = math.inf
+        self.write_paused = False
+        self._connections = connections
+        self._router = router
+        self._buffer = b""
+        self._scanned = 0
         self._exchange: Exchange | None = None
-        self._idle_since = 0.0
+        self._body: Body | ChunkedBody | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._unread = 0
+        self._idle = True
+        self._reading = False
+        self._closing = False
 
-    def on_message_begin(self) -> None:
-        self.url = b""
-        self.headers = []
+    @property
+    def general_headers(self) -> bytes:
+        """The header lines of every answer."""
+        return self._connections.general_headers
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.transport = transport
+        self.deadline = self.loop.time() + self._connections.limits.head_seconds
+        self._connections.add(self)
 
-    def on_headers_complete(self) -> None:
-        headers = dict(self.headers)
-        self.expect_100_continue = headers.get(b"expect", b"").lower() == b"100-continue"
-        endpoint = self._endpoints.get(self.url) or self._endpoints.get(_path(self.url))
-        if endpoint is None:
-            self._exchange = None
-            self._begin_scope()
-            super().on_headers_complete()
+    def data_received(self, data: bytes) -> None:
+        if self._body is not None:
+            self._receive_body(data)
+        elif not self._closing:
+            self._buffer = self._buffer + data if self._buffer else data
+            if self._exchange is None:
+                self._read_requests()
+            if len(self._buffer) > MAX_AHEAD_BYTES and not self._closing:
+                log.warning("a client sent too much ahead of its answer; its connection is closed")
+                self.abort()
+
+    def eof_received(self) -> None:
+        """The client has left."""
+        if self._exchange is not None:
+            self._exchange.lost()
+        self._close()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
+        self._closing = True
+        self._connections.discard(self)
+        self._resume_writer()
+        if self._exchange is not None:
+            self._exchange.lost()
+        self._exchange = self._body = None
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+        self._unread = self.transport.get_write_buffer_size()
+        self.unread_deadline = self.loop.time() + self._connections.limits.unread_seconds
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        self.unread_deadline = math.inf
+        self._resume_writer()
+        if self._exchange is None and self._buffer and not self._reading:
+            self._read_requests()
+
+    async def drain(self) -> None:
+        """Waits while the client reads too slowly."""
+        if self.write_paused and not self._closing:
+            self._drained = self.loop.create_future()
+            await self._drained
+
+    def answered(self, *, keep_alive: bool, body_whole: bool) -> None:
+        """The answer has been written; called once by each exchange."""
+        self._exchange = self._body = None
+        if self._closing:
             return
-        waits = self.cycle is not None and not self.cycle.response_complete
-        http_1_1 = self.parser.get_http_version() == "1.1"
-        self.cycle = self._exchange = Exchange(  # type: ignore[assignment]
-            endpoint,
-            self,
-            method=self.parser.get_method(),
-            headers=headers,
-            keep_alive=http_1_1 and self.parser.should_keep_alive(),
-            chunked=http_1_1,
-            expects_continue=self.expect_100_continue,
-            general_headers=endpoint.general_headers(self.server_state.default_headers),
-        )
-        if waits:
-            self.flow.pause_reading()
-            self.pipeline.appendleft((self.cycle, self.app))
-        else:
-            self._exchange.start()
-
-    def _begin_scope(self) -> None:
-        url, headers, expects = self.url, self.headers, self.expect_100_continue
-        super().on_message_begin()
-        self.url, self.headers, self.expect_100_continue = url, headers, expects
-        self.scope["headers"] = headers
-
-    def on_body(self, body: bytes) -> None:
-        if self._exchange is None:
-            super().on_body(body)
-        else:
-            self._exchange.feed(body)
-
-    def on_message_complete(self) -> None:
-        if self._exchange is None:
-            super().on_message_complete()
-        else:
-            self._exchange.feed_end()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self.timeout_keep_alive_task is not None:
-            self.timeout_keep_alive_task.cancel()
-            self.timeout_keep_alive_task = None
-        exchange = self.cycle
-        if isinstance(exchange, Exchange):
-            self.cycle = None  # type: ignore[assignment]
-            exchange.lost()
-        super().connection_lost(exc)
-        # All three know this protocol: cycles, which the collector would find late.
-        self.cycle = self._exchange = None  # type: ignore[assignment]
-        del self.parser
-
-    def on_response_complete(self) -> None:
-        """uvicorn's, but for the timer of an idle connection: it is not set anew for each answer."""
-        self.server_state.total_requests += 1
-        if self.transport.is_closing():
+        if not keep_alive:
+            self._close(linger=not body_whole)
             return
-        self.flow.resume_reading()
-        self._idle_since = self.loop.time()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
-        elif self.timeout_keep_alive_task is None:
-            self._watch_idle(self.timeout_keep_alive)
+        self._idle = True
+        self.deadline = self.loop.time() + self._connections.idle_seconds
+        if self._buffer and not self._reading:
+            self._read_requests()
 
-    def _watch_idle(self, seconds: float) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(seconds, self._close_if_idle)
+    def abort(self) -> None:
+        """Breaks the connection off, whatever waits to be written."""
+        self._closing = True
+        self._buffer = b""
+        self.transport.abort()
 
-    def _close_if_idle(self) -> None:
-        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._watch_idle(self.timeout_keep_alive)
-        elif left > 0.001:
-            self._watch_idle(left)
+    def close_if_idle_in(self, seconds: float) -> None:
+        """Closes the connection unless a request comes within the time."""
+        if self._idle and self._exchange is None:
+            self.deadline = min(self.deadline, self.loop.time() + seconds)
+
+    def expire(self, now: float) -> None:
+        """One of the deadlines has passed."""
+        if self._closing or now >= self.unread_deadline:
+            self._expect_reading(now)
+        elif self._exchange is not None:
+            self._exchange.end_late()
+        elif not self._idle:
+            self._refuse(
+                InvalidRequest(
+                    "The request head did not arrive within "
+                    f"{self._connections.limits.head_seconds:g} s (HEAD_TIMEOUT_SECONDS).",
+                    status=408,
+                    code="request_timeout",
+                )
+            )
+        elif not self._bytes_wait():
+            self._close()
+
+    def _read_requests(self) -> None:
+        """Reads requests as long as each is answered at once and the client reads its answers."""
+        buffer, start = self._buffer, 0
+        self._reading = True
+        while self._exchange is None and not self._closing and not self.write_paused:
+            while buffer.startswith(b"\r\n", start):  # RFC 9112, 2.2
+                start += 2
+            end = buffer.find(END, max(start, self._scanned))
+            if end < 0:
+                break
+            self._scanned = 0
+            start = self._begin(buffer, start, end + len(END))
+        self._reading = False
+        self._buffer = b"" if self._closing else buffer[start:]
+        if self._exchange is None and self._buffer and not self.write_paused:
+            self._await_head()
+
+    def _await_head(self) -> None:
+        """The head of a request has begun; the rest of it is to come."""
+        buffer = self._buffer
+        self._scanned = max(len(buffer) - len(END) + 1, 0)
+        if len(buffer) > MAX_HEAD_BYTES:
+            self._refuse(head_too_large())
+        elif buffer != b"\r" and not may_become_head(buffer):
+            self._refuse(bad_request(f"not the beginning of a request: {buffer[:80]!r}"))
+        elif self._idle:
+            self._idle = False
+            limit = self.loop.time() + self._connections.limits.head_seconds
+            self.deadline = min(self.deadline, limit)
+
+    def _begin(self, buffer: bytes, start: int, end: int) -> int:
+        """Begins the request whose head is `buffer[start:end]`; returns where what belongs to it ends."""
+        limits = self._connections.limits
+        try:
+            head = parse_head(buffer[start:end])
+            endpoint = self._router.find(head)
+            body = body_of(head, endpoint.max_body_bytes)
+        except ApiError as error:
+            self._refuse(error)
+            return end
+        self._idle = False
+        exchange = self._exchange = Exchange(endpoint, self, head)
+        problem = None
+        try:
+            end = body.feed(buffer, end)
+        except ApiError as error:
+            problem = error
+        exchange.body_whole = body.whole
+        if not exchange.admit(problem):
+            return end
+        if body.whole:
+            self.deadline = exchange.begun + limits.request_seconds
+            exchange.serve(body.content)
         else:
-            self.timeout_keep_alive_handler()
+            self._body = body
+            self.deadline = exchange.begun + limits.body_seconds
+            if head.expects_continue:
+                self.transport.write(_CONTINUE)
+        return end
 
-    def _unset_keepalive_if_required(self) -> None:
-        """uvicorn asks for it at each request; the timer goes on, and looks when it is due."""
+    def _receive_body(self, data: bytes) -> None:
+        body, exchange = self._body, self._exchange
+        assert body is not None
+        assert exchange is not None
+        try:
+            end = body.feed(data)
+        except ApiError as error:
+            exchange.end(error)
+            return
+        if body.whole:
+            self._body = None
+            self._buffer = data[end:]
+            self.deadline = exchange.begun + self._connections.limits.request_seconds
+            exchange.serve(body.content)
 
-    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        """Starts a request that was pipelined behind another, or any of the ASGI app."""
-        if isinstance(cycle, Exchange):
-            cycle.start()
+    def _refuse(self, error: ApiError) -> None:
+        """Answers what is not a request with an error, and closes."""
+        self._exchange = Exchange(self._router.unknown, self, Head())
+        self._exchange.end(error)
+
+    def _close(self, *, linger: bool = False) -> None:
+        """Closes once everything has been written.
+
+        Args:
+            linger: the client still sends. What it sends is read and dropped for a while, since its kernel
+                would discard the answer on a reset (RFC 9112, 9.6).
+        """
+        self._closing = True
+        self._buffer = b""
+        self._unread = self.transport.get_write_buffer_size()
+        limit = self._connections.limits.unread_seconds
+        if linger and not self.transport.is_closing():
+            self.transport.write_eof()
+            limit = LINGER_SECONDS
         else:
-            super()._start_asgi_task(cycle, app)
+            self.transport.close()
+        self.deadline = self.loop.time() + limit
 
+    def _expect_reading(self, now: float) -> None:
+        """Breaks the connection off unless the client has read something since the last look."""
+        waiting = self.transport.get_write_buffer_size()
+        if 0 < waiting < self._unread:
+            limit = now + self._connections.limits.unread_seconds
+            self._unread = waiting
+            if self._closing:
+                self.deadline = limit
+            else:
+                self.unread_deadline = limit
+        else:
+            self.abort()
 
-def _path(url: bytes) -> bytes:
-    return unquote_to_bytes(urlsplit(url).path)
+    def _bytes_wait(self) -> bool:
+        """Whether a request has come that the event loop has not read yet."""
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        return any(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))
+
+    def _resume_writer(self) -> None:
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        self._drained = None

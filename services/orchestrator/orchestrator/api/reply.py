@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from http import HTTPStatus
+from typing import Protocol
 
 import orjson
-from uvicorn.protocols.http.flow_control import FlowControl
 
 from ..errors import ApiError
 from ..protocol import event
@@ -19,9 +19,24 @@ _HEARTBEAT = b": keep-alive\n\n"
 _STREAM_HEADERS = (
     b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 )
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _STATUS_LINES = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+    status: f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode() for status in range(200, 600)
 }
+_WITHOUT_BODY = (204, 205, 304)
+
+
+class Client(Protocol):
+    """Where the answer goes."""
+
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    write_paused: bool
+
+    @property
+    def general_headers(self) -> bytes: ...
+
+    async def drain(self) -> None: ...
 
 
 class Reply:
@@ -30,7 +45,6 @@ class Reply:
     Everything written is whole events, so that a heartbeat or an error never splits one.
 
     Args:
-        general_headers: header lines that every answer has.
         chunked: whether the client understands a chunked body, as of HTTP/1.1.
         head_only: the answer has no body, as to a HEAD.
 
@@ -40,33 +54,28 @@ class Reply:
     """
 
     __slots__ = (
-        "_chunked", "_flow", "_general_headers", "_head_only", "_heartbeat_seconds", "_in_flight",
-        "_last_write", "_loop", "_timer", "_transport", "finished", "keep_alive", "request_id", "started",
-        "status",
+        "_chunked", "_client", "_head_only", "_heartbeat_seconds", "_in_flight", "_last_write", "_loop",
+        "_timer", "_transport", "finished", "keep_alive", "request_id", "started", "status",
     )  # fmt: skip
 
     def __init__(
         self,
-        transport: asyncio.Transport,
-        flow: FlowControl,
+        client: Client,
         request_id: str,
         *,
         in_flight: InFlight,
-        general_headers: bytes,
         keep_alive: bool,
         chunked: bool,
         head_only: bool,
         heartbeat_seconds: float,
-        loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self._transport = transport
-        self._flow = flow
+        self._client = client
+        self._transport = client.transport
+        self._loop = client.loop
         self._in_flight = in_flight
-        self._general_headers = general_headers
         self._chunked = chunked
         self._head_only = head_only
         self._heartbeat_seconds = heartbeat_seconds
-        self._loop = loop
         self._last_write = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.keep_alive = keep_alive
@@ -86,11 +95,14 @@ class Reply:
         self.close()
         if self.finished:
             return
-        self.finished = True
-        lines = b"content-type: %b\r\ncontent-length: %d\r\n" % (content_type, len(body))
+        if status in _WITHOUT_BODY:
+            lines, body = b"", b""
+        else:
+            lines = b"content-type: %b\r\ncontent-length: %d\r\n" % (content_type, len(body))
         for name, value in headers:
             lines += b"%b: %b\r\n" % (name, value)
         self._transport.write(self._head(status, lines) + (b"" if self._head_only else body))
+        self.finished = True
 
     def expect_stream(self) -> None:
         """From now on, silence is answered with headers and heartbeats."""
@@ -100,17 +112,17 @@ class Reply:
     async def write(self, events: bytes) -> None:
         """Sends whole events, and the headers before the first; waits while the client reads too slowly."""
         self._write(events)
-        if self._flow.write_paused:
-            await self._flow.drain()
+        if self._client.write_paused:
+            await self._client.drain()
 
     def end(self) -> None:
         """Ends a stream that is complete. Does nothing after a whole answer."""
         self.close()
         if self.finished:
             return
-        self.finished = True
         head = b"" if self.started else self._stream_head()
         self._transport.write(head + (b"0\r\n\r\n" if self._chunked else b""))
+        self.finished = True
 
     def abandon(self) -> None:
         """Writes nothing more: the connection is gone."""
@@ -123,10 +135,9 @@ class Reply:
             self._write(event(error.body()))
             self.end()
             return
-        headers = dict(error.headers)
-        if headers.pop("connection", None) == "close":
-            self.keep_alive = False
-        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        encoded = [
+            (name.encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()
+        ]
         self.whole(error.status, orjson.dumps(error.body()), headers=encoded)
 
     def close(self) -> None:
@@ -151,13 +162,16 @@ class Reply:
         return self._head(200, _STREAM_HEADERS + framing)
 
     def _head(self, status: int, lines: bytes) -> bytes:
+        if status not in _STATUS_LINES:
+            status = 502  # an engine's, which no client could read as an answer
         self.status = status
         self.started = True
         if self._in_flight.draining:
             self.keep_alive = False
         closing = b"" if self.keep_alive else b"connection: close\r\n"
         return b"%b%b%bx-request-id: %b\r\n%b\r\n" % (
-            _STATUS_LINES[status], self._general_headers, lines, self.request_id.encode("latin-1"), closing,
+            _STATUS_LINES[status], self._client.general_headers, lines, self.request_id.encode("latin-1"),
+            closing,
         )  # fmt: skip
 
     def _tick(self) -> None:
@@ -165,7 +179,7 @@ class Reply:
         silence = self._loop.time() - self._last_write
         if silence >= wait * 0.999:
             # A client that does not read needs no sign that the server lives.
-            if not self._flow.write_paused:
+            if not self._client.write_paused:
                 self._write(_HEARTBEAT)
         else:
             wait -= silence

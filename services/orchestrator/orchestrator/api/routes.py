@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
 
 from .. import __version__
 from ..engine.discovery import Discovery
-from ..errors import ApiError, CallerError, InvalidRequest, NotFound
+from ..errors import ApiError, NotFound
 from ..protocol import JsonObject
 from ..telemetry import Telemetry
 from ..tools.toolbox import Toolbox
-from .auth import Keys
 from .documentation import post_routes
 
 
 def build_routes(
-    *, discovery: Discovery, toolbox: Toolbox, keys: Keys, telemetry: Telemetry, default_model: str
+    *, discovery: Discovery, toolbox: Toolbox, telemetry: Telemetry, default_model: str
 ) -> FastAPI:
     """Every route but the POST ones."""
     app = FastAPI(
@@ -35,12 +31,10 @@ def build_routes(
     _add_state_routes(app, discovery, telemetry)
 
     @app.get("/v1/tools", tags=["tools"], summary="The tools that the server runs")
-    async def list_tools(request: Request) -> list[JsonObject]:
-        keys.check(dict(request.scope["headers"]))
+    async def list_tools() -> list[JsonObject]:
         return toolbox.specs()
 
-    for kind in (ApiError, HTTPException, RequestValidationError):
-        app.add_exception_handler(kind, _answer_error)
+    app.add_exception_handler(ApiError, _answer_error)
     build_schema = app.openapi
 
     def openapi() -> JsonObject:
@@ -93,30 +87,7 @@ def _add_state_routes(app: FastAPI, discovery: Discovery, telemetry: Telemetry) 
         return Response(telemetry.exposition(), media_type="text/plain; version=0.0.4")
 
 
-async def _answer_error(request: Request, error: Exception) -> Response:
-    known = _as_api_error(request, error)
-    return Response(
-        orjson.dumps(known.body()), known.status, headers=known.headers, media_type="application/json"
-    )
-
-
-def _as_api_error(request: Request, error: Exception) -> ApiError:
-    if isinstance(error, ApiError):
-        return error
-    where = f"{request.method} {request.url.path}"
-    if isinstance(error, RequestValidationError):
-        problem: Any = error.errors()[0]
-        field = ".".join(str(part) for part in problem["loc"])
-        return InvalidRequest(f"{field}: {problem['msg']}", param=field, status=422)
-    assert isinstance(error, HTTPException)
-    headers = dict(error.headers or {})
-    if error.status_code == 404:
-        return NotFound(f"There is no route {where}; /docs lists them all", code="unknown_route")
-    if error.status_code == 405:
-        return CallerError(
-            f"{where}: method not allowed; use {headers.get('Allow', 'another')}",
-            status=405,
-            code="method_not_allowed",
-            headers=headers,
-        )
-    return CallerError(str(error.detail), status=error.status_code, headers=headers)
+async def _answer_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    body = orjson.dumps(error.body())
+    return Response(body, error.status, headers=error.headers, media_type="application/json")

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from orchestrator.__main__ import Server
+from orchestrator.api.server import Server
 from tests.support.live import Live, live, until
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -22,7 +22,7 @@ def connect(server: Live, stack: ExitStack, count: int) -> list[socket.socket]:
 
 
 def accepted(server: Server) -> int:
-    return len(server.server_state.connections)
+    return len(server.connections)
 
 
 async def test_all_that_wait_are_accepted_together(server: Live) -> None:
@@ -43,7 +43,7 @@ async def test_those_accepted_behind_another_are_served_as_it_is(server: Live) -
         async with asyncio.timeout(10):
             answers = [await loop.sock_recv(client, 4096) for client in clients]
         assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
-        transports = [protocol.transport for protocol in server.server.server_state.connections]
+        transports = [connection.transport for connection in server.server.connections]
         options = [
             transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             for transport in transports

@@ -92,7 +92,7 @@ async def test_wrong_method_and_unknown_route_have_the_same_shape(server: Live) 
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
     assert error_of(answer)["code"] == "method_not_allowed"
     answer = await server.http.post("/v1/models")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
     assert error_of(answer)["code"] == "method_not_allowed"
     answer = await server.http.get("/v1/nothing")
     assert answer.status_code == 404
@@ -165,7 +165,7 @@ async def test_client_that_leaves_ends_the_engines_request_within_100_ms(
     metrics = await server.metrics()
     while 'status="499"' not in metrics:
         metrics = await server.metrics()
-    assert len(server.server._in_flight) == 0
+    assert len(server.server.in_flight) == 0
 
 
 async def test_client_that_leaves_cancels_the_tools_that_run(
@@ -206,7 +206,7 @@ async def test_client_that_leaves_in_its_body_is_forgotten(server: Live) -> None
     writer.transport.abort()
     while 'status="499"' not in await server.metrics():
         pass
-    assert len(server.server._in_flight) == 0
+    assert len(server.server.in_flight) == 0
 
 
 async def test_unexpected_error_is_a_500_without_insides(

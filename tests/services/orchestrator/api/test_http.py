@@ -12,7 +12,7 @@ from itertools import pairwise
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.api.http import HttpProtocol
+from orchestrator.api.http import HttpConnection
 from orchestrator.engine.connection import Connection
 from tests.support.live import Live, live, until
 from tests.support.scripted_engine import ScriptedEngine, after, whole
@@ -169,7 +169,7 @@ async def test_closed_connections_leave_nothing_for_the_collector(
     server: Live, engine: ScriptedEngine
 ) -> None:
     def left() -> int:
-        return sum(isinstance(item, HttpProtocol | Connection) for item in gc.get_objects())
+        return sum(isinstance(item, HttpConnection | Connection) for item in gc.get_objects())
 
     gc.collect()
     before = left()
@@ -183,7 +183,7 @@ async def test_closed_connections_leave_nothing_for_the_collector(
                 writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
                 await answer(reader)
         assert left() > before
-        for address in server.server.config.app._discovery.up():  # type: ignore[union-attr]
+        for address in server.app._discovery.up():
             address.drop_idle()
         await until(lambda: left() <= before)
     finally:

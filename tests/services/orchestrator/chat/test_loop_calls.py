@@ -39,7 +39,7 @@ async def test_results_stand_in_the_order_of_the_calls(server: Live, engine: Scr
 async def test_any_order_of_finishing_gives_messages_in_call_order(
     server: Live, engine: ScriptedEngine, order: list[int]
 ) -> None:
-    toolbox = server.server.config.app._toolbox  # type: ignore[union-attr]
+    toolbox: Any = server.app._toolbox
     original = toolbox.call
     turns = [asyncio.Event() for _ in range(len(order) + 1)]
     turns[0].set()

@@ -151,7 +151,7 @@ async def test_request_waits_for_an_engine_that_starts(engine: ScriptedEngine) -
         waiting = asyncio.create_task(server.chat())
         while 'engine_up{engine="127.0.0.1' not in await server.metrics():
             pass
-        await until(lambda: len(server.server._in_flight) == 1)
+        await until(lambda: len(server.server.in_flight) == 1)
         await engine.start(port)
         assert content(await waiting) == "awake"
 
@@ -287,7 +287,7 @@ async def test_slow_client_slows_the_engine_instead_of_filling_memory(
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(sent) + sent
     )
     await reader.readuntil(b"\r\n\r\n")
-    (address,) = server.server.config.app._discovery._addresses.values()  # type: ignore[union-attr]
+    (address,) = server.app._discovery._addresses.values()
     assert address.in_flight == 1
     paused: list[int] = []
     while len(paused) < 50:

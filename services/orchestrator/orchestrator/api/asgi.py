@@ -1,0 +1,86 @@
+"""The bridge to the FastAPI app, which serves the routes that are asked seldom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+from fastapi import FastAPI
+
+from .endpoint import Endpoint, Request
+from .reply import Reply
+
+Message = MutableMapping[str, Any]
+
+# Everything else needs a key, so that a new route does not stand open by mistake.
+_OPEN = frozenset(
+    {
+        "/health", "/ready", "/metrics", "/v1/models", "/v1/models/{model}", "/docs", "/docs/oauth2-redirect",
+        "/openapi.json",
+    }
+)  # fmt: skip
+# Load balancers and scrapers ask for these every few seconds.
+_QUIET = frozenset({"/health", "/ready", "/metrics", "/v1/models"})
+
+
+class AsgiBridge:
+    """A handler that asks an ASGI application, and writes its answer once that is whole."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+
+    async def __call__(self, request: Request, reply: Reply) -> None:
+        received: list[Message] = [{"type": "http.request", "body": request.body, "more_body": False}]
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            return received.pop() if received else {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        await self._app(_scope(request), receive, send)
+        start, *parts = sent
+        headers = {name.lower(): value for name, value in start.get("headers", ())}
+        headers.pop(b"content-length", None)
+        reply.whole(
+            start["status"],
+            b"".join([part.get("body", b"") for part in parts]),
+            headers.pop(b"content-type", b"application/json"),
+            headers.items(),
+        )
+
+
+def asgi_endpoints(app: FastAPI, endpoint: Callable[..., Endpoint]) -> list[Endpoint]:
+    """An endpoint for each route of the app.
+
+    Args:
+        endpoint: makes one, given its route, handler and options.
+    """
+    bridge = AsgiBridge(app)
+    found = []
+    for route in app.routes:
+        name = str(getattr(route, "path", "")).replace(":path}", "}")
+        options = {"needs_key": name not in _OPEN, "quiet": name in _QUIET}
+        found.append(endpoint(name, bridge, methods=(b"GET", b"HEAD"), limited=False, **options))
+    return found
+
+
+def _scope(request: Request) -> Message:
+    head = request.head
+    path = head.path
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1" if head.http_1_1 else "1.0",
+        "method": "GET" if head.method == b"HEAD" else head.method.decode(),
+        "scheme": "http",
+        "path": path.decode(errors="replace"),
+        "raw_path": path,
+        "query_string": head.query,
+        "root_path": "",
+        "headers": head.fields,
+        "client": None,
+        "server": None,
+        "state": {},
+    }

@@ -1,0 +1,129 @@
+"""The server: listens, and stops without losing what a load balancer still sends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Sequence
+from typing import Protocol
+
+from ..settings import Settings
+from ..telemetry import Telemetry
+from .acceptor import Acceptor, listen
+from .connections import Connections, Limits
+from .http import HttpConnection
+from .in_flight import InFlight
+from .router import Router
+
+log = logging.getLogger("orchestrator")
+
+IDLE_SECONDS = 5.0
+_END_SECONDS = 5.0
+
+
+class Service(Protocol):
+    """What is served."""
+
+    router: Router
+    in_flight: InFlight
+    telemetry: Telemetry
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Server:
+    """Serves until it is stopped.
+
+    A stop has four steps. For `drain_seconds` everything is accepted, and each answer closes its connection.
+    Then the server stops listening. Connections on which no request was under way stay open for another
+    `IDLE_SECONDS`: a proxy sends no new ones here by then, and one that was sent in the moment of closing
+    would be lost. What is under way may finish until `stop_seconds` after the beginning.
+
+    Attributes:
+        started: it listens, or has listened.
+    """
+
+    def __init__(self, service: Service, settings: Settings) -> None:
+        self.service = service
+        self.connections = Connections(Limits.of(settings))
+        self.started = False
+        self._settings = settings
+        self._stopping = asyncio.Event()
+        self._drain_seconds = settings.drain_seconds
+        self._ending: asyncio.Task[None] | None = None
+
+    @property
+    def in_flight(self) -> InFlight:
+        return self.service.in_flight
+
+    async def serve(self, listeners: Sequence[socket.socket] | None = None) -> None:
+        """Returns when it has been stopped.
+
+        Args:
+            listeners: sockets to use in place of HOST and PORT.
+
+        Raises:
+            SettingsError: the service cannot start.
+            OSError: it cannot listen.
+        """
+        settings = self._settings
+        listeners = listeners or listen(settings.host, settings.port)
+        loop = asyncio.get_running_loop()
+        try:
+            await self.service.start()
+            self.connections.start()
+            acceptor = Acceptor(listeners, self._connection, self.service.telemetry)
+            acceptor.start()
+        except BaseException:
+            for listener in listeners:
+                listener.close()
+            raise
+        self.started = True
+        port = listeners[0].getsockname()[1]
+        log.info("listening", extra={"fields": {"host": settings.host, "port": port}})
+        await self._stopping.wait()
+        self._ending = loop.create_task(self._end(acceptor))
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._ending
+        self.connections.abort_all()
+        await self.connections.none_open()
+        self.connections.close()
+        await self.service.close()
+
+    def stop(self, *, drain: bool = True) -> None:
+        """Begins to stop; the second time, ends at once.
+
+        Args:
+            drain: whether to accept for a while yet.
+        """
+        if self._ending is not None:
+            self._ending.cancel()
+            return
+        if not drain:
+            self._drain_seconds = 0.0
+        if not self._stopping.is_set():
+            self._stopping.set()
+            self.in_flight.draining = True
+            fields = {"in_flight": len(self.in_flight), "accept_seconds": self._drain_seconds}
+            log.info("stopping", extra={"fields": fields})
+
+    async def _end(self, acceptor: Acceptor) -> None:
+        loop = asyncio.get_running_loop()
+        stop_seconds = self._settings.stop_seconds
+        loop.call_later(stop_seconds, self.in_flight.end_all)
+        # What has been ended has a moment to be told so.
+        loop.call_later(stop_seconds + _END_SECONDS, self.connections.abort_all)
+        drains = self._drain_seconds > 0
+        try:
+            await asyncio.sleep(self._drain_seconds)
+        finally:
+            await acceptor.close(wait=drains)
+        self.connections.close_idle(IDLE_SECONDS if drains else 0.0)
+        await self.connections.none_open()
+
+    def _connection(self) -> HttpConnection:
+        return HttpConnection(self.connections, self.service.router, asyncio.get_running_loop())
