@@ -62,16 +62,18 @@ class Acceptor:
                 connected and not been accepted, which a proxy cannot send again elsewhere. New ones are
                 dropped first: their kernel asks again a second later, and is then refused.
         """
-        if wait:
+        try:
+            if wait:
+                for listener in self._listeners:
+                    _drop_new(listener)
+                await asyncio.sleep(_HANDSHAKE_SECONDS)
+        finally:
             for listener in self._listeners:
-                _drop_new(listener)
-            await asyncio.sleep(_HANDSHAKE_SECONDS)
-        for listener in self._listeners:
-            self._accept(listener)
-            self._loop.remove_reader(listener)
-            listener.close()
-        for timer in self._waiting.values():
-            timer.cancel()
+                self._accept(listener)
+                self._loop.remove_reader(listener)
+                listener.close()
+            for timer in self._waiting.values():
+                timer.cancel()
         if self._opening:
             await asyncio.wait(self._opening)
 

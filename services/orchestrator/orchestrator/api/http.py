@@ -11,6 +11,7 @@ import asyncio
 import fcntl
 import logging
 import math
+import sys
 import termios
 
 from ..errors import ApiError, InvalidRequest
@@ -95,7 +96,7 @@ class HttpConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.write_paused = True
-        self._unread = self.transport.get_write_buffer_size()
+        self._unread = self._count_unread()
         self.unread_deadline = self.loop.time() + self._connections.limits.unread_seconds
 
     def resume_writing(self) -> None:
@@ -150,7 +151,7 @@ class HttpConnection(asyncio.Protocol):
                     code="request_timeout",
                 )
             )
-        elif not self._bytes_wait():
+        elif not self._ask_kernel(termios.FIONREAD):  # a request that has come and is not read yet
             self._close()
 
     def _read_requests(self) -> None:
@@ -242,7 +243,7 @@ class HttpConnection(asyncio.Protocol):
         """
         self._closing = True
         self._buffer = b""
-        self._unread = self.transport.get_write_buffer_size()
+        self._unread = self._count_unread()
         limit = self._connections.limits.unread_seconds
         if linger and not self.transport.is_closing():
             self.transport.write_eof()
@@ -253,10 +254,10 @@ class HttpConnection(asyncio.Protocol):
 
     def _expect_reading(self, now: float) -> None:
         """Breaks the connection off unless the client has read something since the last look."""
-        waiting = self.transport.get_write_buffer_size()
-        if 0 < waiting < self._unread:
+        unread = self._count_unread()
+        if 0 < unread < self._unread:
             limit = now + self._connections.limits.unread_seconds
-            self._unread = waiting
+            self._unread = unread
             if self._closing:
                 self.deadline = limit
             else:
@@ -264,10 +265,17 @@ class HttpConnection(asyncio.Protocol):
         else:
             self.abort()
 
-    def _bytes_wait(self) -> bool:
-        """Whether a request has come that the event loop has not read yet."""
-        descriptor = self.transport.get_extra_info("socket").fileno()
-        return any(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))
+    def _count_unread(self) -> int:
+        """How many bytes wait for the client, in the transport and in the kernel (SIOCOUTQ, tcp(7))."""
+        return self.transport.get_write_buffer_size() + self._ask_kernel(termios.TIOCOUTQ)
+
+    def _ask_kernel(self, question: int) -> int:
+        """The number that the socket answers, 0 where it is closed."""
+        try:
+            answer = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), question, bytes(4))
+        except (OSError, ValueError):
+            return 0
+        return int.from_bytes(answer, sys.byteorder)
 
     def _resume_writer(self) -> None:
         if self._drained is not None and not self._drained.done():

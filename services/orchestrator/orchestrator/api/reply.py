@@ -23,7 +23,7 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _STATUS_LINES = {
     status: f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode() for status in range(200, 600)
 }
-_WITHOUT_BODY = (204, 205, 304)
+_WITHOUT_BODY = (204, 304)
 
 
 class Client(Protocol):
@@ -135,9 +135,7 @@ class Reply:
             self._write(event(error.body()))
             self.end()
             return
-        encoded = [
-            (name.encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()
-        ]
+        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]
         self.whole(error.status, orjson.dumps(error.body()), headers=encoded)
 
     def close(self) -> None:

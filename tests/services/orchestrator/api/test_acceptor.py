@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import resource
 import socket
 from contextlib import ExitStack
@@ -59,6 +60,21 @@ async def test_clients_that_have_left_harm_nothing(server: Live) -> None:
     assert (await server.http.get("/health")).status_code == 200
 
 
+async def test_who_connects_in_the_moment_of_the_stop_is_served(engine: ScriptedEngine) -> None:
+    async with live(engine.url, DRAIN_SECONDS="0.001", STOP_SECONDS="2") as server:
+        with ExitStack() as stack:
+            server.server.stop()
+            clients = connect(server, stack, 50)  # blocks the loop: they wait in the kernel's queue
+            loop = asyncio.get_running_loop()
+            for client in clients:
+                client.setblocking(False)
+                await loop.sock_sendall(client, b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+            async with asyncio.timeout(10):
+                answers = [await loop.sock_recv(client, 4096) for client in clients]
+        assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
+        assert all(b"connection: close" in answer for answer in answers)
+
+
 async def test_after_the_stop_nobody_is_accepted(engine: ScriptedEngine) -> None:
     async with live(engine.url) as server:
         port = server.port
@@ -66,16 +82,20 @@ async def test_after_the_stop_nobody_is_accepted(engine: ScriptedEngine) -> None
         socket.create_connection(("127.0.0.1", port))
 
 
-async def test_once_files_have_run_out_and_are_there_again_it_accepts(server: Live) -> None:
+async def test_once_files_have_run_out_and_are_there_again_it_accepts(
+    server: Live, caplog: pytest.LogCaptureFixture
+) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with ExitStack() as stack:
         clients = connect(server, stack, 5)
         highest = max(client.fileno() for client in clients)
         resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 3, hard))
         try:
-            for _ in range(10):
-                await asyncio.sleep(0)
+            await until(lambda: "connections cannot be accepted" in caplog.text)
             assert accepted(server.server) < 5
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        await until(lambda: accepted(server.server) == 5)
         assert (await server.http.get("/health")).status_code == 200
+    assert re.search(r'accept_failures_total{reason="EMFILE"} [1-9]', await server.metrics())
+    assert caplog.text.count("connections cannot be accepted") == 1
