@@ -83,8 +83,7 @@ class Server:
                 listener.close()
             raise
         self.started = True
-        port = listeners[0].getsockname()[1]
-        log.info("listening", extra={"fields": {"host": settings.host, "port": port}})
+        self._log_start(listeners[0].getsockname()[1])
         await self._stopping.wait()
         self._ending = loop.create_task(self._end(acceptor))
         with contextlib.suppress(asyncio.CancelledError):
@@ -124,6 +123,13 @@ class Server:
             await acceptor.close(wait=drains)
         self.connections.close_idle(IDLE_SECONDS if drains else 0.0)
         await self.connections.none_open()
+
+    def _log_start(self, port: int) -> None:
+        """Logs what the deployment guide says to wait for: the two messages of uvicorn, which served before."""
+        host = self._settings.host
+        log.info("Application startup complete")
+        guide = f"Uvicorn running on http://{host}:{port}"
+        log.info("listening", extra={"fields": {"host": host, "port": port, "in_the_guide": guide}})
 
     def _connection(self) -> HttpConnection:
         return HttpConnection(self.connections, self.service.router, asyncio.get_running_loop())
