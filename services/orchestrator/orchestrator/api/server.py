@@ -125,7 +125,7 @@ class Server:
         await self.connections.none_open()
 
     def _log_start(self, port: int) -> None:
-        """Logs what the deployment guide says to wait for: the two messages of uvicorn, which served before."""
+        """Logs the two messages that the deployment guide says to wait for, from when uvicorn served."""
         host = self._settings.host
         log.info("Application startup complete")
         guide = f"Uvicorn running on http://{host}:{port}"

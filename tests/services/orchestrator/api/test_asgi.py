@@ -1,4 +1,4 @@
-"""Request ids, metrics and logs of the FastAPI routes."""
+"""The FastAPI routes go the same way as all others: ids, keys, methods, metrics and logs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import logging
 
 import pytest
 
-from tests.support.live import Live
+from tests.support.live import Live, live
+from tests.support.scripted_engine import ScriptedEngine
 
 
 @pytest.mark.parametrize("path", ["/health", "/v1/models", "/v1/tools", "/metrics", "/nowhere"])
@@ -45,7 +46,41 @@ async def test_only_failures_of_polled_routes_are_logged(
 
 async def test_connections_close_once_the_service_drains(server: Live) -> None:
     assert "connection" not in (await server.http.get("/health")).headers
-    server.server._in_flight.draining = True
+    server.server.in_flight.draining = True
     answer = await server.http.get("/health")
     assert (answer.status_code, answer.headers["connection"]) == (200, "close")
     assert json.loads(answer.content) == {"status": "ok"}
+
+
+async def test_only_named_routes_are_open(engine: ScriptedEngine) -> None:
+    async with live(engine.url, BOOTSTRAP_API_KEY="a-long-secret-key") as server:
+        for path, status in {
+            "/health": 200, "/metrics": 200, "/v1/models": 200, "/v1/models/x": 404, "/docs": 200,
+            "/openapi.json": 200, "/nothing": 404, "/v1/tools": 401, "/v1/chat/completions": 405,
+        }.items():  # fmt: skip
+            assert (await server.http.get(path)).status_code == status
+        key = {"authorization": "Bearer a-long-secret-key"}
+        assert (await server.http.get("/v1/tools", headers=key)).status_code == 200
+        assert (
+            'requests_total{key_name="bootstrap",route="/v1/tools",status="200"} 1.0'
+            in await server.metrics()
+        )
+
+
+async def test_health_is_answered_however_many_requests_are_under_way(engine: ScriptedEngine) -> None:
+    async with live(engine.url, MAX_IN_FLIGHT="1") as server:
+        server.server.in_flight._limit = 0
+        assert (await server.chat()).status_code == 429
+        assert (await server.http.get("/health")).status_code == 200
+
+
+async def test_error_of_the_app_is_a_500_in_our_shape(server: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> bytes:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(server.app.telemetry, "exposition", broken)
+    answer = await server.http.get("/metrics", headers={"x-request-id": "r-1"})
+    assert answer.status_code == 500
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+    assert "r-1" in answer.text
+    assert "secret detail" not in answer.text
