@@ -82,6 +82,11 @@ class Plan:
         )
 
     @cached_property
+    def has_instance_store(self) -> bool:
+        """Whether every instance type has local disks."""
+        return all(instance.instance_store_gb > 0 for instance in self.instances)
+
+    @cached_property
     def instance_count(self) -> int:
         """Instances that run, the spare one with them."""
         gpu = self.deployment.gpu

@@ -17,17 +17,22 @@ from infra.foundation.network import private_subnets
 from infra.images.recipes import Image
 
 from .gpu_instances import CACHE_DIRECTORY, GpuCapacity
-from .task_definition import accept_design, log_driver
+from .task_definition import accept_design, container_logs
 
 PORT = 8000
+USER = "2000:0"
+"""User and group of the image. The user data gives the cache to this user."""
+
 SERVICE_NAME = "vllm"
 
 CACHE_IN_CONTAINER = "/home/vllm/.cache"
 """Where the image keeps HF_HOME and VLLM_CACHE_ROOT."""
 
-STOP_TIMEOUT_SECONDS = 120
-SHUTDOWN_TIMEOUT_SECONDS = 90
-"""vLLM lets requests finish for so long; what is left of the stop timeout is for giving the GPU back."""
+STOP_MARGIN_SECONDS = 30
+"""Time between vLLM's last request and its end, for giving the GPU back."""
+
+HANG_SECONDS = 30
+"""Time that a loaded engine may be silent before its watchdog ends it."""
 
 _HEALTH_COMMAND = (
     f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{PORT}/health', timeout=9)"
@@ -53,7 +58,9 @@ def engine_environment(deployment: Deployment) -> dict[str, str]:
         "TOOL_CALL_PARSER": model.tool_call_parser,
         "REASONING_PARSER": model.reasoning_parser,
         "CHAT_TEMPLATE": model.chat_template,
-        "SHUTDOWN_TIMEOUT": str(SHUTDOWN_TIMEOUT_SECONDS),
+        # No request is older than its deadline, so all of them finish.
+        "SHUTDOWN_TIMEOUT": str(deployment.orchestrator.request_timeout_seconds),
+        "HANG_SECONDS": str(HANG_SECONDS),
         "EXTRA_ARGS": shlex.join(model.extra_args),
     }
     return {name: value for name, value in environment.items() if value}
@@ -132,11 +139,12 @@ class Engine(Construct):
             init_process_enabled=True,
             shared_memory_size=share.shm_mib,
         )
-        logging = log_driver(self, deployment, stream_prefix="engine")
+        logging = ecs.LogDrivers.aws_logs(stream_prefix="engine", log_group=container_logs(self, deployment))
         check = health_check(deployment.gpu.startup_seconds)
         container = task.add_container(
             SERVICE_NAME,
             image=image.source,
+            user=USER,
             gpu_count=deployment.gpu.gpus_per_task,
             cpu=share.cpu,
             memory_limit_mib=share.memory_mib,
@@ -144,7 +152,10 @@ class Engine(Construct):
             environment=engine_environment(deployment),
             secrets=self._secrets(deployment, key),
             port_mappings=[ecs.PortMapping(container_port=PORT)],
-            stop_timeout=cdk.Duration.seconds(STOP_TIMEOUT_SECONDS),
+            # ECS limits this to 120 s on Fargate only.
+            stop_timeout=cdk.Duration.seconds(
+                deployment.orchestrator.request_timeout_seconds + STOP_MARGIN_SECONDS
+            ),
             logging=logging,
             health_check=ecs.HealthCheck(
                 command=["CMD", "python3", "-c", _HEALTH_COMMAND],

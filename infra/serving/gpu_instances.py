@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import aws_cdk as cdk
 import jsii
 from aws_cdk import aws_autoscaling as autoscaling
@@ -17,30 +19,13 @@ from infra.suppressions import accept
 AMI_PARAMETER = "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommended/image_id"
 """Newest ECS-optimized Amazon Linux 2023 with NVIDIA driver 580, which CUDA 13 needs."""
 
-CACHE_DIRECTORY = "/mnt/models/cache"
-"""On the host: weights and compiled kernels. On the instance store where the instance has one."""
+USER_DATA = Path(__file__).with_name("user_data.sh")
 
-ENGINE_USER = 2000
+CACHE_DIRECTORY = "/mnt/instance-store/cache"
+"""On the host: weights and compiled kernels."""
 
 _ROOT_DEVICE = "/dev/xvda"
-
-# Formatted on the first boot only: a reboot keeps the instance store, and with it the weights.
-_PREPARE_HOST = f"""\
-install --directory --owner={ENGINE_USER} --group=0 --mode=0775 {CACHE_DIRECTORY}
-disk=$(lsblk --nodeps --noheadings --paths --output NAME,MODEL | awk '/Instance Storage/ {{print $1; exit}}')
-if [ -n "$disk" ]; then
-  mkfs.xfs -f "$disk"
-  echo "$disk /mnt/models xfs noatime,nofail 0 2" >> /etc/fstab
-  mount /mnt/models
-  install --directory --owner={ENGINE_USER} --group=0 --mode=0775 {CACHE_DIRECTORY}
-fi
-cat >> /etc/ecs/ecs.config <<'END'
-ECS_ENABLE_GPU_SUPPORT=true
-ECS_ENABLE_SPOT_INSTANCE_DRAINING=true
-ECS_AWSVPC_BLOCK_IMDS=true
-ECS_IMAGE_PULL_BEHAVIOR=prefer-cached
-ECS_CONTAINER_START_TIMEOUT=10m
-END"""
+_IMAGE_DISK_MIB_PER_S = 400
 
 
 class GpuCapacity(Construct):
@@ -54,9 +39,11 @@ class GpuCapacity(Construct):
         cluster: ecs.Cluster,
         settings: Settings,
         instance_count: int,
+        has_instance_store: bool,
     ) -> None:
         super().__init__(scope, construct_id)
-        group = self._group(cluster, settings, instance_count)
+        template = self._launch_template(cluster, settings, has_instance_store=has_instance_store)
+        group = self._group(cluster, settings, instance_count, template)
         provider = ecs.AsgCapacityProvider(
             self,
             "Provider",
@@ -70,7 +57,9 @@ class GpuCapacity(Construct):
         self.provider = provider.capacity_provider_name
         cdk.Aspects.of(cluster).add(_ServicesWaitForProviders())
 
-    def _group(self, cluster: ecs.Cluster, settings: Settings, count: int) -> autoscaling.AutoScalingGroup:
+    def _group(
+        self, cluster: ecs.Cluster, settings: Settings, count: int, template: ec2.LaunchTemplate
+    ) -> autoscaling.AutoScalingGroup:
         on_demand = settings.capacity == "on_demand"
         group = autoscaling.AutoScalingGroup(
             self,
@@ -80,7 +69,7 @@ class GpuCapacity(Construct):
             min_capacity=count,
             max_capacity=count,
             mixed_instances_policy=autoscaling.MixedInstancesPolicy(
-                launch_template=self._launch_template(cluster, settings),
+                launch_template=template,
                 launch_template_overrides=[
                     autoscaling.LaunchTemplateOverrides(instance_type=ec2.InstanceType(name))
                     for name in settings.instance_types
@@ -110,9 +99,9 @@ class GpuCapacity(Construct):
         )
         return group
 
-    def _launch_template(self, cluster: ecs.Cluster, settings: Settings) -> ec2.LaunchTemplate:
-        user_data = ec2.UserData.for_linux()
-        user_data.add_commands(_PREPARE_HOST)
+    def _launch_template(
+        self, cluster: ecs.Cluster, settings: Settings, *, has_instance_store: bool
+    ) -> ec2.LaunchTemplate:
         security_group = ec2.SecurityGroup(
             self,
             "SecurityGroup",
@@ -129,7 +118,7 @@ class GpuCapacity(Construct):
             machine_image=ec2.MachineImage.resolve_ssm_parameter_at_launch(AMI_PARAMETER),
             role=self._role(cluster).without_policy_updates(),
             security_group=security_group,
-            user_data=user_data,
+            user_data=ec2.UserData.custom(USER_DATA.read_text(encoding="utf-8").rstrip()),
             require_imdsv2=True,
             http_put_response_hop_limit=2,
             block_devices=[
@@ -139,6 +128,8 @@ class GpuCapacity(Construct):
                         settings.root_volume_gib,
                         encrypted=True,
                         volume_type=ec2.EbsDeviceVolumeType.GP3,
+                        # Images are unpacked here where there is no instance store, else at 125 MB/s.
+                        throughput=None if has_instance_store else _IMAGE_DISK_MIB_PER_S,
                         delete_on_termination=True,
                     ),
                 )

@@ -6,6 +6,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_elasticloadbalancingv2 as elbv2
+from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
@@ -14,12 +15,19 @@ from infra.suppressions import accept
 
 from .engine import Engine
 from .ingress.load_balancer import Ingress
+from .orchestrator import Orchestrator
+
+ENGINE_FAILURES = (
+    '{ $.error_code = "engine_unavailable" || $.error_code = "engine_failed" || '
+    '$.error_code = "deadline_exceeded" }'
+)
+"""Log lines of requests that no engine answered."""
 
 _MINUTE = cdk.Duration.minutes(1)
 
 
 class Monitoring(Construct):
-    """Three alarms, sent to an address if one is given."""
+    """Four alarms, sent to an address if one is given."""
 
     def __init__(
         self,
@@ -27,11 +35,17 @@ class Monitoring(Construct):
         construct_id: str,
         *,
         engine: Engine,
+        orchestrator: Orchestrator,
         ingress: Ingress,
         email: str | None,
     ) -> None:
         super().__init__(scope, construct_id)
-        alarms = [self._engine_down(engine), self._targets_down(ingress), self._errors(ingress)]
+        alarms = [
+            self._engine_down(engine),
+            self._engine_failing(orchestrator),
+            self._targets_down(ingress),
+            self._errors(ingress),
+        ]
         if email:
             action = actions.SnsAction(self._topic(email))
             for alarm in alarms:
@@ -51,6 +65,27 @@ class Monitoring(Construct):
             threshold=1,
             evaluation_periods=5,
             treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
+        )
+
+    def _engine_failing(self, orchestrator: Orchestrator) -> cloudwatch.Alarm:
+        # A task may run and yet not answer: it loads, it hangs, or its name does not resolve.
+        failures = orchestrator.logs.add_metric_filter(
+            "EngineFailures",
+            filter_name="engine-failures",
+            filter_pattern=logs.FilterPattern.literal(ENGINE_FAILURES),
+            metric_namespace=cdk.Stack.of(self).stack_name,
+            metric_name="EngineFailures",
+        )
+        return cloudwatch.Alarm(
+            self,
+            "EngineFailing",
+            alarm_description="Requests fail because no engine answers: make doctor and make logs say why.",
+            metric=failures.metric(statistic=cloudwatch.Stats.SUM, period=_MINUTE),
+            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+            threshold=0,
+            evaluation_periods=5,
+            datapoints_to_alarm=3,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
         )
 
     def _targets_down(self, ingress: Ingress) -> cloudwatch.Alarm:

@@ -18,7 +18,7 @@ from infra.images.recipes import Architecture, Image
 from .engine import PORT as ENGINE_PORT
 from .engine import Engine
 from .scaling import scale_on_cpu
-from .task_definition import accept_design, log_driver
+from .task_definition import accept_design, container_logs
 
 PORT = 8001
 HEALTH_CHECK_PATH = "/v1/models"
@@ -77,6 +77,7 @@ class Orchestrator(Construct):
         super().__init__(scope, construct_id)
         deployment = plan.deployment
         security_group = self._security_group(cluster.vpc, deployment)
+        self.logs = container_logs(self, deployment)
         task = self._task_definition(plan, image, engine, keys)
         self.service = self._service(cluster, task, security_group)
         engine.connections.allow_from(security_group, ec2.Port.tcp(ENGINE_PORT), "Orchestrator to engine")
@@ -124,7 +125,6 @@ class Orchestrator(Construct):
                 actions=["secretsmanager:GetSecretValue"], resources=[keys.api_keys.secret_arn]
             )
         )
-        logging = log_driver(self, deployment, stream_prefix="orchestrator")
         task.add_container(
             "orchestrator",
             image=image.source,
@@ -135,7 +135,7 @@ class Orchestrator(Construct):
             port_mappings=[ecs.PortMapping(container_port=PORT)],
             readonly_root_filesystem=True,
             stop_timeout=cdk.Duration.seconds(settings.stop_timeout_seconds),
-            logging=logging,
+            logging=ecs.LogDrivers.aws_logs(stream_prefix="orchestrator", log_group=self.logs),
         )
         accept_design(task)
         return task

@@ -61,7 +61,14 @@ class ServingStack(cdk.Stack):
             orchestrator=orchestrator,
             certificate_arn=certificate_arn(self, deployment),
         )
-        Monitoring(self, "Monitoring", engine=engine, ingress=ingress, email=deployment.metrics.alarm_email)
+        Monitoring(
+            self,
+            "Monitoring",
+            engine=engine,
+            orchestrator=orchestrator,
+            ingress=ingress,
+            email=deployment.metrics.alarm_email,
+        )
         Outputs(
             self,
             "Outputs",
@@ -80,6 +87,7 @@ class ServingStack(cdk.Stack):
             cluster=cluster,
             settings=plan.deployment.gpu,
             instance_count=plan.instance_count,
+            has_instance_store=plan.has_instance_store,
         )
         return Engine(
             self,

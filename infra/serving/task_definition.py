@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aws_cdk import aws_ecs as ecs
+from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.deployment.file import Deployment
@@ -10,15 +11,14 @@ from infra.log_group import log_group
 from infra.suppressions import accept
 
 
-def log_driver(scope: Construct, deployment: Deployment, *, stream_prefix: str) -> ecs.LogDriver:
-    """Sends a container's output to a log group of its own."""
-    group = log_group(
+def container_logs(scope: Construct, deployment: Deployment) -> logs.LogGroup:
+    """The log group of a tier's containers."""
+    return log_group(
         scope,
         "Logs",
         retention_days=deployment.logs.retention_days,
         retain=deployment.removal_policy == "retain",
     )
-    return ecs.LogDrivers.aws_logs(stream_prefix=stream_prefix, log_group=group)
 
 
 def accept_design(task: ecs.TaskDefinition) -> None:

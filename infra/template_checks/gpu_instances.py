@@ -213,20 +213,19 @@ def zones(assembly: Assembly) -> Found[Resource]:
 @rule("T-model-cache")
 def model_cache(assembly: Assembly) -> Found[Resource]:
     """Weights and compiled kernels go to the instance store; in the container they are gone with the task."""
-    for service, task in engine_services(assembly):
+    for _, task in engine_services(assembly):
         mounts = {one["ContainerPath"]: one for one in container(task).get("MountPoints", [])}
         mount = mounts.get(_CACHE_IN_CONTAINER)
         volumes = {one["Name"]: one.get("Host", {}).get("SourcePath") for one in task.get("Volumes", [])}
         path = volumes.get(mount["SourceVolume"]) if mount else None
         if path is None or (mount and mount.get("ReadOnly") is not False):
             yield (task, f"{_CACHE_IN_CONTAINER} must be a writable mount of a path of the host")
-            continue
-        for template in [_launch_template(assembly, group) for group in groups(assembly, service)]:
-            script = template and assembly.text(
-                template.template, template.get("LaunchTemplateData.UserData")
-            )
-            if template and f"--mode=0775 {path}\n" not in str(script):
-                yield (template, f"UserData must make {path} for the engine's user")
+
+
+def launch_templates(assembly: Assembly, service: Resource) -> list[Resource]:
+    """The launch templates of the instances that a service's tasks run on."""
+    found = [_launch_template(assembly, group) for group in groups(assembly, service)]
+    return [template for template in found if template is not None]
 
 
 def _launch_template(assembly: Assembly, group: Resource) -> Resource | None:

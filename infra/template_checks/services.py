@@ -25,6 +25,7 @@ _FARGATE_MEMORY_GIB = {
 
 _MOST_STOP_SECONDS = 120
 _MOST_INTERVAL_SECONDS = 300
+_MOST_HANG_SECONDS = 60
 
 
 def orchestrator_services(assembly: Assembly) -> Iterator[tuple[Resource, Resource]]:
@@ -120,6 +121,28 @@ def service_discovery(assembly: Assembly) -> Found[Resource]:
                 yield (service, "its DNS record outlives it by more than a minute")
 
 
+@rule("T-engine-alarms")
+def engine_alarms(assembly: Assembly) -> Found[Resource]:
+    """A task may run and yet answer nothing: alarms on running tasks alone do not see it."""
+    alarms = assembly.of_kind("AWS::CloudWatch::Alarm")
+    filters = assembly.of_kind("AWS::Logs::MetricFilter")
+    for service, _ in engine_services(assembly):
+        if not any(service in assembly.targets(one.template, one.get("Dimensions")) for one in alarms):
+            yield (service, "no alarm is raised when none of its tasks runs")
+    for service, task in orchestrator_services(assembly):
+        options = container(task).get("LogConfiguration", {}).get("Options", {})
+        group = assembly.target(task.template, options.get("awslogs-group"))
+        metrics = {
+            (change["MetricNamespace"], change["MetricName"])
+            for one in filters
+            if assembly.follow(one, "LogGroupName") == group
+            and "engine_unavailable" in one.get("FilterPattern")
+            for change in one.get("MetricTransformations")
+        }
+        if not any((one.get("Namespace"), one.get("MetricName")) in metrics for one in alarms):
+            yield (service, "no alarm is raised when its requests fail because no engine answers")
+
+
 @rule("T-circuit-breaker")
 def circuit_breaker(assembly: Assembly) -> Found[Resource]:
     """Without the circuit breaker CloudFormation waits three hours for a release that cannot work."""
@@ -131,19 +154,51 @@ def circuit_breaker(assembly: Assembly) -> Found[Resource]:
 
 @rule("T-stop-timeout")
 def stop_timeout(assembly: Assembly) -> Found[Resource]:
-    """What is killed before it has told its clients so leaves them with cut answers."""
-    for _, task in [*engine_services(assembly), *orchestrator_services(assembly)]:
-        settings = environment(task)
-        ending = float(settings.get("STOP_SECONDS") or settings.get("SHUTDOWN_TIMEOUT") or 110)
-        stop = int(container(task).get("StopTimeout", 30))
-        if not ending < stop <= _MOST_STOP_SECONDS:
+    """A task that is killed before its requests have ended cuts their answers."""
+    deadline = assembly.plan.deployment.orchestrator.request_timeout_seconds
+    for _, task in engine_services(assembly):
+        drain, stop = _drain_and_stop(task, "SHUTDOWN_TIMEOUT", default=0)
+        if not deadline <= drain < stop:
             yield (
                 task,
-                f"requests end after {ending:g} s, the task is killed after {stop} s: that must be more, and "
-                f"{_MOST_STOP_SECONDS} at most",
+                f"a request may last {deadline} s, the engine lets it finish for {drain:g} s "
+                f"(SHUTDOWN_TIMEOUT), and is killed after {stop} s (StopTimeout); SHUTDOWN_TIMEOUT must be "
+                f"at least {deadline}, and StopTimeout more than that",
             )
-        if float(settings.get("DRAIN_SECONDS", 0)) > ending:
-            yield (task, f"DRAIN_SECONDS is more than the {ending:g} s after which requests end")
+    for _, task in orchestrator_services(assembly):
+        drain, stop = _drain_and_stop(task, "STOP_SECONDS", default=110)
+        if not drain < stop <= _MOST_STOP_SECONDS:
+            yield (
+                task,
+                f"requests end after {drain:g} s (STOP_SECONDS) and the task is killed after {stop} s "
+                f"(StopTimeout); StopTimeout must be more, and at most Fargate's {_MOST_STOP_SECONDS}",
+            )
+        if float(environment(task).get("DRAIN_SECONDS", 0)) > drain:
+            yield (task, f"DRAIN_SECONDS is more than the {drain:g} s after which requests end")
+
+
+def _drain_and_stop(task: Resource, variable: str, *, default: float) -> tuple[float, int]:
+    drain = float(environment(task).get(variable) or default)
+    return drain, int(container(task).get("StopTimeout", 30))
+
+
+@rule("T-hung-engine")
+def hung_engine(assembly: Assembly) -> Found[Resource]:
+    """A hung engine must be replaced in a minute, not when the health check gives up loading."""
+    for _, task in engine_services(assembly):
+        seconds = float(environment(task).get("HANG_SECONDS", 0))
+        if not 0 < seconds <= _MOST_HANG_SECONDS:
+            yield (
+                task,
+                f"HANG_SECONDS is {seconds:g}, so the watchdog does not end a hung engine in time; it must "
+                f"be from 1 to {_MOST_HANG_SECONDS}",
+            )
+        if container(task).get("LinuxParameters", {}).get("InitProcessEnabled") is not True:
+            yield (
+                task,
+                "InitProcessEnabled must be true: without an init process the engine is process 1, which the "
+                "watchdog cannot end",
+            )
 
 
 @rule("T-scaling")
@@ -253,8 +308,10 @@ RULES = (
     health_check,
     engine_url,
     service_discovery,
+    engine_alarms,
     circuit_breaker,
     stop_timeout,
+    hung_engine,
     scaling,
     fargate_size,
     architecture,

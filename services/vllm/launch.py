@@ -1,4 +1,4 @@
-"""Starts vLLM: environment -> `Settings` -> command line -> exec.
+"""Starts vLLM: environment -> `Settings` -> command line -> exec, with a watchdog beside it.
 
 `python launch.py --print` prints the command line and exits. vLLM itself reads `VLLM_API_KEY` from the
 environment, so the key never appears in a process list.
@@ -10,6 +10,7 @@ import difflib
 import os
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -19,6 +20,7 @@ from typing import Any
 import yaml
 
 MODELS_FILE = Path(__file__).with_name("models.yaml")
+WATCHDOG_FILE = Path(__file__).with_name("watchdog.py")
 NO_PARSER = "none"
 
 CHILD_DEFAULTS = {
@@ -86,6 +88,8 @@ class Settings:
     """Path of a Jinja file. Default: the one in models.yaml, otherwise the model's own."""
     shutdown_timeout: int = 90
     """Seconds that running requests have to finish after SIGTERM."""
+    hang_seconds: int = 30
+    """Seconds that a loaded engine may leave /health unanswered before it is ended. 0: forever."""
     extra_args: tuple[str, ...] = ()
     """Further arguments for `vllm serve`, split like a shell command."""
 
@@ -177,13 +181,14 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "max_num_queued_reqs": _whole(1),
     "tensor_parallel_size": _whole(1),
     "shutdown_timeout": _whole(0),
+    "hang_seconds": _whole(0),
     "extra_args": _arguments,
 }
 
 _OWN_FLAGS = {
     f"--{name.replace('_', '-')}": name.upper()
     for name in (field.name for field in fields(Settings))
-    if name != "extra_args"
+    if name not in ("extra_args", "hang_seconds")
 } | {"--revision": "MODEL_REVISION"}
 
 
@@ -287,6 +292,23 @@ def _decimal(share: float) -> str:
     return f"{share:.2f}" if round(share, 2) == share else repr(share)
 
 
+def start_watchdog(settings: Settings) -> None:
+    """Starts the process that ends this one, by then vLLM, if it stops answering."""
+    if not settings.hang_seconds:
+        return
+    if os.getpid() == 1:
+        # The kernel shields the first process of a container from signals sent inside it.
+        print(  # noqa: T201 - the start log
+            "launch.py: a hung engine will not be ended, because the container has no init process. "
+            "Start it with docker run --init.",
+            file=sys.stderr,
+        )
+        return
+    url = f"http://127.0.0.1:{settings.port}/health"
+    watchdog = [sys.executable, str(WATCHDOG_FILE), str(os.getpid()), url, str(settings.hang_seconds)]
+    subprocess.Popen(watchdog)  # noqa: S603 - our own file
+
+
 def main(arguments: list[str]) -> None:
     """Replaces this process with vLLM, or prints vLLM's command line if called with `--print`."""
     if arguments not in ([], ["--print"]):
@@ -295,13 +317,15 @@ def main(arguments: list[str]) -> None:
             "Settings are read from environment variables."
         )
     try:
-        argv = build_argv(Settings.from_environment(os.environ), load_models())
+        settings = Settings.from_environment(os.environ)
+        argv = build_argv(settings, load_models())
     except LaunchError as error:
         sys.exit(f"launch.py: {error}")
     if arguments:
         print(shlex.join(argv))  # noqa: T201 - the purpose of --print
         return
     print(f"launch.py: {shlex.join(argv)}", file=sys.stderr, flush=True)  # noqa: T201 - the start log
+    start_watchdog(settings)
     os.execvpe(argv[0], argv, CHILD_DEFAULTS | dict(os.environ))  # noqa: S606 - deliberately without a shell
 
 

@@ -37,6 +37,7 @@ class Record:
     model: str = "-"
     status: int = 0
     error: str | None = None
+    error_code: str | None = None
     rounds: int = 0
     tools: list[str] = field(default_factory=list)
     prompt_tokens: int = 0
@@ -204,6 +205,8 @@ def _fields(record: Record, seconds: float) -> dict[str, Any]:
         fields |= {"rounds": record.rounds, "tools": record.tools}
     if record.error:
         fields["error"] = record.error
+    if record.error_code:
+        fields["error_code"] = record.error_code
     return fields
 
 

@@ -11,6 +11,7 @@ Change = Callable[[Templates], None]
 Step = str | int
 
 
+ALARM = "AWS::CloudWatch::Alarm"
 ASG, LAUNCH = "AWS::AutoScaling::AutoScalingGroup", "AWS::EC2::LaunchTemplate"
 SERVICE, TASK, PROVIDER = "AWS::ECS::Service", "AWS::ECS::TaskDefinition", "AWS::ECS::CapacityProvider"
 ASSOCIATION = "AWS::ECS::ClusterCapacityProviderAssociations"

@@ -245,6 +245,7 @@ class Exchange:
         if self._reply.finished:
             return
         self._record.status, self._record.error = error.status, error.message
+        self._record.error_code = str(error.code)
         if not self.body_whole:
             self._reply.keep_alive = False
         try:

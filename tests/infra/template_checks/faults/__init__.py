@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from tests.infra.template_checks.faults import access, gpu_instances, ingress, services
+from tests.infra.template_checks.faults import access, gpu_instances, ingress, services, user_data
 from tests.infra.template_checks.mutations import Mutation
 
-FAULTS: tuple[Mutation, ...] = (*gpu_instances.FAULTS, *services.FAULTS, *ingress.FAULTS, *access.FAULTS)
+FAULTS: tuple[Mutation, ...] = (
+    *gpu_instances.FAULTS,
+    *user_data.FAULTS,
+    *services.FAULTS,
+    *ingress.FAULTS,
+    *access.FAULTS,
+)

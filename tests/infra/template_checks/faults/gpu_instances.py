@@ -93,5 +93,4 @@ FAULTS = (
     Mutation("cluster not named", "T-joins-cluster", in_user_data("ECS_CLUSTER=", "ECS_CLUSTERS=")),
     Mutation("one zone", "T-zones", put(ASG, ("VPCZoneIdentifier",), [{"Ref": "Subnet"}])),
     Mutation("cache not mounted", "T-model-cache", drop(TASK, (*BOX, "MountPoints"), "Engine")),
-    Mutation("cache path not made", "T-model-cache", in_user_data("/mnt/models/cache", "/mnt/models/caches")),
 )

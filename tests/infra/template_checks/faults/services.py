@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.infra.template_checks.mutations import (
+    ALARM,
     BOX,
     DEPLOYMENT,
     IMAGE,
@@ -61,6 +62,13 @@ FAULTS = (
         put("AWS::ServiceDiscovery::Service", ("DnsConfig", "DnsRecords", 0, "Type"), "SRV"),
     ),
     Mutation("not registered", "T-service-discovery", drop(SERVICE, ("ServiceRegistries",), "Engine")),
+    Mutation("no alarm without an engine", "T-engine-alarms", drop(ALARM, (), "EngineDown")),
+    Mutation("no alarm for a hung engine", "T-engine-alarms", drop(ALARM, (), "EngineFailing")),
+    Mutation(
+        "alarm looks for other lines",
+        "T-engine-alarms",
+        put("AWS::Logs::MetricFilter", ("FilterPattern",), '{ $.level = "error" }'),
+    ),
     Mutation(
         "no circuit breaker",
         "T-circuit-breaker",
@@ -76,6 +84,21 @@ FAULTS = (
         "stop timeout beyond Fargate's",
         "T-stop-timeout",
         put(TASK, (*BOX, "StopTimeout"), 300, "Orchestrator"),
+    ),
+    Mutation(
+        "engine ends before its requests may",
+        "T-stop-timeout",
+        variable("Engine", "SHUTDOWN_TIMEOUT", "90"),
+    ),
+    Mutation(
+        "engine killed at Fargate's limit", "T-stop-timeout", put(TASK, (*BOX, "StopTimeout"), 120, "Engine")
+    ),
+    Mutation("no watchdog", "T-hung-engine", variable("Engine", "HANG_SECONDS", "0")),
+    Mutation("watchdog of ten minutes", "T-hung-engine", variable("Engine", "HANG_SECONDS", "600")),
+    Mutation(
+        "engine as process 1",
+        "T-hung-engine",
+        put(TASK, (*BOX, "LinuxParameters", "InitProcessEnabled"), False, "Engine"),
     ),
     Mutation("fixed count", "T-scaling", put(SERVICE, ("DesiredCount",), 3, "Orchestrator")),
     Mutation("scales to five", "T-scaling", put(SCALABLE, ("MaxCapacity",), 5)),
