@@ -30,7 +30,7 @@ def answers(url: str, seconds: float) -> bool | None:
         with _OPENER.open(url, timeout=seconds):
             return True
     except urllib.error.HTTPError:
-        return False
+        return True  # vLLM ends by itself when its engine has died, and finishes requests first
     except urllib.error.URLError as error:
         return None if isinstance(error.reason, ConnectionError) else False
     except ConnectionError:
