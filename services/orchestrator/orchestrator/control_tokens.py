@@ -1,0 +1,107 @@
+"""Text that a model's tokenizer turns into control tokens, and its call markup: made harmless in tool results.
+
+A space behind the first character, as in `< |im_end|>`, is enough: the tokenizer no longer finds the token,
+while the model and the user still see what was there. The engine names its tokens (`/tokenizer_info`); the
+table holds for engines that do not. Its sources are the files tokenizer_config.json and chat_template.jinja
+(tekken.json for Mistral, docs/format.md of openai/harmony for gpt-oss) of the models in models.yaml.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+log = logging.getLogger("orchestrator.engine")
+
+_MAX_LENGTH = 64
+_MAX_TOKENS = 100_000
+_MAX_PATTERNS = 1_000
+_MARKED = re.compile(r"[<>\[\]|｜▁]")
+_DIGITS = re.compile(r"\d+")
+# `<|im_start|>` and its like, in every family; `<|turn>` and `<turn|>` in Gemma's.
+_SHAPES = (r"<\|[^\s<>|]{1,64}\|?>", r"<[\w/]{1,64}\|>")
+
+_QWEN = "<tool_call> </tool_call> <tool_response> </tool_response> <think> </think> <tools> </tools>"
+TOKENS: Mapping[str, str] = {
+    "hermes": _QWEN,
+    "qwen3_coder": f"{_QWEN} <function= </function> <parameter= </parameter>",
+    "llama3_json": "",
+    "openai": "",
+    "mistral": "<s> </s> <unk> <pad> [INST] [/INST] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] [TOOL_RESULTS] "
+    "[/TOOL_RESULTS] [TOOL_CALLS] [TOOL_CONTENT] [ARGS] [CALL_ID] [SYSTEM_PROMPT] [/SYSTEM_PROMPT] [IMG] "
+    "[IMG_BREAK] [IMG_END] [PREFIX] [MIDDLE] [SUFFIX] [THINK] [/THINK] [AUDIO] [BEGIN_AUDIO] <SPECIAL_0>",
+    "gemma4": "<bos> <eos> <pad> <unk> <mask> <start_of_turn> <end_of_turn> <start_of_image> <end_of_image> "
+    "<unused0>",
+}
+"""Tokens and markup that `_SHAPES` does not match, by the name of vLLM's tool-call parser."""
+
+
+class ControlTokens:
+    """The tokens that are made harmless.
+
+    Args:
+        parser: the engine's tool-call parser; None if that is not known.
+
+    Attributes:
+        source: `engine`, `table`, or `unknown`: then the tokens of every family are.
+    """
+
+    def __init__(self, parser: str | None) -> None:
+        known = TOKENS.get(parser or "")
+        self.source = "unknown" if known is None else "table"
+        self._tokens = set((" ".join(TOKENS.values()) if known is None else known).split())
+        self._pattern = self._compile()
+
+    def learn(self, tokenizer_info: Any) -> None:
+        """Adds the tokens of an engine's tokenizer, as `/tokenizer_info` of vLLM describes it."""
+        found = set(_tokens_in(tokenizer_info))
+        if not found:
+            return
+        self.source = "engine"
+        if not found <= self._tokens:
+            self._tokens |= found
+            self._pattern = self._compile()
+            log.info("control tokens known", extra={"fields": {"tokens": len(self._tokens)}})
+
+    def neutralize(self, text: str) -> str:
+        """The text without any control token or call markup."""
+        return self._pattern.sub(r"\g<0> ", text)
+
+    def neutralize_content(self, content: Any) -> Any:
+        """The same for the content of a message, which may be a list of parts."""
+        if isinstance(content, str):
+            return self.neutralize(content)
+        if not isinstance(content, list):
+            return content
+        return [
+            {**part, "text": self.neutralize(part["text"])}
+            if isinstance(part, dict) and isinstance(part.get("text"), str)
+            else part
+            for part in content
+        ]
+
+    def _compile(self) -> re.Pattern[str]:
+        """Matches the first character of each token. Numbers stand for any: families have thousands."""
+        literal = {_DIGITS.sub(r"\\d+", re.escape(token)) for token in self._tokens}
+        longest_first = sorted(literal, key=lambda pattern: (-len(pattern), pattern))[:_MAX_PATTERNS]
+        return re.compile(f".(?<=(?=(?:{'|'.join([*_SHAPES, *longest_first])})).)", re.DOTALL)
+
+
+def _tokens_in(tokenizer_info: Any) -> Iterable[str]:
+    if not isinstance(tokenizer_info, dict):
+        return
+    candidates: list[Any] = []
+    for name, value in tokenizer_info.items():
+        if name.endswith("_token"):
+            candidates.append(value)
+        elif name in ("additional_special_tokens", "extra_special_tokens") and isinstance(value, list):
+            candidates += value
+        elif name in ("added_tokens_decoder", "extra_special_tokens") and isinstance(value, dict):
+            candidates += value.values()
+    for candidate in candidates[:_MAX_TOKENS]:
+        token = candidate.get("content") if isinstance(candidate, dict) else candidate
+        if isinstance(token, str) and 2 <= len(token) <= _MAX_LENGTH and _MARKED.search(token):
+            if not any(character.isspace() for character in token):
+                yield token
