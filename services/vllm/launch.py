@@ -231,6 +231,8 @@ def build_argv(settings: Settings, models: Mapping[str, Model]) -> list[str]:
         argv += ["--tensor-parallel-size", str(settings.tensor_parallel_size)]
     argv += _tool_flags(settings, model)
     argv += ["--shutdown-timeout", str(settings.shutdown_timeout), "--disable-fastapi-docs"]
+    # The orchestrator asks for the control tokens. The route is outside of /v1, and the engine is not public.
+    argv += ["--enable-tokenizer-info-endpoint"]
     argv += ["--disable-access-log-for-endpoints", "/health,/metrics,/ping"]
     return [*argv, *model.extra_args, *settings.extra_args]
 

@@ -222,6 +222,7 @@ class ScriptedEngine:
         self.arrived = asyncio.Event()
         self.running = 0
         self.models: Json = {"object": "list", "data": [{"id": "scripted", "object": "model"}]}
+        self.pages: dict[str, Reply] = {}
         self.healthy = True
         self.port = 0
         self._server: asyncio.Server | None = None
@@ -264,7 +265,7 @@ class ScriptedEngine:
         exchange = Exchange(request, writer)
         if request.method == "GET":
             answers = {"/health": body(b"", 200 if self.healthy else 503), "/v1/models": body(self.models)}
-            await answers.get(request.path, body({"detail": "Not Found"}, 404))(exchange)
+            await (answers | self.pages).get(request.path, body({"detail": "Not Found"}, 404))(exchange)
             return
         self.requests.append(request)
         self.running += 1

@@ -16,6 +16,7 @@ from .api.router import Router, not_found
 from .api.routes import build_routes
 from .chat.loop import ChatLoop
 from .chat.markup import rescue_for
+from .control_tokens import ControlTokens
 from .engine.client import Engines
 from .engine.discovery import Discovery
 from .errors import SettingsError
@@ -35,11 +36,13 @@ class Orchestrator:
         key = settings.vllm_api_key
         self.in_flight = InFlight(settings.max_in_flight)
         self._keys = Keys(settings)
+        self._control_tokens = ControlTokens(settings.tool_call_parser)
         self._discovery = Discovery(
             settings.vllm_url,
             api_key=key.get_secret_value() if key else None,
             connect_seconds=settings.engine_connect_seconds,
             refresh_seconds=settings.engine_refresh_seconds,
+            control_tokens=self._control_tokens,
         )
         telemetry.watch_engines(self._discovery.states)
         engines = Engines(self._discovery, telemetry, wait_seconds=settings.engine_wait_seconds)
@@ -63,6 +66,7 @@ class Orchestrator:
         """
         await self._keys.start()
         await asyncio.to_thread(self._database.prepare)
+        self._control_tokens.report()
         await self._discovery.start()
 
     async def close(self) -> None:
@@ -82,6 +86,7 @@ class Orchestrator:
         handlers = self._handlers(settings, engines, self.telemetry)
         app = build_routes(
             discovery=self._discovery,
+            control_tokens=self._control_tokens,
             toolbox=self._toolbox,
             telemetry=self.telemetry,
             default_model=settings.default_model,
@@ -101,6 +106,7 @@ class Orchestrator:
             telemetry,
             max_rounds=settings.max_tool_rounds,
             rescue=rescue_for(settings.tool_call_parser, settings.rescue),
+            control_tokens=self._control_tokens,
         )
         relay = Relay(engines, usage_on_request=True)
         plain_relay = Relay(engines, usage_on_request=False)

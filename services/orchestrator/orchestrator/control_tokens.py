@@ -1,4 +1,4 @@
-"""Text that a model's tokenizer turns into control tokens, and its call markup: made harmless in tool results.
+"""Control tokens of a model's tokenizer, and its call markup: made harmless in tool results.
 
 A space behind the first character, as in `< |im_end|>`, is enough: the tokenizer no longer finds the token,
 while the model and the user still see what was there. The engine names its tokens (`/tokenizer_info`); the
@@ -18,7 +18,7 @@ log = logging.getLogger("orchestrator.engine")
 _MAX_LENGTH = 64
 _MAX_TOKENS = 100_000
 _MAX_PATTERNS = 1_000
-_MARKED = re.compile(r"[<>\[\]|｜▁]")
+_MARKED = re.compile(r"[<>\[\]|\uff5c\u2581]")
 _DIGITS = re.compile(r"\d+")
 # `<|im_start|>` and its like, in every family; `<|turn>` and `<turn|>` in Gemma's.
 _SHAPES = (r"<\|[^\s<>|]{1,64}\|?>", r"<[\w/]{1,64}\|>")
@@ -54,6 +54,14 @@ class ControlTokens:
         self._tokens = set((" ".join(TOKENS.values()) if known is None else known).split())
         self._pattern = self._compile()
 
+    def report(self) -> None:
+        """Logs a warning if the model's tokens are only guessed."""
+        if self.source == "unknown":
+            log.warning(
+                "the model's control tokens are not known: those of every known family are made harmless in "
+                "tool results; set TOOL_CALL_PARSER, or start vLLM with --enable-tokenizer-info-endpoint"
+            )
+
     def learn(self, tokenizer_info: Any) -> None:
         """Adds the tokens of an engine's tokenizer, as `/tokenizer_info` of vLLM describes it."""
         found = set(_tokens_in(tokenizer_info))
@@ -86,7 +94,7 @@ class ControlTokens:
         """Matches the first character of each token. Numbers stand for any: families have thousands."""
         literal = {_DIGITS.sub(r"\\d+", re.escape(token)) for token in self._tokens}
         longest_first = sorted(literal, key=lambda pattern: (-len(pattern), pattern))[:_MAX_PATTERNS]
-        return re.compile(f".(?<=(?=(?:{'|'.join([*_SHAPES, *longest_first])})).)", re.DOTALL)
+        return re.compile(f"(?=(?:{'|'.join([*_SHAPES, *longest_first])})).", re.DOTALL)
 
 
 def _tokens_in(tokenizer_info: Any) -> Iterable[str]:
@@ -102,6 +110,7 @@ def _tokens_in(tokenizer_info: Any) -> Iterable[str]:
             candidates += value.values()
     for candidate in candidates[:_MAX_TOKENS]:
         token = candidate.get("content") if isinstance(candidate, dict) else candidate
-        if isinstance(token, str) and 2 <= len(token) <= _MAX_LENGTH and _MARKED.search(token):
-            if not any(character.isspace() for character in token):
-                yield token
+        if not isinstance(token, str) or not 2 <= len(token) <= _MAX_LENGTH:
+            continue
+        if _MARKED.search(token) and not any(character.isspace() for character in token):
+            yield token

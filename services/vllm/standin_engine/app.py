@@ -38,6 +38,16 @@ _GUARDED = ("/v1", "/v2", "/inference", "/cohere")
 _STORED_RESPONSE = re.compile(r"/v1/responses/([^/]+)(/cancel)?")
 _JSON, _METRICS = "application/json", "text/plain; version=1.0.0; charset=utf-8"
 
+_TOKENIZER_INFO = {
+    "tokenizer_class": "Qwen2Tokenizer",
+    "eos_token": "<|im_end|>",
+    "added_tokens_decoder": {
+        "151643": "<|endoftext|>", "151644": "<|im_start|>", "151645": "<|im_end|>", "151657": "<tool_call>",
+        "151658": "</tool_call>",
+    },
+}  # fmt: skip
+"""As vLLM gives it, of Qwen2.5, as far as it says which tokens are special."""
+
 Page = tuple[bytes | Mapping[str, Any], str]
 
 
@@ -60,6 +70,8 @@ class App:
                 _JSON,
             ),
         }
+        if options.tokenizer_info:
+            self._pages["/tokenizer_info"] = lambda: (_TOKENIZER_INFO, _JSON)
         self._posts: dict[str, Callable[[JsonObject, str | None], Work]] = {
             "/v1/chat/completions": self._chat,
             "/v1/completions": self._completion,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 _ANY_HOST = "0.0.0.0"  # noqa: S104 - vLLM's default
 _SWITCHES = """
     --enable-auto-tool-choice --exclude-tools-when-tool-choice-none --enable-request-id-headers
-    --enable-prompt-tokens-details --enable-force-include-usage
+    --enable-prompt-tokens-details --enable-force-include-usage --enable-tokenizer-info-endpoint
 """
 _IGNORED_SWITCHES = """
     --trust-remote-code --enforce-eager --disable-fastapi-docs --disable-uvicorn-access-log
@@ -52,6 +52,7 @@ class Options:
     request_id_headers: bool = False
     prompt_tokens_details: bool = False
     force_include_usage: bool = False
+    tokenizer_info: bool = False
     prefix_caching: bool = True
     max_n: int = 16384
     load_seconds: float = 0.0
@@ -89,6 +90,7 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Optio
         request_id_headers=found.enable_request_id_headers,
         prompt_tokens_details=found.enable_prompt_tokens_details,
         force_include_usage=found.enable_force_include_usage,
+        tokenizer_info=found.enable_tokenizer_info_endpoint,
         prefix_caching=found.enable_prefix_caching,
         max_n=int(_from_environment(parser, environ, "VLLM_MAX_N_SEQUENCES", 16384)),
         load_seconds=_from_environment(parser, environ, "STANDIN_LOAD_SECONDS", 0.0),

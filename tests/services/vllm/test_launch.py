@@ -23,6 +23,7 @@ DEFAULT = (
     "--host 0.0.0.0 --port 8000 --dtype bfloat16 --max-model-len 16384 --gpu-memory-utilization 0.90 "
     "--max-num-seqs 32 --max-num-queued-reqs 64 --enable-auto-tool-choice --tool-call-parser hermes "
     "--tool-strict-level function --shutdown-timeout 90 --disable-fastapi-docs "
+    "--enable-tokenizer-info-endpoint "
     "--disable-access-log-for-endpoints /health,/metrics,/ping"
 )
 
@@ -69,6 +70,7 @@ def test_every_setting_reaches_the_command_line() -> None:
         "--max-num-queued-reqs 9 --tensor-parallel-size 2 --enable-auto-tool-choice "
         "--tool-call-parser qwen3_xml --tool-strict-level function --reasoning-parser deepseek_r1 "
         "--chat-template /templates/own.jinja --shutdown-timeout 5 --disable-fastapi-docs "
+        "--enable-tokenizer-info-endpoint "
         "--disable-access-log-for-endpoints /health,/metrics,/ping --seed 7 "
         "--override-generation-config '{\"temperature\": 0}'"
     )

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from .. import __version__
+from ..control_tokens import ControlTokens
 from ..engine.discovery import Discovery
 from ..errors import ApiError, NotFound
 from ..protocol import JsonObject
@@ -18,7 +19,12 @@ from .documentation import post_routes
 
 
 def build_routes(
-    *, discovery: Discovery, toolbox: Toolbox, telemetry: Telemetry, default_model: str
+    *,
+    discovery: Discovery,
+    control_tokens: ControlTokens,
+    toolbox: Toolbox,
+    telemetry: Telemetry,
+    default_model: str,
 ) -> FastAPI:
     """Every route but the POST ones."""
     app = FastAPI(
@@ -28,7 +34,7 @@ def build_routes(
         redoc_url=None,
     )
     _add_model_routes(app, discovery, default_model)
-    _add_state_routes(app, discovery, telemetry)
+    _add_state_routes(app, discovery, control_tokens, telemetry)
 
     @app.get("/v1/tools", tags=["tools"], summary="The tools that the server runs")
     async def list_tools() -> list[JsonObject]:
@@ -69,7 +75,9 @@ def _add_model_routes(app: FastAPI, discovery: Discovery, default_model: str) ->
         return known[model]
 
 
-def _add_state_routes(app: FastAPI, discovery: Discovery, telemetry: Telemetry) -> None:
+def _add_state_routes(
+    app: FastAPI, discovery: Discovery, control_tokens: ControlTokens, telemetry: Telemetry
+) -> None:
     @app.get("/health", tags=["state"], summary="Whether this process lives")
     async def health() -> JsonObject:
         return {"status": "ok"}
@@ -80,6 +88,8 @@ def _add_state_routes(app: FastAPI, discovery: Discovery, telemetry: Telemetry) 
         body: JsonObject = (
             {"status": "ready"} if reason is None else {"status": "not ready", "reason": reason}
         )
+        # unknown: the model's control tokens in tool results are guessed.
+        body["control_tokens"] = control_tokens.source
         return JSONResponse(body, status_code=200 if reason is None else 503)
 
     @app.get("/metrics", tags=["state"], summary="Metrics in Prometheus' text format")

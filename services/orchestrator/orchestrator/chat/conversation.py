@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from ..control_tokens import ControlTokens
 from ..engine.address import Address
 from ..protocol import JsonObject, ToolCall, add_usage
 from ..tools.toolbox import ToolResult
@@ -52,10 +53,11 @@ Event = Chunk | ToolEvent | Ending
 class Conversation:
     """One request on its way through the rounds."""
 
-    def __init__(self, plan: ToolPlan, rescue: Rescue) -> None:
+    def __init__(self, plan: ToolPlan, rescue: Rescue, control_tokens: ControlTokens) -> None:
         self.plan = plan
+        self._control_tokens = control_tokens
         self._rescue = rescue
-        self.messages: list[JsonObject] = [_without_empty_calls(m) for m in plan.request["messages"]]
+        self.messages: list[JsonObject] = [self._prepared(m) for m in plan.request["messages"]]
         self.rounds = 0
         self.last_ask: str | None = None
         self.usage: JsonObject = {}
@@ -134,10 +136,22 @@ class Conversation:
         """Adds a turn and its results, in the order of the calls."""
         self.messages.append(turn.message([call.wire(result.arguments) for call, result in results]))
         self.messages += [
-            {"role": "tool", "tool_call_id": call.id, "content": result.content} for call, result in results
+            {
+                "role": "tool",
+                "tool_call_id": call.id,
+                "content": self._control_tokens.neutralize(result.content),
+            }
+            for call, result in results
         ]
         keys = {(call.name, _arguments(call, result)) for call, result in results}
         self._streaks = {key: self._streaks.get(key, 0) + 1 for key in keys}
+
+    def _prepared(self, message: JsonObject) -> JsonObject:
+        """A message of the client, as the engine gets it."""
+        if message.get("role") in ("tool", "function"):
+            content = self._control_tokens.neutralize_content(message.get("content"))
+            return {**message, "content": content}
+        return _without_empty_calls(message)
 
     def _is_repeated(self, name: str, arguments: str) -> bool:
         """Whether the user or a tool's result wrote this call: then the model quotes it."""

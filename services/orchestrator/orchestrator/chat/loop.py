@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import orjson
 
+from ..control_tokens import ControlTokens
 from ..engine.client import Engines
 from ..errors import EngineBroke
 from ..protocol import JsonObject, ToolCall, add_usage
@@ -32,13 +33,21 @@ class ChatLoop:
     """Answers requests for which the server runs tools."""
 
     def __init__(
-        self, engines: Engines, toolbox: Toolbox, telemetry: Telemetry, *, max_rounds: int, rescue: Rescue
+        self,
+        engines: Engines,
+        toolbox: Toolbox,
+        telemetry: Telemetry,
+        *,
+        max_rounds: int,
+        rescue: Rescue,
+        control_tokens: ControlTokens,
     ) -> None:
         self._engines = engines
         self._toolbox = toolbox
         self._telemetry = telemetry
         self._max_rounds = max_rounds
         self._rescue = rescue
+        self._control_tokens = control_tokens
 
     async def run(self, plan: ToolPlan, record: Record, emit: Emit) -> None:
         """Emits the answer in batches of events; the last event is the `Ending`.
@@ -46,7 +55,7 @@ class ChatLoop:
         Raises:
             ApiError: the engine rejected the request, failed or did not come up.
         """
-        talk = Conversation(plan, self._rescue)
+        talk = Conversation(plan, self._rescue, self._control_tokens)
         while True:
             talk.rounds = record.rounds = talk.rounds + 1
             turn = await self._ask(talk, record, emit)

@@ -46,6 +46,7 @@ class Address:
         self.gone = False
         self.in_flight = 0
         self.missed_probes = 0
+        self.asked_for_tokens = False
         self.probe_now = asyncio.Event()
         self.idle: list[Connection] = []
         self._host = host

@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
+from ..control_tokens import ControlTokens
 from ..protocol import JsonObject
 from ..telemetry import EngineState
 from .address import Address
@@ -37,9 +38,16 @@ class Discovery:
     """
 
     def __init__(
-        self, urls: Iterable[str], *, api_key: str | None, connect_seconds: float, refresh_seconds: float
+        self,
+        urls: Iterable[str],
+        *,
+        api_key: str | None,
+        connect_seconds: float,
+        refresh_seconds: float,
+        control_tokens: ControlTokens | None = None,
     ) -> None:
         self.models: list[JsonObject] | None = None
+        self._control_tokens = control_tokens
         self._urls = [urlsplit(url) for url in urls]
         self._connect_seconds = connect_seconds
         self._refresh_seconds = refresh_seconds
@@ -142,6 +150,7 @@ class Discovery:
                         return
                 with await address.get("/v1/models") as models:
                     self._take_models(address, models.status, await models.read())
+                await self._learn_tokens(address)
             self._mark_up(address)
         except TimeoutError:
             address.missed_probes += 1
@@ -149,6 +158,16 @@ class Discovery:
                 self.mark_down(address, f"no answer to /health within {_PROBE_SECONDS} s")
         except (OSError, ConnectionBroken) as error:
             self.mark_down(address, str(error))
+
+    async def _learn_tokens(self, address: Address) -> None:
+        """Asks once after each start of the engine; most engines have no such route."""
+        if self._control_tokens is None or (address.up and address.asked_for_tokens):
+            return
+        with await address.get("/tokenizer_info") as response:
+            address.asked_for_tokens = True
+            if response.status == 200:
+                with contextlib.suppress(orjson.JSONDecodeError):
+                    self._control_tokens.learn(orjson.loads(await response.read()))
 
     def _take_models(self, address: Address, status: int, body: bytes) -> None:
         refuses = status in (401, 403)

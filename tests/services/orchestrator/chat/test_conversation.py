@@ -10,6 +10,7 @@ from orchestrator.chat.conversation import Chunk, Conversation
 from orchestrator.chat.markup import rescue_for
 from orchestrator.chat.tool_plan import ToolPlan
 from orchestrator.chat.turn import Turn
+from orchestrator.control_tokens import ControlTokens
 from orchestrator.protocol import JsonObject, ToolCall
 from orchestrator.tools.toolbox import ToolResult
 
@@ -20,7 +21,9 @@ QUESTION = {"role": "user", "content": "x"}
 
 def conversation(**fields: Any) -> Conversation:
     request = {"messages": [QUESTION], "tools": [MATH], **fields}
-    talk = Conversation(ToolPlan(request, frozenset({"calculate_math"})), rescue_for("hermes", None))
+    talk = Conversation(
+        ToolPlan(request, frozenset({"calculate_math"})), rescue_for("hermes", None), ControlTokens("hermes")
+    )
     talk.rounds = 1
     talk.begin_turn()
     return talk
