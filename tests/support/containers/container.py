@@ -72,6 +72,11 @@ class Running:
         published = self._container.attrs["NetworkSettings"]["Ports"][f"{port}/tcp"]
         return f"http://127.0.0.1:{published[0]['HostPort']}"
 
+    def address(self, network: str) -> str:
+        """Its address in a network."""
+        self._container.reload()
+        return str(self._container.attrs["NetworkSettings"]["Networks"][network]["IPAddress"])
+
     def wait_until_healthy(self, seconds: float = 60.0) -> None:
         """
         Raises:
@@ -98,6 +103,9 @@ class Running:
 
     def signal(self, name: str) -> None:
         self._container.kill(name)
+
+    def restart(self) -> None:
+        self._container.restart(timeout=5)
 
     def stop(self, seconds: int) -> int:
         """Sends SIGTERM, and SIGKILL after `seconds`; returns the exit status."""

@@ -125,14 +125,16 @@ def reaches_its_engine(url: str) -> None:
     assert answer.status_code == 200, f"/ready answers {answer.status_code}: {answer.text}"
 
 
-def drains(running: Running, url: str, stop_timeout: int) -> None:
+def drains(running: Running, url: str, stop_timeout: int, *, key: str = "") -> None:
     """SIGTERM lets an answer of three seconds finish, and the process then exits with status 0."""
     body = {
         "messages": [{"role": "user", "content": "Hi"}],
         "stream": True,
         "standin": {"chunks": 30, "delay_token": 0.1},
     }
-    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60) as response:
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    address = f"{url}/v1/chat/completions"
+    with httpx.stream("POST", address, json=body, headers=headers, timeout=60) as response:
         lines = response.iter_lines()
         first = next(lines)
         assert first.startswith("data: "), first

@@ -1,0 +1,151 @@
+"""docker compose with each engine, as the README describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.containers.bases import ROOT, VLLM, VLLM_CPU, cpu_engine, tagged
+from tests.support.containers.compose import Compose, compose, crash
+from tests.support.containers.container import until
+from tests.support.containers.engine import Engine
+
+MODEL = ROOT / "tests" / "e2e" / "engine" / "model"
+WEATHER = "What is the weather in San Francisco?"
+OWN_TOOL = '''
+def opening_hours(shop: str) -> str:
+    """Look up the opening hours of a shop.
+
+    Args:
+        shop: Name of the shop.
+    """
+    return f"{shop} is open from 10:00 to 18:42"
+'''
+TINY_MODEL = f"""
+services:
+  vllm:
+    environment:
+      MODEL: /model
+      TOKENIZER: /model/tokenizer
+      SERVED_MODEL_NAME: tiny
+      DTYPE: float32
+      MAX_MODEL_LEN: "2048"
+      MAX_NUM_SEQS: "8"
+      TOOL_CALL_PARSER: hermes
+      EXTRA_ARGS: --enforce-eager
+      VLLM_CPU_KVCACHE_SPACE: "1"
+      HF_HUB_OFFLINE: "1"
+    volumes:
+      - {MODEL}:/model:ro
+"""
+NO_GPU = "    deploy: !reset null\n"
+
+
+def ask(url: str, question: str, tool: str, **fields: Any) -> str:
+    """The answer to a question with a tool of the server."""
+    body = {
+        "messages": [{"role": "user", "content": question}],
+        "tools": [{"type": "function", "function": {"name": tool}}],
+        **fields,
+    }
+    answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=120)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["choices"][0]["message"]["content"])
+
+
+@pytest.fixture(scope="module")
+def standin(docker_engine: Engine, python_image: str) -> Iterator[Compose]:
+    with compose(docker_engine, "tandem-test-standin", ENGINE="standin") as project:
+        project.up()
+        yield project
+
+
+@pytest.fixture(scope="module")
+def cpu_image(docker_engine: Engine) -> str:
+    return cpu_engine(docker_engine)
+
+
+def test_standin_answers(standin: Compose) -> None:
+    assert "°C" in ask(standin.url, WEATHER, "get_current_weather")
+    assert "56088" in ask(standin.url, "Calculate 123 * 456", "calculate_math")
+    assert httpx.get(f"{standin.url}/v1/models", timeout=20).json()["data"]
+
+
+def test_only_the_orchestrator_is_published_on_this_machine_only(standin: Compose) -> None:
+    assert standin.url.startswith("http://127.0.0.1:")
+    assert standin.container("vllm").state["Running"]
+    assert "Publishers" not in standin("ps", "vllm", "--format", "{{.Publishers}}")
+    assert "0.0.0.0" not in standin("ps", "--format", "{{.Ports}}")
+
+
+@pytest.mark.parametrize("service", ["vllm", "orchestrator"])
+def test_container_restarts_after_a_crash(
+    service: str, standin: Compose, docker_engine: Engine, python_image: str
+) -> None:
+    crash(docker_engine, standin.container(service), python_image)
+    standin.container(service).wait_until_healthy()
+    until(lambda: httpx.get(f"{standin.url}/ready", timeout=20).status_code == 200, "ready again")
+    assert "56088" in ask(standin.url, "Calculate 123 * 456", "calculate_math")
+
+
+def test_own_tool_is_served_from_a_directory(standin: Compose, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(OWN_TOOL)
+    tmp_path.chmod(0o755)
+    standin.up("orchestrator", TOOL_MODULES="shop", TOOLS_DIRECTORY=str(tmp_path))
+    names = [tool["function"]["name"] for tool in httpx.get(f"{standin.url}/v1/tools").json()]
+    assert "opening_hours" in names
+    answer = ask(
+        standin.url,
+        "When is the shop Bakery open?",
+        "opening_hours",
+        tool_choice={"type": "function", "function": {"name": "opening_hours"}},
+    )
+    assert "18:42" in answer
+
+
+def test_goes_down_clean(standin: Compose) -> None:
+    standin("stop", "--timeout", "60")
+    assert standin.exit_statuses() == {"orchestrator": 0, "vllm": 0}
+    standin("down")
+    assert standin.leftovers() == []
+
+
+def test_cpu_engine_answers_and_keeps_its_cache(
+    docker_engine: Engine, cpu_image: str, python_image: str, tmp_path: Path
+) -> None:
+    overrides = tmp_path / "tiny-model.yml"
+    overrides.write_text(TINY_MODEL)
+    with (
+        tagged(docker_engine, cpu_image, VLLM_CPU),
+        compose(docker_engine, "tandem-test-cpu", overrides, ENGINE="cpu", MODEL="tiny") as project,
+    ):
+        project.up()
+        assert "56088" in ask(project.url, "Calculate 123 * 456", "calculate_math", model="tiny")
+        project.container("vllm").execute("touch", "/root/.cache/kept")
+        project("down")
+        assert project.leftovers() == []
+        kept = project("run", "--rm", "--no-deps", "--entrypoint", "ls", "vllm", "/root/.cache")
+        assert "kept" in kept
+
+
+def test_gpu_engine_is_valid_and_starts_on_the_cpu_build(
+    docker_engine: Engine, cpu_image: str, python_image: str, tmp_path: Path
+) -> None:
+    with compose(docker_engine, "tandem-test-gpu") as project:
+        engine = project.config["services"]["vllm"]
+        (device,) = engine["deploy"]["resources"]["reservations"]["devices"]
+        assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+    overrides = tmp_path / "no-gpu.yml"
+    overrides.write_text(TINY_MODEL + NO_GPU)
+    with (
+        tagged(docker_engine, cpu_image, VLLM),
+        compose(docker_engine, "tandem-test-gpu", overrides, MODEL="tiny") as project,
+    ):
+        project.up()
+        assert "56088" in ask(project.url, "Calculate 123 * 456", "calculate_math", model="tiny")
+        owner = project.container("vllm").execute("stat", "--format", "%u", "/home/vllm/.cache")
+        assert owner == (0, "2000\n")

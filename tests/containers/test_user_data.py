@@ -1,0 +1,133 @@
+"""The user data of GPU instances, run in a container with a loop device as the instance store.
+
+`lsblk` is a stub that names the device as an instance does; cloud-init's part, to run the script on the first
+boot only and to mount what fstab names on each, is done here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.infra.synthesis import synthesize
+from tests.support.containers.bases import appliances
+from tests.support.containers.container import Running, container
+from tests.support.containers.engine import Engine
+
+CLUSTER = "tandem-cluster"
+CACHE = "/mnt/models/cache"
+ENGINE_USER = "2000"
+_MAKE_DISK = "truncate --size 400M /disk && losetup --find --show /disk"
+_STUB = "/usr/local/bin/lsblk"
+_LSBLK = """\
+#!/bin/sh
+echo "/dev/nvme0n1 Amazon Elastic Block Store"
+{store}
+"""
+_STORE = 'echo "{device} Amazon EC2 NVMe Instance Storage"'
+
+
+def user_data() -> str:
+    """The script of the launch template, with the name of the cluster filled in."""
+    resources = synthesize("default").serving["Resources"].values()
+    (template,) = [one for one in resources if one["Type"] == "AWS::EC2::LaunchTemplate"]
+    encoded: Any = template["Properties"]["LaunchTemplateData"]["UserData"]["Fn::Base64"]
+    if isinstance(encoded, str):
+        return encoded
+    return "".join(part if isinstance(part, str) else CLUSTER for part in encoded["Fn::Join"][1])
+
+
+class Instance:
+    """A container that stands for an instance."""
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+        self.device = ""
+
+    def run(self, script: str, user: str = "0") -> str:
+        status, output = self._running.execute("bash", "-c", script, user=user)
+        assert status == 0, f"status {status}: {output}"
+        return output.strip()
+
+    def attach_store(self) -> None:
+        self.device = self.run(_MAKE_DISK)
+
+    def first_boot(self, script: str) -> None:
+        store = _STORE.format(device=self.device) if self.device else ""
+        stub = _LSBLK.format(store=store)
+        self.run(f"mkdir -p /etc/ecs && cat > {_STUB} <<'STUB'\n{stub}STUB\nchmod 755 {_STUB}")
+        self.run(script)
+
+    def reboot(self) -> None:
+        """Mounts are gone; files and the instance store stay."""
+        self._running.restart()
+        self.run("mount --all")
+
+    def release(self) -> None:
+        if self.device:
+            self.run(f"umount /mnt/models 2>/dev/null; losetup --detach {self.device}")
+
+
+@pytest.fixture
+def instance(docker_engine: Engine) -> Iterator[Instance]:
+    with container(
+        docker_engine,
+        appliances(docker_engine),
+        ["sleep", "infinity"],
+        init=True,
+        cap_add=["SYS_ADMIN"],
+        security_opt=["seccomp=unconfined", "apparmor=unconfined"],
+        device_cgroup_rules=["b 7:* rwm", "c 10:237 rwm"],
+        volumes={"/dev": {"bind": "/dev", "mode": "rw"}},
+    ) as running:
+        instance = Instance(running)
+        try:
+            yield instance
+        finally:
+            instance.release()
+
+
+def is_prepared(instance: Instance) -> None:
+    """The cache is on the instance store and the engine's, and the agent knows its cluster and the GPU."""
+    assert instance.run(f"findmnt --noheadings --output SOURCE --target {CACHE}") == instance.device
+    can_be_written(instance)
+    settings = dict(line.split("=", 1) for line in instance.run("cat /etc/ecs/ecs.config").splitlines())
+    assert settings["ECS_CLUSTER"] == CLUSTER
+    assert settings["ECS_ENABLE_GPU_SUPPORT"] == "true"
+    assert settings["ECS_AWSVPC_BLOCK_IMDS"] == "true"
+
+
+def can_be_written(instance: Instance) -> None:
+    assert instance.run(f"stat --format '%u:%g %a' {CACHE}") == f"{ENGINE_USER}:0 775"
+    instance.run(f"touch {CACHE}/weights", user=ENGINE_USER)
+
+
+def test_cache_is_on_the_instance_store_and_the_agent_is_configured(instance: Instance) -> None:
+    instance.attach_store()
+    instance.first_boot(user_data())
+    is_prepared(instance)
+
+
+def test_cache_survives_a_reboot(instance: Instance) -> None:
+    instance.attach_store()
+    instance.first_boot(user_data())
+    instance.run(f"echo kept > {CACHE}/weights", user=ENGINE_USER)
+    instance.reboot()
+    is_prepared(instance)
+    assert instance.run(f"cat {CACHE}/weights") == "kept"
+
+
+def test_cache_is_on_the_root_volume_where_there_is_no_store(instance: Instance) -> None:
+    instance.first_boot(user_data())
+    can_be_written(instance)
+
+
+def test_store_that_is_not_mounted_is_found(instance: Instance) -> None:
+    instance.attach_store()
+    script = user_data().replace("  mount /mnt/models\n", "")
+    assert script != user_data()
+    instance.first_boot(script)
+    with pytest.raises(AssertionError, match="/dev/loop"):
+        is_prepared(instance)
