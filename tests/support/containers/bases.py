@@ -13,7 +13,7 @@ from pathlib import Path
 
 from docker.errors import APIError, ImageNotFound
 
-from .engine import LABEL, CommandFailed, Engine, state_directory
+from .engine import CommandFailed, Engine, state_directory
 from .programs import NoEngine, install_programs, mirror
 
 ROOT = Path(__file__).parents[3]
@@ -166,7 +166,7 @@ def cpu_engine(engine: Engine) -> str:
     if engine.has_image(f"{CPU_ENGINE}:{version}"):
         return f"{CPU_ENGINE}:{version}"
     prepare = f"{_LIBRARIES} && {_ACCOUNT}"
-    container = engine.api.containers.create(python_base(engine), ["sh", "-c", prepare], labels=[LABEL])
+    container = engine.api.containers.create(python_base(engine), ["sh", "-c", prepare])
     try:
         container.start()
         status = container.wait(timeout=_SECONDS)["StatusCode"]

@@ -161,7 +161,7 @@ def _private_engine(state: Path) -> Iterator[Engine]:
     install_programs(state)
     _end_orphan(state)
     # What a running engine writes must not survive it: a stale process id would stop the next start.
-    with tempfile.TemporaryDirectory(prefix="tandem-docker-") as name:
+    with tempfile.TemporaryDirectory(prefix="tandem-docker-", ignore_cleanup_errors=True) as name:
         host = f"unix://{name}/docker.sock"
         environment = os.environ | {
             "DOCKER_HOST": host,
