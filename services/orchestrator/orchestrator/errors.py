@@ -1,19 +1,19 @@
-"""What can go wrong, as a tree; the caller's errors stand apart from ours.
+"""The exception tree: errors of the caller are separate from errors of the service.
 
 TandemError
-├── SettingsError           a wrong environment variable: stops the start
-├── ToolError               a tool refuses: its message goes back to the model
-└── ApiError                ends a request, in OpenAI's error shape
-    ├── CallerError         4xx: the caller can mend it
+├── SettingsError           a setting cannot be used: the service does not start
+├── ToolError               a tool cannot do its job: the message goes back to the model
+└── ApiError                ends a request with an error in OpenAI's format
+    ├── CallerError         4xx: the caller can fix it
     │   ├── InvalidRequest      400, 405, 408, 413, 422
     │   ├── InvalidKey          401
     │   ├── NotFound            404
     │   ├── Overloaded          429
-    │   └── EngineRejected      the engine's own 4xx, passed on
-    └── ServiceError        5xx: ours or the engine's
-        ├── EngineUnavailable   503, no engine answers
-        ├── EngineFailed        502, an engine failed or sent what cannot be read
-        │   └── EngineBroke         its answer ended before it was complete
+    │   └── EngineRejected      4xx from the engine, passed on
+    └── ServiceError        5xx: the service or the engine failed
+        ├── EngineUnavailable   503: no engine answers
+        ├── EngineFailed        502: an engine failed or sent an unreadable answer
+        │   └── EngineBroke         the answer ended before it was complete
         ├── DeadlineExceeded    504
         └── ShuttingDown        503
 """
@@ -25,7 +25,7 @@ from typing import Any
 
 
 class TandemError(Exception):
-    """The root of every error that this service raises on purpose."""
+    """Base class of every error that this service raises deliberately."""
 
 
 class SettingsError(TandemError):
@@ -36,11 +36,11 @@ class SettingsError(TandemError):
 
 
 class ToolError(TandemError):
-    """A tool cannot do what the model asked; the message is written for the model."""
+    """A tool cannot do what the model asked. The message is written for the model."""
 
 
 class ApiError(TandemError):
-    """Ends a request with `status` and a body in OpenAI's error shape."""
+    """Ends a request with `status` and a body in OpenAI's error format."""
 
     status = 500
     type = "server_error"
@@ -74,7 +74,7 @@ class CallerError(ApiError):
 
 
 class InvalidRequest(CallerError):
-    """The request cannot be understood or goes against a limit."""
+    """The request is malformed or exceeds a limit."""
 
 
 class InvalidKey(CallerError):
@@ -95,7 +95,7 @@ class Overloaded(CallerError):
 
 
 class EngineRejected(CallerError):
-    """The engine's own refusal; its error object is passed on unchanged."""
+    """The engine rejected the request. Its error object is passed on unchanged."""
 
     def __init__(self, status: int, error: Mapping[str, Any]) -> None:
         super().__init__(str(error.get("message", "")), status=status)
@@ -106,7 +106,7 @@ class EngineRejected(CallerError):
 
 
 class ServiceError(ApiError):
-    """Not the caller's fault."""
+    """The request failed through no fault of the caller."""
 
 
 class EngineUnavailable(ServiceError):

@@ -1,4 +1,4 @@
-"""Wire types: the chat request, a tool call, usage, and the framing of event streams."""
+"""The wire format: chat requests, tool calls, usage, and the framing of event streams."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _SHOWN_CHARACTERS = 80
 
 
 def parse_object(body: bytes) -> JsonObject:
-    """The JSON object that `body` is.
+    """The JSON object in `body`.
 
     Raises:
-        InvalidRequest: not JSON, not UTF-8, nested too deep, or not an object.
+        InvalidRequest: the body is not UTF-8, not JSON, nested too deeply, or not an object.
     """
     try:
         value = orjson.loads(body)
@@ -36,16 +36,16 @@ def parse_object(body: bytes) -> JsonObject:
 
 
 def check_chat_request(request: JsonObject) -> None:
-    """Refuses what neither we nor the engine can make sense of; the engine checks the rest.
+    """Checks the fields that the orchestrator reads; the engine checks the rest.
 
     Raises:
-        InvalidRequest: names the field, what it holds and what it must hold.
+        InvalidRequest: a field is invalid; the message names it, its value and what is allowed.
     """
     messages = request.get("messages")
     if not isinstance(messages, list) or not messages:
         found = "an empty list" if messages == [] else "missing" if messages is None else _kind(messages)
         raise InvalidRequest(
-            f"messages must be a list of at least one message; it is {found}", param="messages"
+            f"messages must be a list with at least one message; it is {found}", param="messages"
         )
     for index, message in enumerate(messages):
         if not isinstance(message, dict):
@@ -62,8 +62,10 @@ def check_chat_request(request: JsonObject) -> None:
 
 
 def _check_tools(tools: Any) -> None:
-    """Checks what the plan of a request reads. A client's schemas are the engine's to judge: compiling one
-    here could make the server fetch what it refers to."""
+    """Checks the fields of tools that the orchestrator reads.
+
+    Clients' schemas are left to the engine: compiling one here could make the server fetch what it refers to.
+    """
     if not isinstance(tools, list):
         raise InvalidRequest(f"tools must be a list, not {_kind(tools)}", param="tools")
     for index, tool in enumerate(tools):
@@ -100,7 +102,7 @@ def _show(value: Any) -> str:
 
 @dataclass(slots=True)
 class ToolCall:
-    """One call that the model made; `arguments` is its JSON text as the model wrote it."""
+    """One call by the model. `arguments` is the JSON text as the model wrote it."""
 
     id: str
     name: str
@@ -112,7 +114,7 @@ class ToolCall:
 
 
 def add_usage(total: JsonObject, more: JsonObject | None) -> JsonObject:
-    """The sum of two usage objects, nested details included; counts that one lacks are taken as 0."""
+    """The sum of two usage objects, including nested details. Missing counts are 0."""
     if not total:
         return dict(more or {})
     result = dict(total)
@@ -133,7 +135,7 @@ def event(payload: JsonObject) -> bytes:
 
 
 class EventBuffer:
-    """Cuts a byte stream, however it was split into reads, at the ends of server-sent events."""
+    """Splits a byte stream into whole server-sent events, wherever the reads happen to end."""
 
     __slots__ = ("_limit", "_tail")
 
@@ -142,12 +144,12 @@ class EventBuffer:
         self._limit = limit
 
     def feed(self, data: bytes) -> bytes:
-        """All events that are now whole, each ending in one blank line; `b""` if none is.
+        """Adds `data` and returns all events that are now complete, each ending in a blank line.
 
-        Line ends are made `\\n`, which JSON allows, since it has no raw control characters.
+        Line endings become `\\n`. JSON is unaffected, since it contains no raw control characters.
 
         Raises:
-            ValueError: one event is longer than the limit, in bytes.
+            ValueError: one event is longer than the limit in bytes.
         """
         data = self._tail + data if self._tail else data
         held = b""
@@ -170,7 +172,7 @@ class EventBuffer:
 
 
 def payloads(block: bytes) -> Iterator[bytes]:
-    """The data of each event in a block of whole events; events without data are left out."""
+    """The data of each event in a block of whole events; events without data are skipped."""
     for raw in block.split(b"\n\n"):
         if raw.startswith(b"data: ") and b"\n" not in raw:
             yield raw[6:]

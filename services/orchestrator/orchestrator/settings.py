@@ -1,6 +1,6 @@
-"""The settings of the service; the only reader of the environment.
+"""The settings of the service. No other module reads the environment.
 
-Every field is read from the environment variable of its name in capitals.
+Each field is read from the environment variable with the same name in upper case.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ def _base_url(value: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("must be a base URL such as http://vllm:8000")
     if parts.username or parts.password:
-        raise ValueError("must not hold a user or password; the engine's key goes in VLLM_API_KEY")
+        raise ValueError("must not contain a user or password; set VLLM_API_KEY to the engine's key")
     _ = parts.port
     if parts.path.rstrip("/") not in ("", "/v1"):
-        raise ValueError("must have no path (a final /v1 is dropped)")
+        raise ValueError("must not have a path (a trailing /v1 is dropped)")
     return f"{parts.scheme}://{parts.netloc}"
 
 
 def _engine_urls(value: tuple[str, ...]) -> tuple[str, ...]:
     if not value:
-        raise ValueError("must name at least one base URL such as http://vllm:8000")
+        raise ValueError("must contain at least one base URL such as http://vllm:8000")
     return tuple(dict.fromkeys(_base_url(url) for url in value))
 
 
@@ -50,11 +50,11 @@ def _key_hashes(value: Any) -> Any:
         name, _, digest = pair.partition(":")
         if not KEY_NAME.fullmatch(name) or not SHA256_HEX.fullmatch(digest):
             raise ValueError(
-                "must be name:hash pairs separated by commas; a name is letters, digits, '.', '_', '-', "
-                "a hash is 64 hexadecimal digits as `printf %s KEY | sha256sum` prints them"
+                "must be name:hash pairs separated by commas; a name has letters, digits, '.', '_' and '-', "
+                "a hash has 64 hexadecimal digits, as printed by `printf %s KEY | sha256sum`"
             )
         if name in hashes:
-            raise ValueError(f"names {name!r} twice")
+            raise ValueError(f"contains the name {name!r} twice")
         hashes[name] = digest
     return hashes
 
@@ -64,19 +64,22 @@ Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
 class Settings(BaseModel):
-    """Everything that can be set, with its default."""
+    """All settings with their defaults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     vllm_url: Annotated[Names, AfterValidator(_engine_urls)] = Field(
         ("http://127.0.0.1:8000",),
-        description="Base URL of the engine; several by commas, or one name with several addresses.",
+        description="Base URL of the engine. For several engines, separate URLs with commas or use a name that "
+        "resolves to several addresses.",
     )
-    vllm_api_key: SecretStr | None = Field(None, description="The engine's own key, sent with each request.")
+    vllm_api_key: SecretStr | None = Field(
+        None, description="API key of the engine, sent with every request to it."
+    )
     default_model: str = Field(
         "Qwen/Qwen2.5-7B-Instruct",
         min_length=1,
-        description="The model that `/v1/models` names while no engine answers.",
+        description="Model that `/v1/models` lists until an engine has answered.",
     )
     host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104 (a container's port)
     port: int = Field(8001, ge=0, le=65535, description="Port to listen on.")
@@ -85,90 +88,110 @@ class Settings(BaseModel):
         {}, description="Named SHA-256 hashes of API keys: `name:hash,name:hash`."
     )
     api_keys_file: str | None = Field(
-        None, description="JSON file of named hashes, `{name: hash}`; read again when it changes."
+        None, description="JSON file of named hashes, `{name: hash}`; reloaded when it changes."
     )
     api_keys_secret_arn: str | None = Field(
-        None, description="Secrets Manager secret of named hashes, `{name: hash}`; polled."
+        None, description="ARN of a Secrets Manager secret with named hashes, `{name: hash}`; polled."
     )
     bootstrap_api_key: SecretStr | None = Field(
-        None, min_length=16, description="One plaintext key, hashed at start and named `bootstrap`."
+        None, min_length=16, description="One plaintext key, hashed at startup and named `bootstrap`."
     )
-    keys_refresh_seconds: Seconds = Field(30, description="How often the secret of keys is polled.")
+    keys_refresh_seconds: Seconds = Field(30, description="Interval at which the secret is polled.")
 
-    max_body_bytes: int = Field(8_388_608, ge=1024, description="Largest request body; more is a 413.")
-    head_timeout_seconds: Seconds = Field(
-        30, description="Time a client has to connect and send the head of a request."
+    max_body_bytes: int = Field(
+        8_388_608, ge=1024, description="Maximum size of a request body; a larger one gets a 413."
     )
-    body_timeout_seconds: Seconds = Field(30, description="Time a client has to send its body.")
-    max_in_flight: int = Field(2048, ge=1, description="Requests under way at once; more are a 429.")
-    request_timeout_seconds: Seconds = Field(300, description="Deadline of a whole request.")
+    head_timeout_seconds: Seconds = Field(
+        30, description="Time limit for a client to connect and send the head of a request."
+    )
+    body_timeout_seconds: Seconds = Field(30, description="Time limit for a client to send its request body.")
+    max_in_flight: int = Field(
+        2048, ge=1, description="Maximum number of concurrent requests; further ones get a 429."
+    )
+    request_timeout_seconds: Seconds = Field(300, description="Time limit for a whole request.")
     unread_timeout_seconds: Seconds = Field(
-        60, description="Time in which a client must read something of an answer that waits for it."
+        60, description="Time limit for a client to read some of an answer that is waiting for it."
     )
     heartbeat_seconds: Seconds = Field(
-        10, description="Silence after which a stream gets its headers or a `: keep-alive` line."
+        10, description="Idle time after which a stream sends its headers or a `: keep-alive` line."
     )
     keep_alive_seconds: Seconds = Field(
-        930, description="Idle time of a client's connection; must exceed the load balancer's idle timeout."
+        930,
+        description="Time after which an idle client connection is closed; must exceed the load balancer's "
+        "idle timeout.",
     )
     drain_seconds: float = Field(
-        10, ge=0, le=600, description="After SIGTERM: time in which new requests are still accepted."
+        10, ge=0, le=600, description="Time after SIGTERM during which new requests are still accepted."
     )
     stop_seconds: Seconds = Field(
-        110, description="After SIGTERM: time after which what remains ends with an error."
+        110, description="Time after SIGTERM at which the remaining requests end with an error."
     )
 
     engine_wait_seconds: float = Field(
-        30, ge=0, le=3600, description="How long a request waits for an engine that starts."
+        30, ge=0, le=3600, description="How long a request waits for an engine to start."
     )
-    engine_connect_seconds: Seconds = Field(2, description="Time to connect to an engine.")
+    engine_connect_seconds: Seconds = Field(2, description="Time limit for connecting to an engine.")
     engine_refresh_seconds: Seconds = Field(
-        5, description="How often engine names are resolved, engines probed and the list of models renewed."
+        5,
+        description="Interval for resolving engine names, probing engines and refreshing the model list.",
     )
 
     tool_call_parser: str | None = Field(
         None,
         pattern=r"^[a-z0-9_]{1,64}$",
-        description="vLLM's tool-call parser for the model, or `none`: the form of calls in text.",
+        description="vLLM's tool-call parser for the model, or `none`; defines the format of calls in text.",
     )
     rescue: Literal["never", "end_of_turn"] | None = Field(
         None,
-        description="Whether a call that the engine left in the text is run where it ends a turn; `never` by "
-        "default for parsers that are known to work.",
+        description="Whether to run a call that the engine left in the text at the end of a turn. Default: "
+        "`never` for parsers that are known to work, else `end_of_turn`.",
     )
-    max_tool_rounds: int = Field(8, ge=1, le=100, description="Rounds of tool calls in one request.")
-    tool_timeout_seconds: Seconds = Field(10, description="Time a tool has for one call.")
-    tool_result_bytes: int = Field(16_384, ge=256, description="Longest tool result; the rest is cut.")
-    tool_threads: int = Field(32, ge=1, le=1024, description="Threads for tools that are not async.")
-    tool_modules: Names = Field((), description="Python modules whose public functions are tools too.")
+    max_tool_rounds: int = Field(8, ge=1, le=100, description="Maximum rounds of tool calls per request.")
+    tool_timeout_seconds: Seconds = Field(10, description="Time limit for one tool call.")
+    tool_result_bytes: int = Field(
+        16_384, ge=256, description="Maximum size of a tool result; a longer one is truncated."
+    )
+    tool_threads: int = Field(
+        32, ge=1, le=1024, description="Maximum number of threads for tools that are not async."
+    )
+    tool_modules: Names = Field(
+        (), description="Python modules whose public functions become tools, separated by commas."
+    )
     attach_tools: Names = Field(
-        (), description="Server tools added to requests that bring none; `all` adds every one."
+        (), description="Server tools added to requests that have no `tools`, separated by commas, or `all`."
     )
     weather_source: Literal["open-meteo", "sample"] = Field(
-        "open-meteo", description="Where weather comes from; `sample` is a table of climate averages."
+        "open-meteo", description="Source of weather data; `sample` is a table of climate averages."
     )
     weather_url: Annotated[str, AfterValidator(_base_url)] = Field(
         "https://api.open-meteo.com", description="Base URL of the forecast service."
     )
     geocoding_url: Annotated[str, AfterValidator(_base_url)] = Field(
-        "https://geocoding-api.open-meteo.com", description="Base URL of the place-name service."
+        "https://geocoding-api.open-meteo.com", description="Base URL of the geocoding service."
     )
     database_url: SecretStr | None = Field(
-        None, description="`postgresql://` URL for query_database; without it, a SQLite sample."
+        None,
+        description="`postgresql://` or `sqlite:///` URL for query_database. Default: a sample database.",
     )
     database_tables: Names = Field(
-        (), description="Tables that query_database may read; required with DATABASE_URL."
+        (),
+        description="Tables that query_database may read, separated by commas; required with DATABASE_URL.",
     )
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
-    log_content: bool = Field(False, description="Log messages and tool results too (for debugging only).")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Minimum level that is logged."
+    )
+    log_content: bool = Field(
+        False, description="Also log the arguments and results of tool calls (for debugging only)."
+    )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Reads `environment`; an empty value counts as not set.
+        """Reads the settings from `environment`; an empty value counts as unset.
 
         Raises:
-            SettingsError: names the variable, its value (unless secret) and what is allowed.
+            SettingsError: a value is invalid; the message names the variable, its value (unless it is
+                secret) and what is allowed.
         """
         given = {
             name: environment[name.upper()] for name in cls.model_fields if environment.get(name.upper())
@@ -182,7 +205,9 @@ class Settings(BaseModel):
             raise SettingsError(name.upper(), value, _allowed(problem["msg"])) from None
         if settings.database_url and not settings.database_tables:
             raise SettingsError(
-                "DATABASE_TABLES", "", "with DATABASE_URL it must name the tables that may be read, by commas"
+                "DATABASE_TABLES",
+                "",
+                "required with DATABASE_URL: list the tables that may be read, separated by commas",
             )
         if settings.stop_seconds < settings.drain_seconds:
             raise SettingsError(

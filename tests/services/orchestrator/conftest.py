@@ -1,4 +1,4 @@
-"""Forbids the service every network call but those over loopback, for all tests of this folder."""
+"""Blocks every network connection except over loopback in all tests of this folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LOCAL_NAMES = frozenset({None, "", "localhost"})
 
 
 class _Guard:
-    """An audit hook, which cannot be removed: it looks only while a test runs."""
+    """An audit hook. Hooks cannot be removed, so this one only acts while a test runs."""
 
     def __init__(self) -> None:
         self.watching = False
@@ -35,7 +35,7 @@ class _Guard:
 
     def _refuse(self, attempt: str) -> None:
         self.attempts.append(attempt)
-        raise PermissionError(f"a test of the orchestrator called the network: {attempt}")
+        raise PermissionError(f"a test of the orchestrator accessed the network: {attempt}")
 
 
 def _is_local(host: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Every error that ends a request has OpenAI's shape, a status and a code of its own."""
+"""Every error that ends a request has OpenAI's format and its own status and code."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ def kinds(root: type[ApiError]) -> list[type[ApiError]]:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in kinds(ApiError) if kind is not EngineRejected])
-def test_body_has_openais_shape(kind: type[ApiError]) -> None:
+def test_body_has_openais_format(kind: type[ApiError]) -> None:
     error = kind("what is wrong", param="model")
     assert error.body() == {
         "error": {"message": "what is wrong", "type": kind.type, "param": "model", "code": kind.code}
     }
-    assert kind.__name__ in (errors.__doc__ or ""), "the tree at the top of the file leaves it out"
+    assert kind.__name__ in (errors.__doc__ or ""), "missing from the tree at the top of the file"
 
 
 @pytest.mark.parametrize("kind", kinds(ApiError))
-def test_status_says_whose_fault_it_is(kind: type[ApiError]) -> None:
+def test_status_shows_who_caused_the_error(kind: type[ApiError]) -> None:
     family = 400 if issubclass(kind, CallerError) else 500
     assert issubclass(kind, CallerError | ServiceError)
     assert family <= kind.status < family + 100
 
 
-def test_status_code_and_headers_can_be_set_for_one_error() -> None:
+def test_one_error_can_have_its_own_status_code_and_headers() -> None:
     error = CallerError("gone", status=410, code="gone", headers={"allow": "POST"})
     assert (error.status, error.code, error.headers) == (410, "gone", {"allow": "POST"})
     assert (CallerError.status, CallerError.code) == (400, "invalid_request")
 
 
-def test_engines_own_error_object_is_passed_on_unchanged() -> None:
-    said = {"message": "too long", "type": "BadRequestError", "param": None, "code": 400, "more": [1]}
-    error = EngineRejected(400, said)
-    assert (error.status, error.message, error.body()) == (400, "too long", {"error": said})
+def test_error_object_of_the_engine_is_passed_on_unchanged() -> None:
+    reported = {"message": "too long", "type": "BadRequestError", "param": None, "code": 400, "more": [1]}
+    error = EngineRejected(400, reported)
+    assert (error.status, error.message, error.body()) == (400, "too long", {"error": reported})
 
 
-def test_settings_error_names_the_variable_its_value_and_what_is_allowed() -> None:
+def test_settings_error_names_the_variable_and_shows_its_value_and_what_is_allowed() -> None:
     assert str(SettingsError("PORT", "x", "must be a number")) == (
         "PORT='x' cannot be used: must be a number"
     )

@@ -15,7 +15,7 @@ MESSAGES = [{"role": "user", "content": "Hi"}]
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         (b"", "not valid JSON"),
         (b"{not json", "not valid JSON"),
@@ -28,14 +28,14 @@ MESSAGES = [{"role": "user", "content": "Hi"}]
         (b'{"a":' * 10_000, "depth"),
     ],
 )
-def test_what_is_no_object_is_refused(body: bytes, said: str) -> None:
-    with pytest.raises(InvalidRequest, match=said) as caught:
+def test_body_that_is_not_a_json_object_is_rejected(body: bytes, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message) as caught:
         parse_object(body)
     assert caught.value.code == "invalid_json"
 
 
 @pytest.mark.parametrize(
-    ("fields", "param", "said"),
+    ("fields", "param", "message"),
     [
         ({"messages": []}, "messages", "an empty list"),
         ({"messages": None}, "messages", "missing"),
@@ -56,8 +56,10 @@ def test_what_is_no_object_is_refused(body: bytes, said: str) -> None:
         ),
     ],
 )
-def test_bad_field_is_named_with_what_it_must_be(fields: dict[str, Any], param: str, said: str) -> None:
-    with pytest.raises(InvalidRequest, match=said) as caught:
+def test_invalid_field_is_reported_with_what_is_allowed(
+    fields: dict[str, Any], param: str, message: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=message) as caught:
         check_chat_request({"messages": MESSAGES, **fields})
     assert caught.value.param == param
 
@@ -82,11 +84,11 @@ def test_bad_field_is_named_with_what_it_must_be(fields: dict[str, Any], param: 
         ),
     ],
 )
-def test_what_the_engine_can_judge_is_left_to_it(fields: dict[str, Any]) -> None:
+def test_fields_that_the_engine_checks_are_accepted(fields: dict[str, Any]) -> None:
     check_chat_request({"messages": MESSAGES, **fields})
 
 
-def test_usage_sums_counts_and_details() -> None:
+def test_usage_objects_are_added_with_their_details() -> None:
     first = {"prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": 3}, "other": None}
     second = {"prompt_tokens": 4, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 1}}
     assert add_usage(add_usage({}, first), second) == {
@@ -114,7 +116,7 @@ EVENT = st.one_of(
     st.sampled_from([b"\n", b"\r\n", b"\r"]),
     st.lists(st.integers(0, 5000), max_size=10),
 )
-def test_any_split_into_reads_gives_the_same_events(
+def test_events_do_not_depend_on_how_the_stream_is_split_into_reads(
     events: list[bytes], line_end: bytes, at: list[int]
 ) -> None:
     data = b"".join(event.replace(b"\n", line_end) + line_end * 2 for event in events)
@@ -125,11 +127,11 @@ def test_any_split_into_reads_gives_the_same_events(
     whole = b"".join(blocks)
     expected = [p for event in events for p in payloads(event)]
     found = list(payloads(whole))
-    # A lone CR at the very end may still be half of a CRLF, and stays held.
+    # A CR at the very end may be half of a CRLF, so it is held back.
     assert found == expected or (line_end == b"\r" and found == expected[:-1])
 
 
-def test_event_without_end_is_refused_at_the_limit() -> None:
+def test_event_longer_than_the_limit_is_rejected() -> None:
     buffer = EventBuffer(limit=100)
     buffer.feed(b"data: " + b"x" * 90)
     with pytest.raises(ValueError, match="longer than 100 bytes"):

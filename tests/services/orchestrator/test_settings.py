@@ -10,14 +10,14 @@ from orchestrator.settings import Settings
 DIGEST = hashlib.sha256(b"key").hexdigest()
 
 
-def test_defaults_need_no_environment() -> None:
+def test_every_setting_has_a_default() -> None:
     settings = Settings.from_environment({"UNRELATED": "x", "PORT": ""})
     assert settings.vllm_url == ("http://127.0.0.1:8000",)
     assert settings.port == 8001
     assert settings.max_tool_rounds == 8
 
 
-def test_values_are_read() -> None:
+def test_values_are_parsed() -> None:
     settings = Settings.from_environment(
         {
             "VLLM_URL": "http://a:1/v1, https://b/",
@@ -33,13 +33,13 @@ def test_values_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("VLLM_URL", "ftp://vllm", "base URL such as http://vllm:8000"),
         ("VLLM_URL", "vllm:8000", "base URL"),
         ("VLLM_URL", ",", "at least one"),
-        ("VLLM_URL", "http://u:p@vllm", "must not hold a user"),
-        ("VLLM_URL", "http://vllm/other", "no path"),
+        ("VLLM_URL", "http://u:p@vllm", "must not contain a user"),
+        ("VLLM_URL", "http://vllm/other", "must not have a path"),
         ("VLLM_URL", "http://vllm:99999", "[Pp]ort"),
         ("PORT", "x", "integer"),
         ("PORT", "70000", "65535"),
@@ -52,13 +52,15 @@ def test_values_are_read() -> None:
         ("STOP_SECONDS", "5", "at least DRAIN_SECONDS"),
     ],
 )
-def test_wrong_value_names_variable_value_and_what_is_allowed(name: str, value: str, said: str) -> None:
-    with pytest.raises(SettingsError, match=said) as caught:
+def test_invalid_value_is_reported_with_its_variable_and_what_is_allowed(
+    name: str, value: str, message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
         Settings.from_environment({name: value})
-    message = str(caught.value)
-    assert message.startswith(f"{name}=")
-    assert "cannot be used" in message
-    assert value.rstrip("0") in message or "." in message
+    text = str(caught.value)
+    assert text.startswith(f"{name}=")
+    assert "cannot be used" in text
+    assert value.rstrip("0") in text or "." in text
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,7 @@ def test_wrong_value_names_variable_value_and_what_is_allowed(name: str, value: 
         ("DATABASE_URL", "postgresql://u:topsecret@db/x"),
     ],
 )
-def test_secret_is_not_shown(name: str, value: str) -> None:
+def test_error_does_not_show_a_secret(name: str, value: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_environment({name: value})
     assert "topsecret" not in str(caught.value)
@@ -78,7 +80,7 @@ def test_secret_is_not_shown(name: str, value: str) -> None:
     assert DIGEST not in str(caught.value)
 
 
-def test_secrets_do_not_show_in_repr() -> None:
+def test_repr_does_not_show_secrets() -> None:
     settings = Settings.from_environment(
         {"VLLM_API_KEY": "very-secret", "BOOTSTRAP_API_KEY": "very-secret-too!"}
     )

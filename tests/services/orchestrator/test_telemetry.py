@@ -1,4 +1,4 @@
-"""Metrics as Prometheus reads them, and log lines as JSON."""
+"""Metrics in Prometheus' format and log lines in JSON."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def finished_record(**fields: Any) -> Record:
     return Record("r-1", "/v1/chat/completions", key_name="alice", status=200, **fields)
 
 
-def test_request_is_counted_by_route_status_and_key() -> None:
+def test_requests_are_counted_by_route_status_and_key() -> None:
     telemetry = Telemetry()
     for _ in range(2):
         telemetry.finished(finished_record())
@@ -56,7 +56,7 @@ def test_request_is_counted_by_route_status_and_key() -> None:
     assert found["time_to_first_token_seconds_count", labels()] == 0
 
 
-def test_histogram_is_cumulative_and_has_its_sum() -> None:
+def test_histogram_is_cumulative_and_includes_the_sum() -> None:
     telemetry = Telemetry()
     for seconds in (0.003, 0.02, 0.02, 1000):
         telemetry.tool_called("calc", "ok", seconds)
@@ -70,7 +70,7 @@ def test_histogram_is_cumulative_and_has_its_sum() -> None:
     assert found["tool_calls_total", labels(tool_name="calc", outcome="ok")] == 4
 
 
-def test_tokens_are_summed_over_rounds_and_by_either_name() -> None:
+def test_tokens_are_summed_over_rounds_under_either_name() -> None:
     record = finished_record(model="m", rounds=2)
     record.count_tokens({"prompt_tokens": 10, "completion_tokens": 5})
     record.count_tokens({"input_tokens": 3, "output_tokens": None})
@@ -83,7 +83,7 @@ def test_tokens_are_summed_over_rounds_and_by_either_name() -> None:
     assert found["tool_rounds_sum", labels()] == 2
 
 
-def test_engines_are_read_when_metrics_are_asked_for() -> None:
+def test_engine_states_are_read_when_metrics_are_requested() -> None:
     telemetry = Telemetry()
     states = [EngineState("10.0.0.1:8000", True, 3)]
     telemetry.watch_engines(lambda: states)
@@ -94,7 +94,7 @@ def test_engines_are_read_when_metrics_are_asked_for() -> None:
     assert ("engine_up", labels(engine="10.0.0.1:8000")) not in found
 
 
-def test_request_is_one_json_line(lines: io.StringIO) -> None:
+def test_request_is_logged_as_one_line_of_json(lines: io.StringIO) -> None:
     Telemetry().finished(finished_record(rounds=1, tools=["calc"], error="boom"))
     line = json.loads(lines.getvalue())
     assert (line["message"], line["level"], line["logger"]) == ("request", "info", "orchestrator")
@@ -103,7 +103,7 @@ def test_request_is_one_json_line(lines: io.StringIO) -> None:
     assert line["time"] > 1_700_000_000
 
 
-def test_quiet_request_is_counted_and_not_logged(lines: io.StringIO) -> None:
+def test_quiet_request_is_counted_but_not_logged(lines: io.StringIO) -> None:
     telemetry = Telemetry()
     telemetry.finished(finished_record(), quiet=True)
     assert lines.getvalue() == ""
@@ -111,7 +111,7 @@ def test_quiet_request_is_counted_and_not_logged(lines: io.StringIO) -> None:
     assert samples(telemetry)["requests_total", asked] == 1
 
 
-def test_exception_is_part_of_its_line(lines: io.StringIO) -> None:
+def test_exception_is_part_of_its_log_line(lines: io.StringIO) -> None:
     try:
         raise LookupError("nowhere")
     except LookupError:
@@ -121,7 +121,7 @@ def test_exception_is_part_of_its_line(lines: io.StringIO) -> None:
     assert line["odd"] == "<class 'object'>"
 
 
-async def test_lines_of_one_iteration_are_written_together(lines: io.StringIO) -> None:
+async def test_lines_of_one_loop_iteration_are_written_together(lines: io.StringIO) -> None:
     log = logging.getLogger("orchestrator")
     log.info("one")
     log.info("two")

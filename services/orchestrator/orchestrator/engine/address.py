@@ -1,4 +1,4 @@
-"""One engine process: its kept connections, and one HTTP exchange with it."""
+"""The address of one engine: its pool of connections and the HTTP exchanges with it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _IDLE_SECONDS = 60
 
 
 class StaleConnection(ConnectionBroken):
-    """A kept connection that the engine closed while we wrote to it, as it may: a new one will do."""
+    """The engine closed an idle connection, as it may, while we wrote to it. A new connection will work."""
 
 
 class Address:
-    """Where one engine is, whether it answers, and how many requests it is serving.
+    """One engine's address, whether it answers, and how many requests it is serving.
 
     Attributes:
-        up: False once it is known to be down.
-        known: whether `up` has been observed.
-        in_flight: clients' requests that it is serving. Counted here only: from `post` until the response
-            is closed.
-        gone: the name no longer resolves to it, so its connections are not kept.
-        probe_now: set this to have it probed at once.
+        up: False once the engine is known to be down.
+        known: whether a probe or a request has confirmed `up`.
+        in_flight: the number of clients' requests that the engine is serving, from `post` until the response
+            is closed. This is the only place that counts them.
+        gone: the name no longer resolves to this address, so its connections are not kept.
+        probe_now: set this to probe the engine at once.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class Address:
         self._headers = f"Host: {self.label}\r\n".encode() + headers
 
     async def post(self, path: str, body: bytes, request_id: str = "", *, whole: bool = True) -> Response:
-        """Sends a client's request and waits for the first piece of the response's body.
+        """Sends a client's request and waits for the first part of the response's body.
 
-        With `whole`, and for every response that is not a stream of events, this reads the body to its end.
+        If `whole` is set or the response is not an event stream, this reads the complete body.
 
         Raises:
-            OSError: the connection failed. ConnectionBroken: it ended first.
+            OSError: the connection could not be opened. ConnectionBroken: it broke during the exchange.
         """
         identity = f"X-Request-Id: {request_id}\r\n" if request_id else ""
         head = f"POST {path} HTTP/1.1\r\n{identity}".encode() + self._headers
@@ -75,10 +75,10 @@ class Address:
             raise
 
     async def get(self, path: str) -> Response:
-        """Sends a request of our own, which does not count as in flight, and reads the whole response.
+        """Sends one of our own requests, which does not count as in flight, and reads the whole response.
 
         Raises:
-            OSError: the connection failed. ConnectionBroken: it ended first.
+            OSError: the connection could not be opened. ConnectionBroken: it broke during the exchange.
         """
         request = f"GET {path} HTTP/1.1\r\n".encode() + self._headers + b"\r\n"
         return await self._exchange(request, self._keep, whole=True)
@@ -109,7 +109,7 @@ class Address:
         self._keep(connection)
 
     def _keep(self, connection: Connection) -> None:
-        """Keeps a connection for the next request, or closes it if it cannot carry one."""
+        """Keeps a connection for the next request, or closes it if it cannot be reused."""
         if connection.reusable and not self.gone:
             connection.idle_since = time.monotonic()
             self.idle.append(connection)
@@ -117,7 +117,7 @@ class Address:
             connection.abort()
 
     def drop_idle(self, older_than: float = 0.0) -> None:
-        """Closes the kept connections that have not been used for so many seconds."""
+        """Closes idle connections that have not been used for `older_than` seconds."""
         before = time.monotonic() - older_than
         for connection in [kept for kept in self.idle if kept.broken or kept.idle_since <= before]:
             self.idle.remove(connection)
@@ -138,11 +138,11 @@ class Address:
             async with asyncio.timeout(self._connect_seconds):
                 return await Connection.open(self._host, self._port, tls=self._tls, server_name=self._name)
         except TimeoutError:
-            raise OSError(f"no connection within {self._connect_seconds:g} s") from None
+            raise OSError(f"could not connect within {self._connect_seconds:g} s") from None
 
 
 class Response:
-    """An engine's HTTP response. `close` keeps or drops its connection; use it as a context manager."""
+    """An engine's HTTP response. Use it as a context manager: `close` returns its connection to the pool."""
 
     __slots__ = ("_body", "_connection", "_release", "content_type", "retry_after", "status")
 
@@ -160,14 +160,16 @@ class Response:
 
     @property
     def complete(self) -> bool:
-        """Whether the end of the body has arrived."""
+        """Whether the whole body has arrived."""
         return self._connection.complete
 
     async def read(self) -> bytes:
-        """The bytes that have arrived since the last read; `b""` at the end. A whole body is one piece.
+        """Returns the bytes that have arrived since the last read, or `b""` at the end of the body.
+
+        A body that was read whole is returned at once.
 
         Raises:
-            EngineBroke: the connection ended before the body did.
+            EngineBroke: the connection broke before the body was complete.
         """
         if self._body:
             body, self._body = self._body, b""
@@ -176,7 +178,7 @@ class Response:
             return await self._connection.read()
         except ConnectionBroken as error:
             raise EngineBroke(
-                f"The engine's connection broke before its answer was complete ({error})"
+                f"The connection to the engine broke before its answer was complete ({error})"
             ) from None
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""An engine's answer to one request: the only place that reads it and that raises what the engine reports."""
+"""An engine's answer to one request. Only this module reads answers and raises the errors in them."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ _NO_DONE = frozenset({"/v1/responses"})
 """Routes whose streams end without `[DONE]`."""
 
 _MARKS = (b'"usage"', b'"error"', b"[DONE]")
-"""What an event holds that matters to more than its client."""
+"""Marks of events that matter to the orchestrator itself."""
 
 _DRAIN_SECONDS = 1.0
 
 
 class Answer:
-    """An answer with a status below 400; use it as a context manager, which gives its connection back.
+    """An answer with a status below 400. Use it as a context manager, which returns its connection.
 
-    Read it with `body` (whole), `events` (a stream, as bytes) or `chunks` (either, parsed). Whatever is
-    wrong with it is raised as one of these, after everything that came before has been returned:
+    Read it with `body` (whole), `events` (a stream, as bytes) or `chunks` (either, parsed). These return
+    everything that came before an error, and then raise one of:
 
     - EngineRejected: the engine reported an error with a 4xx code.
-    - EngineFailed: it reported another error, or sent what cannot be read.
+    - EngineFailed: the engine reported another error or sent something unreadable.
     - EngineBroke: the answer ended before it was complete.
 
     Attributes:
-        address: the engine that answers.
-        is_stream: whether this is a stream of events.
-        status, content_type: of the response.
-        model, usage: as read so far; `-` and empty before they appear.
+        address: the address of the engine that answers.
+        is_stream: whether the answer is an event stream.
+        status, content_type: status and content type of the response.
+        model, usage: what has been read so far; initially `-` and empty.
     """
 
     __slots__ = (
@@ -65,16 +65,16 @@ class Answer:
         self._failure: ApiError | None = None
 
     async def body(self) -> bytes:
-        """The bytes of a whole answer, which is JSON unless its content type says it is binary."""
+        """Returns the bytes of a whole answer, which must be JSON unless its content type is binary."""
         content = await self._response.read()
         if not self.content_type.startswith(b"application/octet-stream"):
             self._parse(content)
         return content
 
     async def chunks(self) -> list[JsonObject]:
-        """The chunks that have arrived since the last call, at least one; empty at the end.
+        """Returns the chunks that have arrived since the last call, or an empty list at the end.
 
-        A whole answer is one chunk.
+        A whole answer is a single chunk.
         """
         if not self.is_stream:
             if self._done:
@@ -97,17 +97,17 @@ class Answer:
         return []
 
     async def events(self, *, hide_usage: bool = False) -> bytes:
-        """The events that have arrived since the last call, unchanged, at least one; empty at the end.
+        """Returns the events that have arrived since the last call, unchanged, or `b""` at the end.
 
-        Only events that may hold usage, an error or the end are parsed: the rest are most of a stream.
+        Only events that may contain usage, an error or `[DONE]` are parsed. Most events of a stream do not.
 
         Args:
-            hide_usage: leave out the events that hold nothing but usage.
+            hide_usage: whether to drop events that contain only usage.
         """
         while block := await self._block():
             marks = [at for mark in _MARKS if (at := block.find(mark)) >= 0]
             if marks:
-                # Most of a block needs no reading: only the events from the first mark on are split.
+                # Most of a block need not be parsed: only the events from the first mark on are split.
                 plain = block.rfind(b"\n\n", 0, min(marks)) + 2
                 start = plain if plain > 1 else 0
                 block = block[:start] + self._examine(block[start:], hide_usage=hide_usage)
@@ -125,7 +125,7 @@ class Answer:
         self._response.close()
 
     async def _block(self) -> bytes:
-        """Bytes of whole events; empty at the end of a complete stream."""
+        """Returns the bytes of whole events, or `b""` at the end of a complete stream."""
         if self._failure:
             raise self._failure
         while not self._done:
@@ -144,7 +144,7 @@ class Answer:
         return b""
 
     async def _drain(self) -> None:
-        """Reads what follows `[DONE]`, normally only the end of the body, so that the connection is kept."""
+        """Reads what follows `[DONE]`, normally just the end of the body, so that the connection is kept."""
         if not self._response.complete:
             with contextlib.suppress(EngineBroke, TimeoutError):
                 async with asyncio.timeout(_DRAIN_SECONDS):
@@ -152,7 +152,7 @@ class Answer:
                         pass
 
     def _examine(self, block: bytes, *, hide_usage: bool) -> bytes:
-        """The part of some events that the client may see."""
+        """Returns the part of `block` that the client may see."""
         kept = []
         for raw in block[:-2].split(b"\n\n"):
             payload = next(payloads(raw), b"")
@@ -178,7 +178,7 @@ class Answer:
             raise EngineFailed(f"The engine sent invalid JSON: {error}") from None
         if not isinstance(chunk, dict):
             raise EngineFailed("The engine sent JSON that is not an object")
-        # A response object describes its own failure, which is its client's to read.
+        # A response object describes its own failure, so it is passed on to the client.
         if chunk.get("error") and chunk.get("object") != "response":
             raise reported_error(chunk["error"])
         response = chunk.get("response")
@@ -191,7 +191,7 @@ class Answer:
 
 
 def status_error(status: int, body: bytes, retry_after: bytes = b"") -> ApiError:
-    """The error for a response with `status` 400 or more, whichever of vLLM's shapes its body has."""
+    """Returns the error for a response with a status of 400 or more, in any of vLLM's error formats."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -212,12 +212,12 @@ def status_error(status: int, body: bytes, retry_after: bytes = b"") -> ApiError
     if isinstance(error, dict):
         return _rejected(status, error, text)
     if status == 404:
-        return NotFound("The engine does not serve this route, or not for this model")
+        return NotFound("The engine does not serve this route, or does not serve it for this model")
     return InvalidRequest(f"The engine rejected the request: {text}", status=status)
 
 
 def reported_error(error: Any) -> ApiError:
-    """The error for an error object in an answer whose status was 200."""
+    """Returns the error for an error object in an answer with status 200."""
     fields = error if isinstance(error, dict) else {"message": error}
     code, text = fields.get("code"), str(fields.get("message") or "no reason given")
     if code in (401, 403):

@@ -1,4 +1,4 @@
-"""The client of the engine tier: several engines as one, with retries and the wait for one that starts."""
+"""The client of the engine tier: balances the load, retries, and waits for an engine to start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RESENDS = 2
 
 
 class Engines:
-    """Sends a request to the engine that should have it, and to another where that fails."""
+    """Sends each request to the best engine, and to another one if that fails."""
 
     def __init__(self, discovery: Discovery, telemetry: Telemetry, *, wait_seconds: float) -> None:
         self._discovery = discovery
@@ -31,15 +31,16 @@ class Engines:
         whole: bool = True,
         prefer: Address | None = None,
     ) -> Answer:
-        """POSTs one request and waits for the first piece of its answer; see `Address.post`.
+        """POSTs one request and waits for the first part of its answer; see `Address.post`.
 
-        Until then a failed connection and a 503 are retried on another address, and while no engine is up
-        the request waits for one. A request that broke its connection three times is not sent again:
-        it may be what breaks the engines.
+        Until then, a failed connection or a 503 leads to a retry on another address, and if no engine is up,
+        the request waits for one. A request that has broken its connection three times is not sent again,
+        since it may be what breaks the engines.
 
         Raises:
-            EngineUnavailable: no engine came up in time, or all are busy. EngineFailed: the connection
-                broke too often, or the engine failed. CallerError: the engine rejected the request.
+            EngineUnavailable: no engine came up in time, or all of them are busy.
+            EngineFailed: the connection broke too often, or the engine failed.
+            CallerError: the engine rejected the request.
         """
         until = time.monotonic() + self._wait_seconds
         avoid: set[Address] = set()
@@ -82,19 +83,19 @@ class Engines:
         if isinstance(error, StaleConnection):
             address.drop_idle()
             return
-        # One request's break does not make an engine down for the others: its next probe decides.
+        # One broken request does not mark an engine as down for the others: its next probe decides.
         address.probe_now.set()
         if any(other not in avoid for other in self._discovery.up() if other is not address):
             avoid.add(address)
 
     def _choose(self, prefer: Address | None, avoid: set[Address]) -> Address | None:
-        """The preferred address unless it is overloaded, else the least loaded one that is up."""
+        """Returns the preferred address unless it is overloaded, else the least loaded one that is up."""
         up = self._discovery.up()
         if avoid:
             up = [address for address in up if address not in avoid]
         if len(up) < 2:
             return up[0] if up else None
-        # Bounded load: a preferred engine may have a quarter more than its share (Mirrokni et al. 2016).
+        # Bounded load: a preferred engine may get 25% more than its share (Mirrokni et al. 2016).
         if prefer in up and prefer.in_flight <= 1.25 * sum(a.in_flight for a in up) / len(up) + 1:
             return prefer
         return min(up, key=lambda address: address.in_flight)

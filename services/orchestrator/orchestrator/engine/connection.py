@@ -1,6 +1,6 @@
-"""One HTTP/1.1 connection to an engine, on httptools; carries one request at a time.
+"""One HTTP/1.1 connection to an engine, based on httptools. It carries one request at a time.
 
-A client of our own because it halves the CPU of a relayed request against the fastest library
+This is our own client because it halves the CPU time of a relayed request compared with the fastest library
 (docs/decisions/0002-engine-client.md).
 """
 
@@ -16,11 +16,11 @@ _PAUSE_AT = 262_144
 
 
 class ConnectionBroken(Exception):
-    """The connection ended, or spoke no HTTP, before the answer was whole."""
+    """The connection ended before the answer was complete, or the peer did not send HTTP."""
 
 
 class Connection(asyncio.Protocol):
-    """Use: `send`, then `head`, then `read` until `b""`; then `reusable` tells whether to keep it."""
+    """A client connection: call `send`, then `head`, then `read` until `b""`, then keep it if `reusable`."""
 
     __slots__ = (
         "_body", "_broken", "_buffered", "_framed", "_keep_alive", "_loop", "_parser", "_paused",
@@ -41,10 +41,10 @@ class Connection(asyncio.Protocol):
     async def open(
         cls, host: str, port: int, *, tls: SSLContext | None = None, server_name: str | None = None
     ) -> Connection:
-        """Connects.
+        """Opens a connection.
 
         Raises:
-            OSError: as the operating system tells it.
+            OSError: the operating system reported an error.
         """
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(
@@ -72,19 +72,19 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
 
     async def head(self) -> None:
-        """Waits for the status and headers.
+        """Waits for the status and the headers.
 
         Raises:
-            ConnectionBroken: it ended first.
+            ConnectionBroken: the connection ended first.
         """
         while not self._started:
             await self._news()
 
     async def read(self) -> bytes:
-        """All body bytes that have come since the last read; waits for some; `b""` at the end.
+        """Waits for body bytes and returns all that have arrived since the last read, or `b""` at the end.
 
         Raises:
-            ConnectionBroken: it ended before the body did.
+            ConnectionBroken: the connection ended before the body was complete.
         """
         while not self._body:
             if self.complete:
@@ -108,7 +108,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def answered(self) -> bool:
-        """Whether any part of an answer to the last request has come."""
+        """Whether any part of the answer to the last request has arrived."""
         return self._started
 
     def abort(self) -> None:
@@ -135,7 +135,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.complete:
-            self._broken = "the engine sent what nobody asked for"
+            self._broken = "the engine sent data that was not requested"
             self.abort()
             return
         try:
@@ -153,7 +153,7 @@ class Connection(asyncio.Protocol):
             self.complete = True  # a body without a length ends with its connection
         self._broken = self._broken or (str(exc) if exc else "closed by the engine")
         self._wake()
-        del self._parser  # it knows this connection: a cycle, that the collector would find late
+        del self._parser  # breaks a reference cycle, which the garbage collector would find late
 
     # httptools' callbacks
 
@@ -169,7 +169,7 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if self._started:
-            self._broken = "the engine answered twice"
+            self._broken = "the engine sent two answers"
         elif status >= 200:
             self.status = status
             self._started = True

@@ -1,4 +1,4 @@
-"""Which engines there are and whether they answer: names resolved and addresses probed in the background."""
+"""Discovers the engines and whether they answer: resolves names and probes addresses in the background."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _Key = tuple[str, str, int]
 
 
 class Discovery:
-    """The addresses behind some base URLs.
+    """The addresses behind the configured base URLs.
 
-    Each address has a task of its own that probes it, so that one which hangs delays no other.
+    Each address is probed by its own task, so that an engine that hangs does not delay the others.
 
     Attributes:
-        models: the list that an engine gave last, None before the first.
+        models: the latest list of models from any engine, None before the first.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Discovery:
         self._resolver: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Resolves the names once, and watches from then on."""
+        """Resolves the names once and keeps watching from then on."""
         await self._resolve()
         self._resolver = asyncio.create_task(self._keep_resolving())
 
@@ -75,17 +75,17 @@ class Discovery:
             address.drop_idle()
 
     def up(self) -> list[Address]:
-        """Those that are not known to be down. A new list with each change."""
+        """Returns the addresses that are not known to be down. Every change creates a new list."""
         return self._up
 
     def states(self) -> list[EngineState]:
         return [EngineState(a.label, a.up and a.known, a.in_flight) for a in self._addresses.values()]
 
     def why_not_ready(self) -> str | None:
-        """None where an engine answers, else the reason."""
+        """Returns None if an engine answers, else the reason why none does."""
         ready = [address for address in self.up() if address.known]
         if ready and all(address.refuses_key for address in ready):
-            return "The engine refuses the orchestrator's key: set VLLM_API_KEY to the engine's"
+            return "The engine rejected the orchestrator's key. Set VLLM_API_KEY to the engine's key"
         if ready:
             return None
         names = ", ".join(url.netloc for url in self._urls)
@@ -94,13 +94,13 @@ class Discovery:
                 f"No address is known for {names}: the name does not resolve. "
                 "Set VLLM_URL to the engine's address, such as http://vllm:8000"
             )
-        return f"No engine answers at {names}: it is starting, or VLLM_URL is wrong"
+        return f"No engine answers at {names}: it is still starting, or VLLM_URL is wrong"
 
     async def wait_until_up(self, seconds: float) -> None:
         """Returns as soon as an engine answers.
 
         Raises:
-            TimeoutError: none did.
+            TimeoutError: no engine answered in time.
         """
         self._came_up.clear()
         for address in self._addresses.values():
@@ -140,13 +140,13 @@ class Discovery:
                     await address.probe_now.wait()
 
     async def _probe(self, address: Address) -> None:
-        """Asks for /health and the models; two probes without an answer in time count as down."""
+        """Requests /health and the models. After two timeouts in a row the engine counts as down."""
         address.drop_old()
         try:
             async with asyncio.timeout(_PROBE_SECONDS):
                 with await address.get("/health") as health:
                     if health.status != 200:
-                        self.mark_down(address, f"/health answered {health.status}")
+                        self.mark_down(address, f"/health returned status {health.status}")
                         return
                 with await address.get("/v1/models") as models:
                     self._take_models(address, models.status, await models.read())
@@ -155,7 +155,7 @@ class Discovery:
         except TimeoutError:
             address.missed_probes += 1
             if address.missed_probes > 1:
-                self.mark_down(address, f"no answer to /health within {_PROBE_SECONDS} s")
+                self.mark_down(address, f"/health did not answer within {_PROBE_SECONDS} s")
         except (OSError, ConnectionBroken) as error:
             self.mark_down(address, str(error))
 
@@ -172,7 +172,7 @@ class Discovery:
     def _take_models(self, address: Address, status: int, body: bytes) -> None:
         refuses = status in (401, 403)
         if refuses and not address.refuses_key:
-            log.error("the engine refuses VLLM_API_KEY", extra={"fields": {"engine": address.label}})
+            log.error("the engine rejected VLLM_API_KEY", extra={"fields": {"engine": address.label}})
         address.refuses_key = refuses
         with contextlib.suppress(orjson.JSONDecodeError, KeyError, TypeError):
             if status == 200:
@@ -184,7 +184,7 @@ class Discovery:
             await self._resolve()
 
     async def _resolve(self) -> None:
-        """Renews the addresses; a name that does not resolve keeps those it had."""
+        """Updates the addresses. A name that does not resolve keeps its previous ones."""
         found = {key: address for url in self._urls for key, address in (await self._lookup(url)).items()}
         for key, address in self._addresses.items():
             if key not in found:
@@ -220,15 +220,15 @@ class Discovery:
 
 
 async def lookup(name: str, port: int) -> list[str]:
-    """The IP addresses of a name.
+    """Returns the IP addresses of a name.
 
     Raises:
-        OSError: it has none.
+        OSError: the name does not resolve.
     """
     with contextlib.suppress(ValueError):
         return [str(ipaddress.ip_address(name))]
     loop = asyncio.get_running_loop()
     rows = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-    # A and AAAA records of one name lead to the same engines: one family only.
+    # A and AAAA records of a name point to the same engines, so only one family is used.
     four = [str(row[4][0]) for row in rows if row[0] == socket.AF_INET]
     return list(dict.fromkeys(four or [str(row[4][0]) for row in rows]))

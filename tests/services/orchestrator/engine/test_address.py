@@ -1,4 +1,4 @@
-"""One engine's address: the connections it keeps, and the requests it counts."""
+"""The address of one engine: the connections that it keeps and the requests that it counts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def _read_all(response: Response) -> None:
         pass
 
 
-async def test_request_carries_host_identity_and_the_given_headers(engine: ScriptedEngine) -> None:
+async def test_request_has_host_request_id_and_the_given_headers(engine: ScriptedEngine) -> None:
     engine.play(whole("ok"))
     with await address_of(engine).post(CHAT, b'{"a": 1}', "r-1") as response:
         assert response.status == 200
@@ -39,7 +39,9 @@ async def test_request_carries_host_identity_and_the_given_headers(engine: Scrip
     assert request.headers["x-from"] == "test"
 
 
-async def test_only_clients_requests_count_until_their_response_is_closed(engine: ScriptedEngine) -> None:
+async def test_only_requests_of_clients_are_counted_until_the_response_is_closed(
+    engine: ScriptedEngine,
+) -> None:
     address = address_of(engine)
     held = asyncio.Event()
     engine.play(after(held, whole("ok")))
@@ -54,7 +56,7 @@ async def test_only_clients_requests_count_until_their_response_is_closed(engine
     assert address.in_flight == 0
 
 
-async def test_failed_request_no_longer_counts(engine: ScriptedEngine) -> None:
+async def test_failed_request_is_no_longer_counted(engine: ScriptedEngine) -> None:
     address = address_of(engine)
     engine.play(cut())
     with pytest.raises(ConnectionBroken):
@@ -66,7 +68,9 @@ async def test_failed_request_no_longer_counts(engine: ScriptedEngine) -> None:
     await engine.start(engine.port)
 
 
-async def test_cancelled_request_no_longer_counts_and_closes_its_connection(engine: ScriptedEngine) -> None:
+async def test_cancelled_request_is_no_longer_counted_and_closes_its_connection(
+    engine: ScriptedEngine,
+) -> None:
     address = address_of(engine)
     engine.play(after(asyncio.Event(), whole("never")))
     asking = asyncio.create_task(address.post(CHAT, b"{}"))
@@ -78,7 +82,7 @@ async def test_cancelled_request_no_longer_counts_and_closes_its_connection(engi
     await asyncio.wait_for(engine.aborted.wait(), 5)
 
 
-async def test_connection_is_kept_only_after_its_whole_body(engine: ScriptedEngine) -> None:
+async def test_connection_is_kept_only_after_the_whole_body_was_read(engine: ScriptedEngine) -> None:
     address = address_of(engine)
     engine.play(whole("1"), whole("2"), stream(*text("3"), asyncio.Event()))
     for _ in range(2):
@@ -90,7 +94,7 @@ async def test_connection_is_kept_only_after_its_whole_body(engine: ScriptedEngi
     assert address.idle == []
 
 
-async def test_connection_of_an_address_that_is_gone_is_not_kept(engine: ScriptedEngine) -> None:
+async def test_connection_to_a_removed_address_is_not_kept(engine: ScriptedEngine) -> None:
     address = address_of(engine)
     engine.play(whole("1"))
     with await address.post(CHAT, b"{}"):
@@ -98,7 +102,7 @@ async def test_connection_of_an_address_that_is_gone_is_not_kept(engine: Scripte
     assert address.idle == []
 
 
-async def test_unused_connections_are_dropped_by_age(engine: ScriptedEngine) -> None:
+async def test_idle_connections_are_dropped_by_age(engine: ScriptedEngine) -> None:
     address = address_of(engine)
     with await address.get("/health"):
         pass
@@ -108,7 +112,7 @@ async def test_unused_connections_are_dropped_by_age(engine: ScriptedEngine) -> 
     assert address.idle == []
 
 
-async def test_kept_connection_that_breaks_unanswered_is_stale(engine: ScriptedEngine) -> None:
+async def test_kept_connection_that_breaks_before_an_answer_is_stale(engine: ScriptedEngine) -> None:
     address = address_of(engine)
     engine.play(whole("1"), cut())
     with await address.post(CHAT, b"{}"):
@@ -117,7 +121,7 @@ async def test_kept_connection_that_breaks_unanswered_is_stale(engine: ScriptedE
         await address.post(CHAT, b"{}")
 
 
-async def test_stream_that_breaks_is_the_engines_failure(engine: ScriptedEngine) -> None:
+async def test_broken_stream_is_reported_as_a_failure_of_the_engine(engine: ScriptedEngine) -> None:
     engine.play(stream(*text("half"), CUT))
     with await address_of(engine).post(CHAT, b'{"stream": true}', whole=False) as response:
         reading = asyncio.create_task(_read_all(response))
@@ -125,7 +129,7 @@ async def test_stream_that_breaks_is_the_engines_failure(engine: ScriptedEngine)
             await reading
 
 
-async def test_error_that_is_called_a_stream_is_read_whole(engine: ScriptedEngine) -> None:
+async def test_error_with_the_content_type_of_a_stream_is_read_whole(engine: ScriptedEngine) -> None:
     engine.play(body(b"no", 400, content_type="text/event-stream"))
     with await address_of(engine).post(CHAT, b"{}", whole=False) as response:
         assert not response.is_stream

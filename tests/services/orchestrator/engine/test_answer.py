@@ -1,4 +1,4 @@
-"""One reading of the engine's answers: the relay and the tool loop agree on every status and error."""
+"""Answers are read in one place, so the relay and the tool loop agree on every status and error."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def error_event(code: Any, prefix: bytes = b"data: ") -> bytes:
 
 
 class Outcome(NamedTuple):
-    """What a client learns from an answer."""
+    """What a client sees of an answer."""
 
     status: int
     error: Json | None
@@ -124,7 +124,7 @@ async def ask_both(server: Live, engine: ScriptedEngine, reply: Reply, **fields:
 @pytest.mark.parametrize("name", STREAMS)
 async def test_relay_and_loop_agree_on_a_stream(server: Live, engine: ScriptedEngine, name: str) -> None:
     relayed, looped = await ask_both(server, engine, STREAMS[name], stream=True)
-    if name == "a whole answer":  # the relay passes it on as it is, the loop makes a stream of it
+    if name == "a whole answer":  # the relay passes it on unchanged, the loop turns it into a stream
         assert (relayed.status, relayed.error) == (looped.status, looped.error)
     else:
         assert relayed == looped
@@ -160,13 +160,17 @@ async def test_relay_and_loop_agree_on_any_events(
     assert (relayed.status, relayed.error, relayed.complete) == (looped.status, looped.error, looped.complete)
 
 
-async def test_error_400_within_a_stream_is_the_callers(server: Live, engine: ScriptedEngine) -> None:
+async def test_error_400_in_a_stream_is_reported_as_an_error_of_the_caller(
+    server: Live, engine: ScriptedEngine
+) -> None:
     for outcome in await ask_both(server, engine, raw_stream(error_event(400) + DONE), stream=True):
         assert outcome.status == 400
         assert outcome.error == {"message": "boom", "type": "BadRequestError", "param": None, "code": 400}
 
 
-async def test_broken_json_is_the_engines_failure(server: Live, engine: ScriptedEngine) -> None:
+async def test_broken_json_is_reported_as_a_failure_of_the_engine(
+    server: Live, engine: ScriptedEngine
+) -> None:
     for reply in (raw_stream(b'data: {"usage": {oops}\n\n' + DONE), body(b'{"usage": {oops}')):
         for outcome in await ask_both(server, engine, reply, stream=True):
             assert outcome.status == 502
@@ -175,15 +179,15 @@ async def test_broken_json_is_the_engines_failure(server: Live, engine: Scripted
 
 
 @pytest.mark.parametrize("rest", [b"", b": bye\n\n", b"\n", b"\n\n", b'data: {"half'])
-async def test_answer_is_complete_at_done_whatever_follows(
+async def test_answer_is_complete_after_done_whatever_follows(
     server: Live, engine: ScriptedEngine, rest: bytes
 ) -> None:
     for outcome in await ask_both(server, engine, raw_stream(STREAM + DONE + rest), stream=True):
         assert outcome == Outcome(200, None, "Hello", True)
 
 
-async def test_relay_does_not_read_the_text_of_chunks(server: Live, engine: ScriptedEngine) -> None:
-    """The one difference: to parse every chunk would double what a chunk costs the relay."""
+async def test_relay_does_not_parse_every_chunk(server: Live, engine: ScriptedEngine) -> None:
+    """The only difference from the loop: parsing every chunk would double the relay's cost per chunk."""
     engine.otherwise = raw_stream(STREAM + b"data: {oops}\n\n" + DONE)
     assert b"data: {oops}\n\n" + DONE in (await server.chat(stream=True)).content
     looped = outcome(await server.chat(stream=True, tools=[MATH]))
@@ -191,7 +195,7 @@ async def test_relay_does_not_read_the_text_of_chunks(server: Live, engine: Scri
     assert looped.error["code"] == "engine_failed"
 
 
-async def test_engine_that_never_ends_its_body_does_not_hold_the_answer(
+async def test_engine_that_never_ends_the_body_does_not_delay_the_answer(
     server: Live, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orchestrator.engine.answer._DRAIN_SECONDS", 0.05)
@@ -200,7 +204,7 @@ async def test_engine_that_never_ends_its_body_does_not_hold_the_answer(
     await asyncio.wait_for(engine.aborted.wait(), 5)
 
 
-async def test_requests_in_flight_are_counted_until_the_answer_is_closed(
+async def test_requests_are_counted_as_in_flight_until_the_answer_is_closed(
     server: Live, engine: ScriptedEngine
 ) -> None:
     busy = f'engine_requests_in_flight{{engine="127.0.0.1:{engine.port}"}}'
@@ -216,7 +220,7 @@ async def test_requests_in_flight_are_counted_until_the_answer_is_closed(
         assert f"{busy} 0.0" in await server.metrics()
 
 
-async def test_empty_stream_of_a_route_without_done_is_a_whole_answer(
+async def test_empty_stream_of_a_route_without_done_is_a_complete_answer(
     server: Live, engine: ScriptedEngine
 ) -> None:
     engine.play(raw_stream(b"\n\n"))
@@ -225,7 +229,7 @@ async def test_empty_stream_of_a_route_without_done_is_a_whole_answer(
     assert answer.headers["content-type"].startswith("text/event-stream")
 
 
-async def test_failed_response_object_and_binary_body_are_the_clients_to_read(
+async def test_failed_response_object_and_binary_body_are_passed_on_to_the_client(
     server: Live, engine: ScriptedEngine
 ) -> None:
     failed = {"object": "response", "status": "failed", "error": {"code": "x", "message": "boom"}}

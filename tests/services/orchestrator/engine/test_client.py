@@ -1,4 +1,4 @@
-"""Several engines as one: retries, health, the wait for one that starts."""
+"""The client of several engines: retries, health checks and the wait for an engine to start."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def content(answer: Any) -> Any:
     return answer.json()["choices"][0]["message"]["content"]
 
 
-async def test_engines_key_and_request_id_go_with_each_request(engine: ScriptedEngine) -> None:
+async def test_each_request_is_sent_with_the_engine_key_and_the_request_id(engine: ScriptedEngine) -> None:
     async with engines(engine.url) as known:
         engine.play(whole("ok"))
         with await known.ask(CHAT, b"{}", request_id="r-1") as answer:
@@ -70,7 +70,7 @@ async def test_engines_key_and_request_id_go_with_each_request(engine: ScriptedE
     assert engine.requests[0].headers["host"] == f"127.0.0.1:{engine.port}"
 
 
-async def test_connections_are_used_again(engine: ScriptedEngine) -> None:
+async def test_connections_are_reused(engine: ScriptedEngine) -> None:
     async with engines(engine.url) as known:
         engine.play(whole("1"), stream(*text("2")), whole("3"))
         for streaming in (False, True, False):
@@ -78,11 +78,11 @@ async def test_connections_are_used_again(engine: ScriptedEngine) -> None:
                 while await answer.chunks():
                     pass
         (address,) = known._discovery._addresses.values()
-        assert len(address.idle) <= 2  # a probe may have come between
+        assert len(address.idle) <= 2  # a probe may have run in between
         assert address.in_flight == 0
 
 
-async def test_stale_connection_is_replaced_unseen(server: Live, engine: ScriptedEngine) -> None:
+async def test_stale_connection_is_replaced_transparently(server: Live, engine: ScriptedEngine) -> None:
     engine.play(whole("first"))
     await server.chat()
     port = engine.port
@@ -125,7 +125,9 @@ async def test_nothing_is_retried_after_the_first_byte(
     assert second.requests == []
 
 
-async def test_every_engine_busy_is_a_503_at_once(engine: ScriptedEngine, second: ScriptedEngine) -> None:
+async def test_request_gets_a_503_at_once_if_every_engine_is_busy(
+    engine: ScriptedEngine, second: ScriptedEngine
+) -> None:
     engine.otherwise = second.otherwise = BUSY
     async with live(engine.url, second.url) as server:
         answer = await server.chat()
@@ -135,15 +137,15 @@ async def test_every_engine_busy_is_a_503_at_once(engine: ScriptedEngine, second
     assert (len(engine.requests), len(second.requests)) == (1, 1)
 
 
-async def test_request_that_breaks_every_engine_is_not_sent_for_ever(engine: ScriptedEngine) -> None:
+async def test_request_that_breaks_every_engine_is_not_retried_forever(engine: ScriptedEngine) -> None:
     engine.otherwise = cut()
     async with engines(engine.url) as known:
         with pytest.raises(EngineFailed, match="3 times"):
             await known.ask(CHAT, b"{}")
-    assert len(engine.requests) in (3, 4)  # the first may have gone over a kept connection
+    assert len(engine.requests) in (3, 4)  # the first may have been sent over a kept connection
 
 
-async def test_request_waits_for_an_engine_that_starts(engine: ScriptedEngine) -> None:
+async def test_request_waits_for_an_engine_to_start(engine: ScriptedEngine) -> None:
     port = engine.port
     await engine.stop()
     engine.play(whole("awake"))
@@ -156,7 +158,7 @@ async def test_request_waits_for_an_engine_that_starts(engine: ScriptedEngine) -
         assert content(await waiting) == "awake"
 
 
-async def test_engine_that_never_comes_is_a_503_that_says_so() -> None:
+async def test_engine_that_never_starts_causes_a_503_with_the_reason() -> None:
     port = free_port()
     async with live(f"http://127.0.0.1:{port}", ENGINE_WAIT_SECONDS="0.2") as server:
         answer = await server.chat()
@@ -168,9 +170,7 @@ async def test_engine_that_never_comes_is_a_503_that_says_so() -> None:
     assert "VLLM_URL" in error["message"]
 
 
-async def test_engine_that_is_not_healthy_gets_no_requests(
-    engine: ScriptedEngine, second: ScriptedEngine
-) -> None:
+async def test_unhealthy_engine_gets_no_requests(engine: ScriptedEngine, second: ScriptedEngine) -> None:
     engine.healthy = False
     async with live(engine.url, second.url) as server:
         while f'engine_up{{engine="127.0.0.1:{engine.port}"}} 0.0' not in await server.metrics():
@@ -196,7 +196,7 @@ async def test_least_loaded_engine_is_chosen(engine: ScriptedEngine, second: Scr
         await asyncio.gather(*asks)
 
 
-async def test_rounds_of_one_request_go_to_the_same_engine(
+async def test_all_rounds_of_a_request_go_to_the_same_engine(
     engine: ScriptedEngine, second: ScriptedEngine
 ) -> None:
     async with live(engine.url, second.url) as server:
@@ -211,7 +211,7 @@ async def test_rounds_of_one_request_go_to_the_same_engine(
             assert grown in ((2, 0), (0, 2))
 
 
-async def test_preference_is_bounded_by_load(engine: ScriptedEngine, second: ScriptedEngine) -> None:
+async def test_preferred_engine_is_not_overloaded(engine: ScriptedEngine, second: ScriptedEngine) -> None:
     async with engines(engine.url, second.url) as known:
         first, other = known._discovery._addresses.values()
         assert known._choose(other, set()) is other
@@ -221,7 +221,7 @@ async def test_preference_is_bounded_by_load(engine: ScriptedEngine, second: Scr
         assert known._choose(other, set()) is other
 
 
-async def test_break_of_one_request_does_not_make_the_engine_down_for_others(engine: ScriptedEngine) -> None:
+async def test_one_broken_request_does_not_mark_the_engine_as_down(engine: ScriptedEngine) -> None:
     async with engines(engine.url, refresh=60) as known:
         await until(lambda: known._discovery.why_not_ready() is None)
         engine.play(cut(), cut())
@@ -233,7 +233,7 @@ async def test_break_of_one_request_does_not_make_the_engine_down_for_others(eng
         (await asking).close()
 
 
-async def test_engine_that_is_busy_is_told_where_the_other_is_gone(
+async def test_busy_engine_is_reported_if_the_other_one_is_unreachable(
     engine: ScriptedEngine, second: ScriptedEngine
 ) -> None:
     engine.otherwise = BUSY
@@ -257,7 +257,7 @@ async def test_connection_is_kept_if_the_body_ends_after_done(engine: ScriptedEn
         assert connection in answer.address.idle
 
 
-async def test_body_without_length_ends_with_its_connection(engine: ScriptedEngine) -> None:
+async def test_body_without_a_length_ends_when_the_connection_closes(engine: ScriptedEngine) -> None:
     async with engines(engine.url) as known:
 
         async def until_close(exchange: Any) -> None:
@@ -269,14 +269,14 @@ async def test_body_without_length_ends_with_its_connection(engine: ScriptedEngi
             assert await answer.body() == b"{}"
 
 
-async def test_what_is_not_http_is_an_engine_that_failed(engine: ScriptedEngine) -> None:
+async def test_answer_that_is_not_http_is_reported_as_a_failure_of_the_engine(engine: ScriptedEngine) -> None:
     engine.otherwise = cut(b"220 smtp.example.com\r\n")
     async with engines(engine.url) as known:
         with pytest.raises(EngineFailed, match="not HTTP"):
             await known.ask(CHAT, b"{}")
 
 
-async def test_slow_client_slows_the_engine_instead_of_filling_memory(
+async def test_slow_client_slows_down_the_engine_instead_of_filling_memory(
     server: Live, engine: ScriptedEngine
 ) -> None:
     flood = b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % (b"x" * 65_000)
@@ -296,11 +296,11 @@ async def test_slow_client_slows_the_engine_instead_of_filling_memory(
         if len(paused) > 10 and paused[-1] == paused[-10] > 0:
             break
     else:
-        pytest.fail("the engine was never held back")
+        pytest.fail("the engine was never slowed down")
     writer.transport.abort()
     await asyncio.wait_for(engine.aborted.wait(), 5)
 
 
 def engine_buffer(engine: ScriptedEngine) -> int:
-    """Bytes that the engine could not send yet."""
+    """Number of bytes that the engine could not send yet."""
     return sum(writer.transport.get_write_buffer_size() for writer in engine._writers)

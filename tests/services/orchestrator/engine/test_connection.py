@@ -13,7 +13,7 @@ REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
 
 
 class Peer:
-    """The other end: what it has been sent, and what it sends."""
+    """The other end of the connection."""
 
     def __init__(self, connection: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
         self.connection = connection
@@ -21,7 +21,7 @@ class Peer:
         self.writer = writer
 
     async def answer(self, *pieces: bytes) -> None:
-        """Sends a request over the connection, reads it here, and answers it in these pieces."""
+        """Sends a request over the connection, reads it here and sends the answer in these pieces."""
         self.connection.send(REQUEST)
         assert await self.reader.readexactly(len(REQUEST)) == REQUEST
         for piece in pieces:
@@ -67,19 +67,19 @@ async def test_body_is_read_and_the_connection_is_reusable(peer: Peer, framed: b
         assert peer.connection.reusable
 
 
-async def test_informational_status_is_passed_over(peer: Peer) -> None:
+async def test_informational_response_is_skipped(peer: Peer) -> None:
     await peer.answer(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
     assert await everything(peer.connection) == b"ok"
     assert peer.connection.status == 200
 
 
-async def test_connection_that_closes_after_its_answer_is_not_reusable(peer: Peer) -> None:
+async def test_connection_that_closes_after_the_answer_is_not_reusable(peer: Peer) -> None:
     await peer.answer(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok")
     assert await everything(peer.connection) == b"ok"
     assert not peer.connection.reusable
 
 
-async def test_body_without_a_length_ends_with_its_connection(peer: Peer) -> None:
+async def test_body_without_a_length_ends_when_the_connection_closes(peer: Peer) -> None:
     await peer.answer(b"HTTP/1.1 200 OK\r\n\r\nall of it")
     peer.writer.close()
     assert await everything(peer.connection) == b"all of it"
@@ -95,7 +95,7 @@ async def test_body_without_a_length_ends_with_its_connection(peer: Peer) -> Non
         (b"220 smtp.example.com\r\n", "not HTTP"),
     ],
 )
-async def test_answer_that_ends_early_is_a_broken_connection(peer: Peer, sent: bytes, reason: str) -> None:
+async def test_answer_that_ends_early_breaks_the_connection(peer: Peer, sent: bytes, reason: str) -> None:
     await peer.answer(sent)
     peer.writer.close()
     with pytest.raises(ConnectionBroken, match=reason):
@@ -105,7 +105,7 @@ async def test_answer_that_ends_early_is_a_broken_connection(peer: Peer, sent: b
         peer.connection.send(REQUEST)
 
 
-async def test_bytes_that_nobody_asked_for_close_the_connection(peer: Peer) -> None:
+async def test_unrequested_data_closes_the_connection(peer: Peer) -> None:
     await peer.answer(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
     assert await everything(peer.connection) == b"ok"
     peer.writer.write(b"HTTP/1.1 200 OK\r\n")
@@ -113,7 +113,7 @@ async def test_bytes_that_nobody_asked_for_close_the_connection(peer: Peer) -> N
     assert not peer.connection.reusable
 
 
-async def test_abort_is_seen_by_the_engine_at_once(peer: Peer) -> None:
+async def test_abort_closes_the_connection_at_once(peer: Peer) -> None:
     await peer.answer(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf")
     await peer.connection.head()
     peer.connection.abort()

@@ -1,4 +1,4 @@
-"""Names and health: which engines there are, watched in the background."""
+"""Discovery of engines: names are resolved and engines are probed in the background."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def second() -> AsyncIterator[ScriptedEngine]:
 
 @pytest.fixture
 async def silent() -> AsyncIterator[str]:
-    """The URL of a server that takes connections and never answers."""
+    """The URL of a server that accepts connections and never answers."""
     over = asyncio.Event()
 
     async def hang(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -49,7 +49,7 @@ async def silent() -> AsyncIterator[str]:
     server.close()
 
 
-async def test_engine_that_hangs_delays_no_other(engine: ScriptedEngine, silent: str) -> None:
+async def test_engine_that_hangs_does_not_delay_the_others(engine: ScriptedEngine, silent: str) -> None:
     port = engine.port
     await engine.stop()
     async with watching(silent, engine.url, refresh=60) as known:
@@ -61,7 +61,7 @@ async def test_engine_that_hangs_delays_no_other(engine: ScriptedEngine, silent:
         assert time.monotonic() - begun < 2
 
 
-async def test_slow_name_server_delays_no_engine(engine: ScriptedEngine, monkeypatch: Any) -> None:
+async def test_slow_name_server_does_not_delay_the_engines(engine: ScriptedEngine, monkeypatch: Any) -> None:
     lookups = 0
 
     async def lookup(name: str, port: int) -> list[str]:
@@ -81,7 +81,7 @@ async def test_slow_name_server_delays_no_engine(engine: ScriptedEngine, monkeyp
         assert time.monotonic() - begun < 2
 
 
-async def test_connections_to_an_address_that_left_are_not_kept(
+async def test_connections_to_a_removed_address_are_not_kept(
     engine: ScriptedEngine, monkeypatch: Any
 ) -> None:
     hosts = ["127.0.0.1"]
@@ -103,7 +103,7 @@ async def test_connections_to_an_address_that_left_are_not_kept(
         assert address.idle == []
 
 
-async def test_name_is_resolved_again_and_again(
+async def test_names_are_resolved_repeatedly(
     engine: ScriptedEngine, second: ScriptedEngine, monkeypatch: Any
 ) -> None:
     found: list[str] = ["127.0.0.1"]
@@ -126,7 +126,7 @@ async def test_name_is_resolved_again_and_again(
         await until(lambda: len(known.states()) == 1)
 
 
-async def test_name_that_never_resolved_is_named(monkeypatch: Any) -> None:
+async def test_name_that_does_not_resolve_is_reported(monkeypatch: Any) -> None:
     async def lookup(name: str, port: int) -> list[str]:
         raise OSError("no such name")
 
@@ -137,12 +137,12 @@ async def test_name_that_never_resolved_is_named(monkeypatch: Any) -> None:
             await known.wait_until_up(0.1)
 
 
-async def test_localhost_is_one_engine(engine: ScriptedEngine) -> None:
+async def test_localhost_counts_as_one_engine(engine: ScriptedEngine) -> None:
     async with watching(f"http://localhost:{engine.port}") as known:
         assert [state.engine for state in known.states()] == [f"127.0.0.1:{engine.port}"]
 
 
-async def test_engine_that_refuses_our_key_is_told_at_ready(engine: ScriptedEngine, monkeypatch: Any) -> None:
+async def test_ready_reports_an_engine_that_rejects_the_key(engine: ScriptedEngine, monkeypatch: Any) -> None:
     monkeypatch.setattr(engine, "models", {"error": "Unauthorized"})
     async with watching(engine.url) as known:
         (address,) = known._addresses.values()
