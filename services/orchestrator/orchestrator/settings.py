@@ -70,8 +70,8 @@ class Settings(BaseModel):
 
     vllm_url: Annotated[Names, AfterValidator(_engine_urls)] = Field(
         ("http://127.0.0.1:8000",),
-        description="Base URL of the engine. For several engines, separate URLs with commas or use a name that "
-        "resolves to several addresses.",
+        description="Base URL of the engine. For several engines, separate URLs with commas or use a name "
+        "that resolves to several addresses.",
     )
     vllm_api_key: SecretStr | None = Field(
         None, description="API key of the engine, sent with every request to it."
@@ -144,7 +144,7 @@ class Settings(BaseModel):
     rescue: Literal["never", "end_of_turn"] | None = Field(
         None,
         description="Whether to run a call that the engine left in the text at the end of a turn. Default: "
-        "`never` for parsers that are known to work, else `end_of_turn`.",
+        "`end_of_turn` if TOOL_CALL_PARSER is unset or `none`, else `never`.",
     )
     max_tool_rounds: int = Field(8, ge=1, le=100, description="Maximum rounds of tool calls per request.")
     tool_timeout_seconds: Seconds = Field(10, description="Time limit for one tool call.")
