@@ -1,4 +1,4 @@
-"""What a model wrote as a call's arguments, read with suspicion."""
+"""Parses the arguments that a model wrote for a call, which may be malformed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=F
 
 
 class MalformedArguments(ValueError):
-    """The text is not a JSON object; the message says what it is instead."""
+    """The text is not a JSON object. The message says what it is instead."""
 
 
 def parse_arguments(arguments: str | None) -> tuple[dict[str, Any], str]:
-    """The object that `arguments` holds, and its canonical text (sorted keys, no spaces).
+    """Returns the object in `arguments` and its canonical text (sorted keys, no spaces).
 
-    Absent, empty, blank and `null` arguments are `{}`; a JSON string that holds JSON is unwrapped.
+    Missing, empty, blank and `null` arguments become `{}`. A JSON string that contains JSON is unwrapped.
     Integers of any size stay exact.
 
     Raises:
-        MalformedArguments: too long, not JSON, not an object, or a number that JSON cannot carry.
+        MalformedArguments: the text is too long, not JSON or not an object, or contains a number too large
+            for JSON.
     """
     if arguments is not None and len(arguments) > _MAX_CHARACTERS:
         raise MalformedArguments(
@@ -39,11 +40,11 @@ def parse_arguments(arguments: str | None) -> tuple[dict[str, Any], str]:
     try:
         return value, _canonical(value)
     except ValueError as error:
-        raise MalformedArguments("the arguments hold a number that is too large for JSON") from error
+        raise MalformedArguments("the arguments contain a number that is too large for JSON") from error
 
 
 def canonical_arguments(arguments: str | None) -> str:
-    """One text for all spellings of the same object; malformed text stands for itself."""
+    """Returns the same text for all spellings of the same object. Malformed text is returned unchanged."""
     try:
         return parse_arguments(arguments)[1]
     except MalformedArguments:
@@ -55,7 +56,7 @@ def _canonical(value: dict[str, Any]) -> str:
         text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError:  # an integer above 64 bits
         return _encode(value)
-    # orjson writes null for infinity, which is refused: a tenth of the other encoder's time all the same.
+    # orjson writes infinity as null, but it must be rejected. This takes a tenth of the other encoder's time.
     return _encode(value) if b"null" in text else text.decode()
 
 

@@ -1,4 +1,4 @@
-"""`calculate_math`: arithmetic, exact for integers, with bounds on what it may cost."""
+"""`calculate_math`: arithmetic that is exact for integers, with limits on its cost."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .schema import quick
 Number = int | float
 
 MAX_CHARACTERS = 1_000
-MAX_DEPTH = 200  # levels of the syntax tree: the evaluator recurses twice a level, Python stops at 1,000
+MAX_DEPTH = 200  # of the syntax tree: the evaluator recurses twice per level, and Python stops at 1,000
 MAX_DIGITS = 1_000
 _LIMIT = 10**MAX_DIGITS
 _MAX_FACTORIAL = 449  # 450! has 1,001 digits
 
 
-@quick  # at most 2 ms, by the bounds above, and mostly 50 µs
+@quick  # takes at most 2 ms, given the limits above, and usually 50 µs
 def calculate_math(expression: str) -> dict[str, Number]:
     """Evaluate a mathematical expression exactly, for example 123 * 456 or sqrt(2) * (1 + 0.05)^10.
 
@@ -38,7 +38,7 @@ def calculate_math(expression: str) -> dict[str, Number]:
         raise ToolError(f"the expression is longer than {MAX_CHARACTERS:,} characters: split it")
     try:
         tree = ast.parse(to_python(expression, _FUNCTIONS, _CONSTANTS), mode="eval").body
-        # A short text cannot be deep, and most are: to walk the tree costs as much as to evaluate it.
+        # A short text cannot be deep. Most are short, and walking the tree costs as much as evaluating it.
         if len(expression) >= MAX_DEPTH and _depth(tree) > MAX_DEPTH:
             raise RecursionError
         return {"result": _EVALUATOR.eval(expression, previously_parsed=tree)}
@@ -162,6 +162,6 @@ def _make_evaluator() -> SimpleEval:
     return evaluator
 
 
-# One for all threads: evaluating a parsed tree keeps no state that matters, while making a SimpleEval
-# changes the process's warning filters for a moment.
+# Shared by all threads: evaluating a parsed tree keeps no relevant state, whereas creating a SimpleEval
+# briefly changes the warning filters of the process.
 _EVALUATOR = _make_evaluator()

@@ -1,4 +1,4 @@
-"""Annual mean temperatures of cities: what the weather tool answers without a network."""
+"""Annual mean temperatures of cities, from which the weather tool answers without a network."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from .places import Place, choose, fold
 
 @dataclass(frozen=True, slots=True)
 class CityClimate(Place):
-    """A city with its mean temperature over the year in °C (climate average, not weather)."""
+    """A city with its annual mean temperature in °C (a climate average, not weather)."""
 
     mean_celsius: float
 
 
 def find_city(name: str, qualifiers: list[str]) -> CityClimate | None:
-    """The city of that name, whatever case and accents, if it fits the qualifiers."""
+    """Returns the city of that name, ignoring case and accents, if it matches the qualifiers."""
     name = fold(name)
     wanted = _OTHER_NAMES.get(name, name)
     return choose(_BY_NAME.get(wanted, ()), qualifiers)
@@ -28,7 +28,7 @@ _OTHER_NAMES = {
     "delhi": "new delhi",
 }
 
-# Source: the column "Year" of https://en.wikipedia.org/wiki/List_of_cities_by_average_temperature, which
+# Source: column "Year" of https://en.wikipedia.org/wiki/List_of_cities_by_average_temperature, which
 # cites the climate normals that the national weather services publish.
 CITIES = (
     CityClimate("Amsterdam", "North Holland", "The Netherlands", "NL", 10.2),

@@ -1,4 +1,4 @@
-"""What a tool may know of the call that runs it."""
+"""What a tool can find out about its current call."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ log = logging.getLogger("orchestrator.tools")
 
 @dataclass(frozen=True)
 class ToolContext:
-    """Injected into the parameter of a tool that is annotated `ToolContext`; the model does not see it.
+    """Passed to a tool's parameter that is annotated `ToolContext`. The model does not see this parameter.
 
     Attributes:
-        request_id: the id of the request, to send on to other services and to log.
+        request_id: the id of the request, to log and to pass on to other services.
     """
 
     request_id: str
@@ -27,14 +27,14 @@ class ToolContext:
 
     @property
     def cancelled(self) -> bool:
-        """True once nobody waits for the result any more: the caller left, or the time is up."""
+        """True once nobody waits for the result: the caller has left or the time limit has passed."""
         return self._gone.is_set()
 
     def on_cancel(self, callback: Callable[[], object]) -> None:
-        """Register what stops the work, for a tool in a thread, which cannot be stopped from outside.
+        """Register a callback that stops the work of a tool in a thread, which nothing else can stop.
 
-        `callback` runs at most once, in another thread, where it may block; what it raises is logged. It
-        runs at once if the call is already cancelled.
+        `callback` runs at most once, in another thread, where it may block. Its exceptions are logged. If the
+        call is already cancelled, it runs at once.
         """
         with self._lock:
             if not self.cancelled:
@@ -60,5 +60,5 @@ def _run_each(callbacks: list[Callable[[], object]]) -> None:
     for callback in callbacks:
         try:
             callback()
-        except Exception as error:  # noqa: BLE001  the callbacks after it still have to run
+        except Exception as error:  # noqa: BLE001  the remaining callbacks still have to run
             log.warning("an on_cancel callback raised %s", type(error).__name__)

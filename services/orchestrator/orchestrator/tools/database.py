@@ -1,4 +1,4 @@
-"""`query_database`: reads allow-listed tables; the model names things, and never writes SQL."""
+"""`query_database`: reads tables on an allow-list. The model names columns and never writes SQL."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _URL_FORMS = "use postgresql://user:password@host:5432/database or sqlite:////ab
 
 
 class Database:
-    """The tool with its database.
+    """The `query_database` tool and its database.
 
     Args:
         url: `postgresql://…` or `sqlite:///…`; None for the sample shop.
-        tables: the tables and views that models may read, as `name` or `schema.name`. Required with a
-            url; None means all of the sample's.
-        row_limit: rows that one call returns at most.
-        statement_timeout: seconds that one statement may take.
+        tables: the tables and views that models may read, as `name` or `schema.name`. Required with a URL;
+            without one, None means all tables of the sample shop.
+        row_limit: maximum number of rows per call.
+        statement_timeout: time limit for one statement in seconds.
 
     Raises:
-        SettingsError: `DATABASE_URL` or `DATABASE_TABLES` cannot be used. Passwords are never in it.
+        SettingsError: `DATABASE_URL` or `DATABASE_TABLES` cannot be used. Messages never contain a password.
     """
 
     def __init__(
@@ -54,19 +54,21 @@ class Database:
         if url is None:
             self._tables = self._describe_sample(tables)
         elif not tables:
-            raise SettingsError("DATABASE_TABLES", "", "name what models may read, as in orders,products")
+            raise SettingsError(
+                "DATABASE_TABLES", "", "list the tables that models may read, for example orders,products"
+            )
         elif not url.startswith(_SCHEMES):
             raise SettingsError("DATABASE_URL", f"{url.partition('://')[0][:20]}…", _URL_FORMS)
         else:
             self._tables = list(tables)
 
     def prepare(self) -> None:
-        """Connect and read what the tables hold, so that the tool's description can name it. Blocks.
+        """Connect and read the tables' columns for the description of the tool. This blocks.
 
-        Does nothing for the sample, whose description is known at once.
+        It does nothing for the sample shop, whose description is known at once.
 
         Raises:
-            SettingsError: the database cannot be reached, or a table is not there.
+            SettingsError: the database cannot be reached, or a table does not exist.
         """
         if self._url is not None:
             self._connect()
@@ -87,9 +89,9 @@ class Database:
             table: The table to read.
             columns: Columns and aggregates such as count(*) or sum(price), grouped by the plain columns
                 among them. All columns if left out.
-            filters: Conditions that all have to hold.
+            filters: Conditions that must all be true.
             order_by: Columns or aggregates of the result, each with asc or desc, e.g. price desc
-            limit: Rows at most. truncated in the answer says whether there are more.
+            limit: Maximum number of rows. truncated in the result shows whether there are more.
         """
         database = self._usable()
         from .selection import build_select, pick
@@ -110,7 +112,7 @@ class Database:
             raise ToolError("the database cannot be used at the moment") from error
 
     def _connect(self) -> ReadOnlyDatabase:
-        # SQLAlchemy and psycopg take 30 MB, which a server whose models never query does not pay.
+        # SQLAlchemy and psycopg take 30 MB, which this saves in a server whose models never query.
         from .readonly import ReadOnlyDatabase
 
         with self._lock:
@@ -123,7 +125,9 @@ class Database:
         known = sample_shop.schema()
         for name in tables or ():
             if name not in known:
-                raise SettingsError("DATABASE_TABLES", name, f"the sample shop has {', '.join(known)}")
+                raise SettingsError(
+                    "DATABASE_TABLES", name, f"the sample shop has the tables {', '.join(known)}"
+                )
         chosen = list(tables or known)
         self._describe({name: known[name] for name in chosen})
         return chosen

@@ -1,4 +1,4 @@
-"""From the way people write arithmetic to Python's syntax, letting nothing else through."""
+"""Translates arithmetic as people write it into Python's syntax and rejects everything else."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ _PLAIN = rf"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+){_EXPONENT}"
 _GROUPED = rf"[0-9]{{1,3}}(?:,[0-9]{{3}})+(?![0-9])(?:\.[0-9]*)?{_EXPONENT}"
 _REST = r"(?P<name>[A-Za-z_][A-Za-z_0-9]*)|(?P<operator>\*\*|//|[-+*/%^(),])"
 _INSIDE_CALL = re.compile(rf"\s*(?:(?P<number>{_PLAIN})|{_REST})")
-# Most expressions are numbers with operators between them, which Python writes as people do: not to parse
-# them saves 6% of a tool loop.
+# Most expressions are just numbers and operators, which look the same in Python. Not parsing them saves
+# 6% of a tool loop.
 _FLAT_NUMBER = r"(?:(?:0|[1-9][0-9]*+)(?:\.[0-9]*+)?|\.[0-9]++)"
 _FLAT = re.compile(rf"[-+ ]*+{_FLAT_NUMBER}(?: *+(?:\*\*|//|[-+*/%])[-+ ]*+{_FLAT_NUMBER})*+ *+")
 _OUTSIDE_CALL = re.compile(rf"\s*(?:(?P<number>{_GROUPED}|{_PLAIN})|{_REST})")
 
 
 def to_python(expression: str, functions: Collection[str], constants: Collection[str]) -> str:
-    """The expression in Python's syntax: numbers, `constants`, calls of `functions`, operators, parentheses.
+    """Returns the expression in Python's syntax.
 
-    `^` becomes `**`, since whoever asks for arithmetic means a power and not a bitwise exclusive or.
-    `1,234` is one number, except directly inside a call: `max(1,234)` has two arguments.
+    It may contain numbers, `constants`, calls to `functions`, operators and parentheses. `^` becomes `**`,
+    since people mean a power and not a bitwise exclusive or. `1,234` is one number, except directly inside
+    a call: `max(1,234)` has two arguments.
 
     Raises:
-        ToolError: anything else is in the text. Whether the order of the parts makes sense is left to
-            Python's parser.
+        ToolError: the text contains anything else. Python's parser checks the order of the parts.
     """
     if _FLAT.fullmatch(expression):
         return expression.strip()
     text = (expression if expression.isascii() else expression.translate(_UNICODE)).strip()
     parts: list[str] = []
-    calls: list[bool] = []  # for each open parenthesis, whether it belongs to a call
+    calls: list[bool] = []  # whether each open parenthesis belongs to a call
     position = 0
     while position < len(text):
         match = (_INSIDE_CALL if calls and calls[-1] else _OUTSIDE_CALL).match(text, position)
@@ -85,6 +85,6 @@ def _check_operator_between(parts: list[str], part: str, functions: Collection[s
 
 
 def _python_number(digits: str) -> str:
-    """Without separators and leading zeros, which Python takes for a mistake."""
+    """Returns the number without separators and leading zeros, which are syntax errors in Python."""
     plain = digits.replace(",", "").lstrip("0")
     return plain if plain[:1].isdigit() else f"0{plain}"

@@ -1,4 +1,4 @@
-"""A condition that a model puts on the rows it reads with `query_database`."""
+"""The filter conditions of `query_database`."""
 
 from __future__ import annotations
 

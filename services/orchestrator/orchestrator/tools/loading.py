@@ -1,4 +1,4 @@
-"""The tools of modules that an operator names, in `TOOL_MODULES` for example."""
+"""Loads tools from Python modules, such as those listed in `TOOL_MODULES`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .schema import Tool, define_tool, where_defined
 
 
 def load_tools(module_names: Sequence[str]) -> list[Callable[..., Any]]:
-    """Every public function that each module defines (not what it imports), in order of definition.
+    """Returns the public functions that each module defines (not those it imports), in order of definition.
 
     Raises:
-        ValueError: a module cannot be imported or has no such function, a function cannot be a tool,
-            or two have one name; the message names the module, the function, the parameter and the mend.
+        ValueError: a module cannot be imported or has no public function, a function cannot be a tool, or two
+            tools have the same name. The message names the module, function and parameter, and a fix.
     """
     functions = [function for name in module_names for function in _public_functions(_import(name))]
     define_tools(functions)
@@ -24,10 +24,10 @@ def load_tools(module_names: Sequence[str]) -> list[Callable[..., Any]]:
 
 
 def define_tools(functions: Iterable[Callable[..., Any]]) -> dict[str, Tool]:
-    """Tools by name.
+    """Returns the tools by name.
 
     Raises:
-        ValueError: as `load_tools`.
+        ValueError: a function cannot be a tool, or two have the same name.
     """
     tools: dict[str, Tool] = {}
     for function in functions:
@@ -47,11 +47,11 @@ def _import(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise ValueError(
-                f"the tool module {name!r} is not found: put its folder on PYTHONPATH, "
-                "and give its name as in an import, without .py"
+                f"the tool module {name!r} was not found: add its folder to PYTHONPATH, "
+                "and write its name as in an import, without .py"
             ) from error
-        raise ValueError(f"the tool module {name!r} needs {error.name!r}: install it") from error
-    except Exception as error:  # a module may raise anything while it is imported
+        raise ValueError(f"the tool module {name!r} needs the module {error.name!r}: install it") from error
+    except Exception as error:  # a module may raise anything when it is imported
         raise ValueError(
             f"the tool module {name!r} cannot be imported: {type(error).__name__}: {error}"
         ) from error
@@ -63,10 +63,10 @@ def _public_functions(module: ModuleType) -> list[Callable[..., Any]]:
         for name, value in vars(module).items()
         if not name.startswith("_") and inspect.isfunction(value) and value.__module__ == module.__name__
     )
-    functions = list(dict.fromkeys(own))  # a second name for one function is not a second tool
+    functions = list(dict.fromkeys(own))  # another name for the same function is not another tool
     if not functions:
         raise ValueError(
             f"the tool module {module.__name__!r} defines no public function: "
-            "define one without a leading underscore; imported ones do not count"
+            "define one without a leading underscore; imported functions do not count"
         )
     return functions

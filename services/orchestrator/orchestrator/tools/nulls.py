@@ -1,7 +1,7 @@
-"""Null for an optional parameter: dropped from arguments, allowed in the schemas of strict clients.
+"""Nulls for optional parameters: removed from arguments, allowed in strict schemas.
 
-OpenAI's strict mode makes every parameter required and the optional ones nullable, so that models write null
-where they mean the default.
+OpenAI's strict mode requires every parameter and makes the optional ones nullable, so models write null when
+they mean the default.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _JSON_TYPES = {"object": dict, "array": list}
 
 
 def without_nulls(arguments: dict[str, Any], schema: Schema) -> dict[str, Any]:
-    """The arguments without the nulls that mean a default, those in nested objects included."""
+    """Returns the arguments without nulls that mean a default, including those in nested objects."""
     if not any(value is None or isinstance(value, (dict, list)) for value in arguments.values()):
         return arguments
     result: dict[str, Any] = _pruned(arguments, schema, schema)
@@ -23,7 +23,7 @@ def without_nulls(arguments: dict[str, Any], schema: Schema) -> dict[str, Any]:
 
 
 def strict_schema(schema: Schema) -> Schema:
-    """The schema in the form that OpenAI's strict mode demands."""
+    """Returns the schema in the form that OpenAI's strict mode requires."""
     strict: Schema = _strict(schema)
     if "$defs" in schema:
         strict["$defs"] = {name: _strict(definition) for name, definition in schema["$defs"].items()}
@@ -59,7 +59,7 @@ def _means_default(item: Any, name: str, properties: Schema, required: list[str]
 
 
 def _matching(value: Any, schema: Schema, root: Schema) -> Schema:
-    """The schema itself, or what it refers to, or the first of its options for a value of this kind."""
+    """Returns the schema, the one that it refers to, or the first of its options for this type of value."""
     if "$ref" in schema:
         schema = root.get("$defs", {}).get(schema["$ref"].rpartition("/")[2], {})
     for option in schema.get("anyOf", ()):

@@ -1,4 +1,4 @@
-"""Which of several places a person means by "Springfield, IL" or "Paris, France"."""
+"""Chooses the place that a person means by "Springfield, IL" or "Paris, France"."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeVar
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A town. `region` is the first level below the country; `country_code` is ISO 3166-1 alpha-2."""
+    """A town. `region` is the first level below the country, and `country_code` is ISO 3166-1 alpha-2."""
 
     name: str
     region: str
@@ -19,7 +19,7 @@ class Place:
     country_code: str
 
     def label(self) -> str:
-        """`San Francisco, California, United States`, without repetitions as in Singapore."""
+        """Returns `San Francisco, California, United States`, without repeated parts as in Singapore."""
         return ", ".join(dict.fromkeys(part for part in (self.name, self.region, self.country) if part))
 
 
@@ -27,19 +27,19 @@ P = TypeVar("P", bound=Place)
 
 
 def split_location(location: str) -> tuple[str, list[str]]:
-    """The town's name, and what stands after it: region, country, state code."""
+    """Splits a location into the town's name and what follows it: region, country or state code."""
     name, *rest = [" ".join(part.split()) for part in location.split(",")]
     return name, [part for part in rest if part]
 
 
 def choose(places: Sequence[P], qualifiers: Sequence[str]) -> P | None:
-    """The first place that fits all qualifiers, whatever their case and accents; None if none does."""
+    """Returns the first place that matches all qualifiers, ignoring case and accents, or None."""
     return next((p for p in places if all(_fits(p, qualifier) for qualifier in qualifiers)), None)
 
 
 @lru_cache(maxsize=4096)
 def fold(text: str) -> str:
-    """Lower case, without accents and full stops: `São Paulo` and `D.C.` become `sao paulo` and `dc`."""
+    """Removes case, accents and full stops: `São Paulo` and `D.C.` become `sao paulo` and `dc`."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     return "".join(c for c in decomposed if not unicodedata.combining(c) and c != ".").strip()
 
@@ -53,7 +53,7 @@ def _fits(place: Place, qualifier: str) -> bool:
     return place.country_code == "US" and _US_STATES.get(wanted) == fold(place.region)
 
 
-# Common names that differ from those of GeoNames, which is where geocoders take theirs from.
+# Common names that differ from those in GeoNames, the source of most geocoders.
 _COUNTRY_NAMES = {
     "usa": "US",
     "united states of america": "US",

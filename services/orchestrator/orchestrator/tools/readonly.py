@@ -1,4 +1,4 @@
-"""The connections of `query_database`: read-only, limited in time, and cancelled on request."""
+"""Database connections for `query_database`: read-only, with time limits and cancellation."""
 
 from __future__ import annotations
 
@@ -22,24 +22,28 @@ log = logging.getLogger("orchestrator.tools")
 _CONNECT_SECONDS = 5
 _CANCEL_SECONDS = 2.0
 _SECONDS_BETWEEN_CANCELS = 0.05
-_STEPS_BETWEEN_CHECKS = 10_000  # of SQLite's virtual machine: well under a millisecond
-_ROWS_BYTES = 1_048_576  # of all rows of one call: the model is shown far less
-_ANSWER_BYTES = 8_388_608  # of all rows that PostgreSQL sends, which come at once
+_STEPS_BETWEEN_CHECKS = 10_000  # steps of SQLite's virtual machine, well under a millisecond
+_ROWS_BYTES = 1_048_576  # all rows of one call; the model sees far less
+_ANSWER_BYTES = 8_388_608  # all rows that PostgreSQL sends; they arrive at once
 _VALUE_BYTES = range(256, 65_536)
 _QUERY_CANCELED = "57014"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _AWAY = ("SQLITE_CANTOPEN", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_NOTADB")
-_MODELS_MISTAKES = ("22", "42")  # its classes for data exceptions, and for syntax and access rules
+_MODELS_MISTAKES = (
+    "22",
+    "42",
+)  # PostgreSQL's error classes: data exceptions, and syntax errors or access rule violations
 
 
 class ReadOnlyDatabase:
-    """One database and the tables in it that may be read.
+    """A database and the tables in it that may be read.
 
     Args:
         url: `postgresql://…` or `sqlite:///…`; None for the sample shop.
-        tables: `name` or `schema.name` of tables and views.
+        tables: tables and views, as `name` or `schema.name`.
 
     Raises:
-        SettingsError: the database cannot be reached, or a table is not in it. Without the password.
+        SettingsError: the database cannot be reached, or a table does not exist. The message
+            never contains the password.
     """
 
     def __init__(self, url: str | None, tables: Sequence[str]) -> None:
@@ -54,22 +58,22 @@ class ReadOnlyDatabase:
             raise SettingsError(
                 "DATABASE_URL",
                 "…",
-                "write postgresql://user:password@host:5432/database, special characters as %40",
+                "write postgresql://user:password@host:5432/database, with special characters as in %40",
             ) from None
         try:
             self.tables = _reflect(self._engine, tables)
         except sa.exc.DBAPIError as error:
             shown = address.set(query={}).render_as_string(hide_password=True)
             raise SettingsError(
-                "DATABASE_URL", shown, f"no connection to the database: {error.orig}"
+                "DATABASE_URL", shown, f"could not connect to the database: {error.orig}"
             ) from None
 
     def columns(self) -> dict[str, dict[str, str]]:
-        """Column types by column, by table."""
+        """Returns the column types by column name, by table name."""
         return {name: {c.name: str(c.type) for c in table.columns} for name, table in self.tables.items()}
 
     def value_limit(self, rows: int, columns: int) -> int | None:
-        """Bytes that one value of so many may have; None where the connection itself refuses longer ones."""
+        """Returns the maximum size of one value in bytes, or None if the connection itself limits it."""
         if self._engine.dialect.name == "sqlite":
             return None
         return max(_VALUE_BYTES.start, min(_VALUE_BYTES.stop, _ANSWER_BYTES // (rows * columns)))
@@ -77,10 +81,11 @@ class ReadOnlyDatabase:
     def read(
         self, statement: sa.Select[Any], count: int, context: ToolContext, timeout: float
     ) -> dict[str, Any]:
-        """The names of the columns, at most `count` rows, and whether there are more.
+        """Returns the column names, at most `count` rows, and whether there are more.
 
         Raises:
-            ToolError: it took longer than `timeout` seconds, or the database refused it or was not there.
+            ToolError: the query took longer than `timeout` seconds, the database rejected it, or the database
+                could not be reached.
         """
         ended = threading.Event()
         try:
@@ -112,7 +117,7 @@ def _make_engine(url: sa.URL) -> sa.Engine:
         return _sqlite(lambda: sqlite3.connect(address, uri=True, check_same_thread=False))
     return sa.create_engine(
         url.set(drivername="postgresql+psycopg"),
-        # A connection a call: a late cancellation cannot hit the next call's statement.
+        # One connection per call, so that a late cancellation cannot hit the statement of the next call.
         poolclass=NullPool,
         hide_parameters=True,
         connect_args={"connect_timeout": _CONNECT_SECONDS, "application_name": "tandem"},
@@ -138,7 +143,7 @@ def _reflect_table(connection: sa.Connection, metadata: sa.MetaData, name: str) 
         inspector = sa.inspect(connection)
         there = ", ".join([*inspector.get_table_names(), *inspector.get_view_names()]) or "none"
         raise SettingsError(
-            "DATABASE_TABLES", name, f"the database has no such table; it has: {there}"
+            "DATABASE_TABLES", name, f"the database has no such table; its tables are: {there}"
         ) from error
     if connection.dialect.name == "sqlite":
         for column in table.columns:
@@ -147,7 +152,7 @@ def _reflect_table(connection: sa.Connection, metadata: sa.MetaData, name: str) 
 
 
 def _as_stored(kind: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
-    """SQLite stores decimals as floats and dates as text, whatever the column is declared as."""
+    """Returns the type as SQLite stores it: decimals are floats and dates are text, whatever was declared."""
     if isinstance(kind, sa.Numeric):
         return sa.Float()
     if isinstance(kind, sa.Date | sa.DateTime | sa.Time):
@@ -170,23 +175,23 @@ def _limit(connection: sa.Connection, context: ToolContext, timeout: float, ende
 
 
 def _cancel(driver: Any, ended: threading.Event) -> None:
-    """Until the call has ended: a request that comes before the statement cancels nothing."""
+    """Repeats the request until the call has ended: one that arrives before the statement cancels nothing."""
     while not ended.is_set():
         driver.cancel_safe(timeout=_CANCEL_SECONDS)
         ended.wait(_SECONDS_BETWEEN_CANCELS)
 
 
 def _for_model(error: sa.exc.DBAPIError, timeout: float) -> ToolError:
-    """Without SQL, host and user, all of which are in the drivers' own texts."""
+    """Returns an error without the SQL, host and user that the drivers' own messages contain."""
     state: str = getattr(error.orig, "sqlstate", None) or ""
     if state == _QUERY_CANCELED or str(error.orig) == "interrupted":
-        return ToolError(f"the query took longer than {timeout:g} s and was stopped: filter more")
+        return ToolError(f"the query took longer than {timeout:g} s and was stopped: add filters")
     if isinstance(error.orig, sqlite3.DataError):
-        return ToolError(f"a row has more than {_ROWS_BYTES:,} bytes: leave its longest columns out")
+        return ToolError(f"a row has more than {_ROWS_BYTES:,} bytes: leave out its longest columns")
     if state[:2] in _MODELS_MISTAKES:
         diagnostics: Any = getattr(error.orig, "diag", None)
-        return ToolError(f"the database refuses the query: {diagnostics.message_primary}")
-    log.warning("the database failed a query: %s %s", type(error.orig).__name__, state)
+        return ToolError(f"the database rejected the query: {diagnostics.message_primary}")
+    log.warning("the database failed to run a query: %s %s", type(error.orig).__name__, state)
     if isinstance(error, sa.exc.OperationalError) and _is_away(error.orig, state):
         return ToolError("the database cannot be reached at the moment")
     return ToolError("the database could not run the query")

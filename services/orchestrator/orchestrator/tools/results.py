@@ -1,4 +1,4 @@
-"""A tool's value as the text of its message."""
+"""Renders the value that a tool returned as text for the model."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pydantic_core import to_json
 
 
 def render(value: Any, limit: int) -> str:
-    """`value` as text of at most `limit` bytes of UTF-8, plus a note if it was cut.
+    """Returns `value` as text of at most `limit` bytes of UTF-8, plus a note if it was truncated.
 
-    A string stays as it is. Anything else becomes JSON: models, dataclasses, dates, decimals (as
-    strings) and integers of any size (orjson refuses those above 64 bits).
+    A string is returned unchanged. Anything else becomes JSON, including models, dataclasses, dates, decimals
+    (as strings) and integers of any size (orjson rejects those above 64 bits).
 
     Raises:
-        ValueError: the value, or something in it, has no JSON form.
+        ValueError: the value, or something in it, cannot be converted to JSON.
     """
     if isinstance(value, str):
         data = value.encode(errors="replace")  # a lone surrogate has no UTF-8
@@ -27,5 +27,5 @@ def render(value: Any, limit: int) -> str:
 
 
 def render_error(message: str, limit: int) -> str:
-    """`{"error": message}`, where the message is cut like a result."""
+    """Returns `{"error": message}`, where the message is truncated like a result."""
     return to_json({"error": render(message, limit)}).decode()

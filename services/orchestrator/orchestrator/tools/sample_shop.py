@@ -1,4 +1,4 @@
-"""The sample database: a small shop, made afresh in memory for every connection."""
+"""The sample database: a small shop, created in memory for every connection."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _COLUMN = re.compile(r"^ +(\w+) (\w+)", re.MULTILINE)
 
 
 def connect() -> sqlite3.Connection:
-    """A connection to its own copy of the data, which cannot be written to."""
-    import sqlite3  # 1.5 MB that a server whose models never query does not pay
+    """Opens a read-only connection to its own copy of the data."""
+    import sqlite3  # saves 1.5 MB in a server whose models never query
 
     connection = sqlite3.connect(":memory:", check_same_thread=False)
     connection.executescript(_SCRIPT.read_text(encoding="utf-8"))
@@ -25,6 +25,6 @@ def connect() -> sqlite3.Connection:
 
 
 def schema() -> dict[str, dict[str, str]]:
-    """Column types by column, by table, as the script declares them: a column a line."""
+    """Returns column types by column name, by table name; the script declares one column per line."""
     tables: list[tuple[str, str]] = _TABLE.findall(_SCRIPT.read_text(encoding="utf-8"))
     return {name: dict(_COLUMN.findall(columns)) for name, columns in tables}

@@ -1,4 +1,4 @@
--- A small outdoor shop: what query_database reads when no DATABASE_URL is set.
+-- A small outdoor shop, which query_database reads if DATABASE_URL is not set.
 
 CREATE TABLE products (
     id INTEGER PRIMARY KEY,

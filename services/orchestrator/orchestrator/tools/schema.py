@@ -1,4 +1,4 @@
-"""A typed Python function with a docstring, as a tool that a model can call."""
+"""Turns a typed Python function with a docstring into a tool that a model can call."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ _SHOWN_CHARACTERS = 80
 
 
 class InvalidArguments(ValueError):
-    """The arguments do not fit the tool's schema; the message is written for the model."""
+    """The arguments do not match the tool's schema. The message is written for the model."""
 
 
 def quick(function: F) -> F:
-    """Marks a tool that always takes well under a millisecond: it runs on the event loop itself, with no
-    thread, which would cost more than the call, and so with no time limit."""
+    """Marks a tool that always takes well under a millisecond.
+
+    It runs on the event loop, since a thread would cost more than the call, and so it has no time limit.
+    """
     function.quick = True  # type: ignore[attr-defined]
     return function
 
@@ -43,11 +45,11 @@ class Tool:
 
     Attributes:
         name: the function's name.
-        function: called with keyword arguments.
-        is_async: whether its result has to be awaited.
+        function: the function, to be called with keyword arguments.
+        is_async: whether its result must be awaited.
         is_quick: whether it is marked with `quick`.
-        parameters: the JSON schema of its arguments. Shared; not to be changed.
-        context_parameters: the parameters that take the `ToolContext`, usually none or one.
+        parameters: the JSON schema of its arguments. It is shared and must not be changed.
+        context_parameters: the names of the parameters that take the `ToolContext`, usually none or one.
     """
 
     name: str
@@ -57,31 +59,31 @@ class Tool:
     parameters: dict[str, Any]
     context_parameters: tuple[str, ...]
     _docstring: str
-    _notes: Mapping[str, str]  # the object's, and changed by it
+    _notes: Mapping[str, str]  # belongs to the object, which may change it
     _model: type[BaseModel]
-    _fields: tuple[tuple[str, str], ...]  # (parameter, field of the model)
+    _fields: tuple[tuple[str, str], ...]  # (name of the parameter, name of the model's field)
 
     @property
     def description(self) -> str:
-        """The docstring, and what a method's object adds to it under `tool_notes[name]` once it knows."""
+        """The docstring, plus the notes that a method's object adds to it in `tool_notes[name]`."""
         notes = self._notes.get(self.name)
         return f"{self._docstring}\n\n{notes}" if notes else self._docstring
 
     @property
     def strict_parameters(self) -> dict[str, Any]:
-        """For clients that ask for OpenAI's strict mode."""
+        """The parameters for clients that request OpenAI's strict mode."""
         return strict_schema(self.parameters)
 
     def spec(self) -> dict[str, Any]:
-        """The tool in the request's `tools` format."""
+        """Returns the tool in the format of a request's `tools`."""
         function = {"name": self.name, "description": self.description, "parameters": self.parameters}
         return {"type": "function", "function": function}
 
     def validate(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """The keyword arguments of the call, converted to the annotated types. Null means the default.
+        """Returns the keyword arguments of a call, converted to the annotated types. Null means the default.
 
         Raises:
-            InvalidArguments: they go against the schema.
+            InvalidArguments: they do not match the schema.
         """
         try:
             fields = self._model.model_validate(without_nulls(arguments, self.parameters)).__dict__
@@ -90,7 +92,7 @@ class Tool:
         return {parameter: fields[name] for parameter, name in self._fields}
 
     def expected(self) -> str:
-        """The arguments in a few words, for a model that got them wrong."""
+        """Summarizes the expected arguments for a model that passed invalid ones."""
         required = self.parameters.get("required", [])
         known = self.parameters["properties"]
         if not known:
@@ -109,17 +111,17 @@ class Tool:
 
 
 def define_tool(function: Callable[..., Any]) -> Tool:
-    """Read name, description and parameters from a function or a bound method.
+    """Read the name, description and parameters of a tool from a function or bound method.
 
     Parameter descriptions come from a Google-style docstring unless `Annotated[..., Field(...)]` has one.
 
     Raises:
-        ValueError: the function cannot be a tool; the message names it, the parameter and the mend.
+        ValueError: the function cannot be a tool. The message names the function, the parameter and a fix.
     """
     where = where_defined(function)
     name = _checked_name(function, where)
     docstring = _docstring(function, where)
-    told = {entry.arg_name: entry.description for entry in docstring.params if entry.description}
+    described = {entry.arg_name: entry.description for entry in docstring.params if entry.description}
     parameters = _parameters(function, where)
     context = tuple(parameter.name for parameter in parameters if parameter.annotation is ToolContext)
     taken = [parameter for parameter in parameters if parameter.annotation is not ToolContext]
@@ -129,7 +131,7 @@ def define_tool(function: Callable[..., Any]) -> Tool:
     model: type[BaseModel] = create_model(  # type: ignore[call-overload]
         "Arguments",
         __config__=ConfigDict(extra="forbid"),
-        **{fields[parameter.name]: _field(parameter, told.get(parameter.name)) for parameter in taken},
+        **{fields[parameter.name]: _field(parameter, described.get(parameter.name)) for parameter in taken},
     )
     schema = model.model_json_schema(schema_generator=_Untitled)
     return Tool(
@@ -147,13 +149,13 @@ def define_tool(function: Callable[..., Any]) -> Tool:
 
 
 def where_defined(function: Callable[..., Any]) -> str:
-    """`module.function`, as messages name it."""
+    """Returns `module.function` for messages."""
     name = getattr(function, "__qualname__", None) or repr(function)
     return f"{getattr(function, '__module__', '?')}.{name}"
 
 
 class _Untitled(GenerateJsonSchema):
-    """Titles repeat the names of the properties, and every model reads them as tokens."""
+    """Leaves out titles, which repeat the names of the properties and cost tokens."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
         return False
@@ -173,7 +175,7 @@ def _checked_name(function: Callable[..., Any], where: str) -> str:
 def _is_quick(function: Callable[..., Any], where: str) -> bool:
     marked = getattr(function, "quick", False) is True
     if marked and inspect.iscoroutinefunction(function):
-        raise ValueError(f"{where} is async, which @quick tools are not: leave out one of the two")
+        raise ValueError(f"{where} is async, but @quick tools must not be: remove one of the two")
     return marked
 
 
@@ -181,9 +183,11 @@ def _docstring(function: Callable[..., Any], where: str) -> Docstring:
     try:
         docstring = docstring_parser.parse(inspect.getdoc(function) or "", DocstringStyle.GOOGLE)
     except ParseError as error:
-        raise ValueError(f"{where}: its docstring is not in Google's style ({error}): correct it") from error
+        raise ValueError(f"{where}: its docstring is not in Google style ({error}): correct it") from error
     if not docstring.description:
-        raise ValueError(f"{where} has no docstring: the model needs one to know when to call it, so add one")
+        raise ValueError(
+            f"{where} has no docstring: add one, since the model needs it to know when to call the tool"
+        )
     return docstring
 
 
@@ -199,7 +203,7 @@ def _parameters(function: Callable[..., Any], where: str) -> list[inspect.Parame
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise ValueError(
                 f"{where}: parameter {parameter} is {parameter.kind.description}, "
-                "but arguments come by name: give each its own named parameter"
+                "but arguments are passed by name: give each its own named parameter"
             )
         if parameter.annotation is parameter.empty:
             raise ValueError(
@@ -210,10 +214,10 @@ def _parameters(function: Callable[..., Any], where: str) -> list[inspect.Parame
 
 
 def _field(parameter: inspect.Parameter, description: str | None) -> tuple[Any, Any]:
-    """Type and default for `create_model`; the alias because a model has no field named `json` or `_x`."""
+    """Returns type and default for `create_model`. The alias allows parameters such as `json` and `_x`."""
     annotated = get_origin(parameter.annotation) is Annotated
     kind, *own = get_args(parameter.annotation) if annotated else [parameter.annotation]
-    # What comes later in the metadata wins, so the author's own Field goes last.
+    # Later metadata takes precedence, so the author's own Field comes last.
     metadata = (Field(alias=parameter.name, description=description), *own)
     annotation = Annotated[kind, *metadata]  # type: ignore[valid-type]
     return annotation, ... if parameter.default is parameter.empty else parameter.default

@@ -1,4 +1,4 @@
-"""A SELECT from names that a model gave: every name is looked up, every value is a bound parameter."""
+"""Builds a SELECT from names that a model wrote: names are looked up, and values become bound parameters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .filter import Filter
 
 Expression = sa.ColumnElement[Any]
 
-# Without backtracking: the text is the model's, of any length.
+# Must not backtrack: the model writes this text, which can have any length.
 _AGGREGATE = re.compile(r"(count|sum|avg|min|max)\s*+\(([^)]++)\)", re.IGNORECASE)
 _FIXED_SIZE = (
     sa.Integer, sa.Numeric, sa.Boolean, sa.Date, sa.DateTime, sa.Time, sa.Interval, sa.Uuid, sa.Enum,
@@ -30,13 +30,14 @@ def build_select(
     *,
     value_limit: int | None = None,
 ) -> sa.Select[Any]:
-    """The statement; with an aggregate in it, the plain columns are what it groups by.
+    """Builds the statement. If it has aggregates, it groups by the plain columns.
 
     Args:
-        value_limit: characters after which a text is cut, and bytes above which any other value is null.
+        value_limit: texts are truncated to this number of characters, and other values with more bytes become
+            null.
 
     Raises:
-        ToolError: a column is unknown, a value does not fit its column, or the parts do not go together.
+        ToolError: a column is unknown, a value does not match its column, or the parts contradict each other.
     """
     names = list(columns) or [column.name for column in table.columns]
     selected = {name: _expression(table, name) for name in names}
@@ -56,13 +57,13 @@ def build_select(
 
 
 def pick(known: Mapping[str, Any], kind: str, name: str) -> Any:
-    """`known[name]`.
+    """Returns `known[name]`.
 
     Raises:
-        ToolError: there is no such name; the message lists those that there are.
+        ToolError: the name is unknown; the message lists the known ones.
     """
     if name not in known:
-        raise ToolError(f"there is no {kind} {name[:80]!r}; there are: {', '.join(known)}")
+        raise ToolError(f"unknown {kind} {name[:80]!r}; available {kind}s: {', '.join(known)}")
     return known[name]
 
 
@@ -73,7 +74,7 @@ def _expression(table: sa.Table, text: str) -> Expression:
     function, argument = aggregate[1].lower(), aggregate[2].strip()
     if argument == "*":
         if function != "count":
-            raise ToolError(f"{text!r} has no meaning: {function} needs a column, only count takes *")
+            raise ToolError(f"{text!r} is invalid: {function} needs a column, only count accepts *")
         return sa.func.count()
     expression: Expression = getattr(sa.func, function)(_column(table, argument))
     return expression
@@ -89,14 +90,14 @@ def _bounded(expression: Expression, limit: int | None) -> Expression:
 
 
 def _column(table: sa.Table, name: str) -> sa.Column[Any]:
-    column: sa.Column[Any] = pick(dict(table.columns), f"column in {table.name}", name)
+    column: sa.Column[Any] = pick(dict(table.columns), "column", name)
     return column
 
 
 def _order(entry: str) -> tuple[str, bool]:
     words = entry.split()
     if not words:
-        raise ToolError("order_by holds an empty text: give a column, 'price desc' for example")
+        raise ToolError("order_by contains an empty string: name a column, for example 'price desc'")
     direction = words[-1].lower()
     if len(words) == 1 or direction not in ("asc", "desc"):
         return entry.strip(), False
@@ -111,7 +112,7 @@ def _check_orders(
         if is_grouped and not is_aggregate and name not in selected:
             raise ToolError(f"order_by {name!r} is neither an aggregate nor one of the grouped columns")
         if is_aggregate and not is_grouped:
-            raise ToolError(f"order_by {name!r} is an aggregate, but columns has none")
+            raise ToolError(f"order_by {name!r} is an aggregate, but columns contains none")
 
 
 def _condition(table: sa.Table, condition: Filter) -> Expression:
@@ -125,11 +126,11 @@ def _condition(table: sa.Table, condition: Filter) -> Expression:
         return column.in_(converted) if op == "in" else column.not_in(converted)
     if value is None:
         raise ToolError(
-            f"the filter on {column.name} with {op!r} has no value: give one, or use is_null or is_not_null"
+            f"the filter on {column.name} with {op!r} has no value: add one, or use is_null or is_not_null"
         )
     if isinstance(value, list):
         raise ToolError(
-            f"the filter on {column.name} with {op!r} needs one value; a list is for in and not_in"
+            f"the filter on {column.name} with {op!r} needs a single value; only in and not_in take a list"
         )
     if op == "like":
         text = column if isinstance(column.type, sa.String) else sa.cast(column, sa.Text)
@@ -139,16 +140,18 @@ def _condition(table: sa.Table, condition: Filter) -> Expression:
 
 
 def _converted(column: sa.Column[Any], value: Any) -> Any:
-    """The value in the column's own type: drivers round 5.5 to an integer, and may refuse a date's text."""
+    """Converts a value to its column's type: drivers round 5.5 to an integer and may reject textual dates."""
     try:
         kind = column.type.python_type
     except NotImplementedError:
         return value
     if kind in (list, dict):
         raise ToolError(
-            f"column {column.name} holds {column.type}: only is_null and is_not_null can filter it"
+            f"column {column.name} has type {column.type}: only is_null and is_not_null can filter it"
         )
     try:
         return TypeAdapter(kind, config=_LAX).validate_python(value)
     except ValidationError as error:
-        raise ToolError(f"column {column.name} holds {column.type}, which {value!r} does not fit") from error
+        raise ToolError(
+            f"column {column.name} has type {column.type}, which {value!r} does not match"
+        ) from error

@@ -1,4 +1,4 @@
-"""Threads for tools that block: bounded, reused, and never waited for at exit."""
+"""Threads for blocking tools: limited in number, reused, and never joined at exit."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ T = TypeVar("T")
 
 
 class NoFreeThread(Exception):
-    """All threads are taken, some perhaps by abandoned work."""
+    """All threads are busy, some of them perhaps with abandoned work."""
 
 
 class WorkerThreads:
-    """At most `limit` daemon threads; work beyond that is refused rather than queued.
+    """Runs work in at most `limit` daemon threads, and rejects further work instead of queueing it.
 
-    A `ThreadPoolExecutor` would queue it, and would wait for abandoned work when the process ends.
+    A `ThreadPoolExecutor` would queue it, and would wait for abandoned work when the process exits.
     """
 
     def __init__(self, limit: int) -> None:
@@ -32,12 +32,12 @@ class WorkerThreads:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
     async def run(self, function: Callable[[], T]) -> T:
-        """Call `function` in a thread, with the caller's context variables.
+        """Call `function` in a thread with the caller's context variables.
 
-        When the caller is cancelled the thread is abandoned: it keeps its place until it ends.
+        If the caller is cancelled, the thread is abandoned, and stays busy until the function returns.
 
         Raises:
-            NoFreeThread: all threads are taken.
+            NoFreeThread: all threads are busy.
         """
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[None] = loop.create_future()
@@ -48,7 +48,7 @@ class WorkerThreads:
         def job() -> None:
             try:
                 outcome.append(context.run(function))
-            except BaseException as error:  # noqa: BLE001  raised again where the caller waits
+            except BaseException as error:  # noqa: BLE001  re-raised in the caller
                 failure.append(error)
             self._release()
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
@@ -62,7 +62,7 @@ class WorkerThreads:
         return outcome.pop()
 
     def close(self) -> None:
-        """Let idle threads end now and busy ones when their work ends; nothing runs after this."""
+        """Stop idle threads now and busy ones when their work ends. No further work is accepted."""
         with self._lock:
             self._closed = True
             for _ in range(self._started):
@@ -84,7 +84,7 @@ class WorkerThreads:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
-            del job  # else an idle thread would keep the last call's arguments and result
+            del job  # otherwise an idle thread would keep the arguments and result of its last call alive
 
 
 def _finish(ended: asyncio.Future[None]) -> None:

@@ -1,4 +1,4 @@
-"""The tools that the server runs: what they are, and one call that never fails."""
+"""The tools that the server runs, and a way to call them that never raises."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ log = logging.getLogger("orchestrator.tools")
 
 @dataclass(slots=True)
 class ToolResult:
-    """What came of one call.
+    """The result of one call.
 
     Attributes:
         content: the text of the tool's message: the result, or `{"error": "..."}` for the model to read.
-        outcome: which of the two, and why.
-        arguments: canonical JSON object to replay in the history, `{}` if the model wrote none.
-        parsed: the same as a dict, None if the model's text was not a JSON object.
-        seconds: from the call to its end.
+        outcome: whether the call succeeded, else why it failed.
+        arguments: the arguments as canonical JSON for the history, `{}` if the model wrote no JSON object.
+        parsed: the arguments as a dict, None if the model wrote no JSON object.
+        seconds: duration of the call.
     """
 
     content: str
@@ -52,14 +52,14 @@ class Toolbox:
     """A set of tools by name.
 
     Args:
-        functions: typed functions or bound methods with docstrings; a coroutine function is awaited, any
-            other runs in a thread.
-        timeout: seconds that one call may take.
-        result_limit: bytes of UTF-8 of a result that the model is shown.
-        max_threads: threads for blocking tools, those included whose call was given up.
+        functions: typed functions or bound methods with docstrings. Coroutine functions are awaited, others
+            run in a thread.
+        timeout: time limit for one call in seconds.
+        result_limit: maximum size of a result in bytes of UTF-8.
+        max_threads: maximum number of threads for blocking tools, including abandoned calls.
 
     Raises:
-        ValueError: a function cannot be a tool, or two have one name.
+        ValueError: a function cannot be a tool, or two have the same name.
     """
 
     def __init__(
@@ -81,16 +81,16 @@ class Toolbox:
         return name in self._tools
 
     def is_quick(self, name: str) -> bool:
-        """Whether its calls end without waiting for anything."""
+        """Whether the tool's calls return without waiting for anything."""
         tool = self._tools.get(name)
         return tool is not None and tool.is_quick
 
     def specs(self) -> list[dict[str, Any]]:
-        """All tools in the request's `tools` format."""
+        """Returns all tools in the format of a request's `tools`."""
         return [tool.spec() for tool in self._tools.values()]
 
     def complete(self, tool: dict[str, Any]) -> dict[str, Any]:
-        """A client's tool with the description and parameters that it left out, if its name is known here."""
+        """Adds the description and parameters that a client's tool lacks, if a tool of that name is known."""
         given = tool.get("function")
         if not isinstance(given, dict) or not isinstance(given.get("name"), str):
             return tool
@@ -108,11 +108,11 @@ class Toolbox:
         return {**tool, "function": {**given, **missing}} if missing else tool
 
     async def call(self, name: str, arguments: str | None, *, request_id: str) -> ToolResult:
-        """Run the tool; what goes wrong becomes a message to the model.
+        """Run the tool. Failures become a message to the model.
 
         Raises:
-            asyncio.CancelledError: the caller was cancelled; an async tool is cancelled too, a thread is
-                abandoned after its `on_cancel` callbacks were started.
+            asyncio.CancelledError: the caller was cancelled. An async tool is cancelled as well; a thread is
+                abandoned after its `on_cancel` callbacks have been started.
         """
         started = time.perf_counter()
         parsed, replay = None, "{}"
@@ -128,7 +128,7 @@ class Toolbox:
         return ToolResult(content, outcome, replay, parsed, time.perf_counter() - started)
 
     async def aclose(self) -> None:
-        """End the threads; calls to blocking tools are refused from now on."""
+        """Stop the threads. Further calls to blocking tools are rejected."""
         self._threads.close()
 
     async def _run(self, tool: Tool, parsed: dict[str, Any], request_id: str) -> tuple[Outcome, str]:
@@ -141,7 +141,7 @@ class Toolbox:
                 return "ok", render(tool.function(**values), self._result_limit)
         except InvalidArguments:
             raise
-        except Exception as error:  # noqa: BLE001  a tool may raise anything, a validator in its annotations too
+        except Exception as error:  # noqa: BLE001  a tool may raise anything, and so may a validator in its annotations
             return "error", self._explain(tool, error)
         return await self._wait_for(tool, functools.partial(tool.function, **values), context)
 
@@ -157,7 +157,7 @@ class Toolbox:
                 return "ok", render(result, self._result_limit)
         except NoFreeThread:
             return "busy", self._error(f"all {self._max_threads} tool threads are taken: try again later")
-        except Exception as error:  # noqa: BLE001  whatever a tool raises is for the model to read
+        except Exception as error:  # noqa: BLE001  the model reads whatever a tool raises
             if limit is None or not limit.expired():
                 return "error", self._explain(tool, error)
             if context:
@@ -167,23 +167,23 @@ class Toolbox:
             if context:
                 context.cancel()
             if isinstance(error, asyncio.CancelledError) and task and task.cancelling() == cancels:
-                return "error", self._error(f"{tool.name} was cancelled from within")
+                return "error", self._error(f"{tool.name} was cancelled by its own code")
             raise
 
     def _reject(self, name: str, problem: str) -> tuple[Outcome, str]:
         tool = self._tools.get(name)
         if tool is None:
             known = ", ".join(sorted(self.names)) or "none"
-            return "error", self._error(f"there is no tool named {name!r}; there are: {known}")
+            return "error", self._error(f"unknown tool {name!r}; available tools: {known}")
         return "invalid_arguments", self._error(f"{problem}. {name} expects: {tool.expected()}")
 
     def _explain(self, tool: Tool, error: Exception) -> str:
         if isinstance(error, ToolError):
             return self._error(str(error))
         frames = "".join(traceback.format_tb(error.__traceback__))
-        # An exception's own text often repeats arguments, so it is logged on request only.
+        # The text of an exception often repeats arguments, so it is only logged at level debug.
         log.error("%s raised %s\n%s", where_defined(tool.function), type(error).__name__, frames)
-        log.debug("the exception in full", exc_info=error)
+        log.debug("full exception", exc_info=error)
         return self._error("".join(traceback.format_exception_only(error)).strip())
 
     def _error(self, message: str) -> str:

@@ -1,4 +1,4 @@
-"""`get_current_weather`: the weather now from Open-Meteo, or climate averages without a network."""
+"""`get_current_weather`: current weather from Open-Meteo, or climate averages without a network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Source = Literal["open-meteo", "sample"]
 _SAMPLE_NOTE = "sample data (climate average), not a forecast"
 _CURRENT = "temperature_2m,relative_humidity_2m,weather_code,wind_speed_10m"
 _ONE_REQUEST_SECONDS = 4.0
-_MOST_RESULTS = 100  # the geocoder's own maximum; a small Springfield stands far down its list
+_MOST_RESULTS = 100  # the geocoder's maximum: a small Springfield is far down in its results
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,10 @@ class _Found(Place):
 
 
 class Weather:
-    """The tool with its source.
+    """The weather tool and its source of data.
 
     Args:
-        source: "open-meteo" asks https://open-meteo.com (no key needed); "sample" answers from a table of
+        source: "open-meteo" queries https://open-meteo.com (no key needed); "sample" answers from a table of
             annual means and says so.
         geocoding_url: base URL of the geocoding API.
         forecast_url: base URL of the forecast API.
@@ -83,7 +83,7 @@ class Weather:
         answer = await self._get(
             f"{self._geocoding_url}/v1/search", name=name, count=count, language="en", format="json"
         )
-        results = answer.get("results", [])  # absent when nothing is found
+        results = answer.get("results", [])  # missing if nothing was found
         if not isinstance(results, list):
             raise ToolError(_NOT_UNDERSTOOD)
         found = [_place(result) for result in results]
@@ -112,7 +112,7 @@ class Weather:
         return current
 
     async def _get(self, url: str, **parameters: str | float) -> dict[str, Any]:
-        import httpx  # 11 MB that a deployment without this source never pays
+        import httpx  # saves 11 MB in a deployment without this source
 
         if self._client is None:
             self._client = httpx.AsyncClient(timeout=_ONE_REQUEST_SECONDS)
@@ -142,7 +142,7 @@ def _object(response: httpx.Response) -> dict[str, Any]:
 
 
 def _place(result: Any) -> _Found:
-    """One result of https://open-meteo.com/en/docs/geocoding-api, which leaves empty fields out."""
+    """Reads one result of https://open-meteo.com/en/docs/geocoding-api, which omits empty fields."""
     try:
         return _Found(
             name=result["name"],
@@ -176,7 +176,7 @@ def _average(name: str, qualifiers: list[str], location: str, unit: Unit) -> dic
 
 _NOT_UNDERSTOOD = "the weather service answered in a form that is not understood"
 
-# WMO code table 4677 in the selection that Open-Meteo uses: https://open-meteo.com/en/docs, "WMO Weather
+# The codes of WMO table 4677 that Open-Meteo uses: https://open-meteo.com/en/docs, "WMO Weather
 # interpretation codes (WW)"
 _CONDITIONS = {
     0: "clear sky",

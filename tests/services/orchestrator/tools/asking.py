@@ -1,4 +1,4 @@
-"""Calls of tools as tests make them."""
+"""Helper functions for tests that call tools."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ async def until(event: threading.Event) -> None:
 
 
 async def echo(text: str, times: int = 1) -> str:
-    """Say it.
+    """Repeat a text.
 
     Args:
-        text: What to say.
-        times: How often.
+        text: The text.
+        times: How often to repeat it.
     """
     return text * times
 
 
 def thread_name() -> str:
-    """Name the thread."""
+    """Return the name of the thread."""
     return threading.current_thread().name

@@ -1,4 +1,4 @@
-"""The servers that tools talk to, real ones on 127.0.0.1."""
+"""Servers for tools to talk to: real ones on 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELE
 
 @pytest.fixture(scope="session")
 def postgres(request: pytest.FixtureRequest) -> Iterator[Postgres]:
-    """One server a test process, so that the workers of pytest-xdist do not meet."""
+    """One server per test process, so that the workers of pytest-xdist do not interfere with each other."""
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with contextlib.ExitStack() as stack:
         with capture.global_and_fixture_disabled():  # an installation shows its progress
@@ -64,7 +64,7 @@ def sqlite_url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def postgres_url(postgres: Postgres) -> str:
-    """A database whose user may read more than the allow-list has, and could write if it were let."""
+    """A database whose user may read more than the allow-list, and could write in a writable transaction."""
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         for statement in (
             "CREATE ROLE reader LOGIN PASSWORD 'reader-pw-77' CONNECTION LIMIT 40",

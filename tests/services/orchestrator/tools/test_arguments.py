@@ -26,12 +26,12 @@ def reordered(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("arguments", [None, "", "  \n", "null", " {} ", '""', '"{}"', '"null"', '" "'])
-def test_no_arguments_are_an_empty_object(arguments: str | None) -> None:
+def test_missing_arguments_become_an_empty_object(arguments: str | None) -> None:
     assert parse_arguments(arguments) == ({}, "{}")
     assert canonical_arguments(arguments) == "{}"
 
 
-def test_an_object_in_a_string_is_unwrapped() -> None:
+def test_object_in_a_string_is_unwrapped() -> None:
     once = '{"b": 1, "a": [true]}'
     for text in (once, json.dumps(once), json.dumps(json.dumps(once))):
         assert parse_arguments(text) == ({"a": [True], "b": 1}, '{"a":[true],"b":1}')
@@ -55,7 +55,7 @@ def test_an_object_in_a_string_is_unwrapped() -> None:
         ('{"x": "\ud800"}', "not valid JSON"),
     ],
 )
-def test_malformed_arguments_say_what_they_are(arguments: str, problem: str) -> None:
+def test_error_explains_malformed_arguments(arguments: str, problem: str) -> None:
     with pytest.raises(MalformedArguments, match=problem):
         parse_arguments(arguments)
     assert canonical_arguments(arguments) == arguments
@@ -68,7 +68,7 @@ def test_integers_stay_exact() -> None:
 
 
 @given(st.binary() | st.text(st.characters()).map(lambda text: text.encode("utf-8", "surrogatepass")))
-def test_any_bytes_are_either_an_object_or_malformed(data: bytes) -> None:
+def test_any_bytes_are_an_object_or_malformed(data: bytes) -> None:
     for errors in ("replace", "surrogateescape"):
         text = data.decode("utf-8", errors)
         try:
@@ -80,13 +80,13 @@ def test_any_bytes_are_either_an_object_or_malformed(data: bytes) -> None:
 
 
 @given(st.text() | objects.map(json.dumps))
-def test_canonical_text_is_its_own_canonical_text(text: str) -> None:
+def test_canonical_text_does_not_change_again(text: str) -> None:
     once = canonical_arguments(text)
     assert canonical_arguments(once) == once
 
 
 @given(objects, st.sampled_from([None, 1, "\t"]), st.integers(0, 2))
-def test_canonical_text_ignores_order_spacing_and_wrapping(
+def test_canonical_text_ignores_order_whitespace_and_wrapping(
     value: dict[str, Any], indent: int | str | None, wrappings: int
 ) -> None:
     other = json.dumps(reordered(value), indent=indent)
@@ -96,11 +96,11 @@ def test_canonical_text_ignores_order_spacing_and_wrapping(
 
 
 @given(objects, objects)
-def test_different_objects_have_different_texts(one: dict[str, Any], other: dict[str, Any]) -> None:
+def test_different_objects_have_different_canonical_texts(one: dict[str, Any], other: dict[str, Any]) -> None:
     same = canonical_arguments(json.dumps(one)) == canonical_arguments(json.dumps(other))
     assert same == (json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True))
 
 
-def test_arguments_of_any_length_are_answered_at_once() -> None:
+def test_very_long_arguments_are_rejected_at_once() -> None:
     with pytest.raises(MalformedArguments, match="1,000,008 characters; at most 262,144"):
         parse_arguments('{"a": "' + "x" * 1_000_000 + '"')

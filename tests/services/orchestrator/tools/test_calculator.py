@@ -40,7 +40,7 @@ def result(expression: str) -> float:
         ("max(1,234)", 234),
         ("max((1,234), 5)", 1234),
         ("max(1, (2, 3))", None),
-        ("8 ÷ 2 × 3 − 1", 11.0),  # noqa: RUF001  what people paste
+        ("8 ÷ 2 × 3 − 1", 11.0),  # noqa: RUF001  as pasted by people
         ("2 · 3", 6),
         ("√(16)", 4.0),
         ("π * 2", 2 * math.pi),
@@ -141,7 +141,7 @@ def test_results(expression: str, expected: float | None) -> None:
         ("round(1, 0.5)", "whole number of digits"),
     ],
 )
-def test_what_has_no_result_is_explained(expression: str, complaint: str) -> None:
+def test_expression_without_a_result_is_explained(expression: str, complaint: str) -> None:
     with pytest.raises(ToolError, match=complaint):
         calculate_math(expression)
 
@@ -169,7 +169,7 @@ def test_what_has_no_result_is_explained(expression: str, complaint: str) -> Non
         ("2^" * 499 + "2", "too many terms|more than 1,000 digits"),
     ],
 )
-def test_what_would_cost_too_much_is_refused_at_once(expression: str, complaint: str) -> None:
+def test_expensive_expression_is_rejected_at_once(expression: str, complaint: str) -> None:
     began = time.process_time()
     with pytest.raises(ToolError, match=complaint):
         calculate_math(expression)
@@ -193,7 +193,7 @@ def joined(parts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 def python_value(expression: str) -> Any:
-    """Raises OverflowError where any part is infinite: Python lets 1/1e-297/1e-191 pass as inf."""
+    """Evaluates an expression; raises OverflowError if any part is infinite, as Python does not always do."""
     parts = [part for part in ast.walk(ast.parse(expression, mode="eval").body) if isinstance(part, ast.expr)]
     values = [
         eval(compile(ast.Expression(part), "", "eval"), {"__builtins__": {}, "abs": abs, "max": max})
@@ -207,7 +207,7 @@ def python_value(expression: str) -> Any:
 @given(st.recursive(numbers, joined, max_leaves=12).filter(lambda text: len(text) <= MAX_CHARACTERS))
 @example("abs(((1 / 8.78e-297) / 8.68e-191))")
 @example("1 / (1e300 * 1e300)")
-def test_results_are_those_of_python(expression: str) -> None:
+def test_results_are_the_same_as_in_python(expression: str) -> None:
     try:
         expected = python_value(expression)
     except (ZeroDivisionError, OverflowError):
@@ -220,7 +220,7 @@ def test_results_are_those_of_python(expression: str) -> None:
 
 
 @given(st.integers(0, 10**30), st.sampled_from(["", ".5"]))
-def test_separators_change_nothing(number: int, fraction: str) -> None:
+def test_thousands_separators_do_not_change_the_result(number: int, fraction: str) -> None:
     assert result(f"{number:,}{fraction}") == result(f"{number}{fraction}")
 
 
@@ -233,8 +233,8 @@ flat = st.lists(
 ).map(lambda parts: "1" + "".join(f"{operator}{number}" for operator, number in parts))
 
 
-def told(expression: str) -> str:
-    """The result, or why there is none."""
+def outcome(expression: str) -> str:
+    """Returns the result, or the reason why there is none."""
     try:
         return repr(result(expression))
     except ToolError as refusal:
@@ -242,8 +242,8 @@ def told(expression: str) -> str:
 
 
 @given(flat)
-def test_parentheses_around_it_all_change_nothing(expression: str) -> None:
-    assert told(expression) == told(f"({expression})")
+def test_outer_parentheses_do_not_change_the_result(expression: str) -> None:
+    assert outcome(expression) == outcome(f"({expression})")
 
 
 operators = st.sampled_from(["+", "-", "*", "/", "//", "%", "**", "^", "(", ")", ",", "."])
@@ -256,7 +256,7 @@ fragments = st.lists(operators | operands | calls, max_size=60)
 @given(st.text() | fragments.map("".join) | fragments.map(" ".join))
 @example("9**9**9**9")
 @example("factorial(factorial(factorial(9)))")
-def test_any_text_gives_a_number_or_a_tool_error_at_once(expression: str) -> None:
+def test_any_text_results_in_a_number_or_a_tool_error_at_once(expression: str) -> None:
     began = time.process_time()
     try:
         answer = result(expression)

@@ -6,7 +6,7 @@ from orchestrator.tools.climate import CITIES, find_city
 from orchestrator.tools.places import fold
 
 
-def test_the_table_is_sane() -> None:
+def test_table_is_plausible() -> None:
     assert len(CITIES) >= 40
     assert len({fold(city.name) for city in CITIES}) == len(CITIES)
     assert [city.name for city in CITIES] == sorted((city.name for city in CITIES), key=fold)
@@ -31,12 +31,12 @@ def test_the_table_is_sane() -> None:
         ("Istanbul", ["Turkey"], "Istanbul"),
     ],
 )
-def test_cities_are_found_however_they_are_written(name: str, qualifiers: list[str], found: str) -> None:
+def test_cities_are_found_in_any_spelling(name: str, qualifiers: list[str], found: str) -> None:
     city = find_city(name, qualifiers)
     assert city is not None
     assert city.name == found
 
 
 @pytest.mark.parametrize(("name", "qualifiers"), [("Atlantis", []), ("Paris", ["TX"]), ("", [])])
-def test_other_places_are_not_there(name: str, qualifiers: list[str]) -> None:
+def test_other_places_are_not_found(name: str, qualifiers: list[str]) -> None:
     assert find_city(name, qualifiers) is None

@@ -22,7 +22,7 @@ def test_callbacks_run_once_in_another_thread() -> None:
     assert ran[0] is not threading.current_thread()
 
 
-def test_a_callback_that_comes_late_runs_at_once() -> None:
+def test_callback_registered_after_cancellation_runs_at_once() -> None:
     context = ToolContext("r1")
     context.cancel()
     done = threading.Event()
@@ -30,7 +30,7 @@ def test_a_callback_that_comes_late_runs_at_once() -> None:
     assert done.wait(5)
 
 
-def test_a_callback_that_raises_does_not_stop_the_next(caplog: pytest.LogCaptureFixture) -> None:
+def test_callback_that_raises_does_not_stop_the_next_one(caplog: pytest.LogCaptureFixture) -> None:
     context = ToolContext("r1")
     done = threading.Event()
 
@@ -45,7 +45,7 @@ def test_a_callback_that_raises_does_not_stop_the_next(caplog: pytest.LogCapture
     assert "secret" not in caplog.text
 
 
-def test_the_request_id_can_be_read_but_not_changed() -> None:
+def test_request_id_is_read_only() -> None:
     context = ToolContext("r1")
     assert context.request_id == "r1"
     with pytest.raises(AttributeError):

@@ -20,7 +20,7 @@ def shop() -> Database:
     return Database()
 
 
-def test_the_sample_shop_answers(shop: Database) -> None:
+def test_sample_shop_can_be_queried(shop: Database) -> None:
     assert ask(
         shop,
         "products",
@@ -39,13 +39,13 @@ def test_the_sample_shop_answers(shop: Database) -> None:
     }
 
 
-def test_count_alone_counts_the_rows_of_the_table(shop: Database) -> None:
+def test_count_without_other_columns_counts_the_rows_of_the_table(shop: Database) -> None:
     everybody = ask(shop, "customers", columns=["name"])["rows"]
     assert len(everybody) > 1
     assert ask(shop, "customers", columns=["count(*)"])["rows"] == [[len(everybody)]]
 
 
-def test_all_columns_and_the_row_limits(shop: Database) -> None:
+def test_all_columns_are_returned_up_to_the_row_limit(shop: Database) -> None:
     everything = ask(shop, "orders", limit=1000)
     assert everything["columns"][0] == "id"
     assert (len(everything["rows"]), everything["truncated"]) == (20, False)
@@ -54,27 +54,26 @@ def test_all_columns_and_the_row_limits(shop: Database) -> None:
     assert (len(few["rows"]), few["truncated"]) == (7, True)
 
 
-def test_unknown_names_are_answered_with_the_known_ones(shop: Database) -> None:
+def test_error_for_an_unknown_name_lists_the_known_ones(shop: Database) -> None:
     assert refusal(shop, "sqlite_schema") == (
-        "there is no table 'sqlite_schema'; there are: products, customers, orders"
+        "unknown table 'sqlite_schema'; available tables: products, customers, orders"
     )
-    assert (
-        "there is no column in products 'price'; there are: id, name, category, price_eur, stock"
-        in refusal(shop, "products", columns=["price"])
+    assert "unknown column 'price'; available columns: id, name, category, price_eur, stock" in refusal(
+        shop, "products", columns=["price"]
     )
 
 
-def test_the_sample_can_be_narrowed() -> None:
+def test_tables_of_the_sample_shop_can_be_restricted() -> None:
     database = Database(tables=["customers"])
     assert "products" not in database.tool_notes["query_database"]
-    assert refusal(database, "products") == "there is no table 'products'; there are: customers"
+    assert refusal(database, "products") == "unknown table 'products'; available tables: customers"
     with pytest.raises(
-        SettingsError, match="DATABASE_TABLES='item' cannot be used: the sample shop has products,"
+        SettingsError, match="DATABASE_TABLES='item' cannot be used: the sample shop has the tables products,"
     ):
         Database(tables=["item"])
 
 
-async def test_it_is_a_tool_whose_description_names_the_tables(shop: Database) -> None:
+async def test_description_of_the_tool_lists_the_tables(shop: Database) -> None:
     toolbox = Toolbox([shop.query_database])
     function = toolbox.specs()[0]["function"]
     assert function["description"] == (
@@ -101,7 +100,7 @@ async def test_it_is_a_tool_whose_description_names_the_tables(shop: Database) -
     await toolbox.aclose()
 
 
-def test_sqlalchemy_is_imported_when_it_is_first_needed() -> None:
+def test_sqlalchemy_is_imported_on_first_use() -> None:
     code = (
         "import sys\n"
         "from orchestrator.tools.context import ToolContext\n"
@@ -116,12 +115,13 @@ def test_sqlalchemy_is_imported_when_it_is_first_needed() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": "services/orchestrator"})
 
 
-async def test_a_database_that_never_was_there(caplog: pytest.LogCaptureFixture) -> None:
+async def test_database_that_cannot_be_reached_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     database = Database("postgresql://app:pass-word-11@127.0.0.1:1/shop?sslmode=disable", ["items"])
     with pytest.raises(SettingsError) as error:
         database.prepare()
     assert str(error.value).startswith(
-        "DATABASE_URL='postgresql://app:***@127.0.0.1:1/shop' cannot be used: no connection to the database: "
+        "DATABASE_URL='postgresql://app:***@127.0.0.1:1/shop' cannot be used: "
+        "could not connect to the database: "
     )
     assert "pass-word-11" not in str(error.value)
     with caplog.at_level(logging.DEBUG):
@@ -136,7 +136,11 @@ async def test_a_database_that_never_was_there(caplog: pytest.LogCaptureFixture)
 @pytest.mark.parametrize(
     ("url", "tables", "complaint"),
     [
-        ("postgresql://u:pw-33@h/d", None, "DATABASE_TABLES='' cannot be used: name what models may read"),
+        (
+            "postgresql://u:pw-33@h/d",
+            None,
+            "DATABASE_TABLES='' cannot be used: list the tables that models may read",
+        ),
         ("postgresql://u:pw-33@h/d", [], "DATABASE_TABLES='' cannot be used"),
         (
             "mysql://u:pw-33@h/d",
@@ -147,7 +151,7 @@ async def test_a_database_that_never_was_there(caplog: pytest.LogCaptureFixture)
         ("", ["t"], "cannot be used: use postgresql://"),
     ],
 )
-def test_settings_that_cannot_be_used(url: str, tables: list[str] | None, complaint: str) -> None:
+def test_invalid_settings_are_rejected(url: str, tables: list[str] | None, complaint: str) -> None:
     with pytest.raises(SettingsError, match=complaint):
         Database(url, tables)
 
@@ -155,19 +159,19 @@ def test_settings_that_cannot_be_used(url: str, tables: list[str] | None, compla
 @pytest.mark.parametrize(
     "url", ["postgresql://u:pw-33@h:port/d", "postgresql:pw-33", "sqlite:////no/such/pw-33.db"]
 )
-def test_urls_that_cannot_be_used(url: str) -> None:
+def test_invalid_urls_are_rejected(url: str) -> None:
     with pytest.raises(SettingsError, match="DATABASE_URL="):
         Database(url, ["t"]).prepare()
 
 
-def test_a_malformed_url_is_not_repeated() -> None:
+def test_malformed_url_is_not_shown() -> None:
     with pytest.raises(SettingsError) as error:
         Database("postgresql://u:pw-33@h:port/d", ["t"]).prepare()
     assert "pw-33" not in str(error.value)
     assert error.value.__cause__ is None
 
 
-def test_a_missing_sqlite_file_is_not_made(tmp_path: Path) -> None:
+def test_missing_sqlite_file_is_not_created(tmp_path: Path) -> None:
     path = tmp_path / "absent.db"
     with pytest.raises(SettingsError, match="unable to open database file"):
         Database(f"sqlite:///{path}", ["items"]).prepare()
@@ -185,7 +189,9 @@ def test_a_missing_sqlite_file_is_not_made(tmp_path: Path) -> None:
         ({"filters": [{"column": "stock"}]}, "use is_null"),
     ],
 )
-async def test_long_lists_are_refused_as_what_they_are(arguments: dict[str, object], problem: str) -> None:
+async def test_error_for_an_invalid_argument_names_the_reason(
+    arguments: dict[str, object], problem: str
+) -> None:
     toolbox = Toolbox([Database().query_database])
     result = await toolbox.call(
         "query_database", json.dumps({"table": "products", **arguments}), request_id="r1"

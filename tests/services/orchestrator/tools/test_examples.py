@@ -1,4 +1,4 @@
-"""The example module, used as the documentation tells users to use theirs."""
+"""The example module, used as the documentation describes for modules of users."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def call(toolbox: Toolbox, name: str, **arguments: Any) -> Any:
 BOX = {"weight_kg": 3, "length_cm": 40, "width_cm": 30, "height_cm": 25, "country": "JP"}
 
 
-async def test_both_tools_answer_side_by_side(toolbox: Toolbox) -> None:
+async def test_both_tools_run_concurrently(toolbox: Toolbox) -> None:
     quote, parcel = await asyncio.gather(
         call(toolbox, "quote_shipping", **BOX),
         call(toolbox, "track_parcel", tracking_number="rr 473124829 gb"),
@@ -45,7 +45,7 @@ async def test_both_tools_answer_side_by_side(toolbox: Toolbox) -> None:
     }
 
 
-async def test_a_heavy_small_box_is_charged_by_its_weight(toolbox: Toolbox) -> None:
+async def test_heavy_small_box_is_charged_by_weight(toolbox: Toolbox) -> None:
     small = BOX | {"length_cm": 10, "width_cm": 10, "height_cm": 10, "country": "DE", "speed": "express"}
     assert await call(toolbox, "quote_shipping", **small) == {
         "price_eur": 13.5,
@@ -76,7 +76,7 @@ async def test_mistakes_are_explained(
     assert message in (await call(toolbox, name, **arguments))["error"]
 
 
-def test_the_schema_tells_units_and_limits(toolbox: Toolbox) -> None:
+def test_schema_describes_units_and_limits(toolbox: Toolbox) -> None:
     quote, track = (spec["function"] for spec in toolbox.specs())
     assert (quote["name"], track["name"]) == ("quote_shipping", "track_parcel")
     assert quote["parameters"]["properties"]["weight_kg"] == {

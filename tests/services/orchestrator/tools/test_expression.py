@@ -1,4 +1,4 @@
-"""What people write as arithmetic, in Python's syntax."""
+"""Arithmetic as people write it, translated into Python's syntax."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_expressions_are_translated(written: str, meant: str) -> None:
         ("[1]", "is not part of an arithmetic expression"),
     ],
 )
-def test_anything_else_is_explained(written: str, complaint: str) -> None:
+def test_error_explains_any_other_expression(written: str, complaint: str) -> None:
     with pytest.raises(ToolError) as refusal:
         python(written)
     assert complaint in str(refusal.value)
@@ -58,7 +58,7 @@ ALLOWED = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Constant, ast.Call, ast.N
 
 
 @given(st.text(st.sampled_from("0123456789+-*/%^(),. eE[]{}'\"=<>:;@#&|~!abcpiqrstmx_\nπ√÷"), max_size=30))
-def test_whatever_passes_is_arithmetic_only(text: str) -> None:
+def test_accepted_expressions_contain_only_arithmetic(text: str) -> None:
     try:
         tree = ast.parse(python(text), mode="eval")
     except (ToolError, SyntaxError):

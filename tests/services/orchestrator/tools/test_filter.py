@@ -1,4 +1,4 @@
-"""A condition as a model may write it."""
+"""The filter conditions that models may write."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pydantic import ValidationError
 from orchestrator.tools.filter import Filter
 
 
-def test_equality_is_what_a_filter_without_an_operator_means() -> None:
+def test_filter_without_an_operator_means_equality() -> None:
     assert Filter.model_validate({"column": "city", "value": "Paris"}).op == "="
 
 
 @pytest.mark.parametrize("value", ["x", 1, 1.5, True, None, ["a", 2, False]])
-def test_values_keep_their_type(value: Any) -> None:
+def test_values_keep_their_types(value: Any) -> None:
     read = Filter.model_validate({"column": "c", "op": "in", "value": value}).value
     assert read == value
     assert type(read) is type(value)

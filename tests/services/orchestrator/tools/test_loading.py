@@ -15,7 +15,7 @@ Write = Callable[..., str]
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """Write a module into a folder on the path; returns its name."""
+    """Returns a function that writes a module to a folder on the path and returns its name."""
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
 
@@ -30,7 +30,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
         del sys.modules[name]
 
 
-def test_public_functions_come_in_their_order(write: Write) -> None:
+def test_public_functions_are_returned_in_order_of_definition(write: Write) -> None:
     first = write(
         "desk.first",
         '''
@@ -71,23 +71,23 @@ def test_public_functions_come_in_their_order(write: Write) -> None:
         ("def f(*x: int):\n    'F.'\n", r"bad\.f: parameter \*x: int is variadic"),
         ("f = lambda x: x\n", r"'<lambda>' cannot be the name of a tool"),
         ("from math import sqrt\nX = 1\n", r"'bad' defines no public function: define one without a leading"),
-        ("import nonexistent_dependency\n", r"'bad' needs 'nonexistent_dependency': install it"),
+        ("import nonexistent_dependency\n", r"'bad' needs the module 'nonexistent_dependency': install it"),
         ("def f(:\n", r"'bad' cannot be imported: SyntaxError: "),
         ("raise RuntimeError('no licence')\n", r"'bad' cannot be imported: RuntimeError: no licence"),
     ],
 )
-def test_a_module_that_is_not_right_is_refused(write: Write, text: str, complaint: str) -> None:
+def test_invalid_module_is_rejected(write: Write, text: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         load_tools([write("bad", text)])
 
 
 @pytest.mark.parametrize("name", ["no_such_module_here", "no_such_package_here.inner"])
-def test_a_missing_module_is_named_with_the_mend(name: str) -> None:
-    with pytest.raises(ValueError, match=f"'{name}' is not found: put its folder on PYTHONPATH"):
+def test_missing_module_is_reported_with_a_fix(name: str) -> None:
+    with pytest.raises(ValueError, match=f"'{name}' was not found: add its folder to PYTHONPATH"):
         load_tools([name])
 
 
-def test_one_name_in_two_modules_is_refused(write: Write) -> None:
+def test_same_name_in_two_modules_is_rejected(write: Write) -> None:
     for name in ("left", "right"):
         write(name, 'def find() -> int:\n    """F."""\n    return 1\n')
     with pytest.raises(

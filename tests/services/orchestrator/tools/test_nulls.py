@@ -49,17 +49,17 @@ def test_null_means_the_default_at_any_depth() -> None:
     assert values["extra"] == Stay(3)
 
 
-def test_null_stays_where_the_type_has_it() -> None:
+def test_null_is_kept_if_the_type_allows_it() -> None:
     assert TOOL.validate({"guest": "Ana", "note": None, "extra": None})["note"] is None
 
 
 @pytest.mark.parametrize("arguments", [{"guest": None}, {"guest": "Ana", "stays": [{"nights": None}]}])
-def test_null_for_what_is_required_is_refused(arguments: dict[str, Any]) -> None:
+def test_null_for_a_required_parameter_is_rejected(arguments: dict[str, Any]) -> None:
     with pytest.raises(InvalidArguments, match="not None"):
         TOOL.validate(arguments)
 
 
-def test_strict_schemas_require_everything_and_allow_null_for_what_is_optional() -> None:
+def test_strict_schema_requires_all_parameters_and_allows_null_for_optional_ones() -> None:
     schema = strict_schema(TOOL.parameters)
     jsonschema_rs.meta.validate(schema)
     assert schema["required"] == ["guest", "room", "stays", "extra", "note"]
@@ -85,7 +85,7 @@ def test_strict_schemas_require_everything_and_allow_null_for_what_is_optional()
         ("query_database", {"table": "products", "filters": [{"column": "stock", "op": None, "value": 0}]}),
     ],
 )
-async def test_our_own_tools_take_null_for_a_default(name: str, arguments: dict[str, Any]) -> None:
+async def test_built_in_tools_accept_null_for_a_default(name: str, arguments: dict[str, Any]) -> None:
     weather = Weather(source="sample", forecast_url="http://x.invalid", geocoding_url="http://x.invalid")
     toolbox = Toolbox([weather.get_current_weather, Database().query_database])
     result = await toolbox.call(name, json.dumps(arguments), request_id="r1")
@@ -94,7 +94,7 @@ async def test_our_own_tools_take_null_for_a_default(name: str, arguments: dict[
     await weather.aclose()
 
 
-def test_a_client_that_asks_for_strict_gets_a_strict_schema() -> None:
+def test_client_that_requests_strict_mode_gets_a_strict_schema() -> None:
     toolbox = Toolbox([book])
     asked = {"type": "function", "function": {"name": "book", "strict": True}}
     assert toolbox.complete(asked)["function"]["parameters"] == strict_schema(TOOL.parameters)

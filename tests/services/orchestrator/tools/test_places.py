@@ -27,7 +27,7 @@ SAO_PAULO = Place("São Paulo", "São Paulo", "Brazil", "BR")
         ("", "", []),
     ],
 )
-def test_a_location_is_a_name_and_qualifiers(location: str, name: str, qualifiers: list[str]) -> None:
+def test_location_is_split_into_name_and_qualifiers(location: str, name: str, qualifiers: list[str]) -> None:
     assert split_location(location) == (name, qualifiers)
 
 
@@ -53,18 +53,18 @@ def test_a_location_is_a_name_and_qualifiers(location: str, name: str, qualifier
         ([], [], None),
     ],
 )
-def test_the_first_place_that_fits_all_qualifiers(
+def test_first_place_that_matches_all_qualifiers_is_chosen(
     places: list[Place], qualifiers: list[str], chosen: Place | None
 ) -> None:
     assert choose(places, qualifiers) is chosen
 
 
-def test_labels_repeat_nothing() -> None:
+def test_labels_do_not_repeat_parts() -> None:
     assert PARIS_TEXAS.label() == "Paris, Texas, United States"
     assert SINGAPORE.label() == "Singapore"
     assert SAO_PAULO.label() == "São Paulo, Brazil"
 
 
-def test_folding_drops_case_accents_and_full_stops() -> None:
+def test_folding_removes_case_accents_and_full_stops() -> None:
     assert fold(" ZÜRICH ") == fold("Zu\u0308rich") == "zurich"
     assert fold("D.C.") == "dc"

@@ -22,7 +22,7 @@ from orchestrator.tools.toolbox import Toolbox
 from tests.services.orchestrator.tools.asking import ask, refusal
 from tests.support.postgres import Postgres
 
-# An installation of PostgreSQL may be part of the first test.
+# The first test may have to install PostgreSQL.
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -33,21 +33,21 @@ def production(postgres_url: str) -> Database:
     return database
 
 
-def test_a_statement_in_sqlite_has_a_time_limit(sqlite_url: str) -> None:
+def test_sqlite_statement_has_a_time_limit(sqlite_url: str) -> None:
     database = Database(sqlite_url, ["endless"], statement_timeout=0.1)
     began = time.monotonic()
-    assert refusal(database, "endless") == "the query took longer than 0.1 s and was stopped: filter more"
+    assert refusal(database, "endless") == "the query took longer than 0.1 s and was stopped: add filters"
     assert 0.1 <= time.monotonic() - began < 3
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-async def test_an_abandoned_query_is_interrupted(kind: str, request: pytest.FixtureRequest) -> None:
+async def test_abandoned_query_is_interrupted(kind: str, request: pytest.FixtureRequest) -> None:
     url = request.getfixturevalue(f"{kind}_url")
     database = Database(url, ["endless"], statement_timeout=60)
     started, ended = threading.Event(), threading.Event()
 
     def endless(context: ToolContext) -> Any:
-        """Query for ever."""
+        """Run a query that never ends."""
         started.set()
         try:
             return database.query_database(context, table="endless")
@@ -64,7 +64,7 @@ async def test_an_abandoned_query_is_interrupted(kind: str, request: pytest.Fixt
     await toolbox.aclose()
 
 
-def test_a_running_query_in_postgresql_is_cancelled(production: Database, postgres: Postgres) -> None:
+def test_running_postgresql_query_is_cancelled(production: Database, postgres: Postgres) -> None:
     about_to_run = threading.Event()
 
     class Watched(ToolContext):
@@ -80,8 +80,8 @@ def test_a_running_query_in_postgresql_is_cancelled(production: Database, postgr
     began = time.monotonic()
     context.cancel()
     thread.join(5)
-    assert time.monotonic() - began < 1  # below 0.1 s where nothing else runs
-    assert refusals == ["the query took longer than 5 s and was stopped: filter more"]
+    assert time.monotonic() - began < 1  # below 0.1 s on an idle machine
+    assert refusals == ["the query took longer than 5 s and was stopped: add filters"]
     with psycopg.connect(postgres.url) as connection:
         left = connection.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE usename = 'reader' AND state = 'active'"
@@ -89,7 +89,7 @@ def test_a_running_query_in_postgresql_is_cancelled(production: Database, postgr
         assert left.fetchone() == (0,)
 
 
-def test_postgresql_answers(production: Database) -> None:
+def test_postgresql_can_be_queried(production: Database) -> None:
     assert ask(
         production, "items", filters=[Filter(column="id", op="in", value=[2, 3])], order_by=["id desc"]
     ) == {
@@ -120,31 +120,31 @@ def test_postgresql_answers(production: Database) -> None:
     ]
 
 
-def test_postgresqls_tables_are_in_the_description(production: Database) -> None:
+def test_description_lists_the_postgresql_tables(production: Database) -> None:
     notes = production.tool_notes["query_database"]
     assert "items(id INTEGER, name TEXT, price NUMERIC(10, 2), day DATE, tags ARRAY)" in notes
     assert "sales.orders(number INTEGER, placed TIMESTAMP)" in notes
     assert "secrets" not in notes
 
 
-def test_what_the_allow_list_lacks_cannot_be_read(production: Database) -> None:
+def test_tables_that_are_not_on_the_allow_list_cannot_be_read(production: Database) -> None:
     known = "items, sales.orders, writes, endless, forbidden"
     for table in ("secrets", "orders", "public.items", "items; DROP TABLE items", ""):
-        assert refusal(production, table) == f"there is no table {table!r}; there are: {known}"
+        assert refusal(production, table) == f"unknown table {table!r}; available tables: {known}"
 
 
-def test_a_query_cannot_write_even_through_a_view(production: Database, postgres: Postgres) -> None:
+def test_query_cannot_write_even_through_a_view(production: Database, postgres: Postgres) -> None:
     assert refusal(production, "writes") == "the database could not run the query"
     with psycopg.connect(postgres.url) as connection:
         assert connection.execute("SELECT count(*) FROM log").fetchone() == (0,)
         assert connection.execute("SELECT count(*) FROM writes").fetchone() == (1,)
 
 
-def test_a_statement_in_postgresql_has_a_time_limit(postgres_url: str) -> None:
+def test_postgresql_statement_has_a_time_limit(postgres_url: str) -> None:
     database = Database(postgres_url, ["endless"], statement_timeout=0.2)
     database.prepare()
     began = time.monotonic()
-    assert refusal(database, "endless") == "the query took longer than 0.2 s and was stopped: filter more"
+    assert refusal(database, "endless") == "the query took longer than 0.2 s and was stopped: add filters"
     assert 0.2 <= time.monotonic() - began < 3
 
 
@@ -154,24 +154,26 @@ def test_a_statement_in_postgresql_has_a_time_limit(postgres_url: str) -> None:
         (
             "items",
             {"columns": ["sum(name)"]},
-            "the database refuses the query: function sum(text) does not exist",
+            "the database rejected the query: function sum(text) does not exist",
         ),
         (
             "items",
             {"filters": [Filter(column="id", value=2**40)]},
-            "the database refuses the query: integer out of range",
+            "the database rejected the query: integer out of range",
         ),
         ("items", {"filters": [Filter(column="name", value="a\0b")]}, "the database could not run the query"),
-        ("forbidden", {}, "the database refuses the query: permission denied for table forbidden"),
+        ("forbidden", {}, "the database rejected the query: permission denied for table forbidden"),
     ],
 )
-def test_errors_of_postgresql_come_without_sql(
+def test_errors_from_postgresql_do_not_contain_sql(
     production: Database, table: str, arguments: dict[str, Any], message: str
 ) -> None:
     assert refusal(production, table, **arguments) == message
 
 
-def test_a_database_that_goes_away_later(postgres: Postgres, caplog: pytest.LogCaptureFixture) -> None:
+def test_database_that_becomes_unreachable_is_reported(
+    postgres: Postgres, caplog: pytest.LogCaptureFixture
+) -> None:
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute("CREATE ROLE leaver LOGIN PASSWORD 'leaver-pw-55'")
         connection.execute("CREATE TABLE things (id int)")
@@ -186,20 +188,22 @@ def test_a_database_that_goes_away_later(postgres: Postgres, caplog: pytest.LogC
     assert "leaver" not in caplog.text
 
 
-def test_a_wrong_password_is_not_repeated(postgres: Postgres) -> None:
+def test_wrong_password_is_not_shown(postgres: Postgres) -> None:
     database = Database(postgres.url.replace(postgres.password, "wrong-pw-99"), ["items"])
     with pytest.raises(SettingsError, match="password authentication failed") as error:
         database.prepare()
     assert "wrong-pw-99" not in str(error.value)
 
 
-def test_a_table_that_is_not_there_is_named(postgres_url: str, sqlite_url: str) -> None:
+def test_missing_table_is_reported_with_the_existing_ones(postgres_url: str, sqlite_url: str) -> None:
     for url in (postgres_url, sqlite_url):
-        with pytest.raises(SettingsError, match=r"DATABASE_TABLES='itms' cannot be used: .* it has: .*items"):
+        with pytest.raises(
+            SettingsError, match=r"DATABASE_TABLES='itms' cannot be used: .* its tables are: .*items"
+        ):
             Database(url, ["items", "itms"]).prepare()
 
 
-def test_a_sqlite_file_is_read_as_it_is(sqlite_url: str) -> None:
+def test_sqlite_values_are_returned_as_they_are_stored(sqlite_url: str) -> None:
     database = Database(sqlite_url, ["items", "endless"])
     database.prepare()
     assert (
@@ -210,7 +214,7 @@ def test_a_sqlite_file_is_read_as_it_is(sqlite_url: str) -> None:
         [1, 19.9, "2026-02-01", "2026-02-01 10:00:00", b"\xff"],
         [2, 5.0, "soon", 3, None],
     ]
-    assert refusal(database, "secrets") == "there is no table 'secrets'; there are: items, endless"
+    assert refusal(database, "secrets") == "unknown table 'secrets'; available tables: items, endless"
 
 
 def peak_mib(read: Callable[[], Any]) -> float:
@@ -222,7 +226,7 @@ def peak_mib(read: Callable[[], Any]) -> float:
         tracemalloc.stop()
 
 
-def test_wide_rows_of_sqlite_are_bounded(tmp_path: Path) -> None:
+def test_size_of_wide_sqlite_rows_is_limited(tmp_path: Path) -> None:
     path = tmp_path / "wide.db"
     connection = sqlite3.connect(path)
     connection.executescript(
@@ -239,11 +243,11 @@ def test_wide_rows_of_sqlite_are_bounded(tmp_path: Path) -> None:
     answer = ask(database, "wide", limit=100)
     assert answer["truncated"]
     assert 1 <= len(answer["rows"]) < 10
-    assert refusal(database, "huge") == "a row has more than 1,048,576 bytes: leave its longest columns out"
+    assert refusal(database, "huge") == "a row has more than 1,048,576 bytes: leave out its longest columns"
     assert ask(database, "huge", columns=["id"])["rows"] == [[1]]
 
 
-def test_wide_rows_of_postgresql_are_bounded(postgres: Postgres) -> None:
+def test_size_of_wide_postgresql_rows_is_limited(postgres: Postgres) -> None:
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(
             "CREATE TABLE wide AS SELECT i, repeat('x', 5000000) AS text, convert_to(repeat('x', 5000000),"

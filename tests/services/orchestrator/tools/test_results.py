@@ -49,11 +49,11 @@ class Order(BaseModel):
         (b"\xff\x00", '"_wA="'),
     ],
 )
-def test_values_become_text(value: Any, text: str) -> None:
+def test_values_are_rendered_as_text(value: Any, text: str) -> None:
     assert render(value, LIMIT) == text
 
 
-def test_a_value_without_a_json_form_is_refused() -> None:
+def test_value_that_cannot_be_converted_to_json_is_rejected() -> None:
     circular: list[Any] = []
     circular.append(circular)
     for value in (object(), circular, {"deep": {"in": lambda: None}}):
@@ -61,17 +61,17 @@ def test_a_value_without_a_json_form_is_refused() -> None:
             render(value, LIMIT)
 
 
-def test_the_note_says_how_much_is_cut() -> None:
+def test_note_shows_how_much_was_truncated() -> None:
     assert render("x" * 20_000, 16_384) == ("x" * 16_384 + "\n[cut here: 3,616 of 20,000 bytes are left out]")
     assert render("x" * 16_384, 16_384) == "x" * 16_384
 
 
-def test_a_cut_never_splits_a_character() -> None:
+def test_truncation_never_splits_a_character() -> None:
     assert render("aé€😀", 9).startswith("aé€\n[cut here: 4 of 10 bytes")
 
 
 @given(st.text(), st.integers(1, 40))
-def test_what_is_kept_is_the_longest_beginning_that_fits(text: str, limit: int) -> None:
+def test_longest_prefix_within_the_limit_is_kept(text: str, limit: int) -> None:
     size = len(text.encode(errors="replace"))
     shown = render(text, limit)
     if size <= limit:
@@ -83,6 +83,6 @@ def test_what_is_kept_is_the_longest_beginning_that_fits(text: str, limit: int) 
     assert note == f"[cut here: {size - len(kept.encode()):,} of {size:,} bytes are left out]"
 
 
-def test_an_error_is_json_and_is_cut_too() -> None:
+def test_error_is_rendered_as_json_and_truncated() -> None:
     assert json.loads(render_error('no "x"', LIMIT)) == {"error": 'no "x"'}
     assert len(render_error("long " * 10_000, 100)) < 200

@@ -8,7 +8,7 @@ import pytest
 from orchestrator.tools import sample_shop
 
 
-def test_the_data_are_consistent() -> None:
+def test_data_is_consistent() -> None:
     with contextlib.closing(sample_shop.connect()) as connection:
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
         wrong = connection.execute(
@@ -19,18 +19,18 @@ def test_the_data_are_consistent() -> None:
         assert wrong == []
 
 
-def test_the_schema_is_that_of_the_data() -> None:
+def test_schema_matches_the_data() -> None:
     schema = sample_shop.schema()
     assert list(schema) == ["products", "customers", "orders"]
     with contextlib.closing(sample_shop.connect()) as connection:
         for table, columns in schema.items():
-            told = connection.execute("SELECT name, type FROM pragma_table_info(?)", (table,))
-            assert list(columns.items()) == told.fetchall()
+            columns_in_data = connection.execute("SELECT name, type FROM pragma_table_info(?)", (table,))
+            assert list(columns.items()) == columns_in_data.fetchall()
             assert len(connection.execute(f"SELECT * FROM {table}").fetchall()) >= 8
 
 
 @pytest.mark.parametrize("statement", ["DELETE FROM orders", "CREATE TABLE t (x)", "DROP TABLE orders"])
-def test_it_cannot_be_written_to(statement: str) -> None:
+def test_database_is_read_only(statement: str) -> None:
     with (
         contextlib.closing(sample_shop.connect()) as connection,
         pytest.raises(sqlite3.OperationalError, match="readonly"),

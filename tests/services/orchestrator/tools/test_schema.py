@@ -45,7 +45,7 @@ async def book(
         guest: Full name.
         night: First night,
             as a date.
-        guests: Not used, the annotation says it.
+        guests: Not used, since the annotation has a description.
 
     Returns:
         The booking's number.
@@ -53,7 +53,7 @@ async def book(
     return f"{context.request_id} {guest} {night} {room} {guests} {address}"
 
 
-def test_the_schema_comes_from_signature_and_docstring() -> None:
+def test_schema_is_built_from_signature_and_docstring() -> None:
     tool = define_tool(book)
     assert tool.is_async
     assert tool.context_parameters == ("context",)
@@ -138,13 +138,13 @@ def test_arguments_are_converted_to_the_annotated_types() -> None:
         ({f"p{number}": 0 for number in range(300)}, "the arguments have 302 errors"),
     ],
 )
-def test_wrong_arguments_are_explained_shortly(arguments: dict[str, Any], problems: str) -> None:
+def test_error_explains_invalid_arguments_briefly(arguments: dict[str, Any], problems: str) -> None:
     with pytest.raises(InvalidArguments) as error:
         define_tool(book).validate(arguments)
     assert str(error.value) == problems
 
 
-def test_what_is_expected_in_a_few_words() -> None:
+def test_expected_arguments_are_summarized() -> None:
     assert define_tool(book).expected() == (
         "guest (string, required), night (string, required), room ('single' | 'double'), guests (integer), "
         "address (Address)"
@@ -169,7 +169,7 @@ def test_parameters_may_have_any_python_name() -> None:
     def odd(
         json: str, schema: int, copy: bool, model_config: str, _hidden: float, *, class_: str = "x"
     ) -> str:
-        """Take names that a pydantic model could not have as fields."""
+        """Take parameters whose names pydantic does not allow for fields."""
         return f"{json} {schema} {copy} {model_config} {_hidden} {class_}"
 
     tool = define_tool(odd)
@@ -179,7 +179,7 @@ def test_parameters_may_have_any_python_name() -> None:
 
 
 def test_defaults_are_not_shared_between_calls() -> None:
-    def collect(items: list[int] = []) -> list[int]:  # noqa: B006  the point of the test
+    def collect(items: list[int] = []) -> list[int]:  # noqa: B006  the subject of this test
         """Collect."""
         items.append(1)
         return items
@@ -196,7 +196,7 @@ def test_dataclasses_are_accepted() -> None:
     assert pay(**define_tool(pay).validate({"price": {"amount": 3}})) == "3.0 EUR"
 
 
-def test_bound_methods_are_tools_and_may_add_what_they_know() -> None:
+def test_bound_methods_can_be_tools_and_add_notes_to_the_description() -> None:
     class Shop:
         tool_notes: dict[str, str]
 
@@ -298,8 +298,8 @@ async def generates_later(x: int) -> AsyncIterator[int]:
 @pytest.mark.parametrize(
     ("function", "complaint"),
     [
-        (no_docstring, r"test_schema\.no_docstring has no docstring.* add one"),
-        (empty_section, r"empty_section: its docstring is not in Google's style .*Args.* correct it"),
+        (no_docstring, r"test_schema\.no_docstring has no docstring: add one"),
+        (empty_section, r"empty_section: its docstring is not in Google style .*Args.* correct it"),
         (unannotated, r"unannotated: parameter 'x' has no type: annotate it, x: str for example"),
         (starred, r"starred: parameter \*numbers: int is variadic positional.* its own named parameter"),
         (keywords, r"keywords: parameter \*\*options: int is variadic keyword"),
@@ -314,12 +314,12 @@ async def generates_later(x: int) -> AsyncIterator[int]:
         (generates_later, r"generates_later is a generator"),
     ],
 )
-def test_functions_that_cannot_be_tools_are_refused(function: Any, complaint: str) -> None:
+def test_functions_that_cannot_be_tools_are_rejected(function: Any, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         define_tool(function)
 
 
-def test_a_name_of_65_characters_is_refused() -> None:
+def test_name_of_65_characters_is_rejected() -> None:
     namespace: dict[str, Any] = {}
     for length in (64, 65):
         exec(f"def {'f' * length}(x: int) -> int:\n    'Do.'\n    return x", namespace)

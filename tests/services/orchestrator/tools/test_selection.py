@@ -39,7 +39,7 @@ def where(column: str, op: str, value: Any = None) -> tuple[str, list[Any]]:
     return text.partition(" WHERE ")[2], list(values.values())
 
 
-def test_all_columns_unless_some_are_named() -> None:
+def test_all_columns_are_selected_by_default() -> None:
     names = ["id", "name", "price", "day", "strange", "tags"]
     assert sql()[0] == f"SELECT {', '.join(f'items.{name} AS {name}' for name in names)} FROM items"
     assert sql(["name", "id"])[0] == "SELECT items.name AS name, items.id AS id FROM items"
@@ -67,7 +67,7 @@ def test_aggregates_group_by_the_plain_columns() -> None:
         ("not_in", [1], "(items.id NOT IN (__[POSTCOMPILE_id_1]))", [[1]]),
     ],
 )
-def test_conditions(op: str, value: Any, condition: str, bound: list[Any]) -> None:
+def test_conditions_are_translated_to_sql(op: str, value: Any, condition: str, bound: list[Any]) -> None:
     text, values = where("id", op, value)
     assert text.replace("::INTEGER", "") == condition.replace("::INTEGER", "")
     assert values == bound
@@ -79,7 +79,7 @@ def test_like_ignores_case() -> None:
     assert where("tags", "is_null") == ("items.tags IS NULL", [])
 
 
-def test_values_take_the_type_of_their_column() -> None:
+def test_values_are_converted_to_the_type_of_their_column() -> None:
     assert [str(value) for value in where("price", "<", 19.99)[1]] == ["19.99"]
     assert [value.isoformat() for value in where("day", ">", "2026-02-28")[1]] == ["2026-02-28"]
     assert where("name", "=", 5)[1] == ["5"]
@@ -89,23 +89,23 @@ def test_values_take_the_type_of_their_column() -> None:
 @pytest.mark.parametrize(
     ("column", "op", "value", "complaint"),
     [
-        ("nme", "=", 1, "there is no column in items 'nme'; there are: id, name, price, day, strange, tags"),
-        ("count(*)", ">", 1, "there is no column in items 'count(*)'"),
-        ("id", "=", 5.5, "column id holds INTEGER, which 5.5 does not fit"),
-        ("id", "in", [1, "x"], "column id holds INTEGER, which 'x' does not fit"),
-        ("day", "=", "yesterday", "column day holds DATE, which 'yesterday' does not fit"),
+        ("nme", "=", 1, "unknown column 'nme'; available columns: id, name, price, day, strange, tags"),
+        ("count(*)", ">", 1, "unknown column 'count(*)'"),
+        ("id", "=", 5.5, "column id has type INTEGER, which 5.5 does not match"),
+        ("id", "in", [1, "x"], "column id has type INTEGER, which 'x' does not match"),
+        ("day", "=", "yesterday", "column day has type DATE, which 'yesterday' does not match"),
         ("id", "in", 1, "the filter on id with 'in' needs a list as its value"),
         ("id", "not_in", None, "the filter on id with 'not_in' needs a list"),
-        ("id", "=", None, "the filter on id with '=' has no value: give one, or use is_null or is_not_null"),
+        ("id", "=", None, "the filter on id with '=' has no value: add one, or use is_null or is_not_null"),
         ("id", "!=", None, "the filter on id with '!=' has no value"),
         ("id", "<", None, "the filter on id with '<' has no value"),
-        ("id", "=", [1], "the filter on id with '=' needs one value"),
-        ("tags", "=", "x", "column tags holds ARRAY: only is_null and is_not_null can filter it"),
-        ("tags", "in", ["x"], "column tags holds ARRAY: only is_null"),
+        ("id", "=", [1], "the filter on id with '=' needs a single value"),
+        ("tags", "=", "x", "column tags has type ARRAY: only is_null and is_not_null can filter it"),
+        ("tags", "in", ["x"], "column tags has type ARRAY: only is_null"),
         ("name", "like", None, "the filter on name with 'like' has no value"),
     ],
 )
-def test_filters_that_make_no_sense_are_explained(column: str, op: str, value: Any, complaint: str) -> None:
+def test_error_explains_an_invalid_filter(column: str, op: str, value: Any, complaint: str) -> None:
     with pytest.raises(ToolError) as error:
         where(column, op, value)
     assert str(error.value).startswith(complaint)
@@ -114,21 +114,19 @@ def test_filters_that_make_no_sense_are_explained(column: str, op: str, value: A
 @pytest.mark.parametrize(
     ("columns", "order_by", "complaint"),
     [
-        (["nme"], [], "there is no column in items 'nme'"),
-        (["sum(nme)"], [], "there is no column in items 'nme'"),
-        (["sum(*)"], [], "'sum(*)' has no meaning: sum needs a column, only count takes *"),
-        (["pg_sleep(id)"], [], "there is no column in items 'pg_sleep(id)'"),
-        (["count(id) FROM secrets; --"], [], "there is no column in items"),
-        ([], ["nme desc"], "there is no column in items 'nme'"),
-        ([], ["id sideways"], "there is no column in items 'id sideways'"),
-        ([], [" "], "order_by holds an empty text"),
+        (["nme"], [], "unknown column 'nme'"),
+        (["sum(nme)"], [], "unknown column 'nme'"),
+        (["sum(*)"], [], "'sum(*)' is invalid: sum needs a column, only count accepts *"),
+        (["pg_sleep(id)"], [], "unknown column 'pg_sleep(id)'"),
+        (["count(id) FROM secrets; --"], [], "unknown column 'count(id) FROM"),
+        ([], ["nme desc"], "unknown column 'nme'"),
+        ([], ["id sideways"], "unknown column 'id sideways'"),
+        ([], [" "], "order_by contains an empty string"),
         (["count(*)"], ["name"], "order_by 'name' is neither an aggregate nor one of the grouped columns"),
-        (["name"], ["count(*)"], "order_by 'count(*)' is an aggregate, but columns has none"),
+        (["name"], ["count(*)"], "order_by 'count(*)' is an aggregate, but columns contains none"),
     ],
 )
-def test_columns_that_make_no_sense_are_explained(
-    columns: list[str], order_by: list[str], complaint: str
-) -> None:
+def test_error_explains_invalid_columns(columns: list[str], order_by: list[str], complaint: str) -> None:
     with pytest.raises(ToolError) as error:
         sql(columns, [], order_by)
     assert str(error.value).startswith(complaint)
@@ -136,10 +134,10 @@ def test_columns_that_make_no_sense_are_explained(
 
 @settings(max_examples=50)
 @given(st.lists(st.text(), max_size=3), st.lists(st.text(), max_size=3), st.text(), st.text())
-def test_no_text_of_the_model_becomes_sql(
+def test_text_from_the_model_never_becomes_sql(
     columns: list[str], order_by: list[str], column: str, value: str
 ) -> None:
-    """Names are looked up and values are bound."""
+    """Names are looked up, and values are bound."""
     with pytest.raises(ToolError):
         sql([*columns, f"x{column}"], [], order_by)
     text, values = sql(["id"], [Filter(column="name", op="=", value=value)])
@@ -147,18 +145,18 @@ def test_no_text_of_the_model_becomes_sql(
     assert list(values.values()) == [value]
 
 
-def test_a_filter_with_an_unknown_part_is_refused() -> None:
+def test_filter_with_an_unknown_field_is_rejected() -> None:
     with pytest.raises(ValidationError, match="operator"):
         Filter.model_validate({"column": "id", "operator": "=", "value": 1})
 
 
-def test_pick_names_what_there_is() -> None:
+def test_pick_lists_the_known_names() -> None:
     assert pick({"a": 1}, "table", "a") == 1
-    with pytest.raises(ToolError, match="there is no table 'c'; there are: a, b"):
+    with pytest.raises(ToolError, match="unknown table 'c'; available tables: a, b"):
         pick({"a": 1, "b": 2}, "table", "c")
 
 
-def test_values_of_any_size_are_bounded_in_the_statement() -> None:
+def test_statement_limits_the_size_of_values() -> None:
     statement = build_select(
         ITEMS, ["id", "day", "name", "max(name)", "tags", "strange"], [], [], value_limit=99
     )
@@ -171,7 +169,7 @@ def test_values_of_any_size_are_bounded_in_the_statement() -> None:
 
 
 @pytest.mark.parametrize("piece", [" ", "(", ")", "count(", "a ", "\n", "desc "])
-def test_names_of_any_length_are_read_in_linear_time(piece: str) -> None:
+def test_names_are_parsed_in_linear_time(piece: str) -> None:
     def seconds(length: int) -> float:
         text = piece * (length // len(piece))
         began = time.process_time()

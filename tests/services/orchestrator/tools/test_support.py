@@ -1,4 +1,4 @@
-"""The servers that these tests start say what is wrong rather than let tests be skipped."""
+"""If a server that these tests need cannot start, they fail with the reason instead of being skipped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.support import postgres
 
 
-def test_a_machine_without_postgresql_is_told_what_was_tried(
+def test_missing_postgresql_is_reported_with_what_was_tried(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(postgres, "_PLACES", ())
@@ -17,7 +17,9 @@ def test_a_machine_without_postgresql_is_told_what_was_tried(
         postgres.find_programs(str(tmp_path), lambda: "apt broke")
 
 
-def test_an_installation_is_used_when_it_helps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_postgresql_is_used_after_a_successful_installation(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(postgres, "_PLACES", ())
 
     def install() -> str:
@@ -29,7 +31,7 @@ def test_an_installation_is_used_when_it_helps(monkeypatch: pytest.MonkeyPatch, 
     assert programs == {"initdb": str(tmp_path / "initdb"), "pg_ctl": str(tmp_path / "pg_ctl")}
 
 
-def test_only_a_complete_installation_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_incomplete_installation_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(postgres, "_PLACES", ())
     (tmp_path / "initdb").touch(mode=0o755)
     with pytest.raises(postgres.PostgresMissing):

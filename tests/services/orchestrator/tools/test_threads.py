@@ -23,7 +23,7 @@ async def two() -> AsyncIterator[WorkerThreads]:
 
 
 async def both_at_once(threads: WorkerThreads) -> set[object]:
-    """The threads that two pieces of work run in, or what refuses them."""
+    """Returns the threads in which two pieces of work run, without those that were rejected."""
     meet = threading.Barrier(2)
 
     def work() -> object:
@@ -46,7 +46,7 @@ async def test_work_runs_in_a_reused_daemon_thread(two: WorkerThreads) -> None:
     assert {await two.run(threading.current_thread) for _ in range(50)} == {first}
 
 
-async def test_an_idle_thread_keeps_nothing_of_its_last_work(two: WorkerThreads) -> None:
+async def test_idle_thread_does_not_keep_its_last_work_alive(two: WorkerThreads) -> None:
     class Argument:
         pass
 
@@ -57,13 +57,13 @@ async def test_an_idle_thread_keeps_nothing_of_its_last_work(two: WorkerThreads)
     await until(gone)
 
 
-async def test_context_variables_are_carried_over(two: WorkerThreads) -> None:
+async def test_context_variables_are_passed_to_the_thread(two: WorkerThreads) -> None:
     request.set("r1")
     assert await two.run(request.get) == "r1"
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), SystemExit(3)])
-async def test_what_is_raised_is_raised_where_it_is_awaited(two: WorkerThreads, error: BaseException) -> None:
+async def test_exceptions_are_raised_in_the_caller(two: WorkerThreads, error: BaseException) -> None:
     def fail() -> None:
         raise error
 
@@ -73,7 +73,7 @@ async def test_what_is_raised_is_raised_where_it_is_awaited(two: WorkerThreads, 
     assert await two.run(lambda: 1) == 1
 
 
-async def test_work_beyond_the_limit_is_refused_at_once(two: WorkerThreads) -> None:
+async def test_work_beyond_the_limit_is_rejected_at_once(two: WorkerThreads) -> None:
     go = threading.Event()
     running = [asyncio.create_task(two.run(go.wait)) for _ in range(2)]
     await asyncio.sleep(0)
@@ -84,7 +84,7 @@ async def test_work_beyond_the_limit_is_refused_at_once(two: WorkerThreads) -> N
     assert await two.run(lambda: 1) == 1
 
 
-async def test_an_abandoned_thread_keeps_its_place_until_it_ends(two: WorkerThreads) -> None:
+async def test_abandoned_thread_stays_busy_until_its_work_ends(two: WorkerThreads) -> None:
     started, go, ended = threading.Event(), threading.Event(), threading.Event()
 
     def stuck() -> None:
@@ -108,7 +108,7 @@ async def test_an_abandoned_thread_keeps_its_place_until_it_ends(two: WorkerThre
             pass
 
 
-def test_work_may_end_after_its_event_loop_closed() -> None:
+def test_work_may_end_after_the_event_loop_was_closed() -> None:
     threads = WorkerThreads(1)
     started, go = threading.Event(), threading.Event()
     left: list[threading.Thread] = []
@@ -130,7 +130,7 @@ def test_work_may_end_after_its_event_loop_closed() -> None:
     assert not left[0].is_alive()
 
 
-async def test_closed_threads_end_and_take_no_more_work() -> None:
+async def test_closed_threads_stop_and_accept_no_more_work() -> None:
     threads = WorkerThreads(2)
     thread = await threads.run(threading.current_thread)
     threads.close()

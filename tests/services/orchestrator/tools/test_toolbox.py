@@ -19,7 +19,7 @@ from tests.services.orchestrator.tools.asking import Make, call, echo, error_of,
 request = contextvars.ContextVar("request", default="none")
 
 
-async def test_an_async_tool_answers(make_toolbox: Make) -> None:
+async def test_async_tool_returns_a_result(make_toolbox: Make) -> None:
     result = await make_toolbox(echo).call("echo", ' {"times": 2, "text": "ab"} ', request_id="r1")
     assert result.content == "abab"
     assert result.outcome == "ok"
@@ -28,8 +28,8 @@ async def test_an_async_tool_answers(make_toolbox: Make) -> None:
     assert 0 < result.seconds < 5
 
 
-async def test_an_async_tool_runs_in_the_callers_task(make_toolbox: Make) -> None:
-    """A task a call would double what a call costs."""
+async def test_async_tool_runs_in_the_task_of_the_caller(make_toolbox: Make) -> None:
+    """A task per call would double the cost of a call."""
     made: list[object] = []
 
     def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
@@ -37,7 +37,7 @@ async def test_an_async_tool_runs_in_the_callers_task(make_toolbox: Make) -> Non
         return asyncio.Task(coroutine, loop=loop, **options)
 
     async def which() -> str:
-        """Name the task."""
+        """Return the name of the task."""
         task = asyncio.current_task()
         return task.get_name() if task else ""
 
@@ -54,27 +54,27 @@ async def test_an_async_tool_runs_in_the_callers_task(make_toolbox: Make) -> Non
     assert result.content == here.get_name()
 
 
-async def test_a_sync_tool_runs_in_our_own_thread_with_the_callers_context(make_toolbox: Make) -> None:
+async def test_sync_tool_runs_in_its_own_thread_with_the_context_of_the_caller(make_toolbox: Make) -> None:
     def who() -> dict[str, str]:
-        """Tell thread and request."""
+        """Return the thread and the request."""
         return {"thread": threading.current_thread().name, "request": request.get()}
 
     request.set("r7")
-    told = json.loads((await call(make_toolbox(who), "who")).content)
-    assert told["thread"].startswith("tool-")
-    assert told["request"] == "r7"
+    seen = json.loads((await call(make_toolbox(who), "who")).content)
+    assert seen["thread"].startswith("tool-")
+    assert seen["request"] == "r7"
 
 
-async def test_the_context_is_injected_and_not_in_the_schema(make_toolbox: Make) -> None:
-    def tell(context: ToolContext) -> str:
-        """Tell the request."""
+async def test_context_is_passed_to_the_tool_and_not_in_the_schema(make_toolbox: Make) -> None:
+    def identify(context: ToolContext) -> str:
+        """Return the id of the request."""
         return context.request_id
 
-    toolbox = make_toolbox(tell)
-    assert (await call(toolbox, "tell", request_id="r42")).content == "r42"
+    toolbox = make_toolbox(identify)
+    assert (await call(toolbox, "identify", request_id="r42")).content == "r42"
     assert toolbox.specs()[0]["function"]["parameters"]["properties"] == {}
-    result = await call(toolbox, "tell", context="mine")
-    assert error_of(result) == "unknown argument 'context'. tell expects: no arguments"
+    result = await call(toolbox, "identify", context="mine")
+    assert error_of(result) == "unknown argument 'context'. identify expects: no arguments"
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ async def test_the_context_is_injected_and_not_in_the_schema(make_toolbox: Make)
         ),
     ],
 )
-async def test_wrong_arguments_go_back_to_the_model(
+async def test_invalid_arguments_are_reported_to_the_model(
     make_toolbox: Make, arguments: str | None, replayed: str, parsed: Any, message: str
 ) -> None:
     result = await make_toolbox(echo).call("echo", arguments, request_id="r1")
@@ -103,14 +103,14 @@ async def test_wrong_arguments_go_back_to_the_model(
     assert (result.arguments, result.parsed) == (replayed, parsed)
 
 
-async def test_an_unknown_name_is_an_error_that_lists_the_known_ones(make_toolbox: Make) -> None:
+async def test_error_for_an_unknown_tool_lists_the_available_ones(make_toolbox: Make) -> None:
     for arguments in ("{}", "not json"):
         result = await make_toolbox(echo, thread_name).call("ecko", arguments, request_id="r1")
         assert result.outcome == "error"
-        assert error_of(result) == "there is no tool named 'ecko'; there are: echo, thread_name"
+        assert error_of(result) == "unknown tool 'ecko'; available tools: echo, thread_name"
 
 
-async def test_a_tool_error_reaches_the_model_as_it_is(
+async def test_tool_error_reaches_the_model_unchanged(
     make_toolbox: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def refuse() -> None:
@@ -124,7 +124,7 @@ async def test_a_tool_error_reaches_the_model_as_it_is(
 
 
 @pytest.mark.parametrize("kind", ["async", "sync"])
-async def test_an_exception_reaches_the_model_without_its_trace_and_the_log_without_its_text(
+async def test_model_gets_the_text_of_an_exception_and_the_log_its_traceback(
     make_toolbox: Make, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     def look_up(card: str) -> None:
@@ -147,7 +147,7 @@ async def test_an_exception_reaches_the_model_without_its_trace_and_the_log_with
     assert "4111" not in caplog.text
 
 
-async def test_the_exceptions_text_is_logged_when_debugging(
+async def test_text_of_an_exception_is_logged_at_level_debug(
     make_toolbox: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def fail() -> None:
@@ -168,7 +168,7 @@ def bad_validator(value: str) -> str:
     raise KeyError(value)
 
 
-async def test_odd_failures_are_messages_too(make_toolbox: Make) -> None:
+async def test_unusual_failures_become_messages(make_toolbox: Make) -> None:
     async def unprintable() -> None:
         """Fail."""
         raise Unprintable
@@ -203,7 +203,7 @@ async def test_odd_failures_are_messages_too(make_toolbox: Make) -> None:
     assert (result.outcome, error_of(result)) == ("error", "KeyError: 'Rome'")
 
 
-async def test_a_long_result_is_cut_with_a_note(make_toolbox: Make) -> None:
+async def test_long_result_is_truncated_with_a_note(make_toolbox: Make) -> None:
     result = await call(make_toolbox(echo, result_limit=10), "echo", text="€", times=100)
     assert result.content == "€€€\n[cut here: 291 of 300 bytes are left out]"
     assert result.outcome == "ok"
@@ -211,7 +211,7 @@ async def test_a_long_result_is_cut_with_a_note(make_toolbox: Make) -> None:
 
 @settings(max_examples=200)
 @given(st.none() | st.text(st.characters()) | st.binary().map(lambda data: data.decode(errors="replace")))
-def test_no_arguments_make_a_call_raise(arguments: str | None) -> None:
+def test_call_never_raises_whatever_the_arguments(arguments: str | None) -> None:
     async def check(language: Literal["en", "fr"] = "en", tags: list[str] | None = None) -> str:
         """Check."""
         return language
@@ -222,7 +222,7 @@ def test_no_arguments_make_a_call_raise(arguments: str | None) -> None:
     result.content.encode()
 
 
-def test_names_and_membership() -> None:
+def test_toolbox_lists_and_contains_its_tools() -> None:
     toolbox = Toolbox([echo, thread_name])
     assert toolbox.names == {"echo", "thread_name"}
     assert "echo" in toolbox
@@ -231,7 +231,7 @@ def test_names_and_membership() -> None:
     assert Toolbox([]).specs() == []
 
 
-def test_two_tools_of_one_name_are_refused() -> None:
+def test_two_tools_with_the_same_name_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"two tools are named 'echo', .*\.echo and .*\.echo: rename one"):
         Toolbox([echo, echo])
 
@@ -258,13 +258,13 @@ OURS = Toolbox([echo]).specs()[0]["function"]
         (None, None),
     ],
 )
-def test_a_clients_tool_is_completed_and_never_overridden(given_function: Any, completed: Any) -> None:
+def test_tool_of_a_client_is_completed_and_never_overridden(given_function: Any, completed: Any) -> None:
     tool = {"type": "function", "function": given_function, "x": 1}
     before = json.dumps(tool)
     assert Toolbox([echo]).complete(tool) == {"type": "function", "function": completed, "x": 1}
     assert json.dumps(tool) == before
 
 
-def test_a_tool_without_a_function_is_left_alone() -> None:
+def test_tool_without_a_function_is_not_changed() -> None:
     tool = {"type": "web_search"}
     assert Toolbox([echo]).complete(tool) is tool

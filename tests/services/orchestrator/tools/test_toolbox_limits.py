@@ -1,4 +1,4 @@
-"""What a tool may take: time, threads, and the process itself."""
+"""Limits on tools: their time, their threads, and their exceptions."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ waiting: dict[str, asyncio.Event] = {}
 
 
 class Stuck:
-    """A blocking tool that ends when it is told to."""
+    """A blocking tool that returns when it is released."""
 
     def __init__(self) -> None:
-        self.started, self.told, self.ended = threading.Event(), threading.Event(), threading.Event()
+        self.started, self.released, self.ended = threading.Event(), threading.Event(), threading.Event()
         self.cancelled = threading.Event()
 
     def block(self, context: ToolContext) -> str:
         """Block."""
         context.on_cancel(self.cancelled.set)
         self.started.set()
-        self.told.wait(10)
+        self.released.wait(10)
         self.ended.set()
         return "late"
 
@@ -44,7 +44,7 @@ def stuck() -> Stuck:
     return Stuck()
 
 
-async def test_an_async_tool_is_cancelled_when_its_time_is_up(make_toolbox: Make) -> None:
+async def test_async_tool_is_cancelled_after_its_time_limit(make_toolbox: Make) -> None:
     waiting["r1"] = asyncio.Event()
     result = await call(make_toolbox(hang, timeout=0.02), "hang")
     assert result.outcome == "timeout"
@@ -53,7 +53,7 @@ async def test_an_async_tool_is_cancelled_when_its_time_is_up(make_toolbox: Make
     assert not waiting["r1"].is_set()
 
 
-async def test_an_async_tool_is_cancelled_with_its_caller(make_toolbox: Make) -> None:
+async def test_async_tool_is_cancelled_with_its_caller(make_toolbox: Make) -> None:
     waiting["r2"] = asyncio.Event()
     task = asyncio.create_task(call(make_toolbox(hang), "hang", request_id="r2"))
     await waiting["r2"].wait()
@@ -63,7 +63,7 @@ async def test_an_async_tool_is_cancelled_with_its_caller(make_toolbox: Make) ->
     assert not waiting["r2"].is_set()
 
 
-async def test_a_tool_that_is_cancelled_from_within_fails_alone(make_toolbox: Make) -> None:
+async def test_tool_that_cancels_itself_does_not_affect_other_calls(make_toolbox: Make) -> None:
     async def brittle() -> None:
         """Wait for something that was cancelled."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -72,11 +72,11 @@ async def test_a_tool_that_is_cancelled_from_within_fails_alone(make_toolbox: Ma
 
     toolbox = make_toolbox(brittle, echo)
     failed, fine = await asyncio.gather(call(toolbox, "brittle"), call(toolbox, "echo", text="a"))
-    assert (failed.outcome, error_of(failed)) == ("error", "brittle was cancelled from within")
+    assert (failed.outcome, error_of(failed)) == ("error", "brittle was cancelled by its own code")
     assert fine.content == "a"
 
 
-async def test_a_blocking_tool_is_abandoned_when_its_time_is_up(make_toolbox: Make, stuck: Stuck) -> None:
+async def test_blocking_tool_is_abandoned_after_its_time_limit(make_toolbox: Make, stuck: Stuck) -> None:
     toolbox = make_toolbox(stuck.block, thread_name, timeout=0.02, max_threads=1)
     result = await call(toolbox, "block")
     assert result.outcome == "timeout"
@@ -84,11 +84,11 @@ async def test_a_blocking_tool_is_abandoned_when_its_time_is_up(make_toolbox: Ma
     assert not stuck.ended.is_set()
     refused = await call(toolbox, "thread_name")
     assert (refused.outcome, error_of(refused)) == ("busy", "all 1 tool threads are taken: try again later")
-    stuck.told.set()
+    stuck.released.set()
     await until(stuck.ended)
 
 
-async def test_a_blocking_tool_is_abandoned_with_its_caller(make_toolbox: Make, stuck: Stuck) -> None:
+async def test_blocking_tool_is_abandoned_with_its_caller(make_toolbox: Make, stuck: Stuck) -> None:
     task = asyncio.create_task(call(make_toolbox(stuck.block), "block"))
     await until(stuck.started)
     task.cancel()
@@ -96,17 +96,17 @@ async def test_a_blocking_tool_is_abandoned_with_its_caller(make_toolbox: Make, 
         await task
     await until(stuck.cancelled)
     assert not stuck.ended.is_set()
-    stuck.told.set()
+    stuck.released.set()
     await until(stuck.ended)
 
 
-async def test_callbacks_do_not_run_when_the_tool_ends_in_time(make_toolbox: Make, stuck: Stuck) -> None:
-    stuck.told.set()
+async def test_callbacks_do_not_run_if_the_tool_ends_in_time(make_toolbox: Make, stuck: Stuck) -> None:
+    stuck.released.set()
     assert (await call(make_toolbox(stuck.block), "block")).content == "late"
     assert not stuck.cancelled.is_set()
 
 
-async def test_blocking_calls_beyond_the_threads_are_refused_at_once(make_toolbox: Make) -> None:
+async def test_blocking_calls_are_rejected_at_once_if_all_threads_are_busy(make_toolbox: Make) -> None:
     go = threading.Event()
 
     def block() -> bool:
@@ -124,7 +124,7 @@ async def test_blocking_calls_beyond_the_threads_are_refused_at_once(make_toolbo
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-async def test_the_processs_own_exceptions_are_not_swallowed(
+async def test_keyboard_interrupt_and_system_exit_are_not_swallowed(
     make_toolbox: Make, error: type[BaseException]
 ) -> None:
     async def raise_later() -> None:
@@ -141,7 +141,7 @@ async def test_the_processs_own_exceptions_are_not_swallowed(
             await call(toolbox, name)
 
 
-async def test_no_blocking_calls_after_the_end(make_toolbox: Make) -> None:
+async def test_closed_toolbox_rejects_blocking_calls(make_toolbox: Make) -> None:
     toolbox = make_toolbox(thread_name, echo)
     assert (await call(toolbox, "thread_name")).outcome == "ok"
     await toolbox.aclose()

@@ -26,7 +26,7 @@ def sample() -> Weather:
     return Weather("sample")
 
 
-async def test_the_weather_of_a_place(weather: Weather, open_meteo: OpenMeteo) -> None:
+async def test_weather_of_a_place_is_returned(weather: Weather, open_meteo: OpenMeteo) -> None:
     assert await weather.get_current_weather("San Francisco, CA") == {
         "location": "San Francisco, California, United States",
         "temperature": 14.3,
@@ -43,7 +43,7 @@ async def test_the_weather_of_a_place(weather: Weather, open_meteo: OpenMeteo) -
     assert (parameters["temperature_unit"], parameters["wind_speed_unit"]) == ("celsius", "kmh")
 
 
-async def test_fahrenheit_is_asked_of_the_service(weather: Weather) -> None:
+async def test_service_converts_to_fahrenheit(weather: Weather) -> None:
     answer = await weather.get_current_weather("San Francisco", "fahrenheit")
     assert (answer["temperature"], answer["unit"], answer["wind_kmh"]) == (57.7, "fahrenheit", 12.6)
 
@@ -62,7 +62,9 @@ async def test_fahrenheit_is_asked_of_the_service(weather: Weather) -> None:
         ("Singapore", "Singapore"),
     ],
 )
-async def test_places_are_told_apart(weather: Weather, location: str, label: str) -> None:
+async def test_places_with_the_same_name_are_distinguished(
+    weather: Weather, location: str, label: str
+) -> None:
     assert (await weather.get_current_weather(location))["location"] == label
 
 
@@ -79,7 +81,7 @@ async def test_places_are_told_apart(weather: Weather, location: str, label: str
         (" , CA", "location is empty"),
     ],
 )
-async def test_unknown_places_are_explained(weather: Weather, location: str, complaint: str) -> None:
+async def test_error_explains_an_unknown_place(weather: Weather, location: str, complaint: str) -> None:
     with pytest.raises(ToolError) as error:
         await weather.get_current_weather(location)
     assert str(error.value).startswith(complaint)
@@ -113,7 +115,7 @@ async def test_unknown_places_are_explained(weather: Weather, location: str, com
         ),
     ],
 )
-async def test_failures_of_the_service_are_for_the_model_to_read(
+async def test_failures_of_the_service_are_reported_to_the_model(
     weather: Weather, open_meteo: OpenMeteo, path: str, status: int, body: bytes, complaint: str
 ) -> None:
     open_meteo.instead[path] = (status, body)
@@ -121,7 +123,9 @@ async def test_failures_of_the_service_are_for_the_model_to_read(
         await weather.get_current_weather("Paris")
 
 
-async def test_a_silent_service_is_given_up(open_meteo: OpenMeteo, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_request_to_a_silent_service_times_out(
+    open_meteo: OpenMeteo, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("orchestrator.tools.weather._ONE_REQUEST_SECONDS", 0.05)
     open_meteo.silent = True
     weather = Weather(geocoding_url=open_meteo.url, forecast_url=open_meteo.url)
@@ -130,7 +134,7 @@ async def test_a_silent_service_is_given_up(open_meteo: OpenMeteo, monkeypatch: 
     await weather.aclose()
 
 
-async def test_a_service_that_is_not_there_cannot_be_reached() -> None:
+async def test_unreachable_service_is_reported() -> None:
     for url in ("http://127.0.0.1:9", "nonsense", "http://[::1"):
         weather = Weather(geocoding_url=url, forecast_url=url)
         with pytest.raises(ToolError, match="cannot be reached") as error:
@@ -139,13 +143,13 @@ async def test_a_service_that_is_not_there_cannot_be_reached() -> None:
         await weather.aclose()
 
 
-async def test_an_unknown_weather_code_is_not_invented(weather: Weather, open_meteo: OpenMeteo) -> None:
+async def test_unknown_weather_code_is_reported_as_unknown(weather: Weather, open_meteo: OpenMeteo) -> None:
     current = {"temperature_2m": 1, "relative_humidity_2m": 2, "weather_code": 42, "wind_speed_10m": 3}
     open_meteo.instead["/v1/forecast"] = (200, json.dumps({"current": current}).encode())
     assert (await weather.get_current_weather("Paris"))["conditions"] == "unknown"
 
 
-async def test_the_sample_says_that_it_is_one(sample: Weather) -> None:
+async def test_sample_data_is_marked_as_such(sample: Weather) -> None:
     assert await sample.get_current_weather("san francisco, ca", "fahrenheit") == {
         "location": "San Francisco, California, United States",
         "temperature": 58.3,
@@ -157,14 +161,14 @@ async def test_the_sample_says_that_it_is_one(sample: Weather) -> None:
     await sample.aclose()
 
 
-async def test_a_place_outside_the_sample_says_what_there_is(sample: Weather) -> None:
+async def test_error_for_a_place_outside_the_sample_lists_some_cities(sample: Weather) -> None:
     for location in ("Ouagadougou", "Paris, Texas"):
         with pytest.raises(ToolError, match="WEATHER_SOURCE=open-meteo") as error:
             await sample.get_current_weather(location)
         assert f"'{location}' is not in the sample data, which has Amsterdam, Beijing, " in str(error.value)
 
 
-async def test_it_is_a_tool(weather: Weather) -> None:
+async def test_tool_has_a_schema_and_can_be_called(weather: Weather) -> None:
     toolbox = Toolbox([weather.get_current_weather])
     function: dict[str, Any] = toolbox.specs()[0]["function"]
     assert function == {
@@ -193,7 +197,7 @@ async def test_it_is_a_tool(weather: Weather) -> None:
     assert json.loads(result.content)["location"] == "Paris, Texas, United States"
 
 
-def test_the_sample_needs_no_http_client() -> None:
+def test_sample_data_does_not_need_the_http_client() -> None:
     code = (
         "import asyncio, sys\n"
         "from orchestrator.tools.weather import Weather\n"
