@@ -74,7 +74,8 @@ async def answer(reader: asyncio.StreamReader, *, head_only: bool = False) -> Ra
     async with asyncio.timeout(10):
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         status, *lines = head.strip().split("\r\n")
-        headers = dict(line.split(": ", 1) for line in lines)
+        pairs = [line.split(": ", 1) for line in lines]
+        headers = {name.lower(): value for name, value in pairs}
         code = int(status.split()[1])
         if head_only or code in (100, 204, 304):
             body = b""
