@@ -1,4 +1,4 @@
-"""Log groups that are kept for as long as the deployment says."""
+"""Log groups with the deployment's retention."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .suppressions import accept
 
 
 def log_group(scope: Construct, construct_id: str, *, retention_days: int, retain: bool) -> logs.LogGroup:
-    """A log group with a retention in days, any that CloudWatch Logs knows."""
+    """A log group with any retention in days that CloudWatch Logs supports."""
     group = logs.LogGroup(
         scope,
         construct_id,
@@ -19,5 +19,5 @@ def log_group(scope: Construct, construct_id: str, *, retention_days: int, retai
     resource = group.node.default_child
     if isinstance(resource, logs.CfnLogGroup):
         resource.retention_in_days = retention_days
-    accept(group, "CKV_AWS_158", reason="CloudWatch Logs encrypts with a key of its own.")
+    accept(group, "CKV_AWS_158", reason="CloudWatch Logs encrypts with its own key.")
     return group

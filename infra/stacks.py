@@ -1,4 +1,4 @@
-"""Both stacks of a deployment."""
+"""The two stacks of a deployment."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .template_checks.plugin import TemplatePreflight
 
 
 def build_stacks(app: cdk.App, plan: Plan) -> TemplatePreflight:
-    """Adds the stacks to an app, with their tags, and the check of their templates."""
+    """Adds both stacks, their tags and the template checks to an app."""
     deployment = plan.deployment
-    # Without an account: with one, synthesis would ask AWS for its zones.
+    # No account is set: with one, synthesis would query AWS for its zones.
     env = cdk.Environment(region=deployment.region) if deployment.region else None
     foundation = FoundationStack(app, f"{deployment.name}-foundation", deployment=deployment, env=env)
     ServingStack(app, f"{deployment.name}-serving", plan=plan, foundation=foundation, env=env)

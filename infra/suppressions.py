@@ -1,4 +1,4 @@
-"""Exceptions to the checks of the templates, written beside the resource that they are about."""
+"""Accepted findings of template checkers, recorded next to the resource that they concern."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ def accept(construct: IConstruct, *rules: str, reason: str) -> None:
     """Accepts findings of cdk-nag (`AwsSolutions-…`) or checkov (`CKV…`) on one construct.
 
     Args:
-        construct: the L2 construct or the resource that the finding names.
-        rules: ids of the rules; of cdk-nag's rules with several findings also `Id[finding]`.
-        reason: why the finding is no fault here.
+        construct: The L2 construct or the resource of the finding.
+        rules: IDs of the rules; for cdk-nag rules with several findings also `Id[finding]`.
+        reason: Why the finding is not a problem here.
     """
     for rule in rules:
         if rule.startswith("CKV"):
             resource = construct.node.default_child or construct
             if not isinstance(resource, cdk.CfnResource):
-                raise TypeError(f"{construct.node.path} is no resource, to which {rule} could be accepted")
+                raise TypeError(
+                    f"{construct.node.path} is not a resource, so {rule} cannot be accepted for it"
+                )
             checkov: dict[str, Any] = resource.get_metadata("checkov") or {"skip": []}
             checkov["skip"] = [*checkov["skip"], {"id": rule, "comment": reason}]
             resource.add_metadata("checkov", checkov)

@@ -134,7 +134,7 @@ _SPOT_SAVING = 0.5
 def _changed(plan: Plan, change: dict[str, object], meaning: str) -> list[Alternative]:
     deployment = plan.deployment
     for setting, value in change.items():
-        deployment = deployment.with_knob(setting, value)
+        deployment = deployment.with_setting(setting, value)
     usd = total_usd(monthly_cost(Plan(deployment, plan.catalog)))
     name = ", ".join(f"{setting}: {json.dumps(value)}" for setting, value in change.items())
     return [] if usd is None else [Alternative(name, usd, meaning)]

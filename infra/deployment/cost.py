@@ -1,4 +1,4 @@
-"""What a deployment costs a month, and the summary that synth prints."""
+"""The monthly cost of a deployment, and the summary that synth prints."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ SECRETS = 3
 """The bootstrap key, the named hashes and the engine's key."""
 
 WAF_RULES = 4
-"""The limit of requests, and three managed groups."""
+"""The request limit and three managed rule groups."""
 
 QUOTAS = {
     ("g", "on_demand"): "Running On-Demand G and VT instances (L-DB2E81BA)",
     ("g", "spot"): "All G and VT Spot Instance Requests (L-3819A6DF)",
     ("p", "on_demand"): "Running On-Demand P instances (L-417A185B)",
-    ("p", "spot"): "Spot Instance Requests of its generation of P instances",
+    ("p", "spot"): "Spot Instance Requests for this generation of P instances",
 }
-"""EC2's quotas of vCPU by the first letter of the instance type, and how it is bought."""
+"""EC2's vCPU quotas, by the first letter of the instance type and by how it is bought."""
 
 
 @dataclass(frozen=True, slots=True)
 class CostItem:
-    """One part of the bill: US dollars a month, None where the price is not known."""
+    """An item on the bill, in US dollars per month; None if the price is unknown."""
 
     name: str
     count: str
@@ -37,10 +37,10 @@ class CostItem:
 
 
 def monthly_cost(plan: Plan) -> list[CostItem]:
-    """What is paid for a month of running without a request, at the prices of the catalog.
+    """Returns the cost of a month without requests, at the catalog's prices.
 
-    The first instance type is counted, at on-demand prices, which those of spot instances stay below. What
-    depends on traffic is not in it: data, log lines, metrics, requests to WAF and CloudFront.
+    Uses the on-demand price of the first instance type; spot prices are lower. Excludes all that depends
+    on traffic: data transfer, logs, metrics, and requests to WAF and CloudFront.
     """
     return [
         _instances(plan),
@@ -54,7 +54,7 @@ def monthly_cost(plan: Plan) -> list[CostItem]:
 
 
 def total_usd(items: list[CostItem]) -> float | None:
-    """The sum, in US dollars a month; None where a price is not known."""
+    """Returns the sum in US dollars per month; None if a price is unknown."""
     return None if any(item.usd is None for item in items) else sum(item.usd or 0 for item in items)
 
 
@@ -63,7 +63,7 @@ def _instances(plan: Plan) -> CostItem:
     price = instance.usd_per_hour
     return CostItem(
         "GPU instances",
-        f"{plan.instance_count} x {instance.name}" + (f" at ${price:g}/h" if price else ", price not known"),
+        f"{plan.instance_count} x {instance.name}" + (f" at ${price:g}/h" if price else ", price unknown"),
         None if price is None else plan.instance_count * price * HOURS_PER_MONTH,
     )
 
@@ -82,7 +82,7 @@ def _orchestrator(plan: Plan) -> CostItem:
     hour = vcpu * price.vcpu_hour + memory_gib * price.gb_hour
     return CostItem(
         "orchestrator",
-        f"{given.min_tasks} x {vcpu:g} vCPU, {memory_gib:g} GiB (at most {given.max_tasks})",
+        f"{given.min_tasks} x {vcpu:g} vCPU, {memory_gib:g} GiB (up to {given.max_tasks})",
         given.min_tasks * hour * HOURS_PER_MONTH,
     )
 
@@ -91,9 +91,7 @@ def _network(plan: Plan) -> list[CostItem]:
     network, prices = plan.deployment.network, plan.catalog.prices
     gateways = 0 if network.existing_vpc else {"none": 0, "one": 1, "per_zone": _zones(plan)}[network.nat]
     hour = prices.nat_gateway_hour + prices.public_ipv4_hour
-    return [CostItem("NAT", f"{gateways} with its address", gateways * hour * HOURS_PER_MONTH)] * bool(
-        gateways
-    )
+    return [CostItem("NAT", f"{gateways} with address", gateways * hour * HOURS_PER_MONTH)] * bool(gateways)
 
 
 def _zones(plan: Plan) -> int:
@@ -126,16 +124,16 @@ def _storage_and_names(plan: Plan) -> CostItem:
     images = (engine.compressed_gb + ORCHESTRATOR_IMAGE_GB) * prices.ecr_gb_month
     return CostItem(
         "images, secrets, DNS",
-        f"{engine.compressed_gb + ORCHESTRATOR_IMAGE_GB:g} GB, {SECRETS}, 1 private zone",
+        f"{engine.compressed_gb + ORCHESTRATOR_IMAGE_GB:g} GB, {SECRETS} secrets, 1 private zone",
         images + SECRETS * prices.secret_month + prices.private_zone_month,
     )
 
 
 def summary(plan: Plan) -> str:
-    """The deployment in plain text of 80 columns: what runs, what fits, what it costs.
+    """Describes a deployment in plain text of 80 columns: what runs, what fits, what it costs.
 
     Args:
-        plan: of a deployment that passed the checks.
+        plan: The plan of a deployment that passed the checks.
     """
     instance = plan.instances[0]
     model, gpu = plan.deployment.model, plan.deployment.gpu
@@ -164,9 +162,9 @@ def _fit_lines(plan: Plan, instance: Instance) -> list[tuple[str, str]]:
     size, gpus = plan.size(instance), plan.deployment.gpu.gpus_per_task
     if size is None or size.kv_tokens is None:
         weights = (
-            "size not known"
+            "size unknown"
             if size is None or size.recipe_gb is None
-            else (f"{size.recipe_gb:g} GB by vLLM's recipe, of {size.offered_gb:.1f} GB")
+            else (f"{size.recipe_gb:g} GB according to vLLM's recipe, of {size.offered_gb:.1f} GB available")
         )
         return [("GPU memory", weights), ("KV cache", "not predicted for this model")]
     given = visible_gib(instance) * plan.deployment.model.gpu_memory_utilization * gpus
@@ -174,7 +172,7 @@ def _fit_lines(plan: Plan, instance: Instance) -> list[tuple[str, str]]:
     return [
         (
             "weights",
-            f"{size.weights_gib:.1f} of the {given:.1f} GiB that an engine takes of {gpus} "
+            f"{size.weights_gib:.1f} of the {given:.1f} GiB that an engine may use on {gpus} "
             f"GPU{'s' * (gpus > 1)}",
         ),
         ("KV cache", f"{size.kv_tokens:,} tokens: {requests:.1f} requests at full context"),
@@ -184,9 +182,9 @@ def _fit_lines(plan: Plan, instance: Instance) -> list[tuple[str, str]]:
 def _release_line(plan: Plan) -> str:
     if plan.deployment.gpu.spare_instance:
         return "a new engine starts before one stops"
-    minutes = f"about {plan.load_seconds / 60:.0f} minutes" if plan.load_seconds else "as long as it loads"
-    away = "the engine is" if plan.deployment.gpu.replicas == 1 else "one engine at a time is"
-    return f"{away} away for {minutes}; gpu.spare_instance: true avoids it"
+    period = f"for about {plan.load_seconds / 60:.0f} minutes" if plan.load_seconds else "while it loads"
+    engine = "the engine" if plan.deployment.gpu.replicas == 1 else "one engine at a time"
+    return f"{engine} is unavailable {period}; gpu.spare_instance: true avoids that"
 
 
 def _quota_line(plan: Plan, instance: Instance) -> str:
@@ -196,7 +194,7 @@ def _quota_line(plan: Plan, instance: Instance) -> str:
 
 def _cost_lines(plan: Plan) -> list[str]:
     items, prices = monthly_cost(plan), plan.catalog.prices
-    heading = f"US dollars a month before traffic ({prices.region}, on demand, prices of {prices.date})"
+    heading = f"US dollars per month before traffic ({prices.region}, on demand, {prices.date})"
     rows = [
         f"  {item.name:<22}{item.count:<46}{'?' if item.usd is None else f'{item.usd:,.0f}':>10}"
         for item in items

@@ -1,7 +1,7 @@
 """The deployment file as typed settings.
 
-`load_deployment` reads a file and refuses what it does not know. What can be written but cannot work together
-is told by `checks`.
+`load_deployment` reads a file and rejects unknown settings and invalid values. `checks` finds values that do
+not work together.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ __all__ = [
     "Gpu",
     "Images",
     "Ingress",
-    "Knob",
     "Logs",
     "Metrics",
     "Model",
     "Network",
     "Orchestrator",
     "Section",
+    "Setting",
     "Tools",
-    "knobs",
     "load_deployment",
+    "settings",
 ]
 
 
 class DeploymentError(Exception):
-    """The deployment file cannot be used; one line a problem: `file:line: knob: value: mend`."""
+    """The deployment file is invalid. One line per problem: `file:line: setting: value: what is allowed`."""
 
 
 class Deployment(Section):
@@ -66,8 +66,10 @@ class Deployment(Section):
         default="tandem",
         description="Prefix of every stack; at most 20 lower-case letters, digits and dashes.",
     )
-    region: Region | None = Field(default=None, description="AWS region; default: that of your credentials.")
-    tags: Tags = Field(default={}, description="Tags put on every resource.")
+    region: Region | None = Field(
+        default=None, description="AWS region. Default: the region of your credentials."
+    )
+    tags: Tags = Field(default={}, description="Tags to add to every resource.")
     removal_policy: Literal["destroy", "retain"] = Field(
         default="destroy", description="What `cdk destroy` does with images, keys and logs."
     )
@@ -83,18 +85,18 @@ class Deployment(Section):
 
     _source: YamlSource | None = PrivateAttr(None)
 
-    def where(self, knob: str) -> str:
-        """`file:line: ` of a knob such as `gpu.replicas`, as messages begin; "" where no file was read."""
-        place = tuple(int(part) if part.isdecimal() else part for part in knob.split("."))
+    def where(self, setting: str) -> str:
+        """Returns `file:line: ` of a setting such as `gpu.replicas`; "" if the deployment has no file."""
+        place = tuple(int(part) if part.isdecimal() else part for part in setting.split("."))
         return f"{self._source.where(place)}: " if self._source else ""
 
-    def with_knob(self, knob: str, value: object) -> Deployment:
-        """A copy with one knob, such as `gpu.replicas`, set to another value.
+    def with_setting(self, setting: str, value: object) -> Deployment:
+        """Returns a copy with one setting, such as `gpu.replicas`, changed.
 
         Raises:
-            pydantic.ValidationError: the value is not allowed, or there is no such knob.
+            pydantic.ValidationError: The setting is unknown or the value is invalid.
         """
-        *section, name = knob.split(".")
+        *section, name = setting.split(".")
         if not section:
             changed = Deployment.model_validate(self.model_dump() | {name: value})
             changed._source = self._source
@@ -106,27 +108,27 @@ class Deployment(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class Knob:
-    """One knob of the file: its path such as `gpu.replicas`, and its field."""
+class Setting:
+    """A setting: its path, such as `gpu.replicas`, and its field."""
 
     path: str
     field: FieldInfo
 
 
-def knobs(section: type[Section] = Deployment, prefix: str = "") -> Iterator[Knob]:
-    """Every knob, in the order of the file."""
+def settings(section: type[Section] = Deployment, prefix: str = "") -> Iterator[Setting]:
+    """Yields every setting, in the order of the file."""
     for name, field in section.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from knobs(field.annotation, f"{prefix}{name}.")
+            yield from settings(field.annotation, f"{prefix}{name}.")
         else:
-            yield Knob(prefix + name, field)
+            yield Setting(prefix + name, field)
 
 
 def load_deployment(path: Path) -> Deployment:
-    """Reads a deployment file; a knob that it does not name has its default.
+    """Reads a deployment file. Settings that it omits have their defaults.
 
     Raises:
-        DeploymentError: the file cannot be read, or holds what is not allowed; names every problem.
+        DeploymentError: The file cannot be read or is invalid. The message lists every problem.
     """
     try:
         source = read_yaml(path)
@@ -142,16 +144,16 @@ def load_deployment(path: Path) -> Deployment:
 
 def _describe(problem: ErrorDetails, source: YamlSource) -> str:
     place: Place = problem["loc"]
-    knob = _path(place) or "the file"
+    setting = _path(place) or "the file"
     kind, value = problem["type"], problem["input"]
     if kind == "extra_forbidden":
-        mend = f"there is no such knob{_nearest(place)}"
+        problem_text = f"unknown setting{_nearest(place)}"
     elif kind == "missing":
-        mend = "must be given"
+        problem_text = "is required"
     else:
         shown = "" if isinstance(value, dict) else f"{value!r}: "
-        mend = shown + _allowed(problem)
-    return f"{source.where(place)}: {knob}: {mend}"
+        problem_text = shown + _allowed(problem)
+    return f"{source.where(place)}: {setting}: {problem_text}"
 
 
 def _allowed(problem: ErrorDetails) -> str:
@@ -173,7 +175,11 @@ def _path(place: Place) -> str:
 
 def _nearest(place: Place) -> str:
     wanted, name = _path(place), str(place[-1])
-    paths = [knob.path for knob in knobs()] + list(Deployment.model_fields)
+    paths = [setting.path for setting in settings()] + list(Deployment.model_fields)
     homonyms = [path for path in paths if path.rsplit(".", 1)[-1] == name]
     near = homonyms or difflib.get_close_matches(wanted, paths, n=1, cutoff=0.7)
-    return f"; did you mean {' or '.join(near)}?" if near else "; docs/deployment-reference.md lists them all"
+    return (
+        f"; did you mean {' or '.join(near)}?"
+        if near
+        else "; docs/deployment-reference.md lists all settings"
+    )

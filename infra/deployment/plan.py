@@ -1,4 +1,4 @@
-"""What a deployment comes to: its knobs brought together with the facts about its model and instances."""
+"""Combines a deployment's settings with the facts about its model and instances."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from .sizing import (
 
 @dataclass(frozen=True)
 class Plan:
-    """A deployment and what follows of it. `model` and instance types that no one knows are left out."""
+    """A deployment and what follows from it. Unknown models and instance types are omitted."""
 
     deployment: Deployment
     catalog: Catalog
 
     @cached_property
     def model(self) -> Model | None:
-        """The facts of the model; None for one that `models.yaml` does not have."""
+        """The facts about the model; None if it is not in `models.yaml`."""
         return self.catalog.models.get(self.deployment.model.id)
 
     @property
@@ -39,37 +39,37 @@ class Plan:
 
     @cached_property
     def known_instances(self) -> tuple[Instance, ...]:
-        """The instance types that the catalog has, the preferred one first."""
+        """The instance types that are in the catalog, the preferred one first."""
         known = self.catalog.instances
         return tuple(known[name] for name in self.deployment.gpu.instance_types if name in known)
 
     @cached_property
     def instances(self) -> tuple[Instance, ...]:
-        """Those that have room for an engine."""
+        """The known instance types that have room for an engine."""
         gpus = self.deployment.gpu.gpus_per_task
         return tuple(one for one in self.known_instances if tasks_per_instance(one, gpus) > 0)
 
     def size(self, instance: Instance) -> EngineSize | None:
-        """How the model sits on the GPUs of an engine; None for a model that nobody knows."""
+        """Returns how the model fits on an engine's GPUs; None for an unknown model."""
         if self.model is None:
             return None
-        knobs = self.deployment.model
+        settings = self.deployment.model
         return engine_size(
             self.model,
             instance,
-            dtype=knobs.dtype,
-            quantization=knobs.quantization,
-            kv_cache_dtype=knobs.kv_cache_dtype,
-            utilization=knobs.gpu_memory_utilization,
+            dtype=settings.dtype,
+            quantization=settings.quantization,
+            kv_cache_dtype=settings.kv_cache_dtype,
+            utilization=settings.gpu_memory_utilization,
             tensor_parallel=self.deployment.gpu.gpus_per_task,
         )
 
     @cached_property
     def share(self) -> TaskShare:
-        """What an engine gets of an instance.
+        """An engine's share of an instance.
 
         Raises:
-            ValueError: no instance type of the deployment has room for an engine.
+            ValueError: No instance type of the deployment has room for an engine.
         """
         gpu = self.deployment.gpu
         if not self.instances:
@@ -88,13 +88,13 @@ class Plan:
 
     @cached_property
     def instance_count(self) -> int:
-        """Instances that run, the spare one with them."""
+        """The number of running instances, including the spare one."""
         gpu = self.deployment.gpu
         return instances_needed(gpu.replicas, self.share.tasks_per_instance) + int(gpu.spare_instance)
 
     @cached_property
     def weights_gb(self) -> float | None:
-        """GB of the model's files at most; None where not known."""
+        """The maximum size of the model's files in GB; None if unknown."""
         if self.model is None or not self.instances:
             return None
         size = self.size(self.instances[0])
@@ -102,5 +102,5 @@ class Plan:
 
     @cached_property
     def load_seconds(self) -> float | None:
-        """Cautious time until a new engine answers; None where not known."""
+        """A cautious estimate of the seconds until a new engine answers; None if unknown."""
         return None if self.weights_gb is None else load_seconds(self.weights_gb)

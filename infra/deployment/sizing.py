@@ -1,6 +1,6 @@
-"""Arithmetic of a deployment: does this model fit this instance, and what does a task get of it?
+"""Sizing of a deployment: whether a model fits on an instance, and what a task gets of it.
 
-Pure: facts in, numbers out. GPU memory is in GiB as CUDA offers it, a task's memory in MiB as ECS counts it.
+Pure functions. GPU memory is in GiB as CUDA reports it, a task's memory in MiB as ECS counts it.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from .catalog import Engine, Instance, Model
 GIB = 2**30
 
 UNMEASURED_GPU_SHARE = 0.91
-"""Part of a GPU's nominal memory counted as visible where nobody measured it: that of the T4, the least of
-those measured (A10G, L4, L40S and H200: 0.99)."""
+"""Visible fraction of a GPU's nominal memory, if it was not measured: that of the T4, the lowest measured
+(A10G, L4, L40S and H200: 0.99)."""
 
 WEIGHTS_OVERHEAD = 1.04
 ENGINE_OVERHEAD_GIB = 2.4
 """Constants of `kv_gib`, fitted to KV cache sizes that vLLM 0.27 and 0.28 logged on one, two and four A10G
-and on an L4; it predicts 0.80 to 1.00 of each. tests/infra/deployment/test_sizing.py holds the points."""
+and on an L4. It predicts 0.80 to 1.00 of each. tests/infra/deployment/test_sizing.py has the data points."""
 
 RECIPE_UTILIZATION = 0.92
-"""vLLM's default --gpu-memory-utilization, which the least memory of its recipes is meant for
+"""vLLM's default --gpu-memory-utilization, which the minimum memory in its recipes assumes
 (vllm/config/cache.py)."""
 
 REGISTERED_SHARE = 0.925
-"""Part of an instance's memory that ECS can be counted on to register; kernel and hypervisor hold the rest.
-Karpenter counts so where it has not seen the instance type (VM_MEMORY_OVERHEAD_PERCENT, 0.075)."""
+"""Fraction of an instance's memory that is sure to be registered with ECS; kernel and hypervisor use some.
+Karpenter assumes the same for unknown instance types (VM_MEMORY_OVERHEAD_PERCENT, 0.075)."""
 
 SHM_MIB_PER_GPU = 1024
-"""NCCL's guide asks for --shm-size=1g; vLLM's workers share more with each GPU."""
+"""NCCL's guide recommends --shm-size=1g; vLLM's workers share more with each additional GPU."""
 
 DOWNLOAD_MB_PER_S = 100.0
 READ_MB_PER_S = 500.0
 INITIALIZE_SECONDS = 180.0
-"""Cautious: a Hugging Face download, a read from NVMe into the GPU, and what follows (compiling, CUDA graphs,
-warming up), which took 94 s with the read on an L40S when nothing was cached."""
+"""Cautious values for the download from Hugging Face, the read from NVMe into the GPU, and what follows
+(compilation, CUDA graphs, warm-up), which took 94 s including the read on an L40S with cold caches."""
 
 MAX_START_PERIOD_SECONDS = 300
 MAX_RETRIES = 10
@@ -51,7 +51,7 @@ COMPILE_CACHE_GB = 10.0
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """A container health check, in seconds: `start_period + retries * interval` is the time to start."""
+    """A container health check, in seconds. The time to start is `start_period + retries * interval`."""
 
     start_period: int
     interval: int
@@ -68,7 +68,7 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class TaskShare:
-    """What one engine gets of an instance: `cpu` in units of 1/1024 vCPU, memory in MiB."""
+    """An engine's share of an instance: `cpu` in units of 1/1024 vCPU, memory in MiB."""
 
     tasks_per_instance: int
     cpu: int
@@ -77,13 +77,13 @@ class TaskShare:
 
 
 def visible_gib(instance: Instance) -> float:
-    """Memory of one GPU of the instance that CUDA offers, in GiB."""
+    """Returns the memory in GiB that CUDA offers on one GPU of the instance."""
     nominal = instance.gpu_memory_mib / 1024
     return instance.gpu.visible_gib or nominal * UNMEASURED_GPU_SHARE
 
 
 def weights_format(model: Model, quantization: str | None) -> str | None:
-    """The format of the weights on the GPU; None where vLLM cannot make it of the model's files.
+    """Returns the format of the weights on the GPU; None if vLLM cannot produce it from the model's files.
 
     vLLM quantizes 16-bit files to fp8 layer by layer as it loads them (fp8, fp8_per_tensor, ...); any other
     format must be that of the files, which a quantization such as awq_marlin has in its name.
@@ -94,9 +94,9 @@ def weights_format(model: Model, quantization: str | None) -> str | None:
 
 
 def weights_gib(model: Model, *, dtype: str, quantization: str | None) -> float | None:
-    """GiB of all weights on the GPUs; None where not known.
+    """Returns the size in GiB of all weights on the GPUs; None if unknown.
 
-    bf16 files: 2 bytes a parameter (4 with dtype float32); fp8: 1 byte, embeddings and output head 2.
+    bf16 files: 2 bytes per parameter (4 with dtype float32). fp8: 1 byte; embeddings and output head 2.
     """
     form = weights_format(model, quantization)
     if form == model.weights_format:
@@ -110,9 +110,9 @@ def weights_gib(model: Model, *, dtype: str, quantization: str | None) -> float 
 def kv_bytes_per_token(
     model: Model, *, dtype: str, kv_cache_dtype: str, tensor_parallel: int
 ) -> float | None:
-    """Bytes of KV cache that a token takes on each GPU; None where the model's layers differ.
+    """Returns the bytes of KV cache per token on each GPU; None if the model's layers differ.
 
-    2 x layers x kv_heads x head_dim x bytes of the format, over the GPUs; a GPU holds at least one head.
+    2 x layers x kv_heads x head_dim x bytes of the format, divided by GPUs; each GPU has at least one head.
     """
     if model.kv_bytes_per_token is None or model.kv_heads is None or model.attention != "full":
         return None
@@ -122,7 +122,7 @@ def kv_bytes_per_token(
 
 
 def kv_gib(*, visible: float, utilization: float, weights: float, tensor_parallel: int) -> float:
-    """GiB that vLLM has for the KV cache on each GPU; negative when the weights do not fit.
+    """Returns the GiB available for the KV cache on each GPU; negative if the weights do not fit.
 
     visible x utilization - 1.04 x weights / TP - 2.4 / TP; see ENGINE_OVERHEAD_GIB.
     """
@@ -131,11 +131,11 @@ def kv_gib(*, visible: float, utilization: float, weights: float, tensor_paralle
 
 @dataclass(frozen=True, slots=True)
 class EngineSize:
-    """How a model sits on the GPUs of one engine; None: not known.
+    """How a model fits on the GPUs of one engine; None means unknown.
 
-    `kv_tokens` is the size of the KV cache in tokens, 0 when the weights alone do not fit. The formula does
-    not hold for models with hybrid attention: `recipe_gb` is the least GPU memory in GB by vLLM's recipe,
-    `offered_gb` what there is of it.
+    `kv_tokens` is the size of the KV cache in tokens, 0 if the weights alone do not fit. The formula does not
+    apply to models with hybrid attention; for those, `recipe_gb` is the minimum GPU memory in GB according to
+    vLLM's recipe, and `offered_gb` the available memory.
     """
 
     weights_gib: float | None
@@ -145,7 +145,7 @@ class EngineSize:
     offered_gb: float
 
     def fits(self, max_model_len: int) -> bool | None:
-        """Whether the model and one request of `max_model_len` tokens fit; None where nobody can tell."""
+        """Returns whether the model and one request of `max_model_len` tokens fit; None if unknown."""
         if self.kv_tokens is not None:
             return self.kv_tokens >= max_model_len
         return None if self.recipe_gb is None else self.recipe_gb <= self.offered_gb
@@ -185,23 +185,23 @@ def engine_size(
 
 
 def weights_bound_gb(model: Model, size: EngineSize) -> float | None:
-    """GB of the model's files at most: their own size, or the memory that the recipe gives them."""
+    """Returns an upper bound in GB for the model's files: their size, or the recipe's memory."""
     files = model.weights_gib if model.weights_gib is not None else size.weights_gib
     return files * GIB / 1e9 if files is not None else size.recipe_gb
 
 
 def load_seconds(weights_gb: float) -> float:
-    """Cautious time from the start of the engine's container to its first answer, nothing being cached."""
+    """Returns a cautious estimate of an engine's seconds from start to first answer, with cold caches."""
     return weights_gb * 1000 / DOWNLOAD_MB_PER_S + weights_gb * 1000 / READ_MB_PER_S + INITIALIZE_SECONDS
 
 
 def registered_memory_mib(instance: Instance) -> int:
-    """MiB of an instance's memory that ECS can be counted on to register."""
+    """Returns the MiB of memory that an instance is sure to register with ECS."""
     return int(instance.memory_mib * REGISTERED_SHARE)
 
 
 def tasks_per_instance(instance: Instance, gpus_per_task: int) -> int:
-    """Engines that an instance has GPUs for, and network interfaces: one each (awsvpc) and one for itself."""
+    """Returns the engines that fit, by GPUs and network interfaces (one per task and one for the host)."""
     by_gpu = instance.gpus // gpus_per_task
     return by_gpu if instance.network_interfaces is None else min(by_gpu, instance.network_interfaces - 1)
 
@@ -209,12 +209,12 @@ def tasks_per_instance(instance: Instance, gpus_per_task: int) -> int:
 def task_share(
     instances: Sequence[Instance], gpus_per_task: int, *, memory_mib: int | None, shm_mib: int | None
 ) -> TaskShare:
-    """An engine's share of an instance; of several types, one that fits each.
+    """Returns an engine's share of an instance; for several types, a share that fits on each.
 
     Args:
-        instances: at least one type, each with `gpus_per_task` GPUs or more.
-        memory_mib: a given memory instead of what each instance has for it.
-        shm_mib: a given size of /dev/shm instead of `SHM_MIB_PER_GPU` a GPU.
+        instances: At least one type, each with at least `gpus_per_task` GPUs.
+        memory_mib: Memory, if not as much as possible.
+        shm_mib: Size of /dev/shm, if not `SHM_MIB_PER_GPU` per GPU.
     """
     shm = shm_mib if shm_mib is not None else SHM_MIB_PER_GPU * gpus_per_task
     tasks = [tasks_per_instance(instance, gpus_per_task) for instance in instances]
@@ -228,31 +228,31 @@ def task_share(
 
 
 def instances_needed(engines: int, tasks_per_instance: int) -> int:
-    """Instances that hold so many engines."""
+    """Returns the number of instances for this many engines."""
     return math.ceil(engines / tasks_per_instance)
 
 
 def wanted_vcpu(gpus: int) -> int:
-    """vCPU that vLLM asks for: 2 + GPUs physical cores of two vCPU (docs/configuration/optimization.md)."""
+    """Returns the vCPU that vLLM recommends: 2 + GPUs physical cores (docs/configuration/optimization.md)."""
     return 2 * (2 + gpus)
 
 
 def root_volume_gb(engine: Engine) -> int:
-    """GB of a root volume: the machine image, two of the engine's at a release, a fifth to spare."""
+    """Returns the GB of a root volume: machine image, two engine images during a release, and 20% spare."""
     held = MACHINE_IMAGE_GB + 2 * engine.unpacked_gb + engine.compressed_gb
     return math.ceil(held / (1 - DISK_SPARE_SHARE))
 
 
 def instance_store_gb(weights_gb: float) -> float:
-    """GB of an instance store: two revisions of the weights, and the caches."""
+    """Returns the GB of an instance store: two revisions of the weights, and the caches."""
     return 2 * weights_gb + COMPILE_CACHE_GB
 
 
 def health_check(startup_seconds: int) -> HealthCheck:
-    """A container health check that gives an engine `startup_seconds` to load.
+    """Returns a container health check that gives an engine `startup_seconds` to load.
 
     Args:
-        startup_seconds: at most 300 + 10 x 300, what ECS allows.
+        startup_seconds: At most 300 + 10 x 300, which is ECS's limit.
     """
     start_period = min(startup_seconds, MAX_START_PERIOD_SECONDS)
     rest = startup_seconds - start_period
@@ -261,10 +261,10 @@ def health_check(startup_seconds: int) -> HealthCheck:
 
 
 def rollout(replicas: int, *, spare: bool) -> Rollout:
-    """Limits with which a release of `replicas` engines, each holding its GPUs, always ends.
+    """Returns limits with which a release of `replicas` engines, each occupying its GPUs, always completes.
 
-    With a spare, one engine starts before one stops; without, one stops first. ECS rounds the minimum up and
-    the maximum down.
+    With a spare, an engine starts before another stops; without one, it stops first. ECS rounds the minimum
+    up and the maximum down.
     """
     if spare:
         return Rollout(100, math.ceil(100 * (replicas + 1) / replicas))

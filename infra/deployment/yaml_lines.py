@@ -1,4 +1,4 @@
-"""YAML with the line of every value, so that an error can point at it."""
+"""YAML with the line of every value, so that errors can point to it."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Any
 import yaml
 
 Place = tuple[str | int, ...]
-"""Where a value stands in the document: keys and list indices from the root."""
+"""The path of a value in the document: keys and list indices from the root."""
 
 
 class YamlError(Exception):
-    """A file that is no readable YAML; the message names the file and the line."""
+    """A file is not valid YAML. The message names the file and the line."""
 
 
 @dataclass(frozen=True, slots=True)
 class YamlSource:
-    """What a file holds, and the line (from 1) of every value by its place."""
+    """The content of a file, and the line (from 1) of every value by its place."""
 
     path: Path
     data: Any
     lines: dict[Place, int]
 
     def line(self, place: Place) -> int:
-        """The line of a value; of the nearest section around it where the file does not hold it; 0: none."""
+        """Returns the line of a value, or of the nearest enclosing section; 0 if there is none."""
         around = (place[:end] for end in range(len(place), 0, -1))
         return next((self.lines[one] for one in around if one in self.lines), 0)
 
     def where(self, place: Place) -> str:
-        """`file:line` of a value, as `line` finds it."""
+        """Returns `file:line` of a value."""
         line = self.line(place)
         return f"{self.path}:{line}" if line else str(self.path)
 
@@ -39,7 +39,7 @@ def read_yaml(path: Path) -> YamlSource:
     """Reads one document of plain YAML.
 
     Raises:
-        YamlError: the file is missing, not UTF-8, not YAML, or names a key twice.
+        YamlError: The file is missing, not UTF-8 or not YAML, or contains a duplicate key.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -52,16 +52,16 @@ def read_yaml(path: Path) -> YamlSource:
         data = None if node is None else _construct(node, loader, path, (), lines)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise YamlError(f"{path}:{line}: is no valid YAML: {error.problem}") from None
+        raise YamlError(f"{path}:{line}: not valid YAML: {error.problem}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise YamlError(f"{path}: is no valid YAML: {str(error).splitlines()[0]}") from None
+        raise YamlError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
     return YamlSource(path, data, lines)
 
 
 def _construct(
     node: yaml.Node, loader: yaml.SafeLoader, path: Path, place: Place, lines: dict[Place, int]
 ) -> Any:
-    # What has a tag of its own, such as a set, is the loader's; plain lists and mappings are taken apart.
+    # Plain lists and mappings are handled here; the loader constructs all other tags, such as sets.
     if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
         items = []
         for index, item in enumerate(node.value):
@@ -73,7 +73,7 @@ def _construct(
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                raise YamlError(f"{path}:{line}: a name must be one word")
+                raise YamlError(f"{path}:{line}: a key must be a single word")
             name = key_node.value
             if name in mapping:
                 raise YamlError(

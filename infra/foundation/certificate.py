@@ -1,4 +1,4 @@
-"""The certificate of the load balancer."""
+"""The load balancer's certificate."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from infra.deployment.file import Deployment
 
 
 class Certificate(Construct):
-    """The configured certificate, one issued for the domain, or one that deploying asks for.
+    """The configured certificate, one requested for the domain, or a parameter of the deployment.
 
-    It stands in the first stack, so that without a certificate nothing is created, and hands its ARN over in
-    a parameter of Systems Manager: an export could not change while it is used.
+    It belongs to the first stack, so that nothing is created without a certificate. It passes its ARN on in a
+    Systems Manager parameter, since an export cannot change while it is in use.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, deployment: Deployment) -> None:
@@ -62,7 +62,7 @@ class Certificate(Construct):
 
 
 def certificate_arn(scope: Construct, deployment: Deployment) -> str | None:
-    """The ARN that `Certificate` handed over, in another stack; None behind CloudFront, which needs none."""
+    """Returns the ARN that `Certificate` passed on, for use in another stack; None with CloudFront."""
     if deployment.ingress.cloudfront:
         return None
     return ssm.StringParameter.value_for_string_parameter(scope, _parameter_name(deployment))

@@ -1,4 +1,4 @@
-"""The network: a VPC of its own, or an existing one."""
+"""The network: a new VPC or an existing one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from infra.suppressions import accept
 
 
 class Network(Construct):
-    """The VPC that everything runs in: tasks in private subnets, a public load balancer in public ones."""
+    """The VPC: tasks run in private subnets, a public load balancer in public ones."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Network(Construct):
                     else ec2.SubnetType.PRIVATE_WITH_EGRESS,
                 ),
             ],
-            # Layers of images come from S3: through this endpoint they cost no NAT traffic.
+            # Image layers come from S3; this endpoint saves the NAT traffic for them.
             gateway_endpoints={
                 "S3": ec2.GatewayVpcEndpointOptions(service=ec2.GatewayVpcEndpointAwsService.S3)
             },
@@ -72,7 +72,7 @@ class Network(Construct):
             accept(
                 vpc,
                 "AwsSolutions-VPC7",
-                reason="Flow logs are charged by volume, so they are a knob: network.flow_logs.",
+                reason="Flow logs are charged by volume, so they are optional: network.flow_logs.",
             )
         return vpc
 
@@ -110,7 +110,7 @@ class Network(Construct):
 
 
 def private_subnets(vpc: ec2.IVpc) -> list[ec2.ISubnet]:
-    """The subnets of the tasks, with a NAT gateway or without."""
+    """Returns the subnets of the tasks, with or without a NAT gateway."""
     return vpc.private_subnets or vpc.isolated_subnets
 
 

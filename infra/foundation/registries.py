@@ -1,4 +1,4 @@
-"""The image registries."""
+"""Image registries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KEPT_IMAGES = 10
 
 
 class Registries(Construct):
-    """A repository for each tier. They outlive a release, so that it can be rolled back."""
+    """One repository per tier. They outlive releases, so that a release can be rolled back."""
 
     def __init__(self, scope: Construct, construct_id: str, *, prefix: str, retain: bool) -> None:
         super().__init__(scope, construct_id)
@@ -23,7 +23,7 @@ class Registries(Construct):
         repository = ecr.Repository(
             self,
             construct_id,
-            # A retained repository keeps its name, and the next deployment could not create it again.
+            # A retained repository would keep its name, so the next deployment could not create it.
             repository_name=None if retain else name,
             image_scan_on_push=True,
             image_tag_mutability=ecr.TagMutability.IMMUTABLE,
@@ -33,5 +33,5 @@ class Registries(Construct):
                 ecr.LifecycleRule(description=f"Keep {KEPT_IMAGES} images", max_image_count=KEPT_IMAGES)
             ],
         )
-        accept(repository, "CKV_AWS_136", reason="ECR encrypts with AES-256 and a key of its own.")
+        accept(repository, "CKV_AWS_136", reason="ECR encrypts with AES-256 and its own key.")
         return repository

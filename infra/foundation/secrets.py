@@ -1,4 +1,4 @@
-"""The secrets: keys of clients, and the key between the tiers."""
+"""Secrets: the clients' keys and the key between the tiers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from infra.suppressions import accept
 class Keys(Construct):
     """Three secrets.
 
-    `bootstrap`: a generated API key, the first that clients use. `api_keys`: JSON of named SHA-256 hashes,
-    edited by `ops keys`, polled by the orchestrator. `engine`: the key that the engine asks of the
-    orchestrator.
+    `bootstrap`: the first, generated API key. `api_keys`: JSON of named SHA-256 hashes, edited by `ops keys`
+    and polled by the orchestrator. `engine`: the key that the engine requires of the orchestrator.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, retain: bool) -> None:
@@ -35,7 +34,7 @@ class Keys(Construct):
                 "AwsSolutions-SMG4",
                 reason="API keys are rotated with `ops keys`, when clients are ready for the next one.",
             )
-            accept(secret, "CKV_AWS_149", reason="Secrets Manager encrypts with the account's key for it.")
+            accept(secret, "CKV_AWS_149", reason="Secrets Manager encrypts with the account's default key.")
 
     def _generated(self, construct_id: str, description: str) -> secretsmanager.Secret:
         return secretsmanager.Secret(

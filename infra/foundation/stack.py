@@ -1,4 +1,4 @@
-"""What outlives a release: the network, the image registries, the keys."""
+"""The stack of everything that outlives a release: network, image registries, keys."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class FoundationStack(cdk.Stack):
         self._export()
 
     def _export(self) -> None:
-        """Exports everything that the other stack may use, used or not.
+        """Exports everything that the other stack may use, whether it does or not.
 
-        An export that is used cannot be taken away. The CDK exports what is used now: with another variant of
-        the deployment it would take away what the other stack, updated later, still uses.
+        An export in use cannot be removed. The CDK exports only what is used now: with a changed deployment
+        it would remove exports that the other stack, which is updated later, still uses.
         """
         vpc = self.network.vpc
         values = [

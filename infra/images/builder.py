@@ -1,4 +1,4 @@
-"""Images built in the account: CodeBuild builds while CloudFormation waits, so that nobody needs Docker."""
+"""Builds images in the account: CodeBuild builds while CloudFormation waits, so no local Docker is needed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ENDED = ["SUCCEEDED", "FAILED", "FAULT", "STOPPED", "TIMED_OUT"]
 
 
 class ImageBuilder(Construct):
-    """A Lambda function that starts builds and tells CloudFormation how they ended; `image` adds an image."""
+    """A Lambda function that starts builds and reports their results. `image` adds an image."""
 
     def __init__(self, scope: Construct, construct_id: str, *, retention_days: int, retain: bool) -> None:
         super().__init__(scope, construct_id)
@@ -45,7 +45,7 @@ class ImageBuilder(Construct):
         self._function = lambda_.Function(
             self,
             "Function",
-            description="Starts builds of images and tells CloudFormation how they ended",
+            description="Starts image builds and reports their results to CloudFormation",
             runtime=lambda_.Runtime.PYTHON_3_14,
             code=lambda_.Code.from_asset(str(HANDLER), exclude=["__pycache__"]),
             handler="handler.handle",
@@ -58,13 +58,13 @@ class ImageBuilder(Construct):
             "CKV_AWS_115",
             "CKV_AWS_116",
             "CKV_AWS_117",
-            reason="Invoked a few times a release by services that retry; it talks to AWS only.",
+            reason="Invoked a few times per release by services that retry; it only calls AWS.",
         )
 
     def image(
         self, construct_id: str, *, recipe: Recipe, architecture: Architecture, repository: ecr.IRepository
     ) -> Image:
-        """An image in `repository`; what it is built from is its tag, so that a change is a new image."""
+        """Adds an image in `repository`. Its tag is a hash of its sources, so a change makes a new image."""
         source = s3_assets.Asset(
             self,
             f"{construct_id}Source",
@@ -91,7 +91,7 @@ class ImageBuilder(Construct):
             f"{construct_id}Image",
             resource_type="Custom::ContainerImage",
             service_token=self._function.function_arn,
-            # An hour at most, and longer than the build, so that its own end is what is told.
+            # At most an hour, and longer than the build, so that the build's own timeout is reported.
             service_timeout=cdk.Duration.minutes(recipe.minutes + 10),
             properties={
                 "Project": builds.project.ref,
@@ -171,12 +171,12 @@ class _BuildProject(Construct):
         accept(
             self.project,
             "AwsSolutions-CB3",
-            reason="`docker build` needs the privileged mode; the machine is thrown away after each build.",
+            reason="`docker build` needs privileged mode; the machine is discarded after each build.",
         )
         accept(
             self.project,
             "AwsSolutions-CB4",
-            reason="The key would encrypt artifacts, and a build leaves none.",
+            reason="The key would encrypt artifacts, which these builds do not have.",
         )
 
 
@@ -189,7 +189,7 @@ def _build_spec(recipe: Recipe) -> str:
         'aws s3 cp --only-show-errors "s3://$SOURCE" source.zip',
         "unzip -q source.zip -d source",
         'aws ecr get-login-password | docker login --username AWS --password-stdin "${REPOSITORY_URI%%/*}"',
-        # Once more: registries of base images do fail now and then.
+        # Retry once: registries of base images sometimes fail.
         f"{build} || {{ sleep 30; {build}; }}",
         'docker push "$REPOSITORY_URI:$IMAGE_TAG"',
     ]
@@ -224,13 +224,13 @@ def _build_role(
     accept(
         role,
         "AwsSolutions-IAM5[Resource::*]",
-        reason="ecr:GetAuthorizationToken is of the account's registry, and has no resources.",
+        reason="ecr:GetAuthorizationToken applies to the account's registry and has no resources.",
     )
     accept(
         role,
         "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:s3:::"
         f"cdk-hnb659fds-assets-<AWS::AccountId>-{region}/*.zip]",
-        reason="The name of an asset is its hash: to name it would change the role with every release.",
+        reason="An asset's name is its hash; naming it would change the role with every release.",
     )
     return role
 

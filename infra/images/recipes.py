@@ -1,4 +1,4 @@
-"""The container images: what they are built from, and how a task definition gets one."""
+"""The container images: their sources, and how a task definition uses them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Architecture = Literal["x86_64", "arm64"]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What an image is built from.
+    """The sources of an image.
 
     Attributes:
-        service: directory below `services/` that holds the Dockerfile.
-        files: what of it the build sees; nothing else changes the image.
-        arguments: build arguments of the Dockerfile.
-        compute: CodeBuild's machine for it.
-        minutes: after which a build is ended.
+        service: The directory in `services/` with the Dockerfile.
+        files: The files that the build uses; only these affect the image.
+        arguments: Build arguments of the Dockerfile.
+        compute: The CodeBuild machine type.
+        minutes: The time limit of a build.
     """
 
     service: str
@@ -39,16 +39,16 @@ class Recipe:
 
     @property
     def directory(self) -> str:
-        """Path of the directory with the Dockerfile."""
+        """The path of the directory with the Dockerfile."""
         return str(SERVICES / self.service)
 
     @property
     def ignored(self) -> list[str]:
-        """Patterns of a .dockerignore that leave `files`."""
+        """The .dockerignore patterns that keep only `files`."""
         return ["**", *(f"!{pattern}" for pattern in self.files), "**/__pycache__", "**/*.pyc"]
 
     def tag(self, source_hash: str, architecture: Architecture) -> str:
-        """A tag that changes with whatever changes the image."""
+        """A tag that changes whenever the image's sources change."""
         text = json.dumps([source_hash, architecture, dict(self.arguments)])
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -56,7 +56,7 @@ class Recipe:
 ORCHESTRATOR = Recipe(
     service="orchestrator",
     files=("Dockerfile", "requirements.txt", "orchestrator"),
-    # The same image as Docker Hub's, from a registry that does not limit the addresses that CodeBuild shares.
+    # The same image as on Docker Hub, from a registry without rate limits for CodeBuild's shared addresses.
     arguments={"PYTHON_IMAGE": "public.ecr.aws/docker/library/python:3.11.14-slim-bookworm"},
     compute="BUILD_GENERAL1_SMALL",
     minutes=20,
@@ -73,18 +73,18 @@ VLLM = Recipe(
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image for a task definition, and what must be there before that."""
+    """An image for a task definition, and the resources that must exist before it."""
 
     source: ecs.ContainerImage
     ready: tuple[Construct, ...] = ()
 
     def before(self, task: ecs.TaskDefinition) -> None:
-        """Lets the task definition wait for the image."""
+        """Makes the task definition wait for the image."""
         task.node.find_child("Resource").node.add_dependency(*self.ready)
 
 
 def local_image(scope: Construct, construct_id: str, *, recipe: Recipe, architecture: Architecture) -> Image:
-    """An image that the user's own Docker builds, and that the CDK CLI pushes while deploying."""
+    """An image that is built by the user's Docker and pushed by the CDK CLI during the deployment."""
     arm = architecture == "arm64"
     asset = ecr_assets.DockerImageAsset(
         scope,

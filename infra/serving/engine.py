@@ -26,7 +26,7 @@ USER = "2000:0"
 SERVICE_NAME = "vllm"
 
 CACHE_IN_CONTAINER = "/home/vllm/.cache"
-"""Where the image keeps HF_HOME and VLLM_CACHE_ROOT."""
+"""Parent directory of HF_HOME and VLLM_CACHE_ROOT in the image."""
 
 STOP_MARGIN_SECONDS = 30
 """Time between vLLM's last request and its end, for giving the GPU back."""
@@ -40,7 +40,7 @@ _HEALTH_COMMAND = (
 
 
 def engine_environment(deployment: Deployment) -> dict[str, str]:
-    """The engine's environment but for secrets; what is unset has the default of launch.py."""
+    """Returns the engine's environment without secrets. Unset variables have launch.py's defaults."""
     model, gpu = deployment.model, deployment.gpu
     environment = {
         "MODEL": model.id,
@@ -67,7 +67,7 @@ def engine_environment(deployment: Deployment) -> dict[str, str]:
 
 
 class Engine(Construct):
-    """One task an engine, each with its own GPUs; `url` finds them all, `connections` says who may."""
+    """One task per engine, each with its own GPUs. `url` resolves to all; `connections` controls access."""
 
     def __init__(
         self,
@@ -200,10 +200,10 @@ class Engine(Construct):
             ],
             security_groups=[*self.connections.security_groups],
             vpc_subnets=ec2.SubnetSelection(subnets=private_subnets(cluster.vpc)),
-            # Rebalancing starts a task before it stops one, for which there is no GPU.
+            # Rebalancing would start a task before it stops one, but there is no free GPU.
             availability_zone_rebalancing=ecs.AvailabilityZoneRebalancing.DISABLED,
             propagate_tags=ecs.PropagatedTagSource.SERVICE,
         )
-        # Tasks that start before their role may read the secrets count as failed.
+        # Tasks that start before their role can read the secrets would count as failed.
         service.node.add_dependency(task.obtain_execution_role())
         return service

@@ -1,4 +1,4 @@
-"""The machines with GPUs: an Auto Scaling group behind a capacity provider of the cluster."""
+"""GPU instances: an Auto Scaling group behind a capacity provider of the cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from infra.foundation.network import private_subnets
 from infra.suppressions import accept
 
 AMI_PARAMETER = "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommended/image_id"
-"""Newest ECS-optimized Amazon Linux 2023 with NVIDIA driver 580, which CUDA 13 needs."""
+"""The latest ECS-optimized Amazon Linux 2023 with NVIDIA driver 580, which CUDA 13 requires."""
 
 USER_DATA = Path(__file__).with_name("user_data.sh")
 
@@ -29,7 +29,7 @@ _IMAGE_DISK_MIB_PER_S = 400
 
 
 class GpuCapacity(Construct):
-    """Instances for the engines. Services name `provider` in their capacity-provider strategy."""
+    """Instances for the engines. Services use `provider` in their capacity-provider strategy."""
 
     def __init__(
         self,
@@ -80,8 +80,8 @@ class GpuCapacity(Construct):
                     spot_allocation_strategy=autoscaling.SpotAllocationStrategy.CAPACITY_OPTIMIZED_PRIORITIZED,
                 ),
             ),
-            # A changed instance is replaced, one at a time: the old one is ended first, since an account's
-            # quota may have no room for one more.
+            # Changed instances are replaced one at a time. The old one is terminated first, since the
+            # account's quota may not allow one more.
             update_policy=autoscaling.UpdatePolicy.rolling_update(
                 max_batch_size=1, min_instances_in_service=count - 1
             ),
@@ -90,12 +90,12 @@ class GpuCapacity(Construct):
         accept(
             group,
             "AwsSolutions-EC26",
-            reason="The rule fails where a launch template has the volume; this one encrypts it.",
+            reason="The rule does not look into the launch template, which encrypts the volume.",
         )
         accept(
             group,
             "AwsSolutions-AS3",
-            reason="The ECS service tells what happens to engines; instances follow it.",
+            reason="The ECS service reports what happens to engines; instances follow it.",
         )
         return group
 
@@ -114,7 +114,7 @@ class GpuCapacity(Construct):
             self,
             "LaunchTemplate",
             instance_type=ec2.InstanceType(settings.instance_types[0]),
-            # Resolved when an instance starts: a newer AMI then replaces no instance that serves.
+            # Resolved when an instance starts, so a newer AMI does not replace running instances.
             machine_image=ec2.MachineImage.resolve_ssm_parameter_at_launch(AMI_PARAMETER),
             role=self._role(cluster).without_policy_updates(),
             security_group=security_group,
@@ -137,7 +137,7 @@ class GpuCapacity(Construct):
         )
 
     def _role(self, cluster: ecs.Cluster) -> iam.Role:
-        """What the ECS agent does; pulling images is the execution role's."""
+        """Grants the permissions of the ECS agent. Pulling images belongs to the execution role."""
         role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"))
         role.add_to_policy(
             iam.PolicyStatement(
@@ -163,16 +163,16 @@ class GpuCapacity(Construct):
         accept(
             role,
             "AwsSolutions-IAM5[Resource::*]",
-            reason="ecs:DiscoverPollEndpoint has no resources; a condition holds the rest to the cluster.",
+            reason="ecs:DiscoverPollEndpoint has no resources; a condition limits the rest to the cluster.",
         )
         return role
 
 
 @jsii.implements(cdk.IAspect)
 class _ServicesWaitForProviders:
-    """Services are created after the cluster knows their capacity provider, and deleted before it forgets it.
+    """Creates services after their capacity provider is associated with the cluster; deletes them before.
 
-    The CDK makes no such dependency (aws/containers-roadmap#631).
+    The CDK does not add this dependency (aws/containers-roadmap#631).
     """
 
     def visit(self, node: IConstruct) -> None:

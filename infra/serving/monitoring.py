@@ -1,4 +1,4 @@
-"""Alarms: what a person should be told of."""
+"""Alarms for problems that need a person."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Monitoring(Construct):
                 alarm.add_ok_action(action)
 
     def _engine_down(self, engine: Engine) -> cloudwatch.Alarm:
-        # Every running task reports its CPU once a minute: none is the sign that none runs.
+        # Every running task reports its CPU once per minute, so no data means that no task is running.
         return cloudwatch.Alarm(
             self,
             "EngineDown",
@@ -124,6 +124,6 @@ class Monitoring(Construct):
         accept(
             topic,
             "CKV_AWS_26",
-            reason="Alarms are no secrets, and CloudWatch cannot send to a topic with AWS's own key.",
+            reason="Alarms are not secret, and CloudWatch cannot send to a topic encrypted with AWS's key.",
         )
         return topic

@@ -30,10 +30,10 @@ _DRAIN_SECONDS = 10
 
 
 def orchestrator_environment(plan: Plan, *, engine_url: str, api_keys_secret_arn: str) -> dict[str, str]:
-    """The orchestrator's environment but for secrets; what is unset has the service's default.
+    """Returns the orchestrator's environment without secrets. Unset variables have their defaults.
 
-    The load balancer closes idle connections first (KEEP_ALIVE_SECONDS), and requests are told that they end
-    before ECS ends the task (STOP_SECONDS).
+    The load balancer closes idle connections first (KEEP_ALIVE_SECONDS), and requests end with an error
+    before ECS kills the task (STOP_SECONDS).
     """
     deployment = plan.deployment
     settings, tools, model = deployment.orchestrator, deployment.tools, deployment.model
@@ -172,7 +172,7 @@ class Orchestrator(Construct):
             availability_zone_rebalancing=ecs.AvailabilityZoneRebalancing.ENABLED,
             propagate_tags=ecs.PropagatedTagSource.SERVICE,
         )
-        # Tasks that start before their role may read the secrets count as failed.
+        # Tasks that start before their role can read the secrets would count as failed.
         service.node.add_dependency(task.obtain_execution_role())
         return service
 

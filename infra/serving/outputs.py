@@ -1,4 +1,4 @@
-"""What `cdk deploy` prints when it is done."""
+"""Stack outputs, which `cdk deploy` prints at the end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ print(answer.choices[0].message.content)"""
 
 
 class Outputs(Construct):
-    """The URL, how to read the key, code to try it with, and the names that `ops` works with."""
+    """The URL, the command that prints the key, example code, and the names that `ops` needs."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Outputs(Construct):
         self._add(
             "LoadBalancerName",
             ingress.load_balancer.load_balancer_dns_name,
-            "What a DNS record of your own points to",
+            "Target for your own DNS record",
         )
         self._add("ApiKeysSecretArn", keys.api_keys.secret_arn, "Named hashes of API keys, for `ops keys`")
         self._add("ClusterName", cluster.cluster_name, "ECS cluster")

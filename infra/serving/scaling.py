@@ -1,4 +1,4 @@
-"""Auto scaling of the orchestrator: how many tasks run follows from their CPU."""
+"""Auto scaling of the orchestrator by the CPU of its tasks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from infra.deployment.settings import Orchestrator as Settings
 
 
 def scale_on_cpu(service: ecs.FargateService, *, settings: Settings) -> None:
-    """Keeps the CPU of the tasks near its target with `min_tasks` to `max_tasks` of them."""
-    # Auto scaling decides how many tasks run: a desired count here would reset it with every release.
+    """Keeps the tasks' CPU near its target by running between `min_tasks` and `max_tasks`."""
+    # Auto scaling decides how many tasks run; a desired count here would reset it with every release.
     resource = service.node.find_child("Service")
     if isinstance(resource, ecs.CfnService):
         resource.desired_count = None

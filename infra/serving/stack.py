@@ -1,4 +1,4 @@
-"""What a release changes: images, GPU capacity, engine, orchestrator, the way in, alarms."""
+"""The stack of everything that a release changes: images, instances, services, ingress, alarms."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .outputs import Outputs
 
 
 class ServingStack(cdk.Stack):
-    """The stack that is deployed second, and with every release."""
+    """The stack that is deployed second and with every release."""
 
     def __init__(
         self,
@@ -115,12 +115,12 @@ class ServingStack(cdk.Stack):
                 cluster,
                 "AwsSolutions-ECS4",
                 "CKV_AWS_65",
-                reason="Container Insights is charged by metric: metrics.container_insights.",
+                reason="Container Insights is charged per metric: metrics.container_insights.",
             )
         return cluster
 
     def _images(self, deployment: Deployment, foundation: FoundationStack) -> tuple[Image, Image]:
-        """The orchestrator's image and the engine's."""
+        """Returns the images of the orchestrator and the engine."""
         architecture = deployment.orchestrator.architecture
         if deployment.images.build == "local":
             return (

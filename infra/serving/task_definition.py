@@ -1,4 +1,4 @@
-"""What the task definitions of both tiers have in common."""
+"""Shared by the task definitions of both tiers."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def container_logs(scope: Construct, deployment: Deployment) -> logs.LogGroup:
 
 
 def accept_design(task: ecs.TaskDefinition) -> None:
-    """Says why what the rules find in a task definition is as it should be."""
+    """Accepts findings in a task definition, each with its reason."""
     accept(
         task.obtain_execution_role(),
         "AwsSolutions-IAM5[Resource::*]",
-        reason="ecr:GetAuthorizationToken is of the account's registry, and has no resources.",
+        reason="ecr:GetAuthorizationToken applies to the account's registry and has no resources.",
     )
     accept(
         task,
         "AwsSolutions-ECS2",
-        reason="What is in the environment is no secret; the keys are injected from Secrets Manager.",
+        reason="The environment contains no secrets; keys are injected from Secrets Manager.",
     )

@@ -28,7 +28,7 @@ _AGENT = {
 
 
 def _grants(assembly: Assembly, role: Resource | None) -> Iterator[tuple[set[str], list[Any], str]]:
-    """Allowed actions with their resources, of a role's own policies and of those attached to it."""
+    """Returns allowed actions with their resources, from a role's inline and attached policies."""
     if role is None:
         return
     policies = [role]
@@ -42,7 +42,7 @@ def _grants(assembly: Assembly, role: Resource | None) -> Iterator[tuple[set[str
 
 
 def _may(assembly: Assembly, role: Resource | None, actions: set[str], on: Resource | str) -> set[str]:
-    """Those of the actions that the role may not do on a resource, which is one of ours or an ARN."""
+    """Returns the actions that the role lacks on a resource, which is in the templates or an ARN."""
     missing = set(actions)
     for allowed, resources, template in _grants(assembly, role):
         for resource in resources:
@@ -53,7 +53,7 @@ def _may(assembly: Assembly, role: Resource | None, actions: set[str], on: Resou
 
 @rule("T-wildcards")
 def wildcards(assembly: Assembly) -> Found[Resource]:
-    """A `*` in an action allows what nobody has thought of, and what AWS adds later."""
+    """Policies list actions by name: a `*` also allows unintended and future actions."""
     for kind in ("AWS::IAM::Role", "AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"):
         for policy in assembly.of_kind(kind):
             if _of_framework(policy):
@@ -61,17 +61,17 @@ def wildcards(assembly: Assembly) -> Found[Resource]:
             for statement in statements(policy):
                 wide = [one for one in listed(statement.get("Action", [])) if "*" in one]
                 if wide and statement["Effect"] == "Allow":
-                    yield (policy, f"it allows {', '.join(wide)}; name the actions")
+                    yield (policy, f"it allows {', '.join(wide)}; list the actions by name")
 
 
 def _of_framework(policy: Resource) -> bool:
-    """Whether the CDK wrote the policy: of the functions that empty a bucket."""
+    """Returns whether the CDK itself wrote the policy, for functions that empty a bucket."""
     return policy.logical_id.startswith("CustomS3AutoDeleteObjects")
 
 
 @rule("T-execution-role")
 def execution_role(assembly: Assembly) -> Found[Resource]:
-    """ECS starts a task only if its execution role may pull, log, and read the secrets."""
+    """The execution role may pull images, write logs and read secrets, without which ECS starts no task."""
     for task in assembly.of_kind("AWS::ECS::TaskDefinition"):
         role = assembly.follow(task, "ExecutionRoleArn")
         wanted: list[tuple[set[str], Resource | str]] = []
@@ -86,7 +86,7 @@ def execution_role(assembly: Assembly) -> Found[Resource]:
         for actions, on in wanted:
             if missing := _may(assembly, role, actions, on):
                 name = on if isinstance(on, str) else on.logical_id
-                yield (task, f"its execution role may not {', '.join(sorted(missing))} on {name}")
+                yield (task, f"its execution role lacks {', '.join(sorted(missing))} on {name}")
         for allowed, resources, template in _grants(assembly, role):
             for resource in resources if allowed & _READ_SECRET else []:
                 if (assembly.target(template, resource) or str(resource)) not in injected:
@@ -95,22 +95,22 @@ def execution_role(assembly: Assembly) -> Found[Resource]:
 
 @rule("T-task-role")
 def task_role(assembly: Assembly) -> Found[Resource]:
-    """A task may do in AWS what it does: the orchestrator reads its key hashes, the engine nothing."""
+    """Task roles are minimal: the orchestrator may read its key hashes, the engine nothing."""
     for task in assembly.of_kind("AWS::ECS::TaskDefinition"):
         role = assembly.follow(task, "TaskRoleArn")
         reference = environment(task).get("API_KEYS_SECRET_ARN")
         secret = assembly.target(task.template, reference)
         if reference is not None and (secret is None or _may(assembly, role, _READ_SECRET, secret)):
-            yield (task, "its task role may not read the secret at API_KEYS_SECRET_ARN")
+            yield (task, "its task role cannot read the secret at API_KEYS_SECRET_ARN")
         for allowed, resources, template in _grants(assembly, role):
             targets = {assembly.target(template, resource) for resource in resources}
             if secret is None or allowed - _READ_SECRET or targets != {secret}:
-                yield (task, f"its task role may {', '.join(sorted(allowed))}, which it does not need")
+                yield (task, f"its task role allows {', '.join(sorted(allowed))}, which it does not need")
 
 
 @rule("T-trust")
 def trust(assembly: Assembly) -> Found[Resource]:
-    """A role is assumed by the one service that it is for."""
+    """Each role can only be assumed by the service it is for."""
     uses = {
         "AWS::ECS::TaskDefinition": ("ecs-tasks.amazonaws.com", ("ExecutionRoleArn", "TaskRoleArn")),
         "AWS::CodeBuild::Project": ("codebuild.amazonaws.com", ("ServiceRole",)),
@@ -126,17 +126,17 @@ def trust(assembly: Assembly) -> Found[Resource]:
                     for principal in listed(statement["Principal"].get("Service", []))
                 }
                 if principals != {service}:
-                    yield (role or user, f"{sorted(principals)} may assume it; it must be {service}")
+                    yield (role or user, f"{sorted(principals)} may assume it; only {service} should")
 
 
 @rule("T-build-permissions")
 def build_permissions(assembly: Assembly) -> Found[Resource]:
-    """A build without a permission fails after the minutes that the build took."""
+    """Image builds have their permissions; a missing one fails only after minutes of building."""
     for build in assembly.of_kind("Custom::ContainerImage"):
         project, function = assembly.follow(build, "Project"), assembly.follow(build, "ServiceToken")
         repository = assembly.follow(build, "Repository")
         if project is None or function is None or repository is None:
-            yield (build, "it must name a project, a repository and the function that starts the build")
+            yield (build, "it needs a project, a repository and the function that starts the build")
             continue
         builder, starter = assembly.follow(project, "ServiceRole"), assembly.follow(function, "Role")
         missing = _may(assembly, builder, _PUSH, repository)
@@ -144,12 +144,12 @@ def build_permissions(assembly: Assembly) -> Found[Resource]:
         missing |= _may(assembly, starter, {"codebuild:StartBuild", "codebuild:BatchGetBuilds"}, project)
         missing |= _may(assembly, starter, {"ecr:DescribeImages"}, repository)
         if missing:
-            yield (build, f"building is not allowed to {', '.join(sorted(missing))}")
+            yield (build, f"the build lacks {', '.join(sorted(missing))}")
         if not _told(assembly, project, function):
-            yield (build, "no event tells the function that the build has ended, so CloudFormation waits")
+            yield (build, "no event reports the end of the build to the function, so CloudFormation waits")
         limit = float(build.number("ServiceTimeout", 3600)) / 60
         if limit <= project.number("TimeoutInMinutes", 60):
-            yield (build, f"CloudFormation waits {limit:g} minutes, less than the build may take")
+            yield (build, f"CloudFormation waits {limit:g} minutes, which is less than the build may take")
 
 
 def _told(assembly: Assembly, project: Resource, function: Resource) -> bool:
@@ -169,7 +169,7 @@ def _told(assembly: Assembly, project: Resource, function: Resource) -> bool:
 
 @rule("T-instance-role")
 def instance_role(assembly: Assembly) -> Found[Resource]:
-    """The ECS agent of an instance registers it; without its permissions no instance ever has a task."""
+    """The ECS agent may register its instance, without which no instance gets a task."""
     clusters = assembly.of_kind("AWS::ECS::Cluster")
     for template in assembly.of_kind("AWS::EC2::LaunchTemplate"):
         profile = assembly.follow(template, "LaunchTemplateData.IamInstanceProfile.Arn")
@@ -179,36 +179,36 @@ def instance_role(assembly: Assembly) -> Found[Resource]:
             for cluster in clusters:
                 missing &= _may(assembly, role, _AGENT, cluster)
         if missing:
-            yield (template, f"its role may not {', '.join(sorted(missing))}")
+            yield (template, f"its role lacks {', '.join(sorted(missing))}")
 
 
 @rule("T-registries")
 def registries(assembly: Assembly) -> Found[Resource]:
-    """A tag that can be moved makes a rollback deploy what it should undo."""
+    """Image tags are immutable; otherwise a rollback could deploy the release that it should undo."""
     for repository in assembly.of_kind("AWS::ECR::Repository"):
         if repository.get("ImageTagMutability") != "IMMUTABLE":
             yield (repository, "ImageTagMutability must be IMMUTABLE")
         if repository.get("ImageScanningConfiguration.ScanOnPush") is not True:
             yield (repository, "ScanOnPush must be on")
         if not repository.get("LifecyclePolicy"):
-            yield (repository, "without a lifecycle policy every image of 12 GB is kept and paid for")
+            yield (repository, "without a lifecycle policy, every 12 GB image is kept and charged for")
 
 
 @rule("T-generated-keys")
 def generated_keys(assembly: Assembly) -> Found[Resource]:
-    """A key that stands in a template is known to all who read it."""
+    """Secrets are generated, since everyone who can read a template knows what is in it."""
     for secret in assembly.of_kind("AWS::SecretsManager::Secret"):
         text = secret.get("SecretString")
         length = secret.number("GenerateSecretString.PasswordLength", 32)
         if text is None and length < 32:
-            yield (secret, f"its key has {length:g} characters; 32 or more")
+            yield (secret, f"its key has {length:g} characters; at least 32 are required")
         if text not in (None, "{}"):
-            yield (secret, "its value stands in the template; let it be generated")
+            yield (secret, "its value is in the template; generate it instead")
 
 
 @rule("T-imports")
 def imports(assembly: Assembly) -> Found[Resource]:
-    """What one stack imports the other must export."""
+    """Everything that one stack imports is exported by the other."""
     for resource, name in assembly.missing_imports():
         yield (resource, f"it imports {name}, which nothing exports")
 

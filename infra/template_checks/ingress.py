@@ -1,4 +1,4 @@
-"""Rules on the way in: load balancer, listeners, security groups, firewall."""
+"""Rules on the ingress: load balancer, listeners, security groups, firewall."""
 
 from __future__ import annotations
 
@@ -18,68 +18,71 @@ _DEADLINE_MARGIN_SECONDS = 30
 
 @rule("T-targets")
 def targets(assembly: Assembly) -> Found[Resource]:
-    """The load balancer sends requests to the port that the orchestrator listens on, by its address."""
+    """The load balancer sends requests to the orchestrator's address and port."""
     for service, task in orchestrator_services(assembly):
         port = str(environment(task).get("PORT", 8001))
         mapped = [str(one["ContainerPort"]) for one in container(task).get("PortMappings", [])]
         entries = service.get("LoadBalancers", [])
         if port not in mapped or [str(one["ContainerPort"]) for one in entries] != [port]:
-            yield (service, f"PORT is {port}, mapped are {mapped}, load-balanced are {entries}")
+            yield (
+                service,
+                f"PORT is {port}, but the mapped ports are {mapped} and the load-balanced ones {entries}",
+            )
         for entry in entries:
             group = assembly.target(service.template, entry["TargetGroupArn"])
             if entry["ContainerName"] != container(task)["Name"] or group is None:
-                yield (service, "it names a container or a target group that is not there")
+                yield (service, "it refers to a container or a target group that does not exist")
                 continue
             if (group.get("TargetType"), group.get("Protocol")) != ("ip", "HTTP"):
                 yield (group, "tasks with their own network interface need TargetType ip, Protocol HTTP")
             if str(group.get("Port")) != port:
-                yield (group, f"its port is {group.get('Port')}, the orchestrator's is {port}")
+                yield (group, f"its port is {group.get('Port')}, but the orchestrator's is {port}")
 
 
 @rule("T-target-health")
 def target_health(assembly: Assembly) -> Found[Resource]:
-    """The health check must not ask the engine, or a dead one takes every orchestrator with it."""
+    """The health check does not depend on the engine, or a dead engine would take down every orchestrator."""
     for group in assembly.of_kind("AWS::ElasticLoadBalancingV2::TargetGroup"):
         asked = (group.get("HealthCheckPath"), group.get("Matcher.HttpCode", "200"))
         if asked != ("/v1/models", "200"):
-            yield (group, f"it checks {asked[0]} for {asked[1]}; it must be /v1/models for 200")
+            yield (group, f"it checks {asked[0]} for {asked[1]}; it must check /v1/models for 200")
         if group.get("HealthCheckEnabled") is False or group.get("HealthCheckPort", "traffic-port") != (
             "traffic-port"
         ):
             yield (group, "it must check the port that requests go to")
     for service, _ in orchestrator_services(assembly):
         if service.number("HealthCheckGracePeriodSeconds", 0) < 30:
-            yield (service, "HealthCheckGracePeriodSeconds must be 30 or more, the time of a start")
+            yield (service, "HealthCheckGracePeriodSeconds must be at least 30, the time to start")
 
 
 @rule("T-https")
 def https(assembly: Assembly) -> Found[Resource]:
-    """Clients speak TLS 1.2 or 1.3, to the load balancer or to CloudFront in front of it."""
+    """Clients use TLS 1.2 or 1.3, with the load balancer or with CloudFront."""
     listeners = {
         int(one.number("Port", 0)): one for one in assembly.of_kind("AWS::ElasticLoadBalancingV2::Listener")
     }
     for balancer in assembly.of_kind("AWS::ElasticLoadBalancingV2::LoadBalancer"):
         if assembly.plan.deployment.ingress.cloudfront:
             if balancer.get("Scheme") != "internal":
-                yield (balancer, "behind CloudFront it must be internal")
+                yield (balancer, "with CloudFront it must be internal")
             continue
         tls = listeners.get(443)
         if tls is None or tls.get("Protocol") != "HTTPS" or not tls.get("Certificates"):
             yield (tls or balancer, "port 443 must speak HTTPS, with a certificate")
         elif tls.get("SslPolicy") not in _TLS_1_2_OR_NEWER:
-            yield (tls, f"SslPolicy {tls.get('SslPolicy')} allows older TLS; {_TLS_1_2_OR_NEWER[0]}")
+            yield (tls, f"SslPolicy {tls.get('SslPolicy')} allows older TLS; use {_TLS_1_2_OR_NEWER[0]}")
         plain = listeners.get(80)
         if plain is not None and [one["Type"] for one in plain.get("DefaultActions", [])] != ["redirect"]:
             yield (plain, "port 80 must redirect to port 443")
     for distribution in assembly.of_kind("AWS::CloudFront::Distribution"):
         behavior = distribution.get("DistributionConfig.DefaultCacheBehavior", {})
         if behavior.get("ViewerProtocolPolicy") != "https-only" or behavior.get("Compress") is not False:
-            yield (distribution, "it must speak HTTPS only and compress nothing, which holds streams back")
+            yield (distribution, "it must allow HTTPS only and not compress, which would delay streams")
 
 
 @rule("T-public-paths")
 def public_paths(assembly: Assembly) -> Found[Resource]:
-    """Metrics and readiness are not for the public: only the API's paths are forwarded."""
+    """Only the API's paths are forwarded; metrics and readiness are not public."""
     forwarded = 0
     for listener in assembly.of_kind("AWS::ElasticLoadBalancingV2::Listener"):
         if any(action["Type"] == "forward" for action in listener.get("DefaultActions", [])):
@@ -92,7 +95,7 @@ def public_paths(assembly: Assembly) -> Found[Resource]:
         }
         forwarded += len(paths & _PUBLIC)
         if not paths or paths - _PUBLIC:
-            yield (entry, f"it forwards {sorted(paths) or 'every path'}; public are {sorted(_PUBLIC)}")
+            yield (entry, f"it forwards {sorted(paths) or 'every path'}; only {sorted(_PUBLIC)} are public")
     for group in assembly.of_kind("AWS::ElasticLoadBalancingV2::TargetGroup"):
         if forwarded < len(_PUBLIC):
             yield (group, f"not all of {sorted(_PUBLIC)} are forwarded to it")
@@ -100,7 +103,7 @@ def public_paths(assembly: Assembly) -> Found[Resource]:
 
 @rule("T-timeouts")
 def timeouts(assembly: Assembly) -> Found[Resource]:
-    """The timeouts on the way agree, so that nobody closes a connection that another still uses."""
+    """Timeouts along the path are consistent, so that no side closes a connection in use."""
     for _, task in orchestrator_services(assembly):
         settings = environment(task)
         deadline = float(settings.get("REQUEST_TIMEOUT_SECONDS", 300))
@@ -112,14 +115,14 @@ def timeouts(assembly: Assembly) -> Found[Resource]:
             if idle < deadline + _DEADLINE_MARGIN_SECONDS:
                 yield (
                     balancer,
-                    f"it closes connections after {idle:g} s, answers may take {deadline:g} s; "
+                    f"it closes connections after {idle:g} s, but answers may take {deadline:g} s; "
                     f"ingress.idle_timeout_seconds: {deadline + _DEADLINE_MARGIN_SECONDS:g}",
                 )
             if keep_alive <= idle:
                 yield (
                     task,
-                    f"KEEP_ALIVE_SECONDS is {keep_alive:g}, the load balancer's idle timeout {idle:g}: the "
-                    "orchestrator must be the later one, or requests meet a closed connection",
+                    f"KEEP_ALIVE_SECONDS is {keep_alive:g} and the load balancer's idle timeout {idle:g}: it "
+                    "must be longer, or requests are sent on a connection that the orchestrator closed",
                 )
         for group in assembly.of_kind("AWS::ElasticLoadBalancingV2::TargetGroup"):
             delay = float(
@@ -128,7 +131,7 @@ def timeouts(assembly: Assembly) -> Found[Resource]:
             if delay < deadline + _DEADLINE_MARGIN_SECONDS:
                 yield (
                     group,
-                    f"tasks are stopped {delay:g} s after their last new request, answers may take "
+                    f"tasks are stopped {delay:g} s after their last new request, but answers may take "
                     f"{deadline:g} s; ingress.deregistration_delay_seconds: "
                     f"{deadline + _DEADLINE_MARGIN_SECONDS:g}",
                 )
@@ -136,7 +139,7 @@ def timeouts(assembly: Assembly) -> Found[Resource]:
 
 @rule("T-headers")
 def headers(assembly: Assembly) -> Found[Resource]:
-    """Headers that break HTTP's rules can smuggle a second request."""
+    """Invalid headers, which can smuggle a second request, are dropped."""
     for balancer in assembly.of_kind("AWS::ElasticLoadBalancingV2::LoadBalancer"):
         name = "routing.http.drop_invalid_header_fields.enabled"
         if attributes(balancer, "LoadBalancerAttributes").get(name) != "true":
@@ -145,7 +148,7 @@ def headers(assembly: Assembly) -> Found[Resource]:
 
 @rule("T-reachability")
 def reachability(assembly: Assembly) -> Found[Resource]:
-    """Only the load balancer reaches the orchestrator, only the orchestrator reaches the engines."""
+    """Only the load balancer reaches the orchestrator, and only the orchestrator reaches the engines."""
     balancers = _groups_of(assembly, assembly.of_kind("AWS::ElasticLoadBalancingV2::LoadBalancer"))
     orchestrators = _groups_of(assembly, [service for service, _ in orchestrator_services(assembly)])
     engines = _groups_of(assembly, [service for service, _ in engine_services(assembly)])
@@ -161,7 +164,7 @@ def reachability(assembly: Assembly) -> Found[Resource]:
                     or "CidrIp" in entry
                     or {_port(entry, "FromPort"), _port(entry, "ToPort")} != {port}
                 ):
-                    yield (group, f"{_caller(entry)} comes in, and only its callers may, on port {port}")
+                    yield (group, f"it allows {_caller(entry)}; only its callers may connect, on port {port}")
             for caller in callers:
                 into = any(
                     assembly.target(group.template, e.get("SourceSecurityGroupId")) == caller for e in entries
@@ -177,13 +180,13 @@ def reachability(assembly: Assembly) -> Found[Resource]:
                 if not (into and out):
                     yield (
                         group,
-                        f"{caller.logical_id} must be let out to it, and in here, on port {port}",
+                        f"port {port} needs an egress rule in {caller.logical_id} and an ingress rule here",
                     )
     for template in assembly.of_kind("AWS::EC2::LaunchTemplate"):
         for reference in template.get("LaunchTemplateData.SecurityGroupIds", []):
             instances = assembly.target(template.template, reference)
             if instances is not None and list(_rules(assembly, instances, "Ingress")):
-                yield (instances, "nothing needs to come in: tasks have interfaces of their own")
+                yield (instances, "it needs no ingress: tasks have their own interfaces")
 
 
 def _groups_of(assembly: Assembly, resources: list[Resource]) -> set[Resource]:
@@ -213,14 +216,14 @@ def _caller(entry: dict[str, Any]) -> str:
 
 @rule("T-firewall")
 def firewall(assembly: Assembly) -> Found[Resource]:
-    """Rules on what a request says block prompts that talk about attacks: they count, and do not block."""
+    """WAF rules on content only count; they would block prompts about attacks."""
     for acl in assembly.of_kind("AWS::WAFv2::WebACL"):
         for entry in acl.get("Rules", []):
             managed = entry["Statement"].get("ManagedRuleGroupStatement")
             if managed and "IpReputation" not in managed["Name"] and "Count" not in entry["OverrideAction"]:
                 yield (acl, f"{managed['Name']} must count: OverrideAction: Count")
         if not any("RateBasedStatement" in entry["Statement"] for entry in acl.get("Rules", [])):
-            yield (acl, "it must limit the requests of an address")
+            yield (acl, "it must limit the requests per client address")
 
 
 RULES = (

@@ -1,4 +1,4 @@
-"""Stops the synthesis of a deployment whose templates break a rule."""
+"""Stops synthesis if a template breaks a rule."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ TEMPLATE_RULES: tuple[Rule[Assembly, Resource], ...] = (
 
 
 def find(assembly: Assembly) -> list[Finding[Resource]]:
-    """Returns what the rules find in the templates of a deployment."""
+    """Returns the rules' findings in a deployment's templates."""
     return [finding for rule in TEMPLATE_RULES for finding in rule.find(assembly)]
 
 
 @jsii.implements(cdk.IPolicyValidationPlugin)
 class TemplatePreflight:
-    """The rules on templates as a policy-validation plugin: a finding ends the synthesis with status 1."""
+    """The template rules as a policy-validation plugin. A finding stops synthesis with status 1."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self.passed = False
-        """Whether the templates were checked, and no rule found anything."""
+        """Whether the templates were checked without findings."""
 
     @property
     def name(self) -> str:
-        """Name of the plugin in the report."""
+        """The plugin's name in the report."""
         return "tandem-preflight"
 
     @property
     def version(self) -> str:
-        """Version of the plugin in the report."""
+        """The plugin's version in the report."""
         return "1"
 
     @property
@@ -50,7 +50,7 @@ class TemplatePreflight:
         return [rule.name for rule in TEMPLATE_RULES]
 
     def validate(self, context: cdk.IPolicyValidationContext) -> cdk.PolicyValidationPluginReport:
-        """Checks the templates that were synthesized."""
+        """Checks the synthesized templates."""
         findings = find(Assembly.read(context.template_paths, self._plan))
         self.passed = not findings
         return cdk.PolicyValidationPluginReport(

@@ -29,7 +29,7 @@ _MOST_HANG_SECONDS = 60
 
 
 def orchestrator_services(assembly: Assembly) -> Iterator[tuple[Resource, Resource]]:
-    """The services behind a load balancer, with their task definitions."""
+    """Returns the services behind a load balancer, with their task definitions."""
     for service in assembly.of_kind("AWS::ECS::Service"):
         task = assembly.follow(service, "TaskDefinition")
         if task is not None and not gpus(task):
@@ -38,26 +38,29 @@ def orchestrator_services(assembly: Assembly) -> Iterator[tuple[Resource, Resour
 
 @rule("T-both-tiers")
 def both_tiers(assembly: Assembly) -> Found[Resource]:
-    """There is one engine service, one orchestrator service, and behind each a container."""
+    """There is one engine service and one orchestrator service, each with one container."""
     engines, orchestrators = list(engine_services(assembly)), list(orchestrator_services(assembly))
     if (len(engines), len(orchestrators)) != (1, 1):
         for service in assembly.of_kind("AWS::ECS::Service"):
             yield (
                 service,
-                f"{len(engines)} services ask for GPUs and {len(orchestrators)} do not; it must be one each",
+                f"{len(engines)} services request GPUs and {len(orchestrators)} do not; expected one each",
             )
     for service, task in engines:
         if gpus(task) != assembly.plan.deployment.gpu.gpus_per_task:
-            yield (task, f"asks for {gpus(task)} GPUs, gpu.gpus_per_task says otherwise")
+            yield (task, f"it requests {gpus(task)} GPUs, which differs from gpu.gpus_per_task")
         if str(environment(task).get("TENSOR_PARALLEL_SIZE", "1")) != str(gpus(task)):
-            yield (task, f"TENSOR_PARALLEL_SIZE must be the {gpus(task)} GPUs that the task asks for")
+            yield (
+                task,
+                f"TENSOR_PARALLEL_SIZE must be {gpus(task)}, the number of GPUs that the task requests",
+            )
         if service.get("DesiredCount") != assembly.plan.deployment.gpu.replicas:
             yield (service, f"DesiredCount must be gpu.replicas, {assembly.plan.deployment.gpu.replicas}")
 
 
 @rule("T-health-check")
 def health_check(assembly: Assembly) -> Found[Resource]:
-    """A health check shorter than the loading of the model ends every engine before it answers."""
+    """The engine's health check allows enough time to load the model."""
     for _, task in engine_services(assembly):
         check = container(task).get("HealthCheck")
         if not check:
@@ -70,23 +73,23 @@ def health_check(assembly: Assembly) -> Found[Resource]:
         if needed is not None and given < needed:
             yield (
                 task,
-                f"the engine has {given} s to load, {needed:.0f} s are needed; "
+                f"the engine has {given} s to load but needs {needed:.0f} s; "
                 f"gpu.startup_seconds: {needed:.0f}",
             )
         ports = [str(one["ContainerPort"]) for one in container(task).get("PortMappings", [])]
         command = " ".join(str(word) for word in check.get("Command", []))
         if not any(f"http://127.0.0.1:{port}/health" in command for port in ports):
-            yield (task, f"the health check must ask http://127.0.0.1:PORT/health, PORT of {ports}")
+            yield (task, f"the health check must request http://127.0.0.1:PORT/health, with PORT in {ports}")
 
 
 @rule("T-engine-url")
 def engine_url(assembly: Assembly) -> Found[Resource]:
-    """The orchestrator finds the engines by the name and port that they are registered with."""
+    """The orchestrator uses the name and port under which the engines are registered."""
     urls = {_engine_url(assembly, service, task) for service, task in engine_services(assembly)}
     for _, task in orchestrator_services(assembly):
         url = environment(task).get("VLLM_URL")
         if url not in urls:
-            yield (task, f"VLLM_URL is {url}, the engines are at {', '.join(map(str, urls)) or 'no URL'}")
+            yield (task, f"VLLM_URL is {url}, but the engines are at {', '.join(map(str, urls)) or 'no URL'}")
 
 
 def _engine_url(assembly: Assembly, service: Resource, task: Resource) -> str | None:
@@ -105,20 +108,20 @@ def _engine_url(assembly: Assembly, service: Resource, task: Resource) -> str | 
 
 @rule("T-service-discovery")
 def service_discovery(assembly: Assembly) -> Found[Resource]:
-    """Tasks with their own network interface are registered with A records; others would need SRV."""
+    """Engines have their own network interface and are registered with A records."""
     for service, task in engine_services(assembly):
         if task.get("NetworkMode") != "awsvpc":
-            yield (task, f"NetworkMode is {task.get('NetworkMode')}; A records need awsvpc")
+            yield (task, f"NetworkMode is {task.get('NetworkMode')}, but A records require awsvpc")
         registries = service.get("ServiceRegistries", [])
         if not registries:
-            yield (service, "it is registered nowhere, so no orchestrator finds it")
+            yield (service, "it is not registered, so no orchestrator finds it")
         for registry in registries:
             entry = assembly.target(service.template, registry["RegistryArn"])
             records = entry.get("DnsConfig.DnsRecords", []) if entry else []
             if [record["Type"] for record in records] != ["A"]:
-                yield (service, f"it is registered with {records}; it must be one A record")
+                yield (service, f"it is registered with {records}; it must have one A record")
             if any(int(record["TTL"]) > 60 for record in records):
-                yield (service, "its DNS record outlives it by more than a minute")
+                yield (service, "its DNS record is cached for more than a minute")
 
 
 @rule("T-engine-alarms")
@@ -145,7 +148,7 @@ def engine_alarms(assembly: Assembly) -> Found[Resource]:
 
 @rule("T-circuit-breaker")
 def circuit_breaker(assembly: Assembly) -> Found[Resource]:
-    """Without the circuit breaker CloudFormation waits three hours for a release that cannot work."""
+    """The circuit breaker is on; without it CloudFormation waits three hours for a failing release."""
     for service in assembly.of_kind("AWS::ECS::Service"):
         breaker = service.get("DeploymentConfiguration.DeploymentCircuitBreaker", {})
         if breaker.get("Enable") is not True or breaker.get("Rollback") is not True:
@@ -154,7 +157,7 @@ def circuit_breaker(assembly: Assembly) -> Found[Resource]:
 
 @rule("T-stop-timeout")
 def stop_timeout(assembly: Assembly) -> Found[Resource]:
-    """A task that is killed before its requests have ended cuts their answers."""
+    """Tasks are killed only after their requests have ended, so that no answer is cut off."""
     deadline = assembly.plan.deployment.orchestrator.request_timeout_seconds
     for _, task in engine_services(assembly):
         drain, stop = _drain_and_stop(task, "SHUTDOWN_TIMEOUT", default=0)
@@ -174,7 +177,7 @@ def stop_timeout(assembly: Assembly) -> Found[Resource]:
                 f"(StopTimeout); StopTimeout must be more, and at most Fargate's {_MOST_STOP_SECONDS}",
             )
         if float(environment(task).get("DRAIN_SECONDS", 0)) > drain:
-            yield (task, f"DRAIN_SECONDS is more than the {drain:g} s after which requests end")
+            yield (task, f"DRAIN_SECONDS exceeds the {drain:g} s after which requests end")
 
 
 def _drain_and_stop(task: Resource, variable: str, *, default: float) -> tuple[float, int]:
@@ -184,7 +187,7 @@ def _drain_and_stop(task: Resource, variable: str, *, default: float) -> tuple[f
 
 @rule("T-hung-engine")
 def hung_engine(assembly: Assembly) -> Found[Resource]:
-    """A hung engine must be replaced in a minute, not when the health check gives up loading."""
+    """A hung engine is replaced within a minute, before the health check gives up."""
     for _, task in engine_services(assembly):
         seconds = float(environment(task).get("HANG_SECONDS", 0))
         if not 0 < seconds <= _MOST_HANG_SECONDS:
@@ -203,22 +206,25 @@ def hung_engine(assembly: Assembly) -> Found[Resource]:
 
 @rule("T-scaling")
 def scaling(assembly: Assembly) -> Found[Resource]:
-    """The orchestrator scales on its CPU; a fixed count would undo that at every release."""
-    knobs = assembly.plan.deployment.orchestrator
+    """The orchestrator scales on its CPU, without a fixed count that would reset it with every release."""
+    settings = assembly.plan.deployment.orchestrator
     scaled = assembly.of_kind("AWS::ApplicationAutoScaling::ScalableTarget")
     policies = assembly.of_kind("AWS::ApplicationAutoScaling::ScalingPolicy")
     for service, _ in orchestrator_services(assembly):
         if "DesiredCount" in service.properties:
-            yield (service, "DesiredCount must be left out")
+            yield (service, "DesiredCount must not be set")
         mine = [one for one in scaled if service in assembly.targets(one.template, one.get("ResourceId"))]
         if not mine:
-            yield (service, "no scalable target is of this service")
+            yield (service, "it has no scalable target")
         for target in mine:
             bounds = (target.get("MinCapacity"), target.get("MaxCapacity"))
-            if bounds != (knobs.min_tasks, knobs.max_tasks):
-                yield (target, f"it scales from {bounds[0]} to {bounds[1]} tasks, not as the knobs say")
+            if bounds != (settings.min_tasks, settings.max_tasks):
+                yield (
+                    target,
+                    f"it scales from {bounds[0]} to {bounds[1]} tasks, which differs from the settings",
+                )
             if not any(assembly.follow(one, "ScalingTargetId") == target for one in policies):
-                yield (target, "no scaling policy is of this target")
+                yield (target, "it has no scaling policy")
     for policy in policies:
         metric = policy.get(
             "TargetTrackingScalingPolicyConfiguration.PredefinedMetricSpecification.PredefinedMetricType"
@@ -229,18 +235,18 @@ def scaling(assembly: Assembly) -> Found[Resource]:
 
 @rule("T-fargate-size")
 def fargate_size(assembly: Assembly) -> Found[Resource]:
-    """Fargate knows fixed pairs of CPU and memory."""
+    """CPU and memory are a combination that Fargate supports."""
     for _, task in orchestrator_services(assembly):
         cpu, memory = int(task.get("Cpu", 0)), int(task.get("Memory", 0))
         if memory / 1024 not in _FARGATE_MEMORY_GIB.get(cpu, ()):
-            yield (task, f"{cpu} CPU units with {memory} MiB is no pair of Fargate's")
+            yield (task, f"Fargate does not support {cpu} CPU units with {memory} MiB")
         if "FARGATE" not in task.get("RequiresCompatibilities", []):
             yield (task, "it must be compatible with FARGATE")
 
 
 @rule("T-architecture")
 def architecture(assembly: Assembly) -> Found[Resource]:
-    """An image built for another CPU ends with `exec format error`."""
+    """Images are built for the CPU they run on; others fail with `exec format error`."""
     machines = {"LINUX_CONTAINER": "X86_64", "ARM_CONTAINER": "ARM64"}
     builds = {(one.template, one.logical_id): one for one in assembly.of_kind("Custom::ContainerImage")}
     for _, task in [*engine_services(assembly), *orchestrator_services(assembly)]:
@@ -249,12 +255,12 @@ def architecture(assembly: Assembly) -> Found[Resource]:
             project = assembly.follow(build, "Project")
             built = machines.get(project.get("Environment.Type")) if project else None
             if built != wanted:
-                yield (task, f"it runs on {wanted}, its image is built for {built}")
+                yield (task, f"it runs on {wanted}, but its image is built for {built}")
 
 
 @rule("T-image")
 def image(assembly: Assembly) -> Found[Resource]:
-    """The task definition names the image that was built for it, and waits for it."""
+    """The task definition uses the image that was built for it, and waits for the build."""
     builds = assembly.of_kind("Custom::ContainerImage")
     if assembly.plan.deployment.images.build == "local":
         return
@@ -263,11 +269,11 @@ def image(assembly: Assembly) -> Found[Resource]:
         tag = assembly.text(task.template, name).rpartition(":")[2]
         build = next((one for one in builds if one.logical_id in task.depends_on), None)
         if build is None:
-            yield (task, "it must depend on the build of its image, which is not there before")
+            yield (task, "it must depend on the build of its image")
         elif build.get("ImageTag") != tag:
-            yield (task, f"its image is {tag}, what is built is {build.get('ImageTag')}")
+            yield (task, f"its image is {tag}, but {build.get('ImageTag')} is built")
         elif assembly.follow(build, "Repository") not in _repositories(assembly, task.template, name):
-            yield (task, "its image is in another repository than what is built")
+            yield (task, "its image is in a different repository from the one built")
 
 
 def _repositories(assembly: Assembly, template: str, name: Any) -> set[Resource]:
@@ -276,19 +282,19 @@ def _repositories(assembly: Assembly, template: str, name: Any) -> set[Resource]
 
 @rule("T-logs")
 def logs(assembly: Assembly) -> Found[Resource]:
-    """Every container logs to a group that forgets, and no log group keeps its lines for ever."""
+    """Every container logs to a log group, and every log group has a retention."""
     for task in assembly.of_kind("AWS::ECS::TaskDefinition"):
         options = container(task).get("LogConfiguration", {}).get("Options", {})
         if assembly.target(task.template, options.get("awslogs-group")) is None:
             yield (task, "its container must log to a log group of this app")
     for group in assembly.of_kind("AWS::Logs::LogGroup"):
         if group.get("RetentionInDays") != assembly.plan.deployment.logs.retention_days:
-            yield (group, f"it must keep lines {assembly.plan.deployment.logs.retention_days} days")
+            yield (group, f"its retention must be {assembly.plan.deployment.logs.retention_days} days")
 
 
 @rule("T-plain-secrets")
 def plain_secrets(assembly: Assembly) -> Found[Resource]:
-    """A secret in the environment of a task definition is read by everyone who may describe it."""
+    """Secrets are injected, since everyone who may describe a task definition can read its environment."""
     secret = re.compile("KEY$|TOKEN|PASSWORD|SECRET$|DATABASE_URL")
     needed = {"orchestrator": {"BOOTSTRAP_API_KEY", "VLLM_API_KEY"}, "engine": {"VLLM_API_KEY"}}
     for tier, services in (
@@ -300,7 +306,7 @@ def plain_secrets(assembly: Assembly) -> Found[Resource]:
                 yield (task, f"{name} must be injected as a secret")
             given = {one["Name"] for one in container(task).get("Secrets", [])}
             for name in needed[tier] - given:
-                yield (task, f"{name} is not injected, so the tier is open or is refused")
+                yield (task, f"{name} is not injected, so the tier is either open or unusable")
 
 
 RULES = (

@@ -1,4 +1,4 @@
-"""Synthesized templates, read as what they create: resources that lead to one another."""
+"""Synthesized templates as resources that refer to each other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from infra.deployment.plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One resource. Equality is by its place: two of the same name in two templates are not the same."""
+    """A resource. Equality is by location: resources of the same name in two templates differ."""
 
     template: str
     logical_id: str
@@ -22,7 +22,7 @@ class Resource:
     depends_on: frozenset[str] = field(compare=False, repr=False)
 
     def get(self, path: str, default: Any = None) -> Any:
-        """A property by its path such as `LaunchTemplateData.ImageId`."""
+        """Returns a property by its path, such as `LaunchTemplateData.ImageId`."""
         value: Any = self.properties
         for name in path.split("."):
             if not isinstance(value, Mapping) or name not in value:
@@ -31,12 +31,12 @@ class Resource:
         return value
 
     def number(self, path: str, default: float) -> float:
-        """A property that is a number, which templates may write as text."""
+        """Returns a numeric property, which templates may write as text."""
         return float(self.get(path, default))
 
 
 class Assembly:
-    """The templates of a deployment, by the paths of their files, and the plan that they were made of."""
+    """The templates of a deployment by file path, and the plan that they were made from."""
 
     def __init__(self, templates: Mapping[str, Mapping[str, Any]], plan: Plan) -> None:
         self.plan = plan
@@ -55,15 +55,15 @@ class Assembly:
         return cls({path: json.loads(Path(path).read_text(encoding="utf-8")) for path in paths}, plan)
 
     def of_kind(self, kind: str) -> list[Resource]:
-        """All resources of a type such as `AWS::ECS::Service`."""
+        """Returns all resources of a type such as `AWS::ECS::Service`."""
         return [resource for resource in self._resources.values() if resource.kind == kind]
 
     def all(self) -> Iterable[Resource]:
-        """Every resource."""
+        """Returns every resource."""
         return self._resources.values()
 
     def target(self, template: str, value: Any) -> Resource | None:
-        """The resource that a reference leads to, through exports too; None for anything else."""
+        """Returns the resource that a reference refers to, also through exports; None for other values."""
         match value:
             case {"Ref": str(logical_id)}:
                 return self._resources.get((template, logical_id))
@@ -74,15 +74,15 @@ class Assembly:
         return None
 
     def follow(self, resource: Resource, path: str) -> Resource | None:
-        """The resource that a property refers to."""
+        """Returns the resource that a property refers to."""
         return self.target(resource.template, resource.get(path))
 
     def targets(self, template: str, value: Any) -> set[Resource]:
-        """Every resource that something within a value refers to."""
+        """Returns every resource that any part of a value refers to."""
         return {found for part in _parts(value) if (found := self.target(template, part)) is not None}
 
     def text(self, template: str, value: Any) -> str:
-        """A text as far as the template says it; references stand as `${logical id}`."""
+        """Returns a text as far as the template defines it, with references as `${logical id}`."""
         match value:
             case str() | int() | float():
                 return str(value)
@@ -97,7 +97,7 @@ class Assembly:
         return "${}"
 
     def missing_imports(self) -> Iterator[tuple[Resource, str]]:
-        """Resources that import what no template exports."""
+        """Returns resources with imports that no template exports."""
         for resource in self.all():
             for part in _parts(resource.properties):
                 match part:
@@ -106,31 +106,31 @@ class Assembly:
 
 
 def container(task: Resource) -> Mapping[str, Any]:
-    """The one container of a task definition; empty if it has none."""
+    """Returns the one container of a task definition; empty if there is none."""
     containers = task.get("ContainerDefinitions") or [{}]
     first: Mapping[str, Any] = containers[0]
     return first
 
 
 def environment(task: Resource) -> dict[str, Any]:
-    """Environment of a task's container, by name."""
+    """Returns the environment of a task's container, by name."""
     return {entry["Name"]: entry["Value"] for entry in container(task).get("Environment", [])}
 
 
 def attributes(resource: Resource, path: str) -> dict[str, str]:
-    """Attributes that a load balancer or target group lists as keys and values."""
+    """Returns attributes that a load balancer or target group lists as keys and values."""
     return {entry["Key"]: str(entry["Value"]) for entry in resource.get(path, [])}
 
 
 def statements(resource: Resource) -> list[Mapping[str, Any]]:
-    """The statements of a role's or policy's own documents."""
+    """Returns the statements of a role's or policy's own documents."""
     documents = [resource.get("PolicyDocument")]
     documents += [policy["PolicyDocument"] for policy in resource.get("Policies", [])]
     return [statement for document in documents if document for statement in document["Statement"]]
 
 
 def listed(value: Any) -> list[Any]:
-    """What IAM writes as one or as a list, as a list."""
+    """Returns a list for what IAM writes as a single value or a list."""
     return list(value) if isinstance(value, list) else [value]
 
 

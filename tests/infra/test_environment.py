@@ -101,7 +101,7 @@ def test_gated_model_gets_its_token() -> None:
 
 def test_shortest_stop_timeout_is_still_one_that_the_service_takes() -> None:
     plan = synthesize("default").plan
-    deployment = plan.deployment.with_knob("orchestrator.stop_timeout_seconds", 30)
+    deployment = plan.deployment.with_setting("orchestrator.stop_timeout_seconds", 30)
     values = orchestrator_environment(
         dataclasses.replace(plan, deployment=deployment),
         engine_url="http://vllm.tandem.internal:8000",

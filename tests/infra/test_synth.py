@@ -125,12 +125,12 @@ def test_deployment_that_would_fail_ends_with_status_1_and_a_mend(cdk: str, tmp_
     assert not list((tmp_path / "out").glob("*.template.json"))
 
 
-def test_unknown_knob_ends_with_status_1_and_the_nearest_name(cdk: str, tmp_path: Path) -> None:
+def test_unknown_setting_ends_with_status_1_and_the_nearest_name(cdk: str, tmp_path: Path) -> None:
     path = tmp_path / "typo.yaml"
     path.write_text("gpu:\n  replica: 2\n")
     done = _synth(cdk, tmp_path, "out", "-c", f"deployment={path}")
     assert done.returncode == 1
-    assert f"{path}:2: gpu.replica: there is no such knob; did you mean gpu.replicas?" in done.stderr
+    assert f"{path}:2: gpu.replica: there is no such setting; did you mean gpu.replicas?" in done.stderr
     assert "Traceback" not in done.stderr
 
 

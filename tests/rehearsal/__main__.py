@@ -139,7 +139,7 @@ class Rehearsal:
 
     def change(self) -> None:
         with step("make deploy with orchestrator.max_tasks: 12"):
-            self.project.change_knob("  max_tasks: 10 ", "  max_tasks: 12 ")
+            self.project.change_setting("  max_tasks: 10 ", "  max_tasks: 12 ")
             changed = self._changed(
                 lambda: self.project.ops("deploy", "--yes", "--no-smoke", "--certificate", self.certificate)
             )

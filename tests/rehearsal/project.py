@@ -107,7 +107,7 @@ class Project:
         file = self.directory / "services" / "orchestrator" / "orchestrator" / "app.py"
         file.write_text(f"{file.read_text()}\n# {comment}\n")
 
-    def change_knob(self, line: str, changed: str) -> None:
+    def change_setting(self, line: str, changed: str) -> None:
         """Changes a line of tandem.yaml.
 
         Raises:

@@ -1,6 +1,6 @@
-"""Facts that the sizing and the costs rest on: data files with their sources, read into types.
+"""Facts for sizing and costs: data files with their sources, read into types.
 
-What models need stands in `services/vllm/models.yaml`, which the engine's launcher reads too.
+The facts about models are in `services/vllm/models.yaml`, which the engine's launcher also reads.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ MODELS_FILE = HERE.parents[2] / "services/vllm/models.yaml"
 HOURS_PER_MONTH = 730
 """365 days x 24 hours / 12 months, as the AWS Pricing Calculator counts."""
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, where PyYAML was built with it
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, if PyYAML was built with it
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A GPU. `visible_gib` is the memory that CUDA offers in GiB, None where nobody measured it."""
+    """A GPU. `visible_gib` is the memory in GiB that CUDA offers; None if it was not measured."""
 
     name: str
     compute_capability: tuple[int, int]
@@ -37,7 +37,7 @@ class Gpu:
 class Instance:
     """An EC2 instance type.
 
-    `gpu_memory_mib` is of each GPU; `usd_per_hour` is on demand in `Prices.region`; None: not known.
+    `gpu_memory_mib` is per GPU. `usd_per_hour` is the on-demand price in `Prices.region`; None if unknown.
     """
 
     name: str
@@ -53,11 +53,11 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model of `models.yaml`; None: not known.
+    """A model in `models.yaml`; None means unknown.
 
-    `weights_gib` is in `weights_format`; `kv_bytes_per_token` is of the whole model with a 16-bit cache;
-    `min_vram_gb` is the least GPU memory in GB of vLLM's recipe, by weight format; `unquantized_params` are
-    those that stay in 16 bits when the model is quantized.
+    `weights_gib` is the size in `weights_format`; `kv_bytes_per_token` is for the whole model with a 16-bit
+    cache; `min_vram_gb` is the minimum GPU memory in GB of vLLM's recipe, per weight format;
+    `unquantized_params` stay in 16 bits when the model is quantized.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class FargatePrice:
-    """US dollars."""
+    """Prices in US dollars."""
 
     vcpu_hour: float
     gb_hour: float
@@ -85,7 +85,7 @@ class FargatePrice:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """US dollars; see `prices.yaml` for the source of each."""
+    """Prices in US dollars; `prices.yaml` has the source of each."""
 
     region: str
     date: date
@@ -104,9 +104,9 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What the engine's image needs of a machine, and the names that its flags take.
+    """What the engine's image requires of a machine, and the names that its flags accept.
 
-    `machine_images` maps the SSM parameter of an AMI to the branch of its driver.
+    `machine_images` maps the SSM parameter of an AMI to its driver branch.
     """
 
     version: str
@@ -122,7 +122,7 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """All facts. Instances and models are by name, in the order of their files."""
+    """All facts. Instances and models are keyed by name, in the order of their files."""
 
     instances: Mapping[str, Instance]
     models: Mapping[str, Model]
@@ -140,12 +140,12 @@ def load_catalog() -> Catalog:
     instances = _read("instances.yaml")
     prices = _read("prices.yaml")
     if (instances["region"], instances["prices_date"]) != (prices["region"], prices["date"]):
-        raise ValueError("catalog: instances.yaml and prices.yaml must be of one region and date")
+        raise ValueError("catalog: instances.yaml and prices.yaml must have the same region and date")
     engine, served = _read("engine.yaml"), _read(MODELS_FILE)
     if engine["version"] != served["vllm"]:
         raise ValueError(
-            f"catalog/engine.yaml is of vLLM {engine['version']}, services/vllm/models.yaml of "
-            f"{served['vllm']}: bring the lists of names in engine.yaml up to date"
+            f"catalog/engine.yaml is for vLLM {engine['version']}, but services/vllm/models.yaml is for "
+            f"{served['vllm']}: update the lists of names in engine.yaml"
         )
     return Catalog(
         instances={

@@ -1,4 +1,4 @@
-"""Checks a deployment before anything is made of it: every problem that its file alone shows."""
+"""Checks a deployment file before anything is synthesized."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ RULES: tuple[Rule[Plan, str], ...] = (
 
 
 def check(deployment: Deployment, catalog: Catalog | None = None) -> list[Finding[str]]:
-    """Returns all findings, errors first; none for a deployment that keeps every rule.
+    """Returns all findings, errors first; none for a deployment that satisfies every rule.
 
-    A fix is offered only if the deployment with it keeps that rule, and breaks none that it did not break
-    before. Where an error has no such fix, one that earns a warning is offered.
+    A fix is offered only if it satisfies the rule and breaks no other. If an error has no such fix, one that
+    leads to a warning is offered.
     """
     plan = Plan(deployment, catalog or load_catalog())
     broken = {rule.name: findings for rule in RULES if (findings := rule.find(plan))}
@@ -45,10 +45,10 @@ def check(deployment: Deployment, catalog: Catalog | None = None) -> list[Findin
 
 
 def checked_plan(deployment: Deployment, *, report: Callable[[str], object]) -> Plan:
-    """Returns the plan of a deployment that breaks no rule on the file; reports warnings.
+    """Returns the plan of a deployment without errors, and reports warnings.
 
     Raises:
-        DeploymentError: the deployment would fail; names every finding.
+        DeploymentError: The deployment would fail. The message lists every finding.
     """
     catalog = load_catalog()
     findings = check(deployment, catalog)

@@ -1,4 +1,4 @@
-"""Rules on the GPU instances, and what an engine gets of one."""
+"""Rules on the GPU instances, and an engine's share of one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .candidates import nearest, other_instances
 from .rule import Changes, Found, Severity, rule
 
 LEAST_TASK_MEMORY_MIB = 4096
-"""vLLM's three processes hold about 3 GB before the first request (measured on vLLM 0.32)."""
+"""vLLM's three processes use about 3 GB before the first request (measured with vLLM 0.32)."""
 
 MOST_STARTUP_SECONDS = 3300
 
@@ -32,10 +32,13 @@ def _known_instances(plan: Plan) -> Iterator[Changes]:
 
 @rule("instance-type", Severity.ERROR, _known_instances)
 def instance_type(plan: Plan) -> Found[str]:
-    """Every instance type is one with NVIDIA GPUs that the catalog has."""
+    """Every instance type is in the catalog of types with NVIDIA GPUs."""
     for name in plan.deployment.gpu.instance_types:
         if name not in plan.catalog.instances:
-            yield ("gpu.instance_types", f"{name} is no instance type with NVIDIA GPUs that is known here")
+            yield (
+                "gpu.instance_types",
+                f"unknown instance type {name}; it must be a known type with NVIDIA GPUs",
+            )
             return
 
 
@@ -46,13 +49,13 @@ def _fewer_gpus(plan: Plan) -> Iterator[Changes]:
 
 @rule("gpus-per-task", Severity.ERROR, _fewer_gpus, other_instances)
 def gpus_per_task(plan: Plan) -> Found[str]:
-    """Every instance type has the GPUs of an engine."""
+    """Every instance type has enough GPUs for an engine."""
     wanted = plan.deployment.gpu.gpus_per_task
     for instance in plan.known_instances:
         if instance.gpus < wanted:
             yield (
                 "gpu.gpus_per_task",
-                f"an engine with {wanted} GPUs has no room on {instance.name}, which has {instance.gpus}",
+                f"an engine with {wanted} GPUs does not fit on {instance.name}, which has {instance.gpus}",
             )
             return
 
@@ -80,24 +83,24 @@ def _spare_mib(plan: Plan) -> int:
     other_instances,
 )
 def task_memory(plan: Plan) -> Found[str]:
-    """ECS places a task only where its memory is free; an instance registers less than it is sold with."""
+    """ECS places a task only if its memory is free; instances register less than their nominal memory."""
     gpu = plan.deployment.gpu
-    knob = "gpu.shm_mib" if gpu.task_memory_mib is None else "gpu.task_memory_mib"
+    setting = "gpu.shm_mib" if gpu.task_memory_mib is None else "gpu.task_memory_mib"
     for instance in plan.instances:
         tasks, share = tasks_per_instance(instance, gpu.gpus_per_task), plan.share
         registered = registered_memory_mib(instance)
-        of = f"{registered} MiB that ECS surely registers of the {instance.memory_mib} of {instance.name}"
+        of = f"{registered} MiB (of {instance.memory_mib}) that {instance.name} is sure to register with ECS"
         if (share.memory_mib + share.shm_mib) * tasks > registered:
             yield (
-                knob,
-                f"{tasks} x ({share.memory_mib} MiB of memory + {share.shm_mib} MiB of /dev/shm) are more "
+                setting,
+                f"{tasks} x ({share.memory_mib} MiB of memory + {share.shm_mib} MiB of /dev/shm) is more "
                 f"than the {of}",
             )
             return
         if share.memory_mib < LEAST_TASK_MEMORY_MIB:
             yield (
-                knob,
-                f"{share.shm_mib} MiB of /dev/shm leave an engine {share.memory_mib} MiB of the {of}; "
+                setting,
+                f"{share.shm_mib} MiB of /dev/shm leaves an engine {share.memory_mib} MiB of the {of}; "
                 f"it needs {LEAST_TASK_MEMORY_MIB}",
             )
             return
@@ -105,15 +108,15 @@ def task_memory(plan: Plan) -> Found[str]:
 
 @rule("vcpu", Severity.WARNING, other_instances)
 def vcpu(plan: Plan) -> Found[str]:
-    """vLLM asks for two physical cores and one a GPU; with fewer it works, more slowly."""
+    """vLLM recommends two physical cores plus one per GPU; with fewer it works, but more slowly."""
     gpus = plan.deployment.gpu.gpus_per_task
     for instance in plan.instances:
         tasks = tasks_per_instance(instance, gpus)
         if instance.vcpu // tasks < wanted_vcpu(gpus):
             yield (
                 "gpu.instance_types",
-                f"{instance.name} has {instance.vcpu} vCPU, vLLM asks for {tasks * wanted_vcpu(gpus)}; "
-                "it works, more slowly under load",
+                f"{instance.name} has {instance.vcpu} vCPU, but vLLM recommends "
+                f"{tasks * wanted_vcpu(gpus)}; it works, but is slower under load",
             )
             return
 
@@ -132,7 +135,7 @@ def _replicas_to_fill(plan: Plan) -> Iterator[Changes]:
 
 @rule("idle-gpus", Severity.WARNING, other_instances, _engines_to_fill, _replicas_to_fill)
 def idle_gpus(plan: Plan) -> Found[str]:
-    """GPUs that nobody uses are paid for."""
+    """Unused GPUs cost money."""
     gpu = plan.deployment.gpu
     for instance in plan.instances[:1]:
         running = plan.instance_count * instance.gpus
@@ -142,8 +145,8 @@ def idle_gpus(plan: Plan) -> Found[str]:
             cost = (instance.usd_per_hour or 0) / instance.gpus * idle * HOURS_PER_MONTH
             yield (
                 "gpu.instance_types",
-                f"{idle} of the {running} GPUs of {plan.instance_count} x {instance.name} are never used"
-                + (f" (${cost:,.0f} a month)" if cost else ""),
+                f"{idle} of the {running} GPUs of {plan.instance_count} x {instance.name} are unused"
+                + (f" (${cost:,.0f} per month)" if cost else ""),
             )
             return
 
@@ -152,20 +155,20 @@ def idle_gpus(plan: Plan) -> Found[str]:
     "root-volume", Severity.ERROR, lambda plan: [{"gpu.root_volume_gib": root_volume_gb(plan.catalog.engine)}]
 )
 def root_volume(plan: Plan) -> Found[str]:
-    """The root volume holds the engine's images."""
+    """The root volume has room for the engine's images."""
     engine, given = plan.catalog.engine, plan.deployment.gpu.root_volume_gib
     if given >= root_volume_gb(engine):
         return
     yield (
         "gpu.root_volume_gib",
-        f"{given} GiB do not hold the machine image, and at a release two images of the engine of "
-        f"{engine.unpacked_gb:g} GB unpacked and {engine.compressed_gb:g} GB being fetched",
+        f"{given} GiB is too small for the machine image and, during a release, two engine images of "
+        f"{engine.unpacked_gb:g} GB unpacked plus {engine.compressed_gb:g} GB of download",
     )
 
 
 @rule("instance-store", Severity.ERROR, other_instances)
 def instance_store(plan: Plan) -> Found[str]:
-    """Weights and caches lie on the instance store."""
+    """The instance store has room for weights and caches."""
     if plan.weights_gb is None:
         return
     wanted = instance_store_gb(plan.weights_gb)
@@ -173,8 +176,8 @@ def instance_store(plan: Plan) -> Found[str]:
         if instance.instance_store_gb < wanted:
             yield (
                 "gpu.instance_types",
-                f"the instance store of {instance.name} has {instance.instance_store_gb} GB; two revisions "
-                f"of {plan.weights_gb:.0f} GB of weights and the caches take {wanted:.0f}",
+                f"the instance store of {instance.name} has {instance.instance_store_gb} GB, but two "
+                f"revisions of {plan.weights_gb:.0f} GB of weights and the caches need {wanted:.0f} GB",
             )
             return
 
@@ -187,13 +190,13 @@ def _longer_startup(plan: Plan) -> Iterator[Changes]:
 
 @rule("startup", Severity.ERROR, _longer_startup)
 def startup(plan: Plan) -> Found[str]:
-    """An engine that loads for longer than its health check waits is replaced, over and over."""
+    """An engine that takes longer to load than its health check allows is replaced again and again."""
     given, needed = plan.deployment.gpu.startup_seconds, plan.load_seconds
     if needed is None or given >= needed:
         return
     yield (
         "gpu.startup_seconds",
-        f"{given} s are too few to fetch and load {plan.weights_gb:.0f} GB of weights, which may take "
+        f"{given} s is too short to download and load {plan.weights_gb:.0f} GB of weights, which may take "
         f"{needed:.0f} s",
     )
 
@@ -205,14 +208,14 @@ def startup(plan: Plan) -> Found[str]:
     lambda _: [{"gpu.capacity": "on_demand"}],
 )
 def spot(plan: Plan) -> Found[str]:
-    """AWS takes spot instances back with two minutes of notice; loading the model takes longer."""
+    """AWS reclaims spot instances with two minutes' notice; loading the model takes longer."""
     gpu = plan.deployment.gpu
     if gpu.capacity == "on_demand" or gpu.spare_instance:
         return
-    gap = f", and the next one needs about {plan.load_seconds:.0f} s to load" if plan.load_seconds else ""
+    gap = f", and its replacement needs about {plan.load_seconds:.0f} s to load" if plan.load_seconds else ""
     yield (
         "gpu.capacity",
-        f"AWS may take a spot instance back after two minutes of notice{gap}; there is no spare",
+        f"AWS may reclaim a spot instance with two minutes' notice{gap}; there is no spare instance",
     )
 
 

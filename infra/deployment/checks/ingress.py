@@ -7,10 +7,10 @@ from infra.deployment.plan import Plan
 from .rule import Changes, Found, Severity, rule
 
 MARGIN_SECONDS = 30
-"""By which timeouts that wait for one another differ."""
+"""Difference between timeouts that depend on each other."""
 
 CLOUDFRONT_RESPONSE_SECONDS = 120
-"""Longest wait of CloudFront for an answer's next byte without a raised quota."""
+"""CloudFront's longest wait for an answer's next byte, without a higher quota."""
 
 EVERYWHERE = "0.0.0.0/0"
 
@@ -34,15 +34,15 @@ _WITHOUT_CLOUDFRONT: Changes = {"ingress.cloudfront": False}
     ],
 )
 def deregistration_delay(plan: Plan) -> Found[str]:
-    """A task that goes away is told to stop only when its requests have had their whole time."""
+    """A task is stopped only after its requests had their full time."""
     delay = plan.deployment.ingress.deregistration_delay_seconds
     needed = plan.deployment.orchestrator.request_timeout_seconds + MARGIN_SECONDS
     if delay >= needed:
         return
     yield (
         "ingress.deregistration_delay_seconds",
-        f"{delay} s cut requests that may take orchestrator.request_timeout_seconds, "
-        f"{plan.deployment.orchestrator.request_timeout_seconds} s; it must be {MARGIN_SECONDS} s more",
+        f"{delay} s cuts off requests, which may take orchestrator.request_timeout_seconds "
+        f"({plan.deployment.orchestrator.request_timeout_seconds} s); it must be {MARGIN_SECONDS} s longer",
     )
 
 
@@ -63,7 +63,7 @@ def deregistration_delay(plan: Plan) -> Found[str]:
     ],
 )
 def idle_timeout(plan: Plan) -> Found[str]:
-    """An answer that is not streamed is silent until it is there, and the load balancer must wait for it."""
+    """The load balancer must wait for answers that are not streamed, which are silent until complete."""
     idle, request = (
         plan.deployment.ingress.idle_timeout_seconds,
         plan.deployment.orchestrator.request_timeout_seconds,
@@ -72,14 +72,14 @@ def idle_timeout(plan: Plan) -> Found[str]:
         return
     yield (
         "ingress.idle_timeout_seconds",
-        f"the load balancer closes a silent connection after {idle} s, and an answer that is not streamed "
-        f"may take orchestrator.request_timeout_seconds, {request} s; it must be {MARGIN_SECONDS} s more",
+        f"the load balancer closes idle connections after {idle} s, but an answer that is not streamed may "
+        f"take orchestrator.request_timeout_seconds ({request} s); it must be {MARGIN_SECONDS} s longer",
     )
 
 
 @rule("public-subnets", Severity.ERROR, lambda _: [{"ingress.scheme": "internal"}])
 def public_subnets(plan: Plan) -> Found[str]:
-    """A public load balancer stands in public subnets."""
+    """A public load balancer needs public subnets."""
     existing, ingress = plan.deployment.network.existing_vpc, plan.deployment.ingress
     if existing is None or existing.public_subnet_ids or ingress.scheme == "internal" or ingress.cloudfront:
         return
@@ -93,7 +93,7 @@ def public_subnets(plan: Plan) -> Found[str]:
     lambda _: [_WITHOUT_CLOUDFRONT],
 )
 def cloudfront_scheme(plan: Plan) -> Found[str]:
-    """CloudFront is public, and brings a load balancer of its own kind."""
+    """CloudFront is public, so the deployment cannot be internal."""
     ingress = plan.deployment.ingress
     if not ingress.cloudfront or ingress.scheme == "public":
         return
@@ -102,14 +102,14 @@ def cloudfront_scheme(plan: Plan) -> Found[str]:
 
 @rule("cloudfront-domain", Severity.ERROR, lambda _: [_WITHOUT_CLOUDFRONT])
 def cloudfront_domain(plan: Plan) -> Found[str]:
-    """Behind CloudFront the name and certificate are CloudFront's."""
+    """CloudFront serves under its own name and certificate."""
     ingress = plan.deployment.ingress
     if not ingress.cloudfront or not (ingress.certificate_arn or ingress.domain):
         return
     given = "certificate_arn" if ingress.certificate_arn else "domain"
     yield (
         f"ingress.{given}",
-        "is not used with ingress.cloudfront, which serves under its own name and certificate",
+        "cannot be used with ingress.cloudfront, which serves under its own name and certificate",
     )
 
 
@@ -120,13 +120,13 @@ def cloudfront_domain(plan: Plan) -> Found[str]:
     lambda _: [_WITHOUT_CLOUDFRONT],
 )
 def cloudfront_cidrs(plan: Plan) -> Found[str]:
-    """Behind CloudFront the load balancer sees CloudFront's addresses, not the clients'."""
+    """Behind CloudFront the load balancer sees CloudFront's addresses instead of the clients'."""
     ingress = plan.deployment.ingress
     if not ingress.cloudfront or EVERYWHERE in ingress.allowed_cidrs:
         return
     yield (
         "ingress.allowed_cidrs",
-        "cannot be kept with ingress.cloudfront, behind which clients' addresses are hidden",
+        "cannot be enforced with ingress.cloudfront, which hides clients' addresses",
     )
 
 
@@ -137,14 +137,14 @@ def cloudfront_cidrs(plan: Plan) -> Found[str]:
     lambda _: [_WITHOUT_CLOUDFRONT],
 )
 def cloudfront_timeout(plan: Plan) -> Found[str]:
-    """Heartbeats carry streams past CloudFront's timeout; other answers have none."""
+    """CloudFront's timeout limits answers that are not streamed, since they have no heartbeats."""
     request = plan.deployment.orchestrator.request_timeout_seconds
     if not plan.deployment.ingress.cloudfront or request <= CLOUDFRONT_RESPONSE_SECONDS:
         return
     yield (
         "ingress.cloudfront",
-        f"CloudFront cuts answers that are not streamed after {CLOUDFRONT_RESPONSE_SECONDS} s, before "
-        f"orchestrator.request_timeout_seconds, {request} s",
+        f"CloudFront cuts off answers that are not streamed after {CLOUDFRONT_RESPONSE_SECONDS} s, before "
+        f"orchestrator.request_timeout_seconds ({request} s)",
     )
 
 

@@ -1,4 +1,4 @@
-"""Rules on the model and how it sits on the GPUs."""
+"""Rules on the model and how it fits on the GPUs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ QUANTIZATIONS_OF_FILES = (
     "gpt_oss_mxfp4",
     "modelopt",
 )
-"""Those that vLLM cannot make of 16-bit files."""
+"""Quantizations that vLLM cannot produce from 16-bit files."""
 
 FLAGS = {
     "--model": "model.id",
@@ -57,7 +57,7 @@ FLAGS = {
     "--load-format": "",
     "--shutdown-timeout": "",
 }
-"""Arguments of `vllm serve` that the deployment sets itself, and the knob that does; "" where none does."""
+"""Arguments of `vllm serve` that the deployment sets, and the setting for each; "" if there is none."""
 
 
 def _known_models(plan: Plan) -> Iterator[Changes]:
@@ -72,13 +72,13 @@ def _parsers(plan: Plan) -> Iterator[Changes]:
 
 @rule("tool-parser", Severity.ERROR, _known_models, _parsers)
 def tool_parser(plan: Plan) -> Found[str]:
-    """The engine cannot offer tools without a parser that it has."""
+    """The engine needs a known tool-call parser to offer tools."""
     model, engine = plan.deployment.model, plan.catalog.engine
     if model.tool_call_parser is None:
         if plan.model is None:
             yield (
                 "model.id",
-                f"{model.id} is not in services/vllm/models.yaml, so that its tool-call parser is not known",
+                f"{model.id} is not in services/vllm/models.yaml, so its tool-call parser is unknown",
             )
             return
         if plan.model.tool_call_parser is None:
@@ -89,7 +89,7 @@ def tool_parser(plan: Plan) -> Found[str]:
     elif model.tool_call_parser not in (NO_PARSER, *engine.tool_call_parsers):
         yield (
             "model.tool_call_parser",
-            f"{model.tool_call_parser!r} is no tool-call parser of vLLM {engine.version}",
+            f"{model.tool_call_parser!r} is not a tool-call parser of vLLM {engine.version}",
         )
 
 
@@ -102,24 +102,24 @@ def _reasoning_parsers(plan: Plan) -> Iterator[Changes]:
 
 @rule("reasoning-parser", Severity.ERROR, _reasoning_parsers)
 def reasoning_parser(plan: Plan) -> Found[str]:
-    """The engine refuses to start with a parser that it does not have."""
+    """The engine does not start with an unknown reasoning parser."""
     given, engine = plan.deployment.model.reasoning_parser, plan.catalog.engine
     if given in (None, NO_PARSER, *engine.reasoning_parsers):
         return
-    yield ("model.reasoning_parser", f"{given!r} is no reasoning parser of vLLM {engine.version}")
+    yield ("model.reasoning_parser", f"{given!r} is not a reasoning parser of vLLM {engine.version}")
 
 
 @rule("gated-model", Severity.ERROR)
 def gated_model(plan: Plan) -> Found[str]:
-    """A gated model cannot be fetched without a token."""
+    """A gated model cannot be downloaded without a token."""
     model = plan.deployment.model
     if plan.model is None or not plan.model.gated or model.hf_token_secret_arn:
         return
     yield (
         "model.hf_token_secret_arn",
-        f"{model.id} is gated: its files need a Hugging Face token of an account that accepted its terms. "
+        f"{model.id} is gated: it needs the Hugging Face token of an account that accepted its terms. "
         "Store one with `aws secretsmanager create-secret --name hf-token --secret-string file://TOKEN_FILE` "
-        "and set the ARN that it prints",
+        "and use the ARN that the command prints",
     )
 
 
@@ -131,13 +131,13 @@ def _positions(plan: Plan) -> Iterator[Changes]:
 
 @rule("context-length", Severity.ERROR, _positions)
 def context_length(plan: Plan) -> Found[str]:
-    """vLLM refuses a context that the model was not made for."""
+    """vLLM rejects a context longer than the model supports."""
     wanted = plan.deployment.model.max_model_len
     if plan.model is None or plan.model.max_positions is None or wanted <= plan.model.max_positions:
         return
     yield (
         "model.max_model_len",
-        f"{wanted} tokens are more than the {plan.model.max_positions} positions of {plan.model.name}",
+        f"{wanted} tokens is more than the {plan.model.max_positions} positions of {plan.model.name}",
     )
 
 
@@ -150,12 +150,12 @@ def _quantizations(plan: Plan) -> Iterator[Changes]:
 
 @rule("quantization", Severity.ERROR, _quantizations)
 def quantization(plan: Plan) -> Found[str]:
-    """A quantization is one that vLLM has, and that the model's files are in or can be brought to."""
+    """vLLM supports the quantization, and the model's files have it or can be converted."""
     given, engine = plan.deployment.model.quantization, plan.catalog.engine
     if given is None:
         return
     if given not in engine.quantizations:
-        yield ("model.quantization", f"{given!r} is no quantization of vLLM {engine.version}")
+        yield ("model.quantization", f"{given!r} is not a quantization of vLLM {engine.version}")
         return
     if (
         plan.model is not None
@@ -164,21 +164,21 @@ def quantization(plan: Plan) -> Found[str]:
     ):
         yield (
             "model.quantization",
-            f"{given!r} needs files in that format; those of {plan.model.name} are in "
+            f"{given!r} requires files in that format, but those of {plan.model.name} are in "
             f"{plan.model.weights_format}",
         )
 
 
 @rule("gpu-dtype", Severity.ERROR, lambda _: [{"model.dtype": "float16"}], other_instances)
 def gpu_dtype(plan: Plan) -> Found[str]:
-    """GPUs of compute capability below 8.0 do not compute in bfloat16, and vLLM refuses to start there."""
+    """GPUs of compute capability below 8.0 do not support bfloat16, and vLLM does not start on them."""
     for instance in plan.instances:
         if plan.deployment.model.dtype == "bfloat16" and not instance.gpu.bfloat16:
             major, minor = instance.gpu.compute_capability
             yield (
                 "model.dtype",
                 f"the {instance.gpu.name} of {instance.name} has compute capability {major}.{minor}; "
-                "bfloat16 needs 8.0",
+                "bfloat16 requires 8.0",
             )
             return
 
@@ -190,20 +190,20 @@ def _parallel_sizes(plan: Plan) -> Iterator[Changes]:
 
 @rule("tensor-parallel", Severity.ERROR, _parallel_sizes)
 def tensor_parallel(plan: Plan) -> Found[str]:
-    """The GPUs of an engine divide its attention heads, and its KV heads or are divided by them."""
+    """Attention heads and KV heads can be split evenly across an engine's GPUs."""
     gpus, model = plan.deployment.gpu.gpus_per_task, plan.model
     if model is None:
         return
     if model.attention_heads and model.attention_heads % gpus:
         yield (
             "gpu.gpus_per_task",
-            f"{gpus} GPUs cannot share the {model.attention_heads} attention heads of {model.name} evenly",
+            f"{gpus} GPUs cannot evenly split the {model.attention_heads} attention heads of {model.name}",
         )
         return
     if model.kv_heads and model.kv_heads % gpus and gpus % model.kv_heads:
         yield (
             "gpu.gpus_per_task",
-            f"{gpus} GPUs cannot share the {model.kv_heads} KV heads of {model.name} evenly",
+            f"{gpus} GPUs cannot evenly split the {model.kv_heads} KV heads of {model.name}",
         )
 
 
@@ -234,7 +234,7 @@ def _more_gpus(plan: Plan) -> Iterator[Changes]:
     _more_gpus,
 )
 def model_fits(plan: Plan) -> Found[str]:
-    """The weights and one request of full length fit the GPUs of an engine."""
+    """The weights and one request of full length fit on an engine's GPUs."""
     for instance in plan.instances:
         size = plan.size(instance)
         if size is not None and size.fits(plan.deployment.model.max_model_len) is False:
@@ -249,26 +249,26 @@ def _misfit(plan: Plan, instance: Instance, size: EngineSize) -> tuple[str, str]
     if size.kv_tokens is None or size.kv_gib is None or size.weights_gib is None:
         return (
             "gpu.instance_types",
-            f"{model.id} needs {size.recipe_gb:g} GB of GPU memory by vLLM's recipe; {of} give "
-            f"{size.offered_gb:.1f} GB at {share}",
+            f"{model.id} needs {size.recipe_gb:g} GB of GPU memory according to vLLM's recipe, but {of} "
+            f"offers {size.offered_gb:.1f} GB at {share}",
         )
     given = visible_gib(instance) * model.gpu_memory_utilization * gpus
     holds = f"the {size.weights_gib:.1f} GiB of weights of {model.id}"
     if size.kv_tokens == 0:
-        return ("gpu.instance_types", f"{of} give {given:.1f} GiB at {share}, too few for {holds}")
+        return ("gpu.instance_types", f"{of} offers {given:.1f} GiB at {share}, too little for {holds}")
     return (
         "model.max_model_len",
-        f"a request of {model.max_model_len} tokens does not fit: of the {given:.1f} GiB that {of} give at "
-        f"{share}, {holds} leave {size.kv_gib * gpus:.1f} GiB of KV cache, {size.kv_tokens} tokens",
+        f"a request of {model.max_model_len} tokens does not fit: {of} offers {given:.1f} GiB at {share}; "
+        f"{holds} leave {size.kv_gib * gpus:.1f} GiB for the KV cache, enough for {size.kv_tokens} tokens",
     )
 
 
 @rule("model-not-sized", Severity.WARNING)
 def model_not_sized(plan: Plan) -> Found[str]:
-    """Where the facts are missing, nobody checks whether the model fits, and the user should know."""
+    """Without facts about the model, whether it fits cannot be checked."""
     name = plan.deployment.model.id
     if plan.model is None:
-        yield ("model.id", f"nothing is known about the size of {name}, so whether it fits was not checked")
+        yield ("model.id", f"the size of {name} is unknown, so whether it fits was not checked")
         return
     for instance in plan.instances:
         size = plan.size(instance)
@@ -276,28 +276,28 @@ def model_not_sized(plan: Plan) -> Found[str]:
             if size.recipe_gb is None:
                 yield (
                     "model.id",
-                    f"the size of {name} in this format is not known, so whether it fits was not checked",
+                    f"the size of {name} in this format is unknown, so whether it fits was not checked",
                 )
                 return
             yield (
                 "model.id",
-                f"{name} mixes kinds of attention: it was checked against the {size.recipe_gb:g} GB of "
-                f"vLLM's recipe, which promises no context of {plan.deployment.model.max_model_len} tokens",
+                f"{name} has hybrid attention, so it was checked against the {size.recipe_gb:g} GB of vLLM's "
+                f"recipe, which may not suffice for {plan.deployment.model.max_model_len} tokens of context",
             )
             return
 
 
 @rule("gpu-headroom", Severity.WARNING, lambda _: [{"model.gpu_memory_utilization": MOST_UTILIZATION}])
 def gpu_headroom(plan: Plan) -> Found[str]:
-    """vLLM refuses to start when the share that it is given is not free, and CUDA itself takes some."""
+    """vLLM does not start unless its share of GPU memory is free, and CUDA itself uses some."""
     share = plan.deployment.model.gpu_memory_utilization
     if share <= MOST_UTILIZATION:
         return
     left = [f"{visible_gib(one) * (1 - share):.1f} GiB on {one.name}" for one in plan.instances]
     yield (
         "model.gpu_memory_utilization",
-        f"{share:g} leaves {', '.join(left) or 'little'} for CUDA and the driver; vLLM does not start when "
-        "the rest is not free",
+        f"{share:g} leaves {', '.join(left) or 'little'} for CUDA and the driver; vLLM does not start unless "
+        "its share is free",
     )
 
 
@@ -308,14 +308,14 @@ def gpu_headroom(plan: Plan) -> Found[str]:
     lambda plan: [{"model.max_num_seqs": plan.deployment.model.max_num_queued_reqs}],
 )
 def queue(plan: Plan) -> Found[str]:
-    """The limit counts the requests under way too."""
+    """The limit on queued requests includes running ones."""
     model = plan.deployment.model
     if model.max_num_queued_reqs >= model.max_num_seqs:
         return
     yield (
         "model.max_num_queued_reqs",
-        f"the engine answers 503 from {model.max_num_queued_reqs} requests on, and never reaches the "
-        f"{model.max_num_seqs} side by side of model.max_num_seqs",
+        f"the engine answers 503 beyond {model.max_num_queued_reqs} requests, so it never runs the "
+        f"{model.max_num_seqs} concurrent requests of model.max_num_seqs",
     )
 
 
@@ -337,13 +337,13 @@ def _without_own_flags(plan: Plan) -> Iterator[Changes]:
 
 @rule("extra-args", Severity.ERROR, _without_own_flags)
 def extra_args(plan: Plan) -> Found[str]:
-    """An argument that the deployment sets itself would be given twice."""
+    """Arguments that the deployment sets itself must not be repeated."""
     for argument in plan.deployment.model.extra_args:
-        knob = FLAGS.get(_flag(argument))
-        if knob:
-            yield ("model.extra_args", f"{_flag(argument)} is set by {knob}; set that instead")
+        setting = FLAGS.get(_flag(argument))
+        if setting:
+            yield ("model.extra_args", f"{_flag(argument)} is controlled by {setting}; set that instead")
             return
-        if knob is not None:
+        if setting is not None:
             yield ("model.extra_args", f"{_flag(argument)} cannot be set here")
             return
 

@@ -1,4 +1,4 @@
-"""Rules on the network, and on the region that everything is in."""
+"""Rules on the network and the region."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _LOAD_BALANCER_ADDRESSES = 8
 
 @rule("nat", Severity.ERROR, lambda _: [{"network.nat": "one"}, {"network.nat": "per_zone"}])
 def nat(plan: Plan) -> Found[str]:
-    """Weights come from the Hugging Face Hub and weather from its service, through a NAT gateway."""
+    """Model weights and weather data are fetched through a NAT gateway."""
     network = plan.deployment.network
     if network.nat != "none" or network.existing_vpc:
         return
-    yield ("network.nat", "without a NAT gateway the engine cannot fetch the model's weights")
+    yield ("network.nat", "without a NAT gateway the engine cannot download the model's weights")
 
 
 @rule("zones", Severity.ERROR, lambda _: [{"network.availability_zones": ()}])
@@ -32,7 +32,7 @@ def zones(plan: Plan) -> Found[str]:
     named = plan.deployment.network.availability_zones
     if not named or len(set(named)) > 1:
         return
-    yield ("network.availability_zones", f"{named[0]} is one zone, and a load balancer needs two")
+    yield ("network.availability_zones", f"a load balancer needs two zones, but only {named[0]} is listed")
 
 
 def _wider_networks(plan: Plan) -> Iterator[Changes]:
@@ -50,7 +50,7 @@ def _wider_networks(plan: Plan) -> Iterator[Changes]:
     ],
 )
 def addresses(plan: Plan) -> Found[str]:
-    """The private subnets have an address for every task, twice while a release replaces them."""
+    """The private subnets have enough addresses for every task, and for twice as many during a release."""
     network, gpu = plan.deployment.network, plan.deployment.gpu
     if network.existing_vpc:
         return
@@ -64,8 +64,8 @@ def addresses(plan: Plan) -> Found[str]:
         return
     yield (
         "network.cidr",
-        f"{network.cidr} gives {count} private subnets {there} addresses; {tasks} tasks, twice at "
-        f"a release, {engines} engines and their instances, and the load balancer take {needed}",
+        f"{network.cidr} gives {count} private subnets {there} addresses, but {tasks} tasks (twice during a "
+        f"release), {engines} engines with their instances, and the load balancer need {needed}",
     )
 
 
@@ -78,13 +78,13 @@ def _one_region(plan: Plan) -> Iterator[Changes]:
 
 @rule("region", Severity.ERROR, _one_region)
 def region(plan: Plan) -> Found[str]:
-    """Zones, certificate and secrets are of the region that is deployed to."""
+    """Zones, certificate and secrets are in the deployment's region."""
     regions = _regions(plan)
     expected = plan.deployment.region or next(iter(regions.values()), None)
-    for knob, found in regions.items():
+    for setting, found in regions.items():
         if found != expected:
             against = "region" if plan.deployment.region else next(iter(regions))
-            yield (knob, f"is of {found}, and {against} of {expected}")
+            yield (setting, f"is in {found}, but {against} is {expected}")
             return
 
 
@@ -102,8 +102,8 @@ def _regions(plan: Plan) -> dict[str, str]:
     if deployment.network.existing_vpc:
         for i, zone in enumerate(deployment.network.existing_vpc.availability_zones):
             zones_[f"network.existing_vpc.availability_zones.{i}"] = zone
-    return {knob: zone[:-1] for knob, zone in zones_.items()} | {
-        knob: arn.split(":")[3] for knob, arn in arns.items() if arn
+    return {setting: zone[:-1] for setting, zone in zones_.items()} | {
+        setting: arn.split(":")[3] for setting, arn in arns.items() if arn
     }
 
 

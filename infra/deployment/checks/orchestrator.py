@@ -17,7 +17,7 @@ FARGATE_MEMORY_MIB = {
     8192: range(16384, 61440 + 1, 4096),
     16384: range(32768, 122880 + 1, 8192),
 }
-"""CPU units of a Fargate task and the memory in MiB that goes with them (Amazon ECS developer guide,
+"""CPU units of a Fargate task and the allowed memory in MiB (Amazon ECS developer guide,
 task_definition_parameters, task size)."""
 
 
@@ -42,21 +42,21 @@ def _pairs(plan: Plan) -> Iterator[Changes]:
 
 @rule("fargate-size", Severity.ERROR, _memories, _cpus, _pairs)
 def fargate_size(plan: Plan) -> Found[str]:
-    """Fargate has fixed pairs of CPU and memory."""
+    """Fargate supports fixed combinations of CPU and memory."""
     given = plan.deployment.orchestrator
     memories = FARGATE_MEMORY_MIB.get(given.cpu)
     if memories is None:
         yield (
             "orchestrator.cpu",
-            f"Fargate has no {given.cpu}, only {', '.join(map(str, FARGATE_MEMORY_MIB))}",
+            f"Fargate does not support {given.cpu}; valid: {', '.join(map(str, FARGATE_MEMORY_MIB))}",
         )
         return
     if given.memory_mib not in memories:
         step = memories[1] - memories[0]
         yield (
             "orchestrator.memory_mib",
-            f"with cpu {given.cpu}, Fargate has {memories[0]} to {memories[-1]} MiB in steps of {step}, not "
-            f"{given.memory_mib}",
+            f"with cpu {given.cpu}, Fargate supports {memories[0]} to {memories[-1]} MiB in steps of {step}, "
+            f"not {given.memory_mib}",
         )
 
 
@@ -67,11 +67,11 @@ def fargate_size(plan: Plan) -> Found[str]:
     lambda plan: [{"orchestrator.min_tasks": plan.deployment.orchestrator.max_tasks}],
 )
 def task_count(plan: Plan) -> Found[str]:
-    """The least number of tasks is not above the most."""
+    """The minimum number of tasks does not exceed the maximum."""
     given = plan.deployment.orchestrator
     if given.min_tasks <= given.max_tasks:
         return
-    yield ("orchestrator.max_tasks", f"{given.max_tasks} is less than min_tasks, {given.min_tasks}")
+    yield ("orchestrator.max_tasks", f"{given.max_tasks} is less than min_tasks ({given.min_tasks})")
 
 
 @rule(
@@ -87,16 +87,16 @@ def tool_timeout(plan: Plan) -> Found[str]:
     )
     if tool < request:
         return
-    yield ("tools.timeout_seconds", f"a tool may take {tool} s, and the whole request only {request} s")
+    yield ("tools.timeout_seconds", f"a tool may take {tool} s, but the whole request only {request} s")
 
 
 @rule("database-tables", Severity.ERROR, lambda _: [{"tools.database_url_secret_arn": None}])
 def database_tables(plan: Plan) -> Found[str]:
-    """The orchestrator refuses to start with a database and no list of what may be read of it."""
+    """The orchestrator does not start with a database but without a list of readable tables."""
     tools = plan.deployment.tools
     if tools.database_url_secret_arn is None or tools.database_tables:
         return
-    yield ("tools.database_tables", "name the tables that query_database may read of your database")
+    yield ("tools.database_tables", "list the tables of your database that query_database may read")
 
 
 RULES = (

@@ -1,4 +1,4 @@
-"""A rule and what it finds: on the deployment file, and on the templates that follow from it."""
+"""Rules and findings, for the deployment file and for synthesized templates."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Checked = TypeVar("Checked")
 Place = TypeVar("Place")
 
 Found = Iterator[tuple[Place, str]]
-"""Pairs of what is wrong, a setting such as `gpu.replicas` or a resource, and a message with the numbers."""
+"""Pairs of a place (a setting such as `gpu.replicas`, or a resource) and a message with the numbers."""
 
 Changes = Mapping[str, object]
 """Settings and the values to try."""
 
 
 class Severity(StrEnum):
-    """An error stops the synthesis: the deployment would fail. A warning is printed."""
+    """An error stops synthesis, because the deployment would fail. A warning is only printed."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -30,7 +30,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """Settings with values that work, mostly one: `{"model.max_model_len": 8192}`."""
+    """Settings with values that work, usually a single one: `{"model.max_model_len": 8192}`."""
 
     changes: Changes
 
@@ -38,10 +38,10 @@ class Fix:
         """Returns the deployment with those values.
 
         Raises:
-            pydantic.ValidationError: the schema does not allow one of them.
+            pydantic.ValidationError: A value is invalid.
         """
         for setting, value in self.changes.items():
-            deployment = deployment.with_knob(setting, value)
+            deployment = deployment.with_setting(setting, value)
         return deployment
 
     def __str__(self) -> str:
@@ -50,7 +50,7 @@ class Fix:
 
 @dataclass(frozen=True, slots=True)
 class Finding(Generic[Place]):
-    """What is wrong, where, and what fixes it: any one of `fixes`."""
+    """A problem, its place, and `fixes`, each of which is sufficient."""
 
     rule: str
     severity: Severity
@@ -59,15 +59,15 @@ class Finding(Generic[Place]):
     fixes: tuple[Fix, ...] = ()
 
     def describe(self, deployment: Deployment) -> str:
-        """`file:line: severity: setting: message. Works: setting: value, or setting: value. [rule]`."""
-        works = f" Works: {', or '.join(map(str, self.fixes))}." if self.fixes else ""
+        """Formats `file:line: severity: setting: message. Fix: setting: value, or setting: value. [rule]`."""
+        fix = f" Fix: {', or '.join(map(str, self.fixes))}." if self.fixes else ""
         where = deployment.where(str(self.place))
-        return f"{where}{self.severity}: {self.place}: {self.message}.{works} [{self.rule}]"
+        return f"{where}{self.severity}: {self.place}: {self.message}.{fix} [{self.rule}]"
 
 
 @dataclass(frozen=True, slots=True)
 class Rule(Generic[Checked, Place]):
-    """A rule by its name. Each of `candidates` yields values to try; the first that works is a fix."""
+    """A named rule. Each of `candidates` yields values to try; the first that works is offered as a fix."""
 
     name: str
     severity: Severity
@@ -76,11 +76,11 @@ class Rule(Generic[Checked, Place]):
 
     @property
     def title(self) -> str:
-        """The first line of the rule's documentation: what the rule prevents."""
+        """The first line of the rule's docstring, which describes the rule."""
         return (self.check.__doc__ or "").strip().splitlines()[0]
 
     def find(self, checked: Checked) -> list[Finding[Place]]:
-        """Returns what breaks the rule; nothing where it is kept."""
+        """Returns the findings; none if the rule is satisfied."""
         return [Finding(self.name, self.severity, place, message) for place, message in self.check(checked)]
 
 
@@ -89,12 +89,12 @@ def rule(
     severity: Severity = Severity.ERROR,
     *candidates: Callable[[Plan], Iterable[Changes]],
 ) -> Callable[[Callable[[Checked], Found[Place]]], Rule[Checked, Place]]:
-    """Makes a rule of the function that yields what breaks it."""
+    """Turns a function that yields violations into a rule."""
     return lambda check: Rule(name, severity, check, candidates)
 
 
 def errors(findings: Sequence[Finding[Place]]) -> list[Finding[Place]]:
-    """Returns those that stop the synthesis."""
+    """Returns the findings that stop synthesis."""
     return [finding for finding in findings if finding.severity is Severity.ERROR]
 
 

@@ -1,8 +1,8 @@
 """Builds a container image while CloudFormation waits.
 
-Invoked twice for one image: by CloudFormation, to start a build in CodeBuild, and by EventBridge when that
-build has ended, to tell CloudFormation how. An image that is there already is not built again: tags are
-immutable, and a rollback asks for the tag of the release before.
+Invoked twice per image: by CloudFormation, to start a build in CodeBuild, and by EventBridge when the build
+has ended, to report the result to CloudFormation. An existing image is not built again: tags are immutable,
+and a rollback asks for the tag of the previous release.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def handle(event: Event, _context: object) -> None:
         return
     try:
         waiting = _request(event)
-    except Exception as error:  # whatever it is, CloudFormation waits for an answer
-        logging.exception("the build was not started")
+    except Exception as error:  # CloudFormation waits for an answer in any case
+        logging.exception("could not start the build")
         _answer(event, event.get("PhysicalResourceId", "failed"), f"{type(error).__name__}: {error}")
         return
     if not waiting:
@@ -38,7 +38,7 @@ def _tag(event: Event) -> str:
 
 
 def _request(event: Event) -> bool:
-    """Acts on CloudFormation's request; tells whether a build was started that will answer it."""
+    """Handles CloudFormation's request; returns whether a build was started that will answer it."""
     properties = event["ResourceProperties"]
     if event["RequestType"] == "Delete":
         return False
@@ -86,7 +86,7 @@ def _finish(build_id: str) -> None:
 
 
 def _failure(build: Mapping[str, Any]) -> str | None:
-    """Why the build failed; None if it did not."""
+    """Returns why the build failed; None if it succeeded."""
     if build["buildStatus"] == "SUCCEEDED":
         return None
     messages = [
@@ -96,7 +96,7 @@ def _failure(build: Mapping[str, Any]) -> str | None:
         if context.get("message")
     ]
     logs = build.get("logs", {}).get("deepLink", "the log group of the project")
-    return f"The build of the image ended with {build['buildStatus']}: {' '.join(messages)} Logs: {logs}"
+    return f"The image build ended with {build['buildStatus']}: {' '.join(messages)} Logs: {logs}"
 
 
 def _answer(request: Event, physical_id: str, failure: str | None = None) -> None:
@@ -108,7 +108,7 @@ def _answer(request: Event, physical_id: str, failure: str | None = None) -> Non
         "RequestId": request["RequestId"],
         "LogicalResourceId": request["LogicalResourceId"],
     }
-    answer = urllib.request.Request(  # noqa: S310 - a URL of CloudFormation's
+    answer = urllib.request.Request(  # noqa: S310 - CloudFormation's URL
         request["ResponseURL"], data=json.dumps(body).encode(), method="PUT", headers={"Content-Type": ""}
     )
     urllib.request.urlopen(answer, timeout=30).close()  # noqa: S310

@@ -1,4 +1,4 @@
-"""The load balancer's access logs, in a bucket that forgets them with the other logs."""
+"""The load balancer's access logs, in a bucket with the same retention as the other logs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOG_DELIVERY = "logdelivery.elasticloadbalancing.amazonaws.com"
 
 
 class AccessLogs(Construct):
-    """One line a request, with addresses and times, without bodies or keys."""
+    """One line per request with addresses and times, without bodies or keys."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class AccessLogs(Construct):
         bucket = s3.Bucket(
             self,
             "Bucket",
-            # The load balancer writes with no other encryption.
+            # The load balancer supports no other encryption.
             encryption=s3.BucketEncryption.S3_MANAGED,
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             enforce_ssl=True,
@@ -55,7 +55,7 @@ class AccessLogs(Construct):
             "AwsSolutions-S1",
             "CKV_AWS_18",
             "CKV_AWS_21",
-            reason="A bucket of logs: kept for a while, written once, read by people.",
+            reason="A log bucket: written once, read by people, deleted after a while.",
         )
         load_balancer.set_attribute("access_logs.s3.enabled", "true")
         load_balancer.set_attribute("access_logs.s3.bucket", bucket.bucket_name)

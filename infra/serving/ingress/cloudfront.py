@@ -11,11 +11,11 @@ from constructs import Construct
 from infra.suppressions import accept
 
 RESPONSE_TIMEOUT_SECONDS = 120
-"""Silence after which CloudFront gives up on an answer: the most without a higher quota."""
+"""Idle time after which CloudFront gives up on an answer: the maximum without a higher quota."""
 
 
 class CloudFront(Construct):
-    """A distribution that passes everything on and caches nothing; `name` is its host name."""
+    """A distribution that forwards everything and caches nothing. `name` is its host name."""
 
     def __init__(
         self, scope: Construct, construct_id: str, *, load_balancer: elbv2.ApplicationLoadBalancer
@@ -38,7 +38,7 @@ class CloudFront(Construct):
                 cache_policy=cloudfront.CachePolicy.CACHING_DISABLED,
                 origin_request_policy=cloudfront.OriginRequestPolicy.ALL_VIEWER,
                 viewer_protocol_policy=cloudfront.ViewerProtocolPolicy.HTTPS_ONLY,
-                # Compression would hold back the events of a stream.
+                # Compression would delay the events of a stream.
                 compress=False,
             ),
         )
@@ -50,25 +50,25 @@ def _accept_design(distribution: cloudfront.Distribution) -> None:
     accept(
         distribution,
         "AwsSolutions-CFR1",
-        reason="Where clients may be is for the API keys to say, not their country.",
+        reason="API keys control access, not the client's country.",
     )
     accept(
         distribution,
         "AwsSolutions-CFR2",
         "CKV_AWS_68",
-        reason="The firewall of ingress.waf stands before the load balancer, which sees every request.",
+        reason="The firewall of ingress.waf protects the load balancer, which sees every request.",
     )
     accept(
         distribution,
         "AwsSolutions-CFR3",
         "CKV_AWS_86",
-        reason="Access logs are the load balancer's, ingress.access_logs, which sees every request.",
+        reason="The load balancer, which sees every request, has access logs: ingress.access_logs.",
     )
     accept(
         distribution,
         "AwsSolutions-CFR4",
         "AwsSolutions-CFR5",
         "CKV_AWS_174",
-        reason="Without a domain CloudFront's own certificate is used, and its TLS policy is fixed; "
-        "the way to the load balancer lies inside the VPC.",
+        reason="Without a domain, CloudFront's own certificate is used, whose TLS policy is fixed; "
+        "the path to the load balancer is inside the VPC.",
     )

@@ -1,4 +1,4 @@
-"""The way in: an HTTPS load balancer, its name, and what stands in front of it."""
+"""The ingress: an HTTPS load balancer, its domain name, and what is in front of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .cloudfront import CloudFront
 from .waf import Firewall
 
 PUBLIC_PATHS = ("/v1/*", "/health")
-"""Everything else is answered by the load balancer: /metrics and /ready are not for the public."""
+"""The load balancer answers all other paths itself: /metrics and /ready are not public."""
 
 _NOT_FOUND = {
     "error": {
@@ -35,10 +35,9 @@ _NOT_FOUND = {
 
 
 class Ingress(Construct):
-    """The load balancer in front of the orchestrator; `url` is what clients use.
+    """The load balancer in front of the orchestrator. Clients use `url`.
 
-    With CloudFront it is internal and speaks HTTP: CloudFront reaches it inside the VPC and holds the
-    certificate.
+    With CloudFront it is internal and speaks HTTP: CloudFront has the certificate and reaches it in the VPC.
     """
 
     def __init__(
@@ -82,8 +81,8 @@ class Ingress(Construct):
             security_group,
             "AwsSolutions-EC23",
             "CKV_AWS_260",
-            reason="Who may connect is a knob, ingress.allowed_cidrs; port 80 only redirects, or is "
-            "CloudFront's way to a load balancer without a public address.",
+            reason="ingress.allowed_cidrs controls who may connect; port 80 only redirects, or is "
+            "CloudFront's path to a load balancer without a public address.",
         )
         load_balancer = elbv2.ApplicationLoadBalancer(
             self,
@@ -101,7 +100,7 @@ class Ingress(Construct):
                 load_balancer,
                 "AwsSolutions-ELB2",
                 "CKV_AWS_91",
-                reason="Access logs are a knob, ingress.access_logs; the orchestrator logs every request.",
+                reason="Access logs are optional: ingress.access_logs. The orchestrator logs every request.",
             )
         return load_balancer
 
@@ -115,7 +114,7 @@ class Ingress(Construct):
             target_type=elbv2.TargetType.IP,
             protocol=elbv2.ApplicationProtocol.HTTP,
             port=PORT,
-            # Answers take from a second to minutes: what is under way says more than whose turn it is.
+            # Answers take seconds to minutes, so outstanding requests are a better measure than round robin.
             load_balancing_algorithm_type=elbv2.TargetGroupLoadBalancingAlgorithmType.LEAST_OUTSTANDING_REQUESTS,
             deregistration_delay=cdk.Duration.seconds(settings.deregistration_delay_seconds),
             health_check=elbv2.HealthCheck(
@@ -167,7 +166,7 @@ class Ingress(Construct):
             http,
             "CKV_AWS_2",
             "CKV_AWS_103",
-            reason="CloudFront holds the certificate and reaches this port inside the VPC.",
+            reason="CloudFront has the certificate and reaches this port inside the VPC.",
         )
 
     def _forward_public_paths(self, listener: elbv2.ApplicationListener) -> None:

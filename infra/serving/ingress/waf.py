@@ -11,10 +11,10 @@ from infra.suppressions import accept
 
 
 class Firewall(Construct):
-    """Limits the requests of an address, and blocks addresses known to AWS as bad.
+    """Limits requests per client address, and blocks addresses that AWS lists as malicious.
 
-    AWS's rules on what a request says only count: prompts that talk about SQL, scripts or exploits look like
-    attacks to them, and long ones are over their size.
+    AWS's rules on the content of requests only count: to them, prompts about SQL, scripts or exploits look
+    like attacks, and long prompts are too large.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Firewall(Construct):
         accept(
             acl,
             "CKV_AWS_192",
-            reason="A prompt may ask about Log4Shell; its rule counts, and nothing here runs Java.",
+            reason="A prompt may ask about Log4Shell; the rule only counts, and nothing here runs Java.",
         )
         wafv2.CfnWebACLAssociation(
             self,
@@ -64,7 +64,7 @@ def _rate_limit(settings: Settings) -> wafv2.CfnWebACL.RuleProperty:
             rate_based_statement=wafv2.CfnWebACL.RateBasedStatementProperty(
                 limit=settings.waf_requests_per_5_minutes,
                 evaluation_window_sec=300,
-                # Behind CloudFront every connection is CloudFront's own.
+                # With CloudFront, every connection comes from CloudFront.
                 aggregate_key_type="FORWARDED_IP" if settings.cloudfront else "IP",
                 forwarded_ip_config=forwarded if settings.cloudfront else None,
             )

@@ -30,15 +30,15 @@ VPC = {
 }
 
 
-def plan(**knobs: Any) -> Plan:
+def plan(**settings: Any) -> Plan:
     deployment = Deployment()
-    for path, value in knobs.items():
-        deployment = deployment.with_knob(path.replace("__", "."), value)
+    for path, value in settings.items():
+        deployment = deployment.with_setting(path.replace("__", "."), value)
     return Plan(deployment, CATALOG)
 
 
-def bill(**knobs: Any) -> dict[str, float | None]:
-    return {item.name: item.usd for item in monthly_cost(plan(**knobs))}
+def bill(**settings: Any) -> dict[str, float | None]:
+    return {item.name: item.usd for item in monthly_cost(plan(**settings))}
 
 
 def test_the_default_deployment_costs_about_900_dollars_a_month() -> None:
@@ -51,7 +51,7 @@ def test_the_default_deployment_costs_about_900_dollars_a_month() -> None:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "item", "usd"),
+    ("settings", "item", "usd"),
     [
         ({"gpu__spare_instance": True}, "GPU instances", 2 * 734.38),
         ({"gpu__instance_types": ["g6.xlarge", "g5.xlarge"]}, "GPU instances", 0.8048 * 730),
@@ -71,24 +71,24 @@ def test_the_default_deployment_costs_about_900_dollars_a_month() -> None:
         ({"ingress__waf": True}, "WAF", 9),
     ],
 )
-def test_each_knob_that_costs(knobs: dict[str, Any], item: str, usd: float) -> None:
-    assert bill(**knobs)[item] == pytest.approx(usd, abs=0.02)
+def test_each_setting_that_affects_the_cost(settings: dict[str, Any], item: str, usd: float) -> None:
+    assert bill(**settings)[item] == pytest.approx(usd, abs=0.02)
 
 
 @pytest.mark.parametrize(
-    ("knobs", "item"),
+    ("settings", "item"),
     [({"network__existing_vpc": VPC}, "NAT"), ({"network__nat": "none"}, "NAT"), ({}, "WAF")],
 )
-def test_what_is_not_there_is_not_on_the_bill(knobs: dict[str, Any], item: str) -> None:
-    assert item not in bill(**knobs)
+def test_absent_parts_are_not_on_the_bill(settings: dict[str, Any], item: str) -> None:
+    assert item not in bill(**settings)
 
 
-def test_a_price_that_is_not_known_is_told() -> None:
-    knobs = {"gpu__instance_types": ["p5e.48xlarge"], "gpu__gpus_per_task": 4, "gpu__replicas": 2}
-    assert bill(**knobs)["GPU instances"] is None
-    assert total_usd(monthly_cost(plan(**knobs))) is None
-    text = summary(plan(**knobs))
-    assert "1 x p5e.48xlarge, price not known" in text
+def test_unknown_price_is_reported() -> None:
+    settings = {"gpu__instance_types": ["p5e.48xlarge"], "gpu__gpus_per_task": 4, "gpu__replicas": 2}
+    assert bill(**settings)["GPU instances"] is None
+    assert total_usd(monthly_cost(plan(**settings))) is None
+    text = summary(plan(**settings))
+    assert "1 x p5e.48xlarge, price unknown" in text
     assert text.splitlines()[-1].split() == ["total", "?"]
 
 
@@ -103,30 +103,30 @@ def test_the_summary_of_the_default_deployment() -> None:
         'Tandem deployment "tandem", 1 engine\n'
         "  model       Qwen/Qwen2.5-7B-Instruct, bfloat16, context 16,384 tokens\n"
         "  instance    1 x g5.xlarge, on demand: 1 x A10G, 4 vCPU, 16 GiB\n"
-        "  weights     14.2 of the 19.9 GiB that an engine takes of 1 GPU\n"
+        "  weights     14.2 of the 19.9 GiB that an engine may use on 1 GPU\n"
         "  KV cache    50,488 tokens: 3.1 requests at full context\n"
-        "  releases    the engine is away for about 6 minutes; gpu.spare_instance: true\n"
-        "              avoids it\n"
+        "  releases    the engine is unavailable for about 6 minutes; gpu.spare_instance:\n"
+        "              true avoids that\n"
         "  quota       4 vCPU of Running On-Demand G and VT instances (L-DB2E81BA); new\n"
         "              accounts have 0\n"
-        "US dollars a month before traffic (us-east-1, on demand, prices of 2026-07-20)\n"
+        "US dollars per month before traffic (us-east-1, on demand, 2026-07-20)\n"
         "  GPU instances         1 x g5.xlarge at $1.006/h                            734\n"
         "  root volumes          1 x 100 GiB gp3                                        8\n"
-        "  orchestrator          3 x 1 vCPU, 2 GiB (at most 10)                       108\n"
-        "  NAT                   1 with its address                                    36\n"
+        "  orchestrator          3 x 1 vCPU, 2 GiB (up to 10)                         108\n"
+        "  NAT                   1 with address                                        36\n"
         "  load balancer         1 capacity unit, 2 addresses                          30\n"
-        "  images, secrets, DNS  12.2 GB, 3, 1 private zone                             3\n"
+        "  images, secrets, DNS  12.2 GB, 3 secrets, 1 private zone                     3\n"
         "  total                                                                      919\n"
     )
 
 
-def test_what_nobody_knows_about_the_model_is_said() -> None:
+def test_unknown_facts_about_the_model_are_reported() -> None:
     hybrid = summary(plan(model__id="Qwen/Qwen3.5-9B"))
-    assert "GPU memory  22 GB by vLLM's recipe, of 23.5 GB" in hybrid
+    assert "GPU memory  22 GB according to vLLM's recipe, of 23.5 GB available" in hybrid
     assert "KV cache    not predicted for this model" in hybrid
     unknown = summary(plan(model__id="acme/Model-1", model__tool_call_parser="hermes"))
-    assert "GPU memory  size not known" in unknown
-    assert "away for as long as it loads" in unknown
+    assert "GPU memory  size unknown" in unknown
+    assert "unavailable while it loads" in unknown
 
 
 @settings(deadline=None)
@@ -158,7 +158,7 @@ def test_the_summary_fits_80_columns(
     assert engines >= replicas
 
 
-def test_prices_are_of_one_region_and_day() -> None:
+def test_prices_have_one_region_and_date() -> None:
     prices = CATALOG.prices
     assert (prices.region, prices.date.isoformat()) == ("us-east-1", "2026-07-20")
     numbers = [value for value in dataclasses.asdict(prices).values() if isinstance(value, float)]

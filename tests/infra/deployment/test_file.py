@@ -1,4 +1,4 @@
-"""The deployment file: what is read, and what is said about what cannot be."""
+"""Reading the deployment file, and the errors for invalid files."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.deployment.file import Deployment, DeploymentError, knobs, load_deployment
+from infra.deployment.file import Deployment, DeploymentError, load_deployment, settings
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = ROOT / "tandem.yaml"
 
-KNOBS = {knob.path: knob.field for knob in knobs()}
-SECTIONS = {path.split(".")[0] for path in KNOBS if "." in path}
+SETTINGS = {setting.path: setting.field for setting in settings()}
+SECTIONS = {path.split(".")[0] for path in SETTINGS if "." in path}
 
 
 def refuse(tmp_path: Path, text: str) -> str:
-    """The message about a file of this text, without the folder."""
+    """Returns the error message for a file with this text, without the folder."""
     path = tmp_path / "tandem.yaml"
     path.write_text(text)
     with pytest.raises(DeploymentError) as caught:
@@ -33,7 +33,7 @@ def test_the_shipped_file_is_the_default_deployment() -> None:
     assert load_deployment(SHIPPED).model_dump() == Deployment().model_dump()
 
 
-def test_the_shipped_file_names_every_knob_once_with_what_it_is() -> None:
+def test_shipped_file_has_every_setting_once_with_its_description() -> None:
     text = SHIPPED.read_text()
     document = yaml.safe_load(text)
     named = {
@@ -41,8 +41,8 @@ def test_the_shipped_file_names_every_knob_once_with_what_it_is() -> None:
         for section, content in document.items()
         for name in (content if section in SECTIONS else [section])
     }
-    assert named == set(KNOBS)
-    for path, field in KNOBS.items():
+    assert named == set(SETTINGS)
+    for path, field in SETTINGS.items():
         assert field.description is not None
         assert f"# {field.description.replace('`', '')}" in text, path
 
@@ -55,9 +55,9 @@ def test_the_shipped_file_names_the_schema_for_editors() -> None:
     assert all(one["additionalProperties"] is False for one in schema["$defs"].values())
 
 
-@pytest.mark.parametrize("path", KNOBS)
-def test_every_knob_has_a_default_and_one_line_about_it(path: str) -> None:
-    field = KNOBS[path]
+@pytest.mark.parametrize("path", SETTINGS)
+def test_every_setting_has_a_default_and_a_one_line_description(path: str) -> None:
+    field = SETTINGS[path]
     assert not field.is_required()
     assert field.description
     assert "\n" not in field.description
@@ -65,7 +65,7 @@ def test_every_knob_has_a_default_and_one_line_about_it(path: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "network:\nmodel: {}\ngpu: null\n", "{}"])
-def test_what_is_left_out_has_its_default(tmp_path: Path, text: str) -> None:
+def test_omitted_settings_have_their_defaults(tmp_path: Path, text: str) -> None:
     path = tmp_path / "tandem.yaml"
     path.write_text(text)
     assert load_deployment(path).model_dump() == Deployment().model_dump()
@@ -98,16 +98,16 @@ def test_values_are_read(tmp_path: Path) -> None:
     [
         (
             "gpu:\n  replica: 2",
-            "tandem.yaml:2: gpu.replica: there is no such knob; did you mean gpu.replicas?",
+            "tandem.yaml:2: gpu.replica: unknown setting; did you mean gpu.replicas?",
         ),
         (
             "gpu:\n\n  max_model_len: 4096",
-            "tandem.yaml:3: gpu.max_model_len: there is no such knob; did you mean model.max_model_len?",
+            "tandem.yaml:3: gpu.max_model_len: unknown setting; did you mean model.max_model_len?",
         ),
-        ("netwrk: {nat: one}", "tandem.yaml:1: netwrk: there is no such knob; did you mean network?"),
+        ("netwrk: {nat: one}", "tandem.yaml:1: netwrk: unknown setting; did you mean network?"),
         (
             "xyzzy: 1",
-            "tandem.yaml:1: xyzzy: there is no such knob; docs/deployment-reference.md lists them all",
+            "tandem.yaml:1: xyzzy: unknown setting; docs/deployment-reference.md lists all settings",
         ),
         ("gpu: {capacity: spott}", "tandem.yaml:1: gpu.capacity: 'spott': must be 'on_demand' or 'spot'"),
         (
@@ -134,7 +134,7 @@ def test_values_are_read(tmp_path: Path) -> None:
         ("logs: 7", "tandem.yaml:1: logs: 7: must be a section of names and values"),
         (
             "logs: {retention_days: 31}",
-            "tandem.yaml:1: logs.retention_days: 31: CloudWatch Logs cannot keep lines",
+            "tandem.yaml:1: logs.retention_days: 31: CloudWatch Logs does not support this",
         ),
         (
             "network: {cidr: 10.0.0.1/16}",
@@ -142,35 +142,37 @@ def test_values_are_read(tmp_path: Path) -> None:
         ),
         (
             "network: {cidr: 10.0.0.0/8}",
-            "tandem.yaml:1: network.cidr: '10.0.0.0/8': must be a network from /16",
+            "tandem.yaml:1: network.cidr: '10.0.0.0/8': must be a network between /16",
         ),
-        ("tags: {aws:team: x}", "tandem.yaml:1: tags: 'aws:team' is no tag"),
+        ("tags: {aws:team: x}", "tandem.yaml:1: tags: invalid tag 'aws:team'"),
         (
             "ingress: {domain: a.example.com}",
-            "tandem.yaml:1: ingress: domain without hosted_zone_id or certificate",
+            "tandem.yaml:1: ingress: domain requires hosted_zone_id or certificate",
         ),
         (
             "ingress: {hosted_zone_id: Z0123456789}",
-            "tandem.yaml:1: ingress: hosted_zone_id without domain: set",
+            "tandem.yaml:1: ingress: hosted_zone_id requires a domain: set",
         ),
         ("model:\n  id: gpt2", "tandem.yaml:2: model.id: 'gpt2': must look like Qwen/Qwen2.5-7B-Instruct"),
-        ("network:\n  existing_vpc: {}", "tandem.yaml:2: network.existing_vpc.vpc_id: must be given"),
+        ("network:\n  existing_vpc: {}", "tandem.yaml:2: network.existing_vpc.vpc_id: is required"),
         ("- a", "tandem.yaml: the file: ['a']: must be a section of names and values"),
         (
             "name: a\nregion: us-east-1\nname: b",
             "tandem.yaml:3: 'name' is set twice, first on line 1; keep one",
         ),
-        ("gpu: {a: b", "tandem.yaml:1: is no valid YAML: "),
-        ("gpu:\n\t- a", "tandem.yaml:2: is no valid YAML: "),
-        ("[a]: b", "tandem.yaml:1: a name must be one word"),
+        ("gpu: {a: b", "tandem.yaml:1: not valid YAML: "),
+        ("gpu:\n\t- a", "tandem.yaml:2: not valid YAML: "),
+        ("[a]: b", "tandem.yaml:1: a key must be a single word"),
         ("tags: !!python/object:os.system {}", "tandem.yaml:1: "),
     ],
 )
-def test_errors_name_file_line_knob_value_and_mend(tmp_path: Path, text: str, message: str) -> None:
+def test_errors_name_file_line_setting_value_and_what_is_allowed(
+    tmp_path: Path, text: str, message: str
+) -> None:
     assert message in refuse(tmp_path, text)
 
 
-def test_one_subnet_a_zone(tmp_path: Path) -> None:
+def test_one_subnet_per_zone(tmp_path: Path) -> None:
     vpc = (
         "network:\n"
         "  existing_vpc:\n"
@@ -179,12 +181,12 @@ def test_one_subnet_a_zone(tmp_path: Path) -> None:
         "    availability_zones: [eu-west-1a, eu-west-1b, eu-west-1c]\n"
         "    private_subnet_ids: [subnet-0123456789abcdef0, subnet-0123456789abcdef1]\n"
     )
-    assert "tandem.yaml:2: network.existing_vpc: private_subnet_ids names 2 subnets for 3 zones" in refuse(
+    assert "tandem.yaml:2: network.existing_vpc: private_subnet_ids has 2 subnets for 3 zones" in refuse(
         tmp_path, vpc
     )
 
 
-def test_all_problems_are_told_in_the_order_of_the_lines(tmp_path: Path) -> None:
+def test_all_problems_are_reported_in_line_order(tmp_path: Path) -> None:
     lines = refuse(tmp_path, "gpu:\n  replicas: 0\nmodel:\n  id: 3\nnames: x\n").splitlines()
     assert [line.split(":")[1] for line in lines] == ["2", "4", "5"]
 
@@ -198,14 +200,14 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> No
         load_deployment(path)
 
 
-@given(path=st.sampled_from(sorted(KNOBS)), data=st.data())
-def test_a_slip_of_the_pen_is_told_the_knob_that_was_meant(
+@given(path=st.sampled_from(sorted(SETTINGS)), data=st.data())
+def test_typo_is_answered_with_the_intended_setting(
     tmp_path_factory: pytest.TempPathFactory, path: str, data: st.DataObject
 ) -> None:
     *section, name = path.split(".")
     letter = data.draw(st.integers(0, len(name) - 1))
     slip = name[:letter] + name[letter + 1 :]
-    if not slip or ".".join([*section, slip]) in KNOBS:
+    if not slip or ".".join([*section, slip]) in SETTINGS:
         return
     text = f"{section[0]}: {{{slip}: 1}}" if section else f"{slip}: 1"
     if len(name) >= 4:
@@ -221,14 +223,14 @@ FILES = st.dictionaries(
     st.sampled_from(sorted({*Deployment.model_fields})) | st.text(max_size=6),
     YAML_VALUES
     | st.dictionaries(
-        st.sampled_from(sorted({path.split(".")[-1] for path in KNOBS})), YAML_VALUES, max_size=4
+        st.sampled_from(sorted({path.split(".")[-1] for path in SETTINGS})), YAML_VALUES, max_size=4
     ),
     max_size=4,
 )
 
 
 def said(path: Path) -> list[str]:
-    """What loading says, a line a problem; nothing for a deployment."""
+    """Returns the error message of loading, one line per problem; empty for a valid deployment."""
     try:
         load_deployment(path)
     except DeploymentError as error:
@@ -237,7 +239,7 @@ def said(path: Path) -> list[str]:
 
 
 @given(document=FILES)
-def test_no_file_gets_anything_but_a_deployment_or_an_error(
+def test_any_file_gives_a_deployment_or_an_error(
     tmp_path_factory: pytest.TempPathFactory, document: Any
 ) -> None:
     path = tmp_path_factory.mktemp("any") / "tandem.yaml"
@@ -246,26 +248,24 @@ def test_no_file_gets_anything_but_a_deployment_or_an_error(
 
 
 @given(text=st.text(max_size=40))
-def test_no_text_gets_anything_but_a_deployment_or_an_error(
-    tmp_path_factory: pytest.TempPathFactory, text: str
-) -> None:
+def test_any_text_gives_a_deployment_or_an_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = tmp_path_factory.mktemp("any") / "tandem.yaml"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     assert all(line.startswith(str(path)) for line in said(path))
 
 
-def test_one_knob_is_changed_and_the_rest_kept(tmp_path: Path) -> None:
+def test_changing_one_setting_keeps_the_rest(tmp_path: Path) -> None:
     path = tmp_path / "tandem.yaml"
     path.write_text("gpu:\n  replicas: 2\n  capacity: spot\n")
-    changed = load_deployment(path).with_knob("gpu.instance_types", ["g6.xlarge"])
+    changed = load_deployment(path).with_setting("gpu.instance_types", ["g6.xlarge"])
     assert changed.gpu.instance_types == ("g6.xlarge",)
     assert changed.gpu.replicas == 2
     assert changed.gpu.capacity == "spot"
     assert changed.where("gpu.capacity") == f"{path}:3: "
-    assert changed.with_knob("name", "other").where("gpu.capacity") == f"{path}:3: "
+    assert changed.with_setting("name", "other").where("gpu.capacity") == f"{path}:3: "
 
 
-def test_where_a_knob_stands(tmp_path: Path) -> None:
+def test_position_of_a_setting(tmp_path: Path) -> None:
     path = tmp_path / "tandem.yaml"
     path.write_text("network:\n  availability_zones:\n  - us-east-1a\n  - us-east-1b\ngpu: {replicas: 2}\n")
     deployment = load_deployment(path)

@@ -1,4 +1,4 @@
-"""Deployment files that would fail, by the rule that has to find them."""
+"""Invalid deployments, by the rule that must find them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ VPC = {
 }
 
 
-def deployment(**knobs: Any) -> Deployment:
-    """The default with some knobs, such as `gpu__replicas=2`."""
+def deployment(**settings: Any) -> Deployment:
+    """Builds the default deployment with some settings changed, such as `gpu__replicas=2`."""
     data: dict[str, Any] = {}
-    for path, value in knobs.items():
+    for path, value in settings.items():
         *sections, name = path.split("__")
         target = data
         for section in sections:

@@ -1,4 +1,4 @@
-"""The rules on the deployment file: each finds its fault, and what it offers fixes it."""
+"""The rules on the deployment file: each finds its problem, and its fixes work."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def found(one: Deployment, rule: str) -> Finding[str]:
     return next(finding for finding in check(one) if finding.rule == rule)
 
 
-def test_the_default_deployment_has_no_error_and_is_told_about_its_vcpu() -> None:
+def test_default_deployment_has_no_errors_and_a_warning_about_vcpu() -> None:
     findings = check(Deployment())
     assert [finding.rule for finding in findings] == ["vcpu"]
     assert findings[0].severity is Severity.WARNING
     assert str(findings[0].fixes[0]) == "gpu.instance_types: [g5.2xlarge]"
-    assert "g5.xlarge has 4 vCPU, vLLM asks for 6" in findings[0].message
+    assert "g5.xlarge has 4 vCPU, but vLLM recommends 6" in findings[0].message
 
 
 WITHOUT_FIX = {"gated-model", "model-not-sized"}
-"""A token, and the size of a model that nobody measured: no value can be found for them by trying."""
+"""A token, and the size of an unmeasured model: no value for them can be found by trying."""
 
 
 def fixed(broken: Deployment, finding: Finding[str], after: list[Finding[str]]) -> bool:
-    """Whether that finding is gone, and no error has come; for a warning, nothing at all."""
+    """Returns whether the finding is gone without a new error or, for a warning, without any new finding."""
     before = check(broken)
     rules, stopping = ({one.rule for one in some} for some in (before, errors(before)))
     no_worse = {one.rule for one in errors(after)} <= stopping
@@ -50,13 +50,13 @@ def fixed(broken: Deployment, finding: Finding[str], after: list[Finding[str]]) 
     return no_worse and finding.rule not in {one.rule for one in after}
 
 
-def test_every_rule_is_broken_here() -> None:
+def test_every_rule_has_a_broken_deployment() -> None:
     assert set(BROKEN) == {rule.name for rule in RULES}
     assert len(RULES) == len({rule.name for rule in RULES})
 
 
 @pytest.mark.parametrize(("rule", "broken"), [(rule, one) for rule, many in BROKEN.items() for one in many])
-def test_a_fault_is_found_and_a_value_that_works_is_offered(rule: str, broken: Deployment) -> None:
+def test_problem_is_found_and_a_working_value_is_offered(rule: str, broken: Deployment) -> None:
     finding = found(broken, rule)
     assert finding.message
     assert bool(finding.fixes) == (rule not in WITHOUT_FIX)
@@ -65,7 +65,7 @@ def test_a_fault_is_found_and_a_value_that_works_is_offered(rule: str, broken: D
 
 
 @pytest.mark.parametrize(
-    ("knobs", "rule", "fix"),
+    ("settings", "rule", "fix"),
     [
         ({"model__id": "Qwen/Qwen3-8B"}, "model-fits", "gpu.instance_types: [g6e.xlarge]"),
         ({"model__id": "Qwen/Qwen3-8B"}, "model-fits", "model.max_model_len: 11264"),
@@ -91,11 +91,11 @@ def test_a_fault_is_found_and_a_value_that_works_is_offered(rule: str, broken: D
         ),
     ],
 )
-def test_the_value_that_is_offered(knobs: dict[str, Any], rule: str, fix: str) -> None:
-    assert fix in [str(one) for one in found(deployment(**knobs), rule).fixes]
+def test_offered_value(settings: dict[str, Any], rule: str, fix: str) -> None:
+    assert fix in [str(one) for one in found(deployment(**settings), rule).fixes]
 
 
-def test_the_numbers_are_told() -> None:
+def test_message_contains_the_numbers() -> None:
     message = found(deployment(gpu__task_memory_mib=24_576), "task-memory").message
     for number in ("24576 MiB", "1024 MiB", "15155 MiB", "16384", "g5.xlarge"):
         assert number in message
@@ -104,14 +104,14 @@ def test_the_numbers_are_told() -> None:
         assert number in message
 
 
-def test_a_finding_names_file_line_severity_knob_and_mend(tmp_path: Path) -> None:
+def test_finding_names_file_line_severity_setting_and_fix(tmp_path: Path) -> None:
     path = tmp_path / "tandem.yaml"
     path.write_text("gpu:\n  instance_types: [g5.2xlarge]\n  root_volume_gib: 30\n")
     broken = load_deployment(path)
     (finding,) = check(broken)
     assert finding.describe(broken) == (
-        f"{path}:3: error: gpu.root_volume_gib: 30 GiB do not hold the machine image, and at a release two "
-        "images of the engine of 29 GB unpacked and 12 GB being fetched. Works: gpu.root_volume_gib: 100. "
+        f"{path}:3: error: gpu.root_volume_gib: 30 GiB is too small for the machine image and, during a "
+        "release, two engine images of 29 GB unpacked plus 12 GB of download. Fix: gpu.root_volume_gib: 100. "
         "[root-volume]"
     )
 
@@ -127,13 +127,13 @@ def test_a_secret_in_the_arguments_is_not_repeated() -> None:
     assert "sk-secret" not in finding.describe(Deployment())
 
 
-def test_every_flag_that_the_launcher_sets_is_refused_here_too() -> None:
+def test_every_flag_that_the_launcher_sets_is_rejected() -> None:
     assert {*launch._OWN_FLAGS, *launch.SECRET_FLAGS} - {"--model-revision"} <= set(FLAGS)
 
 
-def test_every_knob_that_a_flag_stands_for_exists() -> None:
-    for knob in filter(None, FLAGS.values()):
-        section, name = knob.split(".")
+def test_every_setting_named_for_a_flag_exists() -> None:
+    for setting in filter(None, FLAGS.values()):
+        section, name = setting.split(".")
         assert name in type(getattr(Deployment(), section)).model_fields
 
 
@@ -172,11 +172,11 @@ DEPLOYMENTS = st.fixed_dictionaries(
         "network__zones": st.integers(2, 6),
         "network__nat": st.sampled_from(["one", "per_zone", "none"]),
     },
-).map(lambda knobs: deployment(**knobs))
+).map(lambda settings: deployment(**settings))
 
 
 def repaired(one: Deployment) -> Deployment:
-    """With the first fix of each error, as long as there is one."""
+    """Applies the first fix of each error, as long as there is one."""
     while fixes := [finding.fixes[0] for finding in errors(check(one)) if finding.fixes]:
         one = fixes[0].apply(one)
     return one
@@ -184,8 +184,8 @@ def repaired(one: Deployment) -> Deployment:
 
 @settings(deadline=None)
 @given(one=DEPLOYMENTS)
-def test_what_passes_satisfies_the_arithmetic(one: Deployment) -> None:
-    """Held against the facts by other words than the rules use, after every fix that is offered."""
+def test_valid_deployments_satisfy_the_arithmetic(one: Deployment) -> None:
+    """Checks the facts independently of the rules, after every offered fix."""
     one = repaired(one)
     assume(not errors(check(one)))
     gpu, model, orchestrator, ingress = one.gpu, one.model, one.orchestrator, one.ingress
@@ -226,14 +226,14 @@ def test_what_passes_satisfies_the_arithmetic(one: Deployment) -> None:
 
 @settings(deadline=None)
 @given(one=DEPLOYMENTS)
-def test_whatever_is_offered_mends_and_breaks_nothing_else(one: Deployment) -> None:
+def test_every_offered_fix_works_and_breaks_nothing_else(one: Deployment) -> None:
     for finding in check(one):
         for fix in finding.fixes:
             assert fixed(one, finding, check(fix.apply(one)))
 
 
-def test_a_mend_is_held_to_the_schema() -> None:
+def test_fix_must_satisfy_the_schema() -> None:
     with pytest.raises(ValidationError):
-        found(deployment(gpu__root_volume_gib=30), "root-volume").fixes[0].apply(Deployment()).with_knob(
+        found(deployment(gpu__root_volume_gib=30), "root-volume").fixes[0].apply(Deployment()).with_setting(
             "gpu.root_volume_gib", 1
         )
