@@ -114,13 +114,13 @@ def test_block_refuses_connections(tmp_path: Path) -> None:
         assert "NETWORK" in done.stderr
 
 
-def test_deployment_that_would_fail_ends_with_status_1_and_a_mend(cdk: str, tmp_path: Path) -> None:
+def test_deployment_that_would_fail_ends_with_status_1_and_a_fix(cdk: str, tmp_path: Path) -> None:
     path = tmp_path / "big.yaml"
     path.write_text("model:\n  id: Qwen/Qwen2.5-14B-Instruct\n")
     done = _synth(cdk, tmp_path, "out", "-c", f"deployment={path}")
     assert done.returncode == 1
     assert f"{path}: error: gpu.instance_types: " in done.stderr
-    assert "Works:" in done.stderr
+    assert "Fix:" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list((tmp_path / "out").glob("*.template.json"))
 
@@ -130,7 +130,7 @@ def test_unknown_setting_ends_with_status_1_and_the_nearest_name(cdk: str, tmp_p
     path.write_text("gpu:\n  replica: 2\n")
     done = _synth(cdk, tmp_path, "out", "-c", f"deployment={path}")
     assert done.returncode == 1
-    assert f"{path}:2: gpu.replica: there is no such setting; did you mean gpu.replicas?" in done.stderr
+    assert f"{path}:2: gpu.replica: unknown setting; did you mean gpu.replicas?" in done.stderr
     assert "Traceback" not in done.stderr
 
 

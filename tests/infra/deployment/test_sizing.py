@@ -97,7 +97,7 @@ def test_quantized_weights() -> None:
     assert weights_gib(QWEN_7B, dtype="float32", quantization=None) == pytest.approx(2 * 14.19)
 
 
-def test_kv_bytes_a_token() -> None:
+def test_kv_bytes_per_token() -> None:
     def bytes_of(model: Model, gpus: int, *, dtype: str = "bfloat16", cache: str = "auto") -> float | None:
         return kv_bytes_per_token(model, dtype=dtype, kv_cache_dtype=cache, tensor_parallel=gpus)
 
@@ -158,7 +158,7 @@ def test_a_gpu_shows_less_than_its_nominal_memory(instance: Instance) -> None:
 
 
 def test_the_memory_of_a_g5_xlarge() -> None:
-    """ECS registers less than the 16384 MiB that it is sold with; a task of 24576 MiB is never placed."""
+    """ECS registers less than the 16384 MiB of its nominal memory; a task of 24576 MiB is never placed."""
     assert registered_memory_mib(G5_XLARGE) == 15_155
     share = task_share([G5_XLARGE], 1, memory_mib=None, shm_mib=None)
     assert (share.tasks_per_instance, share.cpu, share.memory_mib, share.shm_mib) == (1, 4096, 14_080, 1024)
