@@ -101,7 +101,7 @@ def image_cleanup(assembly: Assembly) -> Found[Resource]:
 
 @rule("T-image-disk")
 def image_disk(assembly: Assembly) -> Found[Resource]:
-    """A gp3 volume writes 125 MB/s unless told otherwise: unpacking the engine's image takes four minutes."""
+    """A gp3 volume writes 125 MB/s by default: unpacking the engine's image takes four minutes."""
     for template, script in scripts(assembly):
         root = re.search(r"data-root.*= sys.argv\[1\]", script)
         disks = template.get("LaunchTemplateData.BlockDeviceMappings", [])
