@@ -20,6 +20,7 @@ from .control_tokens import ControlTokens
 from .engine.client import Engines
 from .engine.discovery import Discovery
 from .errors import SettingsError
+from .memory import Budget, default_budget
 from .settings import Settings
 from .telemetry import Telemetry
 from .tools.calculator import calculate_math
@@ -34,7 +35,8 @@ class Orchestrator:
     def __init__(self, settings: Settings) -> None:
         telemetry = self.telemetry = Telemetry(log_content=settings.log_content)
         key = settings.vllm_api_key
-        self.in_flight = InFlight(settings.max_in_flight)
+        self._budget = Budget(settings.memory_budget_bytes or default_budget())
+        self.in_flight = InFlight(settings.max_in_flight, self._budget)
         self._keys = Keys(settings)
         self._control_tokens = ControlTokens(settings.tool_call_parser)
         self._discovery = Discovery(
@@ -43,6 +45,8 @@ class Orchestrator:
             connect_seconds=settings.engine_connect_seconds,
             refresh_seconds=settings.engine_refresh_seconds,
             control_tokens=self._control_tokens,
+            budget=self._budget,
+            max_answer_bytes=settings.max_answer_bytes,
         )
         telemetry.watch_engines(self._discovery.states)
         engines = Engines(self._discovery, telemetry, wait_seconds=settings.engine_wait_seconds)

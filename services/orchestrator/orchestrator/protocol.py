@@ -137,10 +137,12 @@ def event(payload: JsonObject) -> bytes:
 class EventBuffer:
     """Splits a byte stream into whole server-sent events, wherever the reads happen to end."""
 
-    __slots__ = ("_limit", "_tail")
+    __slots__ = ("_end", "_limit", "_parts", "_size")
 
     def __init__(self, limit: int = 16_777_216) -> None:
-        self._tail = b""
+        self._parts: list[bytes] = []  # of the event that is not whole yet
+        self._size = 0
+        self._end = b""  # of the last part: what a line end may have begun in, an open CR included
         self._limit = limit
 
     def feed(self, data: bytes) -> bytes:
@@ -151,7 +153,7 @@ class EventBuffer:
         Raises:
             ValueError: one event is longer than the limit in bytes.
         """
-        data = self._tail + data if self._tail else data
+        data = self._end + data if self._end else data
         held = b""
         if b"\r" in data:
             if data.endswith(b"\r"):
@@ -159,16 +161,25 @@ class EventBuffer:
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         end = data.rfind(b"\n\n") + 2
         if end == 1:
-            self._tail = data + held
-            if len(self._tail) > self._limit:
-                raise ValueError(f"one event is longer than {self._limit} bytes")
+            self._hold(data, held)
             return b""
-        self._tail = data[end:] + held
-        return data[:end]
+        block = b"".join([*self._parts, data[:end]]) if self._parts else data[:end]
+        self._parts, self._size = [], 0
+        self._hold(data[end:], held)
+        return block
+
+    def _hold(self, data: bytes, held: bytes) -> None:
+        """Keeps the start of an event. Only its last byte is looked at again."""
+        if len(data) > 1:
+            self._parts.append(data[:-1])
+            self._size += len(data) - 1
+        self._end = data[-1:] + held
+        if self._size + len(self._end) > self._limit:
+            raise ValueError(f"one event is longer than {self._limit} bytes")
 
     @property
     def empty(self) -> bool:
-        return not self._tail.strip()
+        return not self._end.strip() and not any(part.strip() for part in self._parts)
 
 
 def payloads(block: bytes) -> Iterator[bytes]:

@@ -101,6 +101,20 @@ class Settings(BaseModel):
     max_body_bytes: int = Field(
         8_388_608, ge=1024, description="Maximum size of a request body; a larger one gets a 413."
     )
+    max_json_values: int = Field(
+        500_000,
+        ge=1000,
+        description="Maximum number of values in a request body, counted by its commas and opening brackets.",
+    )
+    memory_budget_bytes: int | None = Field(
+        None,
+        ge=16_777_216,
+        description="Memory that all requests and answers may use together; a request beyond it gets a 429. "
+        "Default: a quarter of the container's limit.",
+    )
+    max_answer_bytes: int = Field(
+        67_108_864, ge=65_536, description="Maximum size of an engine's whole answer; a larger one gets a 502."
+    )
     head_timeout_seconds: Seconds = Field(
         30, description="Time limit for a client to connect and send the head of a request."
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from typing import Any
 
 import orjson
@@ -136,3 +137,13 @@ def test_event_longer_than_the_limit_is_rejected() -> None:
     buffer.feed(b"data: " + b"x" * 90)
     with pytest.raises(ValueError, match="longer than 100 bytes"):
         buffer.feed(b"x" * 50)
+
+
+@pytest.mark.parametrize("piece", [b"x", b"\n", b"\r", b"x\n", b"data: "])
+def test_small_pieces_of_a_long_event_are_read_in_linear_time(piece: bytes) -> None:
+    buffer = EventBuffer()
+    began = time.process_time()
+    for _ in range(200_000):
+        buffer.feed(piece)
+    buffer.feed(b"x" * 1_000_000)
+    assert time.process_time() - began < 2

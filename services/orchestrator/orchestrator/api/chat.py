@@ -38,7 +38,9 @@ class Chat:
         if not plan.runs_tools:
             body = orjson.dumps(plan.request) if plan.changed else request.body
             await self._relay.forward(request, reply, plan.request, body)
-        elif plan.stream:
+            return
+        request.body = b""  # the plan holds what it said
+        if plan.stream:
             request.record.stream = True
             reply.expect_stream()
             await self._stream(plan, request, reply)

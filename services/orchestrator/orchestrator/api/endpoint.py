@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..errors import ApiError, CallerError, DeadlineExceeded, InvalidRequest
+from ..memory import Share
 from ..settings import Settings
 from ..telemetry import Record, Telemetry
 from .auth import Keys
@@ -35,6 +36,12 @@ class Request:
     body: bytes
     record: Record
     head: Head
+    share: Share
+
+    def free(self) -> None:
+        """The engine has the body, and nothing needs it any more."""
+        self.body = b""
+        self.share.resize(0)
 
 
 Handler = Callable[[Request, Reply], Awaitable[None]]
@@ -79,6 +86,7 @@ class Endpoint:
         self.limited = limited
         self.max_body_bytes = settings.max_body_bytes if limited else _MAX_OTHER_BODY_BYTES
         self.heartbeat_seconds = settings.heartbeat_seconds
+        self.max_values = settings.max_json_values
         self._keys = keys
         self._telemetry = telemetry
         self._methods = tuple(methods)
@@ -149,8 +157,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_connection", "_endpoint", "_finished", "_head", "_reason", "_record", "_reply", "_task", "begun",
-        "body_whole",
+        "_connection", "_endpoint", "_finished", "_head", "_reason", "_record", "_reply", "_share", "_task",
+        "begun", "body_whole",
     )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint, connection: ClientConnection, head: Head) -> None:
@@ -162,6 +170,7 @@ class Exchange:
         self._task: asyncio.Task[None] | None = None
         self._reason: ApiError | None = None
         self._finished = False
+        self._share = Share(endpoint.in_flight.budget)
         self._record = Record(request_id(head.headers), endpoint.route)
         self._reply = Reply(
             connection,
@@ -188,6 +197,14 @@ class Exchange:
             self._fail(error)
             self._finish()
         return not self._finished
+
+    def hold(self, size: int) -> None:
+        """More of the body has come, but not all of it.
+
+        Raises:
+            Overloaded: the memory of all requests is used up.
+        """
+        self._share.resize(self._share.size + size)
 
     def serve(self, body: bytes) -> None:
         """Runs the handler; the body is whole."""
@@ -225,7 +242,10 @@ class Exchange:
         """Runs the handler. Cancelled by `end` and `lost` only, or when the event loop is torn down."""
         record, reply, head = self._record, self._reply, self._head
         try:
-            request = Request(self._endpoint.route, head.headers, body, record, head)
+            if self._endpoint.limited:
+                self._share.resize_for(body, self._endpoint.max_values)
+            request = Request(self._endpoint.route, head.headers, body, record, head, self._share)
+            del body  # the request's to free
             await self._endpoint.handler(request, reply)
             reply.end()
             record.status = record.status or reply.status
@@ -268,6 +288,7 @@ class Exchange:
         if self._finished:
             return
         self._finished = True
+        self._share.resize(0)
         reply, connection = self._reply, self._connection
         self._endpoint.in_flight.leave(self)
         self._endpoint.finished(self._record)

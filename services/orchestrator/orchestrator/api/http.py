@@ -204,6 +204,12 @@ class HttpConnection(asyncio.Protocol):
         exchange.body_whole = body.whole
         if not exchange.admit(problem):
             return end
+        if not body.whole:
+            try:
+                exchange.hold(len(buffer) - start)
+            except ApiError as error:
+                exchange.end(error)
+                return end
         if body.whole:
             self.deadline = exchange.begun + limits.request_seconds
             exchange.serve(body.content)
@@ -219,6 +225,7 @@ class HttpConnection(asyncio.Protocol):
         assert body is not None
         assert exchange is not None
         try:
+            exchange.hold(len(data))
             end = body.feed(data)
         except ApiError as error:
             exchange.end(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ..errors import ApiError, Overloaded, ShuttingDown
+from ..memory import Budget
 
 
 class InFlightRequest(Protocol):
@@ -17,10 +18,12 @@ class InFlight:
     """Admits requests up to a limit, and ends what remains when the service stops.
 
     Attributes:
+        budget: the memory that they may take together.
         draining: the server is about to stop: each answer closes its connection.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, budget: Budget) -> None:
+        self.budget = budget
         self._limit = limit
         self._limited: set[InFlightRequest] = set()
         self._others: set[InFlightRequest] = set()

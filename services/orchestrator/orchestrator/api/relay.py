@@ -46,6 +46,9 @@ class Relay:
             request.path, body, request_id=record.request_id, whole=not stream
         ) as answer:
             record.saw_first_token()
+            payload.clear()  # whoever else knows it needs it no more, and a stream may last for minutes
+            del body
+            request.free()
             try:
                 if answer.is_stream:
                     while events := await answer.events(hide_usage=hide_usage):

@@ -27,6 +27,8 @@ Emit = Callable[[list[Event]], Awaitable[None]]
 """Takes the next events of an answer, and returns when the client can take more."""
 
 _ROUND_RETRIES = 2
+_MAX_CALLS = 128
+"""In one turn. Further calls are left out of the history: the model can make them in its next turn."""
 
 
 class ChatLoop:
@@ -61,7 +63,7 @@ class ChatLoop:
             turn = await self._ask(talk, record, emit)
             match turn.next_step():
                 case RunTools(calls):
-                    await self._run_tools(talk, turn, calls, record, emit)
+                    await self._run_tools(talk, turn, calls[:_MAX_CALLS], record, emit)
                     talk.last_ask = self._why_last_ask(talk)
                 case HandBack():
                     await emit([talk.ending("tool_calls")])

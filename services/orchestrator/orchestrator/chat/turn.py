@@ -8,10 +8,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from ..errors import EngineFailed
 from ..protocol import JsonObject, ToolCall
 from .markup import Parameters, Rescue
 from .scanner import CallScanner
+
+_MAX_CHARACTERS = 16_777_216
+_CALL_SIZE = 256  # of what is kept of a call, beside its arguments
 
 
 @dataclass(slots=True)
@@ -111,6 +116,7 @@ class TurnReader:
         self._parameters = parameters
         self._is_repeated = is_repeated
         self._scanner: CallScanner | None = None
+        self._size = 0
         self._drafts: dict[int, _Draft] = {}
         self._client_calls = 0
         self._text: list[str] = []
@@ -126,6 +132,7 @@ class TurnReader:
         if choice.get("finish_reason"):
             self._finish_reason = choice["finish_reason"]
         visible: JsonObject = {}
+        self._count(choice)
         for key, value in (choice.get("delta") or choice.get("message") or {}).items():
             if key == "tool_calls":
                 calls = self._read_calls(value) if value else None
@@ -143,6 +150,19 @@ class TurnReader:
             return None
         self._first = False
         return visible
+
+    def _count(self, choice: JsonObject) -> None:
+        """
+        Raises:
+            EngineFailed: the turn is longer than any model writes.
+        """
+        for value in (choice.get("delta") or choice.get("message") or {}).values():
+            if isinstance(value, str):
+                self._size += len(value)
+            elif isinstance(value, list):
+                self._size += sum(_CALL_SIZE + len(_arguments_of(call)) for call in value)
+        if self._size > _MAX_CHARACTERS:
+            raise EngineFailed(f"The engine's answer has more than {_MAX_CHARACTERS:,} characters")
 
     def end(self) -> tuple[JsonObject | None, Turn]:
         """The last of what the client may see, and the turn."""
@@ -233,6 +253,12 @@ class TurnReader:
     def _client_delta(self, call: ToolCall) -> JsonObject:
         self._client_calls += 1
         return {"index": self._client_calls - 1, **call.wire()}
+
+
+def _arguments_of(call: Any) -> str:
+    function = call.get("function") if isinstance(call, dict) else None
+    arguments = function.get("arguments") if isinstance(function, dict) else None
+    return arguments if isinstance(arguments, str) else ""
 
 
 def _new_id() -> str:

@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable
 from ssl import SSLContext
 
-from ..errors import EngineBroke
+from ..errors import EngineBroke, EngineFailed
+from ..memory import Budget, Share
 from .connection import Connection, ConnectionBroken
 
 _IDLE_SECONDS = 60
+_COPIES = 3  # of a whole answer: as it came, parsed, and as it goes to the client
 
 
 class StaleConnection(ConnectionBroken):
@@ -38,6 +40,8 @@ class Address:
         tls: SSLContext | None,
         connect_seconds: float,
         headers: bytes,
+        budget: Budget,
+        max_answer_bytes: int,
     ) -> None:
         self.label = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.up = True
@@ -54,6 +58,8 @@ class Address:
         self._name = name
         self._tls = tls
         self._connect_seconds = connect_seconds
+        self._budget = budget
+        self._max_answer_bytes = max_answer_bytes
         self._headers = f"Host: {self.label}\r\n".encode() + headers
 
     async def post(self, path: str, body: bytes, request_id: str = "", *, whole: bool = True) -> Response:
@@ -88,16 +94,18 @@ class Address:
     ) -> Response:
         connection = self._kept()
         reused = connection is not None
+        share = Share(self._budget)
         try:
             connection = connection or await self._connect()
             connection.send(request)
             await connection.head()
             first = await connection.read()
-            response = Response(connection, first, release)
+            response = Response(connection, first, release, share)
             if (whole or not response.is_stream) and not connection.complete:
-                response = Response(connection, first + await _rest(connection), release)
+                response = Response(connection, await self._rest(connection, first, share), release, share)
             return response
         except BaseException as error:
+            share.resize(0)
             if connection is not None:
                 connection.abort()
                 if reused and isinstance(error, ConnectionBroken) and not connection.answered:
@@ -126,6 +134,19 @@ class Address:
     def drop_old(self) -> None:
         self.drop_idle(_IDLE_SECONDS)
 
+    async def _rest(self, connection: Connection, first: bytes, share: Share) -> bytes:
+        """The whole body, which began with `first`."""
+        parts, size = [first], len(first)
+        while piece := await connection.read():
+            size += len(piece)
+            if size > self._max_answer_bytes:
+                raise EngineFailed(
+                    f"The engine's answer has more than {self._max_answer_bytes:,} bytes (MAX_ANSWER_BYTES)"
+                )
+            share.resize(_COPIES * size)
+            parts.append(piece)
+        return b"".join(parts)
+
     def _kept(self) -> Connection | None:
         while self.idle:
             connection = self.idle.pop()
@@ -144,15 +165,18 @@ class Address:
 class Response:
     """An engine's HTTP response. Use it as a context manager: `close` returns its connection to the pool."""
 
-    __slots__ = ("_body", "_connection", "_release", "content_type", "retry_after", "status")
+    __slots__ = ("_body", "_connection", "_release", "_share", "content_type", "retry_after", "status")
 
-    def __init__(self, connection: Connection, body: bytes, release: Callable[[Connection], None]) -> None:
+    def __init__(
+        self, connection: Connection, body: bytes, release: Callable[[Connection], None], share: Share
+    ) -> None:
         self.status = connection.status
         self.content_type = connection.content_type
         self.retry_after = connection.retry_after
         self._body = body
         self._connection = connection
         self._release = release
+        self._share = share
 
     @property
     def is_stream(self) -> bool:
@@ -182,6 +206,7 @@ class Response:
             ) from None
 
     def close(self) -> None:
+        self._share.resize(0)
         self._release(self._connection)
 
     def __enter__(self) -> Response:
@@ -189,10 +214,3 @@ class Response:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-async def _rest(connection: Connection) -> bytes:
-    parts = []
-    while piece := await connection.read():
-        parts.append(piece)
-    return b"".join(parts)

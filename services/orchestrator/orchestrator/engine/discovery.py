@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 import orjson
 
 from ..control_tokens import ControlTokens
+from ..memory import Budget
 from ..protocol import JsonObject
 from ..telemetry import EngineState
 from .address import Address
@@ -45,9 +46,13 @@ class Discovery:
         connect_seconds: float,
         refresh_seconds: float,
         control_tokens: ControlTokens | None = None,
+        budget: Budget | None = None,
+        max_answer_bytes: int = 67_108_864,
     ) -> None:
         self.models: list[JsonObject] | None = None
         self._control_tokens = control_tokens
+        self._budget = budget or Budget(max_answer_bytes)
+        self._max_answer_bytes = max_answer_bytes
         self._urls = [urlsplit(url) for url in urls]
         self._connect_seconds = connect_seconds
         self._refresh_seconds = refresh_seconds
@@ -216,6 +221,8 @@ class Discovery:
             tls=self._tls if url.scheme == "https" else None,
             connect_seconds=self._connect_seconds,
             headers=self._headers,
+            budget=self._budget,
+            max_answer_bytes=self._max_answer_bytes,
         )
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.api.in_flight import InFlight
 from orchestrator.errors import ApiError, Overloaded
+from orchestrator.memory import Budget
 
 
 class Request:
@@ -21,7 +22,7 @@ class Request:
 
 
 def test_more_than_the_limit_are_rejected() -> None:
-    in_flight = InFlight(1)
+    in_flight = InFlight(1, Budget(1_000_000))
     in_flight.enter(Request(in_flight))
     with pytest.raises(Overloaded):
         in_flight.enter(Request(in_flight))
@@ -29,7 +30,7 @@ def test_more_than_the_limit_are_rejected() -> None:
 
 
 def test_what_is_not_limited_is_admitted_at_any_time_and_takes_no_place() -> None:
-    in_flight = InFlight(1)
+    in_flight = InFlight(1, Budget(1_000_000))
     in_flight.enter(Request(in_flight), limited=False)
     in_flight.enter(Request(in_flight))
     in_flight.enter(Request(in_flight), limited=False)
@@ -37,7 +38,7 @@ def test_what_is_not_limited_is_admitted_at_any_time_and_takes_no_place() -> Non
 
 
 def test_all_that_remain_are_ended_once() -> None:
-    in_flight = InFlight(4)
+    in_flight = InFlight(4, Budget(1_000_000))
     requests = [Request(in_flight) for _ in range(4)]
     for number, request in enumerate(requests):
         in_flight.enter(request, limited=number % 2 == 0)

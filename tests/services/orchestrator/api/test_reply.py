@@ -10,6 +10,7 @@ import pytest
 from orchestrator.api.in_flight import InFlight
 from orchestrator.api.reply import Reply
 from orchestrator.errors import ApiError
+from orchestrator.memory import Budget
 from tests.support.live import Live, events_of, live, text_of, until
 from tests.support.scripted_engine import ScriptedEngine, after, body, call_deltas, stream, text, whole
 
@@ -185,7 +186,7 @@ def reply_to(transport: Written, **options: bool) -> Reply:
     return Reply(
         Client(transport),
         "r",
-        in_flight=InFlight(1),
+        in_flight=InFlight(1, Budget(1_000_000)),
         keep_alive=True,
         chunked=options.get("chunked", True),
         head_only=False,
