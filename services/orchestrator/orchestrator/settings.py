@@ -113,7 +113,9 @@ class Settings(BaseModel):
         "Default: a quarter of the container's limit.",
     )
     max_answer_bytes: int = Field(
-        67_108_864, ge=65_536, description="Maximum size of an engine's whole answer; a larger one gets a 502."
+        67_108_864,
+        ge=65_536,
+        description="Maximum size of an engine's whole answer; a larger one gets a 502.",
     )
     head_timeout_seconds: Seconds = Field(
         30, description="Time limit for a client to connect and send the head of a request."
