@@ -1,11 +1,12 @@
 """The user data of GPU instances, run in a container with a loop device as the instance store.
 
-`lsblk` is a stub that names the device as an instance does; cloud-init's part, to run the script on the first
-boot only and to mount what fstab names on each, is done here.
+`lsblk` is a stub that names the device as an instance does, and `systemctl` one that notes its calls. The
+tests do cloud-init's part: they run the script on the first boot only, and mount what fstab names on each.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,10 +18,14 @@ from tests.support.containers.container import Running, container
 from tests.support.containers.engine import Engine
 
 CLUSTER = "tandem-cluster"
-CACHE = "/mnt/models/cache"
+STORE = "/mnt/instance-store"
+CACHE = f"{STORE}/cache"
 ENGINE_USER = "2000"
 _MAKE_DISK = "truncate --size 400M /disk && losetup --find --show /disk"
-_STUB = "/usr/local/bin/lsblk"
+# Another disk takes the device's name first.
+_RENAME_DISK = "losetup --detach {device}; truncate --size 1M /other; losetup --find --show /other"
+_STUBS = "/usr/local/bin"
+_SYSTEMCTL = '#!/bin/sh\necho "$@" >> /systemctl.log\n'
 _LSBLK = """\
 #!/bin/sh
 echo "/dev/nvme0n1 Amazon Elastic Block Store"
@@ -45,6 +50,7 @@ class Instance:
     def __init__(self, running: Running) -> None:
         self._running = running
         self.device = ""
+        self.other = ""
 
     def run(self, script: str, user: str = "0") -> str:
         status, output = self._running.execute("bash", "-c", script, user=user)
@@ -57,17 +63,21 @@ class Instance:
     def first_boot(self, script: str) -> None:
         store = _STORE.format(device=self.device) if self.device else ""
         stub = _LSBLK.format(store=store)
-        self.run(f"mkdir -p /etc/ecs && cat > {_STUB} <<'STUB'\n{stub}STUB\nchmod 755 {_STUB}")
+        self.run(f"mkdir -p /etc/ecs; cat > {_STUBS}/lsblk <<'STUB'\n{stub}STUB")
+        self.run(f"cat > {_STUBS}/systemctl <<'STUB'\n{_SYSTEMCTL}STUB\nchmod 755 {_STUBS}/*")
         self.run(script)
 
     def reboot(self) -> None:
-        """Mounts are gone; files and the instance store stay."""
+        """Mounts are gone and the device has another name; files and the instance store stay."""
         self._running.restart()
+        self.other = self.run(_RENAME_DISK.format(device=self.device))
+        self.device = self.run("losetup --find --show /disk")
         self.run("mount --all")
 
     def release(self) -> None:
-        if self.device:
-            self.run(f"umount /mnt/models 2>/dev/null; losetup --detach {self.device}")
+        devices = " ".join(filter(None, (self.device, self.other)))
+        if devices:
+            self.run(f"umount {STORE} 2>/dev/null; losetup --detach {devices}")
 
 
 @pytest.fixture
@@ -97,6 +107,14 @@ def is_prepared(instance: Instance) -> None:
     assert settings["ECS_CLUSTER"] == CLUSTER
     assert settings["ECS_ENABLE_GPU_SUPPORT"] == "true"
     assert settings["ECS_AWSVPC_BLOCK_IMDS"] == "true"
+    assert settings["ECS_IMAGE_PULL_BEHAVIOR"] == "once"
+
+
+def keeps_images_on_the_store(instance: Instance) -> None:
+    """Docker's data is on the instance store, and Docker and the agent were started again."""
+    docker = json.loads(instance.run("cat /etc/docker/daemon.json"))
+    assert docker["data-root"] == f"{STORE}/docker"
+    assert instance.run("cat /systemctl.log").splitlines() == ["restart docker", "start --no-block ecs"]
 
 
 def can_be_written(instance: Instance) -> None:
@@ -108,9 +126,10 @@ def test_cache_is_on_the_instance_store_and_the_agent_is_configured(instance: In
     instance.attach_store()
     instance.first_boot(user_data())
     is_prepared(instance)
+    keeps_images_on_the_store(instance)
 
 
-def test_cache_survives_a_reboot(instance: Instance) -> None:
+def test_cache_survives_a_reboot_that_renames_the_device(instance: Instance) -> None:
     instance.attach_store()
     instance.first_boot(user_data())
     instance.run(f"echo kept > {CACHE}/weights", user=ENGINE_USER)
@@ -126,7 +145,7 @@ def test_cache_is_on_the_root_volume_where_there_is_no_store(instance: Instance)
 
 def test_store_that_is_not_mounted_is_found(instance: Instance) -> None:
     instance.attach_store()
-    script = user_data().replace("  mount /mnt/models\n", "")
+    script = user_data().replace(f"    mount {STORE}\n", "    true\n")
     assert script != user_data()
     instance.first_boot(script)
     with pytest.raises(AssertionError, match="/dev/loop"):
