@@ -33,7 +33,7 @@ def _engine(synthesis: Synthesis) -> Any:
 
 
 def _values(task: Any) -> dict[str, str]:
-    """The environment as the container sees it, with a stand-in for what only deploying tells."""
+    """The container's environment, with placeholders for values that exist only after a deployment."""
     plain = {
         name: value if isinstance(value, str) else "arn:aws:secretsmanager:us-east-1:123456789012:secret:x"
         for name, value in environment(task).items()

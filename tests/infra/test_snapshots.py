@@ -1,6 +1,6 @@
-"""One snapshot a variant: a change of the templates is seen in review.
+"""One snapshot per variant, so that a review shows every change of the templates.
 
-`UPDATE_SNAPSHOTS=1 pytest tests/infra/test_snapshots.py` writes them anew.
+`UPDATE_SNAPSHOTS=1 pytest tests/infra/test_snapshots.py` writes them again.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def cdk() -> str:
 
 
 def _environment(tmp_path: Path) -> dict[str, str]:
-    """Nothing of the machine's but the path; a home without files; every connection refused and told."""
+    """Only the machine's PATH and an empty home; every connection fails and is reported."""
     (tmp_path / "block.js").write_text(BLOCK_NODE)
     (tmp_path / "sitecustomize.py").write_text(BLOCK_PYTHON)
     (tmp_path / "home").mkdir(exist_ok=True)
@@ -89,7 +89,7 @@ def test_two_runs_without_network_or_credentials_give_the_same_bytes(cdk: str, t
 
 
 def _names(output: Path) -> list[str]:
-    """The files in it, but for the one in which the CDK notes how long a slow synthesis took."""
+    """Returns the files in it, except for the one in which the CDK notes how long a slow synthesis took."""
     names = (str(path.relative_to(output)) for path in output.rglob("*") if path.is_file())
     return sorted(name for name in names if name != "performance-counters.json")
 

@@ -118,7 +118,7 @@ def test_deleting_keeps_the_image_for_a_rollback(cloudformation: CloudFormation)
 
 
 @pytest.mark.usefixtures("aws")
-def test_failure_to_start_is_told_at_once(cloudformation: CloudFormation) -> None:
+def test_failure_to_start_is_reported_at_once(cloudformation: CloudFormation) -> None:
     handler.handle(request(cloudformation, Project="no-such-project"), None)
     [answer] = cloudformation.answers
     assert answer["Status"] == "FAILED"
@@ -154,7 +154,7 @@ MESSAGE = "Error while executing command: docker push. Reason: exit status 1"
 
 
 @pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "FAULT", "STOPPED", "TIMED_OUT"])
-def test_cloudformation_is_told_how_a_build_ended(
+def test_result_of_a_build_is_reported_to_cloudformation(
     cloudformation: CloudFormation, codebuild: Stubber, status: str
 ) -> None:
     variables = _variables(cloudformation)
