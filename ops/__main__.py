@@ -24,7 +24,7 @@ from infra.deployment.cost import summary
 from infra.deployment.file import DeploymentError, load_deployment
 from infra.deployment.plan import Plan
 
-from . import cost, deploy, destroy, doctor, keys, logs, smoke
+from . import cost, deploy, destroy, dns, doctor, keys, logs, smoke
 from .account import Account, Failed, NoAccess, NotAllowed
 from .report import Result, Status, console, say, show, worst
 from .smoke import LONG_SECONDS, Target
@@ -110,6 +110,9 @@ def run_deploy(
         if not yes and not typer.confirm("Deploy?", err=True):
             raise typer.Exit(FAILURE)
         deploy.deploy(account, deployment_file=deployment, certificate=certificate)
+        record = account.outputs().get("DnsRecord")
+        if record:
+            say(f"Create this DNS record, unless you already have: {record}")
         if no_smoke:
             say(f"Deployed: {account.outputs()['Url']}")
             return
@@ -286,7 +289,17 @@ def _deployed(account: Account, key: str | None = None, model: str | None = None
         command = outputs["ReadApiKey"]
         arn = command.rpartition("--secret-id ")[2].strip()
         key = account.client("secretsmanager").get_secret_value(SecretId=arn)["SecretString"]
-    return Target(outputs["Url"], key, model)
+    return Target(outputs["Url"], key, model, _connect_to(account, outputs))
+
+
+def _connect_to(account: Account, outputs: dict[str, str]) -> str | None:
+    """Returns the load balancer's name while the domain does not resolve, and says so."""
+    domain = account.deployment.ingress.domain
+    if not domain or dns.addresses(domain):
+        return None
+    balancer = outputs["LoadBalancerName"]
+    say(f"{domain} does not resolve yet, so the test connects to {balancer} under that name.")
+    return balancer
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from . import service_roles
 from .account import Account, Failed, NoAccess, NotAllowed, translated
 from .cdk import Cdk
+from .doctor.domain import NOT_VERIFIED, VERIFY
 from .doctor.running import start_failure
 from .report import say
 
@@ -67,7 +68,10 @@ class Progress:
             return
         self.reported.add(event["EventId"])
         if status.endswith("_FAILED") and "cancelled" not in event.get("ResourceStatusReason", "").lower():
-            say(f"  ✗ {stack}: {event['LogicalResourceId']}: {event.get('ResourceStatusReason', status)}")
+            reason = event.get("ResourceStatusReason", status)
+            say(f"  ✗ {stack}: {event['LogicalResourceId']}: {reason}")
+            if NOT_VERIFIED in reason:
+                say(f"  → {VERIFY}")
         elif kind in _SLOW and status in _BUSY:
             what, minutes = _SLOW[kind]
             say(f"  … {stack}: {what} ({event['LogicalResourceId']}), usually {minutes} min")
@@ -130,7 +134,7 @@ def deploy(account: Account, *, deployment_file: Path, certificate: str | None) 
     foundation, serving = account.stack_names
     _create_service_roles(account)
     arguments = ["deploy", "--all", "--require-approval", "never", "--progress", "events"]
-    if certificate and not account.deployment.ingress.certificate_arn:
+    if certificate and account.deployment.ingress.takes_certificate:
         arguments += ["--parameters", f"{foundation}:CertificateArn={certificate}"]
     cdk = Cdk(account, arguments, deployment_file=deployment_file)
     reader = threading.Thread(target=cdk.read, name="output of the CDK", daemon=True)

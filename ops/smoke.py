@@ -40,17 +40,26 @@ class Unexpected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The server to test. `url` ends in /v1; without a key, the server must accept all requests."""
+    """The server to test. `url` ends in /v1; without a key, the server must accept all requests.
+
+    With `connect_to`, requests go to that host instead, with the URL's host as the TLS server name: the
+    certificate is checked as usual, and DNS records are not needed yet.
+    """
 
     url: str
     key: str | None
     model: str | None = None
+    connect_to: str | None = None
 
 
 def smoke(target: Target, *, long_seconds: float | None = None) -> list[Result]:
     """Returns a result per request; `long_seconds` adds an answer that takes longer than that."""
     with openai.OpenAI(
-        base_url=target.url, api_key=target.key or "none", max_retries=0, timeout=_ANSWER_SECONDS
+        base_url=target.url,
+        api_key=target.key or "none",
+        max_retries=0,
+        timeout=_ANSWER_SECONDS,
+        http_client=openai.DefaultHttpxClient(event_hooks={"request": [_connecting_to(target.connect_to)]}),
     ) as client:
         results = [_result("models", lambda: _models(client), target)]
         if results[0].status is not Status.OK:
@@ -76,6 +85,17 @@ def smoke(target: Target, *, long_seconds: float | None = None) -> list[Result]:
         if not target.key:
             results.append(Result(Status.UNKNOWN, "wrong key", "skipped: needs a key", "--key KEY"))
         return results
+
+
+def _connecting_to(host: str | None) -> Callable[[Any], None]:
+    """Returns a hook that sends requests to another host than the URL's; Host and TLS server name stay."""
+
+    def redirect(request: Any) -> None:
+        if host:
+            request.extensions["sni_hostname"] = request.url.host
+            request.url = request.url.copy_with(host=host)
+
+    return redirect
 
 
 def _result(subject: str, ask: Callable[[], str], target: Target) -> Result:

@@ -315,10 +315,12 @@ class Ingress(Section):
     )
     certificate_arn: CertificateArn | None = Field(
         default=None,
-        description="Certificate in ACM; without it and without a hosted zone, the deployment asks for one.",
+        description="Certificate in ACM that covers `domain`; without it and without a hosted zone, the "
+        "deployment asks for one.",
     )
     domain: Domain | None = Field(
-        default=None, description="Domain name that clients use, e.g. llm.example.com."
+        default=None,
+        description="Domain name that clients use, e.g. llm.example.com; a certificate needs one.",
     )
     hosted_zone_id: HostedZoneId | None = Field(
         default=None, description="Route 53 hosted zone of the domain, for its alias record and certificate."
@@ -326,6 +328,11 @@ class Ingress(Section):
     cloudfront: bool = Field(
         default=False,
         description="Whether to put CloudFront in front of the load balancer: HTTPS without a domain.",
+    )
+    http_redirect: bool = Field(
+        default=False,
+        description="Whether port 80 is open and redirects to HTTPS; by then, the client has sent its key "
+        "unencrypted.",
     )
     allowed_cidrs: tuple[Ipv4Network, ...] = _list(
         ("0.0.0.0/0",), "IPv4 networks that may connect.", min_length=1
@@ -351,9 +358,12 @@ class Ingress(Section):
     def _zone_and_domain(self) -> Self:
         if self.hosted_zone_id and not self.domain:
             raise ValueError("hosted_zone_id requires a domain: set ingress.domain to a name in that zone")
-        if self.domain and not (self.hosted_zone_id or self.certificate_arn):
-            raise ValueError("domain requires hosted_zone_id or certificate_arn: set one of them")
         return self
+
+    @property
+    def takes_certificate(self) -> bool:
+        """Whether the certificate is given when deploying, because nothing here says which one to use."""
+        return not (self.cloudfront or self.certificate_arn or self.hosted_zone_id)
 
 
 class Images(Section):

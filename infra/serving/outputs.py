@@ -49,11 +49,11 @@ class Outputs(Construct):
             "Command that prints the first API key",
         )
         self._add("Snippet", _SNIPPET.format(url=ingress.url, model=model), "Python, with the OpenAI SDK")
-        self._add(
-            "LoadBalancerName",
-            ingress.load_balancer.load_balancer_dns_name,
-            "Target for your own DNS record",
-        )
+        balancer = ingress.load_balancer.load_balancer_dns_name
+        self._add("LoadBalancerName", balancer, "Name of the load balancer")
+        domain = deployment.ingress.domain
+        if domain and not deployment.ingress.hosted_zone_id:
+            self._add("DnsRecord", f"{domain}. CNAME {balancer}.", "DNS record for you to create")
         self._add("ApiKeysSecretArn", keys.api_keys.secret_arn, "Named hashes of API keys, for `ops keys`")
         self._add("ClusterName", cluster.cluster_name, "ECS cluster")
         self._add("EngineService", engine.service.service_name, "ECS service of the engines")

@@ -1,13 +1,9 @@
-"""Rules on the ingress: load balancer, listeners, security groups, firewall."""
+"""Rules on the ingress: load balancer, listeners, firewall."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 from infra.deployment.checks.rule import Found, rule
 
-from .gpu_instances import engine_services
 from .services import orchestrator_services
 from .template import Assembly, Resource, attributes, container, environment
 
@@ -63,8 +59,6 @@ def https(assembly: Assembly) -> Found[Resource]:
     }
     for balancer in assembly.of_kind("AWS::ElasticLoadBalancingV2::LoadBalancer"):
         if assembly.plan.deployment.ingress.cloudfront:
-            if balancer.get("Scheme") != "internal":
-                yield (balancer, "with CloudFront it must be internal")
             continue
         tls = listeners.get(443)
         if tls is None or tls.get("Protocol") != "HTTPS" or not tls.get("Certificates"):
@@ -72,7 +66,12 @@ def https(assembly: Assembly) -> Found[Resource]:
         elif tls.get("SslPolicy") not in _TLS_1_2_OR_NEWER:
             yield (tls, f"SslPolicy {tls.get('SslPolicy')} allows older TLS; use {_TLS_1_2_OR_NEWER[0]}")
         plain = listeners.get(80)
-        if plain is not None and [one["Type"] for one in plain.get("DefaultActions", [])] != ["redirect"]:
+        if plain is not None and not assembly.plan.deployment.ingress.http_redirect:
+            yield (
+                plain,
+                "port 80 must be closed: a redirect comes after the client has sent its key unencrypted",
+            )
+        elif plain is not None and [one["Type"] for one in plain.get("DefaultActions", [])] != ["redirect"]:
             yield (plain, "port 80 must redirect to port 443")
     for distribution in assembly.of_kind("AWS::CloudFront::Distribution"):
         behavior = distribution.get("DistributionConfig.DefaultCacheBehavior", {})
@@ -146,74 +145,6 @@ def headers(assembly: Assembly) -> Found[Resource]:
             yield (balancer, f"{name} must be true")
 
 
-@rule("T-reachability")
-def reachability(assembly: Assembly) -> Found[Resource]:
-    """Only the load balancer reaches the orchestrator, and only the orchestrator reaches the engines."""
-    balancers = _groups_of(assembly, assembly.of_kind("AWS::ElasticLoadBalancingV2::LoadBalancer"))
-    orchestrators = _groups_of(assembly, [service for service, _ in orchestrator_services(assembly)])
-    engines = _groups_of(assembly, [service for service, _ in engine_services(assembly)])
-    scraper = assembly.plan.deployment.metrics.scraper_security_group
-    for tier, callers, port in ((orchestrators, balancers, 8001), (engines, orchestrators, 8000)):
-        for group in tier:
-            entries = list(_rules(assembly, group, "Ingress"))
-            for entry in entries:
-                source = entry.get("SourceSecurityGroupId")
-                known = assembly.target(group.template, source) in callers or (source and source == scraper)
-                if (
-                    not known
-                    or "CidrIp" in entry
-                    or {_port(entry, "FromPort"), _port(entry, "ToPort")} != {port}
-                ):
-                    yield (group, f"it allows {_caller(entry)}; only its callers may connect, on port {port}")
-            for caller in callers:
-                into = any(
-                    assembly.target(group.template, e.get("SourceSecurityGroupId")) == caller for e in entries
-                )
-                out = any(
-                    _port(e, "FromPort") <= port <= _port(e, "ToPort")
-                    and (
-                        assembly.target(caller.template, e.get("DestinationSecurityGroupId")) == group
-                        or e.get("CidrIp") == "0.0.0.0/0"
-                    )
-                    for e in _rules(assembly, caller, "Egress")
-                )
-                if not (into and out):
-                    yield (
-                        group,
-                        f"port {port} needs an egress rule in {caller.logical_id} and an ingress rule here",
-                    )
-    for template in assembly.of_kind("AWS::EC2::LaunchTemplate"):
-        for reference in template.get("LaunchTemplateData.SecurityGroupIds", []):
-            instances = assembly.target(template.template, reference)
-            if instances is not None and list(_rules(assembly, instances, "Ingress")):
-                yield (instances, "it needs no ingress: tasks have their own interfaces")
-
-
-def _groups_of(assembly: Assembly, resources: list[Resource]) -> set[Resource]:
-    found: set[Resource] = set()
-    for one in resources:
-        references = one.get("SecurityGroups") or one.get(
-            "NetworkConfiguration.AwsvpcConfiguration.SecurityGroups", []
-        )
-        found |= {group for r in references if (group := assembly.target(one.template, r)) is not None}
-    return found
-
-
-def _rules(assembly: Assembly, group: Resource, direction: str) -> Iterator[dict[str, Any]]:
-    yield from group.get(f"SecurityGroup{direction}", [])
-    for entry in assembly.of_kind(f"AWS::EC2::SecurityGroup{direction}"):
-        if assembly.follow(entry, "GroupId") == group:
-            yield dict(entry.properties)
-
-
-def _port(entry: dict[str, Any], name: str) -> int:
-    return int(entry.get(name, 0 if name == "FromPort" else 65535))
-
-
-def _caller(entry: dict[str, Any]) -> str:
-    return str(entry.get("CidrIp") or entry.get("SourceSecurityGroupId") or entry)
-
-
 @rule("T-firewall")
 def firewall(assembly: Assembly) -> Found[Resource]:
     """WAF rules on content only count; they would block prompts about attacks."""
@@ -233,6 +164,5 @@ RULES = (
     public_paths,
     timeouts,
     headers,
-    reachability,
     firewall,
 )

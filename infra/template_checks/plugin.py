@@ -8,7 +8,7 @@ import jsii
 from infra.deployment.checks.rule import Finding, Rule
 from infra.deployment.plan import Plan
 
-from . import access, gpu_instances, ingress, services, user_data
+from . import access, gpu_instances, ingress, network, security_groups, services, user_data
 from .template import Assembly, Resource
 
 TEMPLATE_RULES: tuple[Rule[Assembly, Resource], ...] = (
@@ -16,6 +16,8 @@ TEMPLATE_RULES: tuple[Rule[Assembly, Resource], ...] = (
     *user_data.RULES,
     *services.RULES,
     *ingress.RULES,
+    *network.RULES,
+    *security_groups.RULES,
     *access.RULES,
 )
 

@@ -122,6 +122,8 @@ def service_discovery(assembly: Assembly) -> Found[Resource]:
                 yield (service, f"it is registered with {records}; it must have one A record")
             if any(int(record["TTL"]) > 60 for record in records):
                 yield (service, "its DNS record is cached for more than a minute")
+            if entry and "HealthCheckConfig" in entry.properties:
+                yield (entry, "Route 53 cannot check private addresses; use HealthCheckCustomConfig")
 
 
 @rule("T-engine-alarms")

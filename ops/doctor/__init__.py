@@ -36,6 +36,7 @@ BEFORE = (
     Check("existing VPC", network.check_existing_vpc),
     Check("certificate", domain.check_certificate),
     Check("hosted zone", domain.check_zone),
+    Check("CloudFront", domain.check_cloudfront),
     Check("secrets", identity.check_secrets),
     Check("service roles", identity.check_service_roles),
 )
@@ -45,6 +46,7 @@ AFTER = (
     Check("services", running.check_services),
     Check("stopped tasks", running.check_stopped_tasks),
     Check("load balancer", running.check_targets),
+    Check("DNS", domain.check_record),
     Check("GPU instances", running.check_capacity),
     Check("Cloud Map", running.check_cloud_map),
 )

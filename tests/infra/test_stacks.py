@@ -62,6 +62,25 @@ def test_own_domain_gets_a_certificate_and_a_record() -> None:
     assert synthesize("own_domain").serving["Outputs"]["Url"]["Value"] == "https://llm.example.com/v1"
 
 
+def test_domain_without_a_hosted_zone_names_the_record_to_create() -> None:
+    outputs = synthesize("existing_vpc").serving["Outputs"]
+    [first, name, last] = outputs["DnsRecord"]["Value"]["Fn::Join"][1]
+    assert (first, last) == ("llm.example.com. CNAME ", ".")
+    assert name == outputs["LoadBalancerName"]["Value"]
+    assert outputs["Url"]["Value"] == "https://llm.example.com/v1"
+    assert _kinds("existing_vpc", "AWS::Route53::RecordSet") == []
+    assert "DnsRecord" not in synthesize("own_domain").serving["Outputs"]
+
+
+@pytest.mark.parametrize(("variant", "ports"), [("default", [443]), ("existing_vpc", [80, 443])])
+def test_port_80_is_open_only_for_a_redirect_that_is_asked_for(variant: str, ports: list[int]) -> None:
+    listeners = _kinds(variant, "AWS::ElasticLoadBalancingV2::Listener")
+    groups = _kinds(variant, "AWS::EC2::SecurityGroup")
+    rules = [rule for group in groups for rule in group.get("SecurityGroupIngress", [])]
+    assert sorted(one["Port"] for one in listeners) == ports
+    assert sorted(rule["FromPort"] for rule in rules if "CidrIp" in rule) == ports
+
+
 def test_allowed_networks_are_the_only_ones() -> None:
     groups = _kinds("own_domain", "AWS::EC2::SecurityGroup")
     cidrs = {rule["CidrIp"] for group in groups for rule in group.get("SecurityGroupIngress", [])}

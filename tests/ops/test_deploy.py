@@ -9,6 +9,7 @@ import pytest
 
 from ops import deploy
 from ops.deploy import Progress
+from ops.doctor.domain import NOT_VERIFIED
 from tests.ops.scripted_aws import Answer, Refused, ScriptedAccount, account
 
 SERVICE = "arn:aws:ecs:us-east-1:123456789012:service/c/tandem-engine"
@@ -48,6 +49,16 @@ def output_of(one: ScriptedAccount, capsys: pytest.CaptureFixture[str]) -> tuple
     progress = Progress(one)
     progress.look()
     return progress, capsys.readouterr().err.splitlines()
+
+
+def test_account_that_cloudfront_does_not_accept_yet_is_explained(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    reason = f"Access denied for operation 'AWS::CloudFront::Distribution: {NOT_VERIFIED}.'"
+    events = [stack_event(1, "AWS::CloudFront::Distribution", "CREATE_FAILED", reason)]
+    _, lines = output_of(account(answers(events, [])), capsys)
+    assert NOT_VERIFIED in lines[0]
+    assert "ingress.cloudfront: false, and ingress.domain with a certificate" in lines[1]
 
 
 def test_slow_resources_are_reported_with_their_duration_and_failures_with_their_reason(

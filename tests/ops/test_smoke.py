@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from ops.smoke import Target, smoke
 from tests.support.live import Live
 from tests.support.processes import Processes
 from tests.support.scripted_engine import ScriptedEngine, whole
+from tests.support.tls import TlsEndpoint
 
 KEY = "sk-smoke"
 TOOLS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
@@ -52,6 +54,21 @@ def test_long_answer(url: str) -> None:
     assert results["long answer"].status is Status.OK, results["long answer"]
     short = by_subject(smoke(Target(url, KEY), long_seconds=300.0))["long answer"]
     assert (short.status, "too soon" in short.found) == (Status.ERROR, True)
+
+
+def test_load_balancer_is_tested_under_the_name_of_a_domain_without_a_record(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    domain = "api.tandem.invalid"
+    port = int(url.removesuffix("/v1").rpartition(":")[2])
+    with TlsEndpoint(tmp_path, domain=domain, port=port) as endpoint:
+        monkeypatch.setenv("SSL_CERT_FILE", str(endpoint.certificate))
+        results = smoke(Target(f"https://{domain}:{endpoint.port}/v1", KEY, connect_to="127.0.0.1"))
+        assert [result for result in results if result.status is not Status.OK] == []
+        assert set(endpoint.names) == {domain}
+        other = f"https://other.tandem.invalid:{endpoint.port}/v1"
+        (wrong,) = smoke(Target(other, KEY, connect_to="127.0.0.1"))
+        assert (wrong.status, "CERTIFICATE_VERIFY_FAILED" in wrong.found) == (Status.ERROR, True)
 
 
 def test_unreachable_server() -> None:

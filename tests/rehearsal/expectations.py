@@ -141,13 +141,11 @@ def orchestrators_scale_on_cpu(aws: Deployed) -> str:
 
 
 def only_https_comes_in(aws: Deployed) -> str:
-    same(sorted(aws.listeners), [80, 443], "listeners")
+    same(sorted(aws.listeners), [443], "listeners")
     https = aws.listeners[443]
     assert "TLS13-1-2" in https["SslPolicy"], https["SslPolicy"]
     same(len(https["Certificates"]), 1, "certificates")
     same(https["DefaultActions"][0]["Type"], "fixed-response", "what other paths get")
-    redirect = aws.listeners[80]["DefaultActions"][0]
-    same((redirect["Type"], redirect["RedirectConfig"]["Port"]), ("redirect", "443"), "port 80")
     elb = aws.emulator.client("elbv2")
     arn = aws.load_balancer["LoadBalancerArn"]
     attributes = {
@@ -157,7 +155,7 @@ def only_https_comes_in(aws: Deployed) -> str:
     assert int(attributes["idle_timeout.timeout_seconds"]) >= 900, attributes
     same(attributes["routing.http.drop_invalid_header_fields.enabled"], "true", "invalid headers dropped")
     idle = attributes["idle_timeout.timeout_seconds"]
-    return f"443 with {https['SslPolicy']}, 80 redirects, idle timeout {idle} s"
+    return f"443 with {https['SslPolicy']}, 80 is closed, idle timeout {idle} s"
 
 
 def nobody_else_reaches_the_tiers(aws: Deployed) -> str:

@@ -100,6 +100,23 @@ def cloudfront_scheme(plan: Plan) -> Found[str]:
     yield ("ingress.cloudfront", "CloudFront would publish what ingress.scheme keeps internal")
 
 
+@rule(
+    "certificate-domain",
+    Severity.ERROR,
+    lambda _: [{"ingress.certificate_arn": None, "ingress.cloudfront": True}],
+)
+def certificate_domain(plan: Plan) -> Found[str]:
+    """No certificate can cover the load balancer's own name, so a certificate needs a domain."""
+    ingress = plan.deployment.ingress
+    if ingress.certificate_arn is None or ingress.domain:
+        return
+    yield (
+        "ingress.certificate_arn",
+        "no certificate covers the load balancer's own name; set ingress.domain to a name that "
+        "this certificate covers",
+    )
+
+
 @rule("cloudfront-domain", Severity.ERROR, lambda _: [_WITHOUT_CLOUDFRONT])
 def cloudfront_domain(plan: Plan) -> Found[str]:
     """CloudFront serves under its own name and certificate."""
@@ -152,6 +169,7 @@ RULES = (
     deregistration_delay,
     idle_timeout,
     public_subnets,
+    certificate_domain,
     cloudfront_scheme,
     cloudfront_domain,
     cloudfront_cidrs,

@@ -75,14 +75,14 @@ class Ingress(Construct):
             allow_all_outbound=False,
         )
         for cidr in settings.allowed_cidrs:
-            for port in (80,) if settings.cloudfront else (80, 443):
+            for port in _open_ports(settings):
                 security_group.add_ingress_rule(ec2.Peer.ipv4(cidr), ec2.Port.tcp(port), "Clients")
         accept(
             security_group,
             "AwsSolutions-EC23",
             "CKV_AWS_260",
-            reason="ingress.allowed_cidrs controls who may connect; port 80 only redirects, or is "
-            "CloudFront's path to a load balancer without a public address.",
+            reason="ingress.allowed_cidrs sets who may connect. Port 80 is open only for a redirect that "
+            "ingress.http_redirect asks for, or for CloudFront, to a load balancer without a public address.",
         )
         load_balancer = elbv2.ApplicationLoadBalancer(
             self,
@@ -140,12 +140,13 @@ class Ingress(Construct):
             open=False,
         )
         self._forward_public_paths(https)
-        self.load_balancer.add_listener(
-            "Http",
-            port=80,
-            default_action=elbv2.ListenerAction.redirect(protocol="HTTPS", port="443", permanent=True),
-            open=False,
-        )
+        if settings.http_redirect:
+            self.load_balancer.add_listener(
+                "Http",
+                port=80,
+                default_action=elbv2.ListenerAction.redirect(protocol="HTTPS", port="443", permanent=True),
+                open=False,
+            )
         if settings.domain and settings.hosted_zone_id:
             route53.ARecord(
                 self,
@@ -181,6 +182,13 @@ class Ingress(Construct):
         if settings.cloudfront:
             return CloudFront(self, "CloudFront", load_balancer=self.load_balancer).name
         return settings.domain or self.load_balancer.load_balancer_dns_name
+
+
+def _open_ports(settings: Settings) -> tuple[int, ...]:
+    """Port 80 is closed by default: a redirect comes after the client has sent its key unencrypted."""
+    if settings.cloudfront:
+        return (80,)
+    return (80, 443) if settings.http_redirect else (443,)
 
 
 def _not_found() -> elbv2.ListenerAction:

@@ -146,10 +146,6 @@ def test_values_are_read(tmp_path: Path) -> None:
         ),
         ("tags: {aws:team: x}", "tandem.yaml:1: tags: invalid tag 'aws:team'"),
         (
-            "ingress: {domain: a.example.com}",
-            "tandem.yaml:1: ingress: domain requires hosted_zone_id or certificate",
-        ),
-        (
             "ingress: {hosted_zone_id: Z0123456789}",
             "tandem.yaml:1: ingress: hosted_zone_id requires a domain: set",
         ),

@@ -19,6 +19,7 @@ BALANCER = "AWS::ElasticLoadBalancingV2::LoadBalancer"
 LISTENER, LISTENER_RULE = "AWS::ElasticLoadBalancingV2::Listener", "AWS::ElasticLoadBalancingV2::ListenerRule"
 TARGETS = "AWS::ElasticLoadBalancingV2::TargetGroup"
 INGRESS_RULE, EGRESS_RULE = "AWS::EC2::SecurityGroupIngress", "AWS::EC2::SecurityGroupEgress"
+GROUP, VPC, ROUTE = "AWS::EC2::SecurityGroup", "AWS::EC2::VPC", "AWS::EC2::Route"
 IMAGE, PROJECT = "Custom::ContainerImage", "AWS::CodeBuild::Project"
 SCALABLE, POLICY = "AWS::ApplicationAutoScaling::ScalableTarget", "AWS::ApplicationAutoScaling::ScalingPolicy"
 REPOSITORY, SECRET = "AWS::ECR::Repository", "AWS::SecretsManager::Secret"
@@ -161,6 +162,14 @@ def clear_http(templates: Templates) -> None:
     for body in resources(templates, LISTENER):
         if body["Properties"]["Port"] == 80:
             body["Properties"]["DefaultActions"][0]["Type"] = "fixed-response"
+
+
+def redirected_http(templates: Templates) -> None:
+    """Opens port 80 with a redirect."""
+    https = resources(templates, LISTENER)[0]["Properties"]
+    redirect = {"Type": "redirect", "RedirectConfig": {"Protocol": "HTTPS", "StatusCode": "HTTP_301"}}
+    plain = {**https, "Port": 80, "Protocol": "HTTP", "DefaultActions": [redirect]}
+    templates["serving"]["Resources"]["PlainListener"] = {"Type": LISTENER, "Properties": plain}
 
 
 def _statements(templates: Templates, part: str) -> Iterator[dict[str, Any]]:

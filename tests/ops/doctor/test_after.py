@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ops.doctor import AFTER, BEFORE, doctor, run, running
+from ops import dns
+from ops.doctor import AFTER, BEFORE, doctor, domain, run, running
 from ops.doctor.running import start_failure
 from ops.report import Result, Status
 from tests.ops.scripted_aws import Answer, Refused, account
@@ -16,6 +17,7 @@ NOW = datetime.now(UTC)
 OUTPUTS = {
     "ClusterName": "tandem-cluster", "EngineService": "tandem-engine",
     "OrchestratorService": "tandem-orchestrator", "Url": "https://x/v1",
+    "LoadBalancerName": "tandem.elb.amazonaws.com",
 }  # fmt: skip
 
 
@@ -199,7 +201,7 @@ def test_event_that_explains_why_a_service_cannot_start() -> None:
 
 
 def test_missing_permission_is_reported_for_each_check() -> None:
-    results = run(AFTER, account({}))
+    results = run(AFTER, account({}, ingress__domain="api.example.com"))
     assert {result.status for result in results} == {Status.UNKNOWN}
     assert len(results) == len(AFTER)
     for result in results:
@@ -218,3 +220,28 @@ def test_doctor_detects_whether_something_is_deployed() -> None:
     assert {result.subject for result in doctor(account(none))} == {check.subject for check in BEFORE}
     failed = doctor(account(stack("ROLLBACK_COMPLETE")))
     assert {result.subject for result in failed} == {check.subject for check in BEFORE}
+
+
+@pytest.mark.parametrize(
+    ("resolved", "status", "found"),
+    [
+        ({"192.0.2.1"}, Status.OK, "leads to the load balancer"),
+        ({"192.0.2.9"}, Status.WARNING, "leads to 192.0.2.9, not to tandem.elb"),
+        (set(), Status.ERROR, "does not resolve"),
+    ],
+)
+def test_dns_record(monkeypatch: pytest.MonkeyPatch, resolved: set[str], status: Status, found: str) -> None:
+    names = {"api.example.com": resolved, OUTPUTS["LoadBalancerName"]: {"192.0.2.1", "192.0.2.2"}}
+    monkeypatch.setattr(dns, "addresses", names.get)
+    record = "api.example.com. CNAME tandem.elb.amazonaws.com."
+    monkeypatch.setitem(OUTPUTS, "DnsRecord", record)
+    one = account(stack(), ingress__domain="api.example.com")
+    fix = "" if status is Status.OK else f"create this DNS record: {record}"
+    expect(domain.check_record(one)[0], status, found, fix)
+
+
+def test_dns_record_in_a_hosted_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dns, "addresses", lambda _name: set())
+    one = account(stack(), ingress__domain="api.example.com", ingress__hosted_zone_id="Z0123456789")
+    expect(domain.check_record(one)[0], Status.ERROR, "does not resolve", "delegated")
+    assert domain.check_record(account(stack()))[0].status is Status.OK

@@ -391,11 +391,58 @@ def test_certificate(answers: dict[str, Answer], mark: Status, found: str, fix: 
 
 
 def test_certificate_that_is_not_set_or_in_another_region() -> None:
-    expect(domain.check_certificate(account({}))[0], Status.ERROR, "none is set", "--certificate ARN")
-    one = account({})
+    one = account({}, ingress__domain="api.example.com")
+    expect(domain.check_certificate(one)[0], Status.ERROR, "none is set", "--certificate ARN")
     one.certificate = CERTIFICATE.replace("us-east-1", "eu-west-1")
     expect(domain.check_certificate(one)[0], Status.ERROR, "is in eu-west-1", "--region us-east-1")
     assert domain.check_certificate(account({}, ingress__cloudfront=True))[0].status is Status.OK
+
+
+def test_certificate_without_a_domain() -> None:
+    one = account(certificate())
+    one.certificate = CERTIFICATE
+    expect(domain.check_certificate(one)[0], Status.ERROR, "without a domain", "ingress.cloudfront: true")
+
+
+def test_certificate_names_are_compared_with_the_domain_of_the_command_line_too() -> None:
+    one = account(certificate(name="other.example.com"), ingress__domain="api.example.com")
+    one.certificate = CERTIFICATE
+    expect(domain.check_certificate(one)[0], Status.ERROR, "not for api.example.com", "request-certificate")
+
+
+def test_pending_certificate_names_the_record_that_validates_it() -> None:
+    record = {"Name": "_a1.api.example.com.", "Type": "CNAME", "Value": "_b2.acm-validations.aws."}
+    answers: Any = certificate(status="PENDING_VALIDATION")
+    option = {"DomainName": "api.example.com", "ResourceRecord": record}
+    answers["acm.DescribeCertificate"]["Certificate"]["DomainValidationOptions"] = [option]
+    one = account(answers, ingress__certificate_arn=CERTIFICATE, ingress__domain="api.example.com")
+    fix = "_a1.api.example.com. CNAME _b2.acm-validations.aws."
+    expect(domain.check_certificate(one)[0], Status.ERROR, "PENDING_VALIDATION", fix)
+
+
+def distributions(count: int) -> dict[str, Answer]:
+    listed = {"Marker": "", "MaxItems": 1, "IsTruncated": False, "Quantity": count}
+    return {"cloudfront.ListDistributions": {"DistributionList": listed}}
+
+
+@pytest.mark.parametrize(
+    ("answers", "settings", "mark", "found", "fix"),
+    [
+        ({}, {}, Status.OK, "not used", ""),
+        (distributions(1), {"ingress__cloudfront": True}, Status.OK, "used it before", ""),
+        (
+            distributions(0),
+            {"ingress__cloudfront": True},
+            Status.WARNING,
+            "must be verified",
+            "ingress.domain with a certificate",
+        ),
+    ],
+)
+def test_cloudfront(
+    answers: dict[str, Answer], settings: dict[str, Any], mark: Status, found: str, fix: str
+) -> None:
+    expect(domain.check_cloudfront(account(answers, **settings))[0], mark, found, fix)
 
 
 @pytest.mark.parametrize(
@@ -450,12 +497,15 @@ def test_missing_permission_is_reported_and_does_not_stop_other_checks() -> None
     assert {
         result.status
         for name, result in by_subject.items()
-        if name not in ("deployment file", "existing VPC")
+        if name not in ("deployment file", "existing VPC", "CloudFront")
     } == {Status.UNKNOWN}
     for result in results:
         if result.status is Status.UNKNOWN:
             assert "no permission for" in result.found
             assert "allow" in (result.fix or "")
-    vpc = account({}, network__existing_vpc=VPC)
-    (result,) = run([check for check in BEFORE if check.subject == "existing VPC"], vpc)
-    assert result.status is Status.UNKNOWN
+    for subject, settings in (
+        ("existing VPC", {"network__existing_vpc": VPC}),
+        ("CloudFront", {"ingress__cloudfront": True}),
+    ):
+        (result,) = run([check for check in BEFORE if check.subject == subject], account({}, **settings))
+        assert result.status is Status.UNKNOWN

@@ -122,6 +122,7 @@ BROKEN = {
         deployment(region="eu-west-1", network__existing_vpc=VPC, ingress__scheme="internal"),
     ],
     "public-subnets": [deployment(network__existing_vpc=VPC)],
+    "certificate-domain": [deployment(ingress__certificate_arn=CERTIFICATE)],
     "cloudfront-scheme": [deployment(ingress__cloudfront=True, ingress__scheme="internal")],
     "cloudfront-domain": [deployment(ingress__cloudfront=True, ingress__certificate_arn=CERTIFICATE)],
     "cloudfront-cidrs": [deployment(ingress__cloudfront=True, ingress__allowed_cidrs=["10.0.0.0/8"])],

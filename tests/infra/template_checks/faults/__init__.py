@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from tests.infra.template_checks.faults import access, gpu_instances, ingress, services, user_data
+from tests.infra.template_checks.faults import (
+    access,
+    gpu_instances,
+    ingress,
+    network,
+    services,
+    user_data,
+)
 from tests.infra.template_checks.mutations import Mutation
 
 FAULTS: tuple[Mutation, ...] = (
@@ -10,5 +17,6 @@ FAULTS: tuple[Mutation, ...] = (
     *user_data.FAULTS,
     *services.FAULTS,
     *ingress.FAULTS,
+    *network.FAULTS,
     *access.FAULTS,
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tests.infra.template_checks.mutations import (
     BALANCER,
-    EGRESS_RULE,
     INGRESS_RULE,
     LISTENER,
     LISTENER_RULE,
@@ -15,6 +14,7 @@ from tests.infra.template_checks.mutations import (
     clear_http,
     drop,
     put,
+    redirected_http,
     variable,
 )
 
@@ -36,10 +36,8 @@ FAULTS = (
     ),
     Mutation("TLS 1.0", "T-https", put(LISTENER, ("SslPolicy",), "ELBSecurityPolicy-2016-08", "Https")),
     Mutation("no certificate", "T-https", drop(LISTENER, ("Certificates",), "Https")),
-    Mutation("HTTP in clear", "T-https", clear_http),
-    Mutation(
-        "public behind CloudFront", "T-https", put(BALANCER, ("Scheme",), "internet-facing"), "cloudfront"
-    ),
+    Mutation("HTTP in clear", "T-https", clear_http, "existing_vpc"),
+    Mutation("port 80 open without the setting", "T-https", redirected_http),
     Mutation(
         "streams compressed",
         "T-https",
@@ -85,9 +83,6 @@ FAULTS = (
         put(INGRESS_RULE, ("CidrIp",), "0.0.0.0/0", "OrchestratorSecurityGroup"),
     ),
     Mutation("engine not reached", "T-reachability", drop(INGRESS_RULE, (), "EngineSecurityGroup")),
-    Mutation(
-        "orchestrator not let out", "T-reachability", drop(EGRESS_RULE, (), "OrchestratorSecurityGroup")
-    ),
     Mutation(
         "wrong port of the engine",
         "T-reachability",

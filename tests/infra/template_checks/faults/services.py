@@ -61,6 +61,11 @@ FAULTS = (
         "T-service-discovery",
         put("AWS::ServiceDiscovery::Service", ("DnsConfig", "DnsRecords", 0, "Type"), "SRV"),
     ),
+    Mutation(
+        "public health check of a private address",
+        "T-service-discovery",
+        put("AWS::ServiceDiscovery::Service", ("HealthCheckConfig",), {"Type": "TCP"}),
+    ),
     Mutation("not registered", "T-service-discovery", drop(SERVICE, ("ServiceRegistries",), "Engine")),
     Mutation("no alarm without an engine", "T-engine-alarms", drop(ALARM, (), "EngineDown")),
     Mutation("no alarm for a hung engine", "T-engine-alarms", drop(ALARM, (), "EngineFailing")),
