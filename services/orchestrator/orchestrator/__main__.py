@@ -21,7 +21,7 @@ _OTHER_FILES = 100
 
 
 def raise_file_limit(max_in_flight: int) -> None:
-    """Lets this process open as many files as it may; each request takes a connection on either side."""
+    """Raises the limit on open files as far as needed: each request uses a connection on either side."""
     wanted = 2 * max_in_flight + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -33,24 +33,24 @@ def raise_file_limit(max_in_flight: int) -> None:
 
 
 async def serve(settings: Settings) -> None:
-    """Serves until a signal: SIGTERM drains, SIGINT (Ctrl-C) does not, a second one ends everything.
+    """Serves until a signal: SIGTERM drains, SIGINT (Ctrl-C) does not, and a second signal ends everything.
 
     Raises:
         SettingsError: a setting cannot be used.
-        OSError: the port cannot be listened at.
+        OSError: the server cannot listen on the port.
     """
     server = Server(Orchestrator(settings), settings)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, server.stop)
     loop.add_signal_handler(signal.SIGINT, lambda: server.stop(drain=False))
-    # What has been made so far lives as long as the process: the collector need not look at it again.
+    # Everything created so far lives as long as the process, so the collector need not look at it again.
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
     await server.serve()
 
 
 def main() -> int:
-    """Serves until it is told to stop; 2 where a setting cannot be used."""
+    """Serves until a signal stops the process. Returns 2 if a setting cannot be used."""
     try:
         settings = Settings.from_environment(os.environ)
         configure_logging(settings.log_level)
@@ -58,7 +58,7 @@ def main() -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings))
     except (SettingsError, OSError) as error:
-        print(f"orchestrator: {error}", file=sys.stderr)  # noqa: T201 (before there is a log)
+        print(f"orchestrator: {error}", file=sys.stderr)  # noqa: T201 (there may be no log yet)
         return 2
     return 0
 

@@ -1,4 +1,4 @@
-"""Wires the service: the only place that knows all its parts."""
+"""Wires the service. Only this module knows all of its parts."""
 
 from __future__ import annotations
 
@@ -150,5 +150,5 @@ def _attached(settings: Settings, toolbox: Toolbox) -> tuple[str, ...]:
     for name in settings.attach_tools:
         if name not in toolbox.names:
             known = ", ".join(sorted(toolbox.names))
-            raise SettingsError("ATTACH_TOOLS", name, f"must be `all` or some of: {known}")
+            raise SettingsError("ATTACH_TOOLS", name, f"must be `all` or a list of these: {known}")
     return settings.attach_tools

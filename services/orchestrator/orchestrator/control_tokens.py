@@ -1,9 +1,9 @@
-"""Control tokens of a model's tokenizer, and its call markup: made harmless in tool results.
+"""Makes the control tokens of a model's tokenizer and its call markup harmless in tool results.
 
-A space behind the first character, as in `< |im_end|>`, is enough: the tokenizer no longer finds the token,
-while the model and the user still see what was there. The engine names its tokens (`/tokenizer_info`); the
-table holds for engines that do not. Its sources are the files tokenizer_config.json and chat_template.jinja
-(tekken.json for Mistral, docs/format.md of openai/harmony for gpt-oss) of the models in models.yaml.
+A space after the first character, as in `< |im_end|>`, is enough: the tokenizer no longer finds the token,
+while the model and the user can still read it. The engine lists its tokens (`/tokenizer_info`); the table is
+for engines that do not. Its sources are the files tokenizer_config.json and chat_template.jinja (tekken.json
+for Mistral, docs/format.md of openai/harmony for gpt-oss) of the models in models.yaml.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MAX_TOKENS = 100_000
 _MAX_PATTERNS = 1_000
 _MARKED = re.compile(r"[<>\[\]|\uff5c\u2581]")
 _DIGITS = re.compile(r"\d+")
-# `<|im_start|>` and its like, in every family; `<|turn>` and `<turn|>` in Gemma's.
+# `<|im_start|>` and similar tokens in all families; `<|turn>` and `<turn|>` in Gemma.
 _SHAPES = (r"<\|[^\s<>|]{1,64}\|?>", r"<[\w/]{1,64}\|>")
 
 _QWEN = "<tool_call> </tool_call> <tool_response> </tool_response> <think> </think> <tools> </tools>"
@@ -39,13 +39,13 @@ TOKENS: Mapping[str, str] = {
 
 
 class ControlTokens:
-    """The tokens that are made harmless.
+    """The tokens to make harmless.
 
     Args:
-        parser: the engine's tool-call parser; None if that is not known.
+        parser: the engine's tool-call parser, None if unknown.
 
     Attributes:
-        source: `engine`, `table`, or `unknown`: then the tokens of every family are.
+        source: `engine`, `table`, or `unknown`, which makes the tokens of all families harmless.
     """
 
     def __init__(self, parser: str | None) -> None:
@@ -55,11 +55,12 @@ class ControlTokens:
         self._pattern = self._compile()
 
     def report(self) -> None:
-        """Logs a warning if the model's tokens are only guessed."""
+        """Logs a warning if the model's tokens are unknown."""
         if self.source == "unknown":
             log.warning(
-                "the model's control tokens are not known: those of every known family are made harmless in "
-                "tool results; set TOOL_CALL_PARSER, or start vLLM with --enable-tokenizer-info-endpoint"
+                "the control tokens of the model are unknown, so those of all known families are made "
+                "harmless in tool results: set TOOL_CALL_PARSER, or start vLLM with "
+                "--enable-tokenizer-info-endpoint"
             )
 
     def learn(self, tokenizer_info: Any) -> None:
@@ -74,11 +75,11 @@ class ControlTokens:
             log.info("control tokens known", extra={"fields": {"tokens": len(self._tokens)}})
 
     def neutralize(self, text: str) -> str:
-        """The text without any control token or call markup."""
+        """Returns the text with all control tokens and call markup made harmless."""
         return self._pattern.sub(r"\g<0> ", text)
 
     def neutralize_content(self, content: Any) -> Any:
-        """The same for the content of a message, which may be a list of parts."""
+        """Does the same for the content of a message, which may be a list of parts."""
         if isinstance(content, str):
             return self.neutralize(content)
         if not isinstance(content, list):
@@ -91,7 +92,7 @@ class ControlTokens:
         ]
 
     def _compile(self) -> re.Pattern[str]:
-        """Matches the first character of each token. Numbers stand for any: families have thousands."""
+        """Matches the first character of each token. A number matches any number: families have thousands."""
         literal = {_DIGITS.sub(r"\\d+", re.escape(token)) for token in self._tokens}
         longest_first = sorted(literal, key=lambda pattern: (-len(pattern), pattern))[:_MAX_PATTERNS]
         return re.compile(f"(?=(?:{'|'.join([*_SHAPES, *longest_first])})).", re.DOTALL)

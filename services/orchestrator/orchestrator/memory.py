@@ -1,4 +1,4 @@
-"""Memory as a budget: how many bytes all requests may hold together, and what one request costs."""
+"""The memory budget: how many bytes all requests may hold together, and how many one request needs."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _SHARE_OF_THE_MACHINE = 0.25
 _NOT_VALUES = bytes(byte for byte in range(256) if byte not in b"[{,")
 _BYTES_PER_VALUE = 100
 _LARGE_BODY = 262_144
-# Measured: nested arrays, the worst body of a given size, take 29 times its bytes.
+# Measured: nested arrays are the worst case and take 29 times the size of the body.
 _WORST_COPIES = 32
-# The raw body, its parsed text, the engine's request, and that request in the socket's buffer.
+# The raw body, its parsed text, the request to the engine, and that request in the socket's buffer.
 _COPIES = 4
-# One character beyond Latin-1 makes Python store a whole string with two or four bytes a character.
+# One character beyond Latin-1 makes Python store a whole string with two or four bytes per character.
 _WIDE_COPIES = 8
 
 
 class Budget:
-    """Bytes that requests, and the engine's answers to them, may hold together.
+    """The bytes that all requests and the engine's answers to them may hold together.
 
     Attributes:
-        limit, used: in bytes.
+        limit, used: sizes in bytes.
     """
 
     __slots__ = ("limit", "used")
@@ -34,13 +34,14 @@ class Budget:
         self.used = 0
 
     def acquire(self, size: int) -> None:
-        """
+        """Takes `size` bytes from the budget.
+
         Raises:
-            Overloaded: the budget is used up.
+            Overloaded: the budget is exhausted.
         """
         if self.used + size > self.limit:
             raise Overloaded(
-                f"The requests under way hold {self.used:,} of {self.limit:,} bytes, and this one needs "
+                f"The current requests hold {self.used:,} of {self.limit:,} bytes, and this one needs "
                 f"{size:,} more (MEMORY_BUDGET_BYTES). Try again shortly.",
                 code="memory_budget",
                 headers={"retry-after": "2"},
@@ -56,7 +57,7 @@ class Budget:
 
 
 class Share:
-    """What one request holds of the budget."""
+    """The part of the budget that one request holds."""
 
     __slots__ = ("_budget", "size")
 
@@ -65,9 +66,10 @@ class Share:
         self.size = 0
 
     def resize(self, size: int) -> None:
-        """
+        """Changes the size of the share.
+
         Raises:
-            Overloaded: the budget is used up; the share keeps its size.
+            Overloaded: the budget is exhausted; the share keeps its size.
         """
         more = size - self.size
         if more > 0:
@@ -77,14 +79,14 @@ class Share:
         self.size = size
 
     def resize_for(self, body: bytes, max_values: int) -> None:
-        """Makes room for parsing a request body and sending it on.
+        """Resizes the share for parsing a request body and sending it on.
 
         Raises:
-            InvalidRequest: it holds too many values. Overloaded: the budget is used up.
+            InvalidRequest: the body contains too many values. Overloaded: the budget is exhausted.
         """
         size = len(body)
         if size < _LARGE_BODY and not self._budget.half_full:
-            self.resize(_WORST_COPIES * size)  # the exact cost takes as long to find as the body to parse
+            self.resize(_WORST_COPIES * size)  # computing the exact cost takes as long as parsing the body
         else:
             self.resize(_cost(body, max_values))
 
@@ -93,7 +95,7 @@ def _cost(body: bytes, max_values: int) -> int:
     values = len(body.translate(None, _NOT_VALUES))
     if values > max_values:
         raise InvalidRequest(
-            f"The request body holds up to {values:,} JSON values, counted by its commas and opening "
+            f"The request body contains up to {values:,} JSON values, counted by its commas and opening "
             f"brackets; at most {max_values:,} are accepted (MAX_JSON_VALUES). Send fewer or shorter lists.",
             code="too_many_values",
         )
@@ -102,7 +104,7 @@ def _cost(body: bytes, max_values: int) -> int:
 
 
 def default_budget() -> int:
-    """A quarter of the container's memory limit, or of the machine's memory where there is none."""
+    """Returns a quarter of the container's memory limit, or of the machine's memory if there is no limit."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = [physical]
     for path in _CGROUP_LIMITS:

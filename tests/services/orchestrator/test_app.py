@@ -1,4 +1,4 @@
-"""The wiring: what the settings make of the service."""
+"""The wiring: how settings affect the service."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def orchestrator(**environment: str) -> Orchestrator:
     return Orchestrator(Settings.from_environment({"VLLM_URL": "http://127.0.0.1:9", **environment}))
 
 
-async def test_post_routes_are_the_documented_ones() -> None:
+async def test_post_routes_match_the_documentation() -> None:
     router = orchestrator().router
     for route in post_routes():
         endpoint = router.find(Head(b"POST", route.encode()))
@@ -25,12 +25,12 @@ async def test_post_routes_are_the_documented_ones() -> None:
     assert len(post_routes()) == 4
 
 
-async def test_unknown_attached_tool_is_refused_with_the_known_ones() -> None:
+async def test_error_for_an_unknown_attached_tool_lists_the_known_ones() -> None:
     with pytest.raises(SettingsError, match=r"ATTACH_TOOLS='nothing'.*calculate_math"):
         orchestrator(ATTACH_TOOLS="nothing")
 
 
-async def test_tool_module_that_cannot_be_imported_is_refused_by_its_setting() -> None:
+async def test_error_for_a_missing_tool_module_names_the_setting() -> None:
     with pytest.raises(SettingsError, match=r"^TOOL_MODULES='no\.such\.module'"):
         orchestrator(TOOL_MODULES="no.such.module")
 
@@ -42,7 +42,7 @@ async def test_tool_module_that_cannot_be_imported_is_refused_by_its_setting() -
         ("all", ["calculate_math", "get_current_weather", "query_database"]),
     ],
 )
-async def test_attached_tools_are_offered_where_a_request_brings_none(
+async def test_attached_tools_are_offered_if_a_request_has_none(
     engine: ScriptedEngine, attached: str, offered: list[str]
 ) -> None:
     async with live(engine.url, ATTACH_TOOLS=attached) as server:

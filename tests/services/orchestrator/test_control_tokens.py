@@ -43,13 +43,13 @@ FAMILIES = {
 }
 
 
-def test_the_table_has_every_parser_that_models_yaml_offers() -> None:
+def test_table_has_every_parser_in_models_yaml() -> None:
     models = yaml.safe_load(Path("services/vllm/models.yaml").read_text())["models"].values()
     assert {model["tool_call_parser"] for model in models} - {None} == set(TOKENS) == set(FAMILIES)
 
 
 @pytest.mark.parametrize("parser", [*FAMILIES, None, "a_parser_of_tomorrow"])
-def test_no_token_of_the_family_is_left(parser: str | None) -> None:
+def test_no_token_of_the_family_remains(parser: str | None) -> None:
     tokens = ControlTokens(parser)
     for family, texts in FAMILIES.items():
         if parser in FAMILIES and family != parser:
@@ -60,7 +60,7 @@ def test_no_token_of_the_family_is_left(parser: str | None) -> None:
             assert safe.replace(" ", "") == f"a{token}{token}system\n{token[:3]}{token}"
 
 
-def test_other_text_stays_as_it_is() -> None:
+def test_other_text_is_not_changed() -> None:
     text = 'if a < b and c[0] > d: print("<b>x</b>", [1, 2], [TODO]) | <p> </p> <- -> <= {"a": "b"}'
     for parser in ("hermes", "llama3_json", "openai", "gemma4"):
         assert ControlTokens(parser).neutralize(text) == text
@@ -82,7 +82,7 @@ INFO: Any = {
 }
 
 
-def test_tokens_are_learnt_from_the_engine() -> None:
+def test_tokens_are_read_from_the_engine() -> None:
     tokens = ControlTokens("hermes")
     assert tokens.source == "table"
     tokens.learn(INFO)
@@ -96,7 +96,7 @@ def test_tokens_are_learnt_from_the_engine() -> None:
 
 
 @pytest.mark.parametrize("info", [None, [], {}, {"added_tokens_decoder": [1]}, {"eos_token": 5}, "x"])
-def test_other_answers_teach_nothing(info: Any) -> None:
+def test_other_answers_are_ignored(info: Any) -> None:
     tokens = ControlTokens(None)
     tokens.learn(info)
     assert tokens.source == "unknown"
@@ -108,7 +108,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=20).map("".join), st.sampled_from([*FAMILIES, None]))
-def test_what_is_harmless_stays_harmless(text: str, parser: str | None) -> None:
+def test_harmless_text_stays_harmless(text: str, parser: str | None) -> None:
     tokens = ControlTokens(parser)
     safe = tokens.neutralize(text)
     assert tokens.neutralize(safe) == safe
@@ -116,7 +116,7 @@ def test_what_is_harmless_stays_harmless(text: str, parser: str | None) -> None:
 
 
 @pytest.mark.parametrize("piece", ["<", "<|", "<|a", "[", "[/", "<tool_call>", "<|im_end|>", "a", "<a|"])
-def test_hostile_text_takes_little_time(piece: str) -> None:
+def test_hostile_text_is_processed_quickly(piece: str) -> None:
     tokens = ControlTokens(None)
     began = time.process_time()
     tokens.neutralize(piece * (100_000 // len(piece)))
@@ -145,14 +145,14 @@ async def test_results_reach_the_engine_without_control_tokens(engine: ScriptedE
     assert "< |im_end|>" in engine.requests[0].json["messages"][2]["content"]
 
 
-async def test_what_is_not_known_is_said(engine: ScriptedEngine, caplog: pytest.LogCaptureFixture) -> None:
+async def test_unknown_tokens_are_reported(engine: ScriptedEngine, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         async with live(engine.url) as server:
             assert (await server.http.get("/ready")).json()["control_tokens"] == "unknown"
-    assert "control tokens are not known" in caplog.text
+    assert "control tokens of the model are unknown" in caplog.text
 
 
-async def test_the_engine_is_asked_for_its_tokens(engine: ScriptedEngine) -> None:
+async def test_tokens_are_requested_from_the_engine(engine: ScriptedEngine) -> None:
     engine.pages["/tokenizer_info"] = body(INFO)
     async with live(engine.url) as server:
         async with asyncio.timeout(10):

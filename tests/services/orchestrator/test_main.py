@@ -1,4 +1,4 @@
-"""The process: how it starts, refuses to start, and stops."""
+"""The process: how it starts, fails to start, and stops."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def process(**settings: str) -> AsyncIterator[Running]:
         ({"DATABASE_URL": "mysql://u:secret@h/d", "DATABASE_TABLES": "t"}, "DATABASE_URL="),
     ],
 )
-async def test_wrong_setting_stops_the_start(settings: dict[str, str], said: str) -> None:
+async def test_invalid_setting_prevents_startup(settings: dict[str, str], said: str) -> None:
     running = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "orchestrator", env=environment(**settings), stdout=PIPE, stderr=PIPE
     )
@@ -103,7 +103,7 @@ async def test_wrong_setting_stops_the_start(settings: dict[str, str], said: str
     assert b"Traceback" not in err
 
 
-async def test_unreadable_key_file_stops_the_start(tmp_path: Path) -> None:
+async def test_unreadable_key_file_prevents_startup(tmp_path: Path) -> None:
     settings = environment(API_KEYS_FILE=str(tmp_path / "missing"))
     running = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "orchestrator", env=settings, stdout=PIPE, stderr=PIPE
@@ -113,7 +113,7 @@ async def test_unreadable_key_file_stops_the_start(tmp_path: Path) -> None:
     assert "API_KEYS_FILE" in (out + err).decode()
 
 
-async def test_log_is_json_lines_and_holds_no_secret(engine: ScriptedEngine) -> None:
+async def test_log_consists_of_json_lines_without_secrets(engine: ScriptedEngine) -> None:
     digest = hashlib.sha256(b"a-long-secret-key").hexdigest()
     async with process(VLLM_URL=engine.url, VLLM_API_KEY="engine-secret", API_KEYS=f"me:{digest}") as server:
         engine.play(whole("ok"))
@@ -122,12 +122,14 @@ async def test_log_is_json_lines_and_holds_no_secret(engine: ScriptedEngine) -> 
         server.process.send_signal(signal.SIGINT)
         await server.process.wait()
     assert server.process.returncode == 0
-    told = json.dumps(server.lines)
-    assert '"key_name": "me"' in told
-    assert "secret" not in told
+    log = json.dumps(server.lines)
+    assert '"key_name": "me"' in log
+    assert "secret" not in log
 
 
-async def test_sigterm_accepts_for_a_while_then_finishes_what_is_under_way(engine: ScriptedEngine) -> None:
+async def test_server_accepts_for_a_while_after_sigterm_and_finishes_its_requests(
+    engine: ScriptedEngine,
+) -> None:
     go_on = asyncio.Event()
     async with process(VLLM_URL=engine.url, DRAIN_SECONDS="0.5", STOP_SECONDS="20") as server:
         engine.play(after(go_on, whole("finished")), whole("late but welcome"))
@@ -147,7 +149,7 @@ async def test_sigterm_accepts_for_a_while_then_finishes_what_is_under_way(engin
         assert await server.process.wait() == 0
 
 
-async def test_streams_that_remain_at_the_end_get_an_error_event(engine: ScriptedEngine) -> None:
+async def test_remaining_streams_get_an_error_event_at_the_end(engine: ScriptedEngine) -> None:
     async with process(VLLM_URL=engine.url, DRAIN_SECONDS="0", STOP_SECONDS="0.4") as server:
         engine.play(stream(*text("It "), asyncio.Event()))
         asking = asyncio.create_task(server.chat(stream=True))
@@ -159,7 +161,7 @@ async def test_streams_that_remain_at_the_end_get_an_error_event(engine: Scripte
     assert "[DONE]" not in received
 
 
-async def test_second_signal_ends_at_once(engine: ScriptedEngine) -> None:
+async def test_second_signal_stops_the_server_at_once(engine: ScriptedEngine) -> None:
     async with process(VLLM_URL=engine.url, DRAIN_SECONDS="60", STOP_SECONDS="110") as server:
         server.process.send_signal(signal.SIGTERM)
         await until(lambda: said("stopping", server.lines))
@@ -167,7 +169,7 @@ async def test_second_signal_ends_at_once(engine: ScriptedEngine) -> None:
         await asyncio.wait_for(server.process.wait(), 10)
 
 
-async def test_enough_files_may_be_open_for_max_in_flight(engine: ScriptedEngine) -> None:
+async def test_limit_on_open_files_is_raised_for_max_in_flight(engine: ScriptedEngine) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))  # inherited by the process
     try:

@@ -13,7 +13,7 @@ from orchestrator.memory import Budget, Share, default_budget
 MANY = 10_000_000
 
 
-def test_budget_refuses_what_does_not_fit_and_says_when_to_come_back() -> None:
+def test_request_over_the_budget_is_rejected_with_a_time_to_retry() -> None:
     budget = Budget(100)
     budget.acquire(60)
     with pytest.raises(Overloaded, match="60 of 100 bytes, and this one needs 41 more") as caught:
@@ -25,7 +25,7 @@ def test_budget_refuses_what_does_not_fit_and_says_when_to_come_back() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 400)), max_size=40))
-def test_shares_add_up_to_what_is_used(steps: list[tuple[int, int]]) -> None:
+def test_shares_add_up_to_the_used_budget(steps: list[tuple[int, int]]) -> None:
     budget = Budget(1000)
     shares = [Share(budget) for _ in range(5)]
     for index, size in steps:
@@ -57,7 +57,7 @@ BODIES = {
 
 @pytest.mark.parametrize("name", BODIES)
 @pytest.mark.parametrize("full", [False, True])
-def test_room_is_made_for_what_a_body_costs(name: str, full: bool) -> None:
+def test_share_covers_the_cost_of_a_body(name: str, full: bool) -> None:
     body = BODIES[name]
     budget = Budget(2_000_000_000)
     if full:
@@ -74,12 +74,12 @@ def test_room_is_made_for_what_a_body_costs(name: str, full: bool) -> None:
     assert len(body) + held <= share.size
 
 
-def test_too_many_values_are_refused_before_they_are_parsed() -> None:
+def test_too_many_values_are_rejected_before_they_are_parsed() -> None:
     share = Share(Budget(MANY * 1000))
     with pytest.raises(InvalidRequest, match="at most 1,000 are accepted"):
         share.resize_for(BODIES["empty arrays"], 1000)
     assert share.size == 0
 
 
-def test_default_is_a_share_of_the_memory_there_is() -> None:
+def test_default_is_a_share_of_the_available_memory() -> None:
     assert default_budget() > 16_000_000

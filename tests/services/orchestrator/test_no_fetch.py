@@ -1,4 +1,4 @@
-"""Nothing that a client names in a request makes the server fetch it."""
+"""The server never fetches a URL that a client puts in a request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.scripted_engine import ScriptedEngine, call, whole
 
 
 class Trap:
-    """A listener that an internal service could be; it never answers."""
+    """A listener in place of an internal service. It never answers."""
 
     def __init__(self) -> None:
         self.visits = 0
@@ -35,7 +35,7 @@ async def trap() -> AsyncIterator[Trap]:
 
 
 def schemas(url: str) -> list[Any]:
-    """Schemas with the URL in every place that a library may resolve."""
+    """Returns schemas with the URL in every place that a library might resolve."""
     keywords = ("$schema", "$ref", "$dynamicRef", "$recursiveRef", "$id", "id", "$vocabulary")
     top = [{keyword: url, "type": "object"} for keyword in keywords if keyword != "$vocabulary"]
     nested = [{"type": "object", "properties": {"x": {keyword: url}}} for keyword in keywords]
@@ -73,7 +73,7 @@ async def test_schemas_of_clients_are_never_resolved(
     assert trap.visits == 0
 
 
-async def test_health_is_answered_while_schemas_name_a_host_that_never_answers(
+async def test_health_is_answered_while_schemas_refer_to_a_silent_host(
     server: Live, engine: ScriptedEngine
 ) -> None:
     async def wait(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -91,7 +91,7 @@ async def test_health_is_answered_while_schemas_name_a_host_that_never_answers(
     silent.close()
 
 
-async def test_urls_in_messages_and_arguments_are_text(
+async def test_urls_in_messages_and_arguments_are_not_fetched(
     server: Live, engine: ScriptedEngine, trap: Trap
 ) -> None:
     engine.play(

@@ -1,7 +1,8 @@
-"""Listening sockets: accepts what waits, and stops listening without losing a client.
+"""Listening sockets: accepts all waiting connections, and stops listening without losing a client.
 
-Each time, all that wait are accepted: under load an iteration of the event loop answers all that has come on
-the open connections, so that with one accepted in each, the last of 500 would wait for more than a second.
+Every time, all waiting connections are accepted. Under load, an iteration of the event loop handles
+everything that has arrived on the open connections. If it accepted only one new connection, the last of 500
+would wait for more than a second.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _DROP_SYN = b"".join(
 
 
 class Acceptor:
-    """Accepts connections from `listeners`, and makes the protocol of each."""
+    """Accepts connections from `listeners` and creates a protocol for each of them."""
 
     def __init__(
         self,
@@ -58,9 +59,9 @@ class Acceptor:
         """Stops listening.
 
         Args:
-            wait: accept also those that are connecting. Closing a listening socket resets what has been
-                connected and not been accepted, which a proxy cannot send again elsewhere. New ones are
-                dropped first: their kernel asks again a second later, and is then refused.
+            wait: also accept clients that are just connecting. Closing a listening socket resets connections
+                that are established but not yet accepted, and a proxy cannot retry their requests elsewhere.
+                New ones are dropped first: the client's kernel retries a second later and is then refused.
         """
         try:
             if wait:
@@ -83,7 +84,7 @@ class Acceptor:
                 self._open(listener.accept()[0])
         except (BlockingIOError, ConnectionAbortedError):
             return
-        except OSError as error:  # no descriptors or memory are left: those that wait stay in the queue
+        except OSError as error:  # out of descriptors or memory: waiting connections stay in the queue
             self._fail(error)
             self._loop.remove_reader(listener)
             self._waiting[listener] = self._loop.call_later(
@@ -106,11 +107,11 @@ class Acceptor:
     def _opened(self, opening: asyncio.Task[Any]) -> None:
         self._opening.discard(opening)
         if not opening.cancelled() and not isinstance(opening.exception(), OSError | None):
-            log.error("a connection was not opened", exc_info=opening.exception())
+            log.error("a connection could not be opened", exc_info=opening.exception())
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """Sockets that listen at each address of the host.
+    """Returns sockets that listen on each address of the host.
 
     Raises:
         OSError: an address cannot be used.
@@ -128,5 +129,5 @@ def _drop_new(listener: socket.socket) -> None:
     try:
         pointer = struct.pack("HP", length, ctypes.addressof(program))
         listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointer)
-    except OSError as error:  # not on Linux: a client that connects in this moment may be reset
+    except OSError as error:  # not Linux: a client that connects at this moment may be reset
         log.info("new connections cannot be held back", extra={"fields": {"reason": str(error)}})

@@ -1,4 +1,4 @@
-"""The bridge to the FastAPI app, which serves the routes that are asked seldom."""
+"""The bridge to the FastAPI app, which serves the routes that are rarely requested."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from .reply import Reply
 
 Message = MutableMapping[str, Any]
 
-# Everything else needs a key, so that a new route does not stand open by mistake.
+# All other routes need a key, so that a new route is not open by mistake.
 _OPEN = frozenset(
     {
         "/health", "/ready", "/metrics", "/v1/models", "/v1/models/{model}", "/docs", "/docs/oauth2-redirect",
         "/openapi.json",
     }
 )  # fmt: skip
-# Load balancers and scrapers ask for these every few seconds.
+# Load balancers and scrapers request these every few seconds.
 _QUIET = frozenset({"/health", "/ready", "/metrics", "/v1/models"})
 
 
 class AsgiBridge:
-    """A handler that asks an ASGI application, and writes its answer once that is whole."""
+    """A handler that calls an ASGI application and writes its answer once it is complete."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
@@ -52,10 +52,10 @@ class AsgiBridge:
 
 
 def asgi_endpoints(app: FastAPI, endpoint: Callable[..., Endpoint]) -> list[Endpoint]:
-    """An endpoint for each route of the app.
+    """Returns an endpoint for each route of the app.
 
     Args:
-        endpoint: makes one, given its route, handler and options.
+        endpoint: creates an endpoint from its route, handler and options.
     """
     bridge = AsgiBridge(app)
     found = []

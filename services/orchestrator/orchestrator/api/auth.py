@@ -1,4 +1,4 @@
-"""API keys: where their hashes come from, and whose a request's key is."""
+"""API keys: where their hashes come from, and which of them a request carries."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ Hashes = list[tuple[str, str]]
 
 
 def parse_hashes(document: bytes | str) -> dict[str, list[str]]:
-    """The named hashes of a key file or secret.
+    """Parses the named hashes in a key file or secret.
 
-    `{"alice": "<sha256 hex>", "bob": {"sha256": "<hex>", ...}, "carol": [<two of either>], "dave": null}`;
-    null takes a key away, which is how the bootstrap key is revoked.
+    `{"alice": "<sha256 hex>", "bob": {"sha256": "<hex>", ...}, "carol": [<either>, ...], "dave": null}`.
+    null removes a key, for example to revoke the bootstrap key.
 
     Raises:
-        ValueError: says what is wrong, without showing a value.
+        ValueError: the document is invalid; the message does not show any value.
     """
     try:
         value = orjson.loads(document)
     except orjson.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error}") from None
+        raise ValueError(f"is not valid JSON: {error}") from None
     if not isinstance(value, dict):
-        raise ValueError("not a JSON object of names and hashes")
+        raise ValueError("must be a JSON object of names and hashes")
     hashes: dict[str, list[str]] = {}
     for name, entry in value.items():
         if not KEY_NAME.fullmatch(name):
-            raise ValueError("a name must be 1 to 64 letters, digits, '.', '_' or '-'")
+            raise ValueError("names must consist of 1 to 64 letters, digits, '.', '_' or '-'")
         entries = entry if isinstance(entry, list) else [] if entry is None else [entry]
         digests = [str(item.get("sha256") if isinstance(item, dict) else item) for item in entries]
         if not all(SHA256_HEX.fullmatch(digest) for digest in digests):
@@ -50,7 +50,7 @@ def parse_hashes(document: bytes | str) -> dict[str, list[str]]:
 
 
 class Keys:
-    """The keys of all configured sources. None configured means open to all."""
+    """The keys from all configured sources. If none is configured, the server is open to everyone."""
 
     def __init__(self, settings: Settings) -> None:
         self._file = settings.api_keys_file
@@ -69,13 +69,13 @@ class Keys:
         self._join()
 
     async def start(self) -> None:
-        """Reads file and secret once and keeps watching them.
+        """Reads the file and the secret once and keeps watching them.
 
         Raises:
             SettingsError: the file cannot be read.
         """
         if self.open:
-            log.warning("no API keys are configured: the server is open to everyone who reaches it")
+            log.warning("no API keys are configured: the server is open to everyone who can reach it")
         if self._file:
             try:
                 self._read_file(self._file)
@@ -92,10 +92,10 @@ class Keys:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def check(self, headers: dict[bytes, bytes]) -> str:
-        """The name of the request's key, `-` where the server is open.
+        """Returns the name of the request's key, or `-` if the server is open.
 
         Raises:
-            InvalidKey: missing or unknown. ServiceError: the secret has not been read yet.
+            InvalidKey: the key is missing or unknown. ServiceError: the secret has not been read yet.
         """
         if self.open:
             return "-"
@@ -112,7 +112,7 @@ class Keys:
             if hmac.compare_digest(digest, known):
                 found = name
         if found is None:
-            raise InvalidKey("The API key is not known to this server. Ask whoever runs it for one.")
+            raise InvalidKey("Unknown API key. Ask the operator of this server for a key.")
         return found
 
     def _join(self) -> None:
@@ -139,7 +139,9 @@ class Keys:
             try:
                 self._read_file(path)
             except (OSError, ValueError) as error:
-                log.error("API_KEYS_FILE not read; the last good copy holds", extra=_reason(error))
+                log.error(
+                    "API_KEYS_FILE could not be read; the last valid copy stays in use", extra=_reason(error)
+                )
 
     async def _watch_secret(self) -> None:
         while True:
@@ -151,8 +153,8 @@ class Keys:
         try:
             document = await asyncio.to_thread(_fetch_secret, self._secret_arn)
             self._from_secret = parse_hashes(document)
-        except Exception as error:  # noqa: BLE001 (boto3 raises many kinds; the last good copy holds for all)
-            log.error("the secret of API keys was not read", extra=_reason(error))
+        except Exception as error:  # noqa: BLE001 (boto3 raises many kinds; the last valid copy stays in use)
+            log.error("the secret with API keys could not be read", extra=_reason(error))
             return
         self._join()
 
@@ -164,7 +166,7 @@ def _presented(headers: dict[bytes, bytes]) -> bytes:
         key = token.strip()
     if not key:
         raise InvalidKey(
-            "This server needs an API key: send Authorization: Bearer KEY or X-API-Key: KEY",
+            "This server requires an API key: send Authorization: Bearer KEY or X-API-Key: KEY",
             code="missing_api_key",
             headers={"www-authenticate": "Bearer"},
         )
@@ -172,9 +174,9 @@ def _presented(headers: dict[bytes, bytes]) -> bytes:
 
 
 def _fetch_secret(arn: str) -> str:
-    import boto3  # imported where it is used: 25 MB that most installations never need
+    import boto3  # imported here because it takes 25 MB, which most installations do not need
 
-    # The region is part of the ARN, so that it need not be configured a second time.
+    # The region is part of the ARN, so it need not be configured again.
     region = arn.split(":")[3] if arn.startswith("arn:") else None
     answer: Any = boto3.client("secretsmanager", region_name=region).get_secret_value(SecretId=arn)
     return str(answer["SecretString"])

@@ -1,4 +1,4 @@
-"""Where the body of a request ends, and what it holds."""
+"""Reads request bodies and finds where they end."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _DIGITS = re.compile(rb"[0-9]{1,18}")
 def too_large(size: int, limit: int) -> ApiError:
     return InvalidRequest(
         f"The request body has at least {size} bytes; at most {limit} are accepted here "
-        "(MAX_BODY_BYTES on POST routes). Send less.",
+        "(MAX_BODY_BYTES on POST routes). Send a smaller one.",
         status=413,
         code="request_too_large",
     )
 
 
 class Body:
-    """A body whose length is announced.
+    """A body with a known length.
 
     Attributes:
-        whole: all of it has come.
+        whole: whether all of it has arrived.
     """
 
     __slots__ = ("_left", "_parts", "whole")
@@ -39,12 +39,12 @@ class Body:
 
     @property
     def content(self) -> bytes:
-        """All of it, which is given once."""
+        """The whole body. It can be read only once."""
         parts, self._parts = self._parts, []
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def feed(self, data: bytes, start: int = 0) -> int:
-        """Takes what belongs to the body from `data[start:]`; returns the position behind that."""
+        """Takes the body's part of `data[start:]` and returns the position after it."""
         end = start + self._left
         part = data[start:end]
         if part:
@@ -55,9 +55,9 @@ class Body:
 
 
 class ChunkedBody:
-    """A body in chunks. Chunk extensions and trailers are read over.
+    """A chunked body. Chunk extensions and trailers are ignored.
 
-    Stricter than RFC 9112 asks, where a proxy may read a lenient reader's bytes differently: line ends are
+    It is stricter than RFC 9112 where a proxy might interpret the bytes differently: lines must end with
     CR LF, and a size has at most eight digits.
     """
 
@@ -69,20 +69,20 @@ class ChunkedBody:
         self._line = b""
         self._left = 0
         self._trailer_bytes = 0
-        self._read = ChunkedBody._read_size  # a bound method would be a cycle
+        self._read = ChunkedBody._read_size  # a bound method would create a reference cycle
         self.whole = False
 
     @property
     def content(self) -> bytes:
-        """All of it, which is given once."""
+        """The whole body. It can be read only once."""
         content, self._content = bytes(self._content), bytearray()
         return content
 
     def feed(self, data: bytes, start: int = 0) -> int:
-        """Takes what belongs to the body from `data[start:]`; returns the position behind that.
+        """Takes the body's part of `data[start:]` and returns the position after it.
 
         Raises:
-            InvalidRequest: not chunks, or more than the limit.
+            InvalidRequest: the chunks are invalid, or the body exceeds the limit.
         """
         while start < len(data) and not self.whole:
             start = self._read(self, data, start)
@@ -93,7 +93,7 @@ class ChunkedBody:
         if line is not None:
             match = _SIZE_LINE.fullmatch(line)
             if match is None:
-                raise bad_request(f"not the size of a chunk: {line[:40]!r}")
+                raise bad_request(f"invalid chunk size: {line[:40]!r}")
             self._left = int(match[1], 16)
             if len(self._content) + self._left > self._limit:
                 raise too_large(len(self._content) + self._left, self._limit)
@@ -121,14 +121,14 @@ class ChunkedBody:
         if line is not None:
             self._trailer_bytes += len(line)
             if line and not _TRAILER_LINE.fullmatch(line):
-                raise bad_request(f"not a trailer field: {line[:40]!r}")
+                raise bad_request(f"invalid trailer field: {line[:40]!r}")
             if self._trailer_bytes > _TRAILER_BYTES:
                 raise bad_request(f"the trailers have more than {_TRAILER_BYTES} bytes")
             self.whole = not line
         return start
 
     def _read_line(self, data: bytes, start: int) -> tuple[bytes | None, int]:
-        """The line that ends in `data` and the position behind it; None where it does not end yet."""
+        """Returns the next line, or None if it is incomplete, and the position after it."""
         longest = _TRAILER_BYTES if self._read is ChunkedBody._read_trailer else _LINE_BYTES
         end = data.find(b"\n", start, start + longest + 3)
         line = self._line + data[start : end + 1 if end >= 0 else start + longest + 3]
@@ -144,15 +144,15 @@ class ChunkedBody:
 
 
 def body_of(head: Head, limit: int) -> Body | ChunkedBody:
-    """The body that the head announces, of which nothing has come yet.
+    """Returns an empty body of the kind that the head announces.
 
     Raises:
-        InvalidRequest: announced in a way that is not supported.
+        InvalidRequest: the head announces it in a way that is not supported.
     """
     coding = head.headers.get(b"transfer-encoding")
     if coding is not None:
         if not head.http_1_1 or b"content-length" in head.headers:
-            raise bad_request("transfer-encoding is there with HTTP/1.0 or with a content-length")
+            raise bad_request("transfer-encoding is used with HTTP/1.0 or together with content-length")
         if coding.strip(b" \t").lower() != b"chunked":
             raise InvalidRequest(
                 f"Transfer-Encoding {coding[:40].decode('latin-1')!r} is not supported; use chunked.",

@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions: a plain relay, or the tool loop told as a stream or as one answer."""
+"""POST /v1/chat/completions: a plain relay, or the tool loop as a stream or as one answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .reply import Reply
 
 
 class Chat:
-    """The handler of the route."""
+    """Handles the route."""
 
     def __init__(self, loop: ChatLoop, relay: Relay, toolbox: Toolbox, *, attached: Sequence[str]) -> None:
         self._loop = loop
@@ -67,7 +67,7 @@ class Chat:
 
 
 class _Identity:
-    """The id and time of the first chunk, which all of an answer carries."""
+    """The id and time of the first chunk, used for all chunks of an answer."""
 
     def __init__(self) -> None:
         self._identity: JsonObject = {}
@@ -79,7 +79,7 @@ class _Identity:
 
 
 class _EventEncoder:
-    """Tells events as server-sent events."""
+    """Encodes events as server-sent events."""
 
     def __init__(self, plan: ToolPlan) -> None:
         options = plan.request.get("stream_options") or {}

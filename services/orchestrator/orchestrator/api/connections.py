@@ -1,4 +1,4 @@
-"""All open connections: their time limits, and how they end when the server stops."""
+"""The open connections: enforces their time limits and ends them when the server stops."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..settings import Settings
 
 
 class Connection(Protocol):
-    """What is asked of a connection. Deadlines are in the event loop's time, and may move at any moment."""
+    """The interface of a connection. Deadlines use the event loop's clock and may change at any time."""
 
     deadline: float
     transport: asyncio.Transport
@@ -28,7 +28,7 @@ class Connection(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long each phase of a connection may last."""
+    """Time limits for the phases of a connection."""
 
     head_seconds: float
     body_seconds: float
@@ -48,7 +48,7 @@ class Limits:
 
 
 class Connections:
-    """Looks at every connection regularly: a timer for each would cost 3 µs a request.
+    """Checks every connection at regular intervals. A timer per connection would cost 3 µs per request.
 
     Attributes:
         idle_seconds: how long a connection may wait for its next request.
@@ -75,7 +75,7 @@ class Connections:
         return iter(list(self._open))
 
     def start(self) -> None:
-        """From now on, deadlines hold."""
+        """Starts to enforce deadlines."""
         self._none_open.set()
         self._sweep()
 
@@ -93,7 +93,7 @@ class Connections:
             self._none_open.set()
 
     def close_idle(self, seconds: float) -> None:
-        """From now on, a connection may wait no longer than this for its next request."""
+        """Limits the time that a connection may wait for its next request from now on."""
         self.idle_seconds = min(self.idle_seconds, seconds)
         self._interval = min(self._interval, max(seconds / 4, 0.01))
         for connection in self:

@@ -1,11 +1,11 @@
-"""What /docs tells of the POST routes, which are raw ASGI callables that FastAPI does not see."""
+"""The documentation of the POST routes in /docs, since FastAPI does not serve them."""
 
 from __future__ import annotations
 
 from ..protocol import JsonObject
 
 _ERROR = {
-    "description": "An error in OpenAI's shape",
+    "description": "An error in OpenAI's format",
     "content": {
         "application/json": {
             "schema": {
@@ -36,13 +36,13 @@ _CHAT_BODY: JsonObject = {
         "tools": {
             "type": "array",
             "items": {"type": "object"},
-            "description": "The server runs those that /v1/tools lists; of these the name is enough.",
+            "description": "The server runs the tools that /v1/tools lists. For these, the name is enough.",
         },
         "tool_choice": {},
         "tandem": {
             "type": "object",
             "properties": {"events": {"type": "boolean"}},
-            "description": "`events: true` tells each tool call, its result and its duration.",
+            "description": "`events: true` reports each tool call, its result and its duration.",
         },
     },
     "example": {
@@ -54,10 +54,10 @@ _ANY_BODY: JsonObject = {"type": "object", "additionalProperties": True}
 
 
 def post_routes() -> JsonObject:
-    """OpenAPI path items."""
+    """Returns the OpenAPI path items."""
     return {
         "/v1/chat/completions": _post(
-            "Chat; the server runs its tools and answers when they are done", _CHAT_BODY, tools=True
+            "Chat. The server runs its tools and answers when they are done.", _CHAT_BODY, tools=True
         ),
         "/v1/completions": _post("Relayed to the engine", _ANY_BODY),
         "/v1/embeddings": _post("Relayed to the engine", _ANY_BODY),
@@ -70,7 +70,7 @@ def _post(summary: str, body: JsonObject, *, tools: bool = False) -> JsonObject:
         "name": "X-Tool-Execution",
         "in": "header",
         "schema": {"type": "string", "enum": ["client", "server"]},
-        "description": "`client` leaves every tool to the client.",
+        "description": "`client` leaves all tools to the client.",
     }
     return {
         "post": {
@@ -78,6 +78,6 @@ def _post(summary: str, body: JsonObject, *, tools: bool = False) -> JsonObject:
             "summary": summary,
             "parameters": [execution] if tools else [],
             "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-            "responses": {"200": {"description": "The answer, or its stream"}, "default": _ERROR},
+            "responses": {"200": {"description": "The answer, or a stream of it"}, "default": _ERROR},
         }
     }

@@ -1,4 +1,4 @@
-"""The one way of a request: key, method, limits, handler, and one answer whatever happens."""
+"""The path of every request: key, method, limits, handler, and exactly one answer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 @dataclass(slots=True)
 class Request:
-    """A request whose key and size have been checked. Header names are lower case."""
+    """A request whose key and size have been checked. Header names are in lower case."""
 
     path: str
     headers: dict[bytes, bytes]
@@ -48,7 +48,7 @@ Handler = Callable[[Request, Reply], Awaitable[None]]
 
 
 def request_id(headers: dict[bytes, bytes]) -> str:
-    """The client's x-request-id where it is fit for a log line, else a new one."""
+    """Returns the client's x-request-id if it is safe to log, else a new one."""
     given = headers.get(b"x-request-id")
     if given and _REQUEST_ID.fullmatch(given):
         return given.decode("latin-1")
@@ -59,11 +59,11 @@ class Endpoint:
     """Serves one route with `handler`.
 
     Args:
-        route: the path, and the route's name in metrics.
-        methods: those that the handler knows.
-        needs_key: whether only clients with a key are served.
-        limited: whether its requests count for MAX_IN_FLIGHT, and may have bodies of MAX_BODY_BYTES.
-        quiet: asked every few seconds, by load balancers for example: only failures are logged.
+        route: the path, which is also the route's name in metrics.
+        methods: the methods that the handler supports.
+        needs_key: whether clients need a key.
+        limited: whether requests count towards MAX_IN_FLIGHT and may have bodies of up to MAX_BODY_BYTES.
+        quiet: log only failures, for routes that load balancers and others request every few seconds.
     """
 
     def __init__(
@@ -96,10 +96,10 @@ class Endpoint:
         self._request_seconds = settings.request_timeout_seconds
 
     def admit(self, head: Head) -> str:
-        """The name of the request's key.
+        """Returns the name of the request's key.
 
         Raises:
-            ApiError: the method, the key or the announced size is refused.
+            ApiError: the method, the key or the announced size is not accepted.
         """
         if self._methods and head.method not in self._methods:
             allowed = b", ".join(self._methods).decode()
@@ -128,12 +128,12 @@ class Endpoint:
     def answer_too_late(self) -> ApiError:
         return DeadlineExceeded(
             f"The answer was not complete within {self._request_seconds:g} s (REQUEST_TIMEOUT_SECONDS). "
-            "Ask for fewer tokens or raise the limit."
+            "Request fewer tokens or raise the limit."
         )
 
 
 class ClientConnection(Protocol):
-    """What an exchange needs of its connection."""
+    """The interface of a connection for its exchanges."""
 
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
@@ -150,10 +150,10 @@ class ClientConnection(Protocol):
 
 
 class Exchange:
-    """One request on its connection, from its head to the end of its answer.
+    """One request and its answer on a connection.
 
     Attributes:
-        body_whole: nothing of the request is still to come.
+        body_whole: whether the whole request has arrived.
     """
 
     __slots__ = (
@@ -183,10 +183,10 @@ class Exchange:
         )
 
     def admit(self, problem: ApiError | None = None) -> bool:
-        """Whether the request may go on; otherwise it has been answered.
+        """Returns whether the request was admitted. If not, this has sent an error.
 
         Args:
-            problem: what is wrong with its body, which matters to clients with a key only.
+            problem: an error in the body, which is only reported to clients with a valid key.
         """
         try:
             self._record.key_name = self._endpoint.admit(self._head)
@@ -207,12 +207,12 @@ class Exchange:
         self._share.resize(self._share.size + size)
 
     def serve(self, body: bytes) -> None:
-        """Runs the handler; the body is whole."""
+        """Runs the handler with the whole body."""
         self.body_whole = True
         self._task = self._connection.loop.create_task(self._serve(body))
 
     def end(self, reason: ApiError) -> None:
-        """Ends the request from outside; a client that has not got its whole answer gets this error."""
+        """Ends the request from outside. A client whose answer is incomplete gets this error."""
         if self._reason is not None or self._reply.finished:
             return
         self._reason = reason
@@ -223,12 +223,12 @@ class Exchange:
             self._finish()
 
     def end_late(self) -> None:
-        """The body or, once that has come, the answer took too long."""
+        """Ends the request because its body or, after that, its answer took too long."""
         endpoint = self._endpoint
         self.end(endpoint.answer_too_late() if self.body_whole else endpoint.body_too_late())
 
     def lost(self) -> None:
-        """The client has left."""
+        """Handles that the client has left."""
         if self._reply.finished:
             return
         self._reply.abandon()
@@ -239,7 +239,7 @@ class Exchange:
             self._finish()
 
     async def _serve(self, body: bytes) -> None:
-        """Runs the handler. Cancelled by `end` and `lost` only, or when the event loop is torn down."""
+        """Runs the handler. Only `end`, `lost` and the shutdown of the event loop cancel this."""
         record, reply, head = self._record, self._reply, self._head
         try:
             if self._endpoint.limited:
@@ -256,7 +256,7 @@ class Exchange:
                 self._fail(self._reason)
             elif record.status != CLIENT_GONE:
                 raise
-        except Exception:  # noqa: BLE001 (logged with its trace)
+        except Exception:  # noqa: BLE001 (logged with its traceback)
             self._fail_unexpectedly()
         finally:
             self._finish()
@@ -270,21 +270,23 @@ class Exchange:
             self._reply.keep_alive = False
         try:
             self._reply.fail(error)
-        except Exception:  # noqa: BLE001 (logged with its trace)
+        except Exception:  # noqa: BLE001 (logged with its traceback)
             self._fail_unexpectedly()
 
     def _fail_unexpectedly(self) -> None:
-        """Called inside `except`. A reply that cannot be written is broken off by `_finish`."""
+        """Must be called inside `except`. If the reply cannot be written, `_finish` aborts it."""
         record = self._record
         log.exception("unexpected error", extra={"fields": {"request_id": record.request_id}})
         record.status, record.error = 500, "unexpected error"
         if not self._reply.finished:
             self._reply.fail(
-                ApiError(f"The server failed unexpectedly; its log tells of {record.request_id}")
+                ApiError(
+                    f"The server failed unexpectedly; its log has details for request {record.request_id}"
+                )
             )
 
     def _finish(self) -> None:
-        """The last of each exchange, however it ends."""
+        """Ends the exchange. This runs last, whatever happened."""
         if self._finished:
             return
         self._finished = True
@@ -294,5 +296,5 @@ class Exchange:
         self._endpoint.finished(self._record)
         if not reply.finished or (self._reason is not None and connection.write_paused):
             reply.abandon()
-            connection.abort()  # nothing whole can be written, or the client does not read
+            connection.abort()  # the answer cannot be completed, or the client does not read
         connection.answered(keep_alive=reply.keep_alive, body_whole=self.body_whole)

@@ -1,8 +1,8 @@
-"""The head of a request: its fields are read by llhttp, and its framing is judged here.
+"""Reads the head of a request: llhttp parses the fields, and this module checks the framing.
 
-llhttp ends a message at its head where the head asks for another protocol (`Upgrade`, CONNECT), so that the
-body would be read as the next request. It therefore gets to see heads only; where a body ends is decided by
-`body.py` from the fields alone, and `Upgrade` is ignored (RFC 9110, 7.8).
+If a head requests another protocol (`Upgrade`, CONNECT), llhttp ends the message there, and the body would be
+read as the next request. It therefore only gets heads. `body.py` finds the end of the body from the fields
+alone, and `Upgrade` is ignored (RFC 9110, 7.8).
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ END = b"\r\n\r\n"
 _REQUEST_LINE = re.compile(rb"([A-Z-]+) ([!-~]+) HTTP/1\.([01])\r\n")
 _METHOD = re.compile(rb"[A-Z-]{1,20}(?: |$)")
 _ABSOLUTE = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
-# Two of these would let a proxy and us read different requests, or check different keys.
+# If these were repeated, a proxy and this server might read different requests or check different keys.
 _AT_MOST_ONCE = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-api-key"})
 
 
 class Head:
-    """Method, target and fields of a request. Field names are lower case.
+    """Method, target and fields of a request. Field names are in lower case.
 
     Attributes:
-        headers: the fields by name; of several with one name, the last.
+        headers: the fields by name. If a name is repeated, this has its last value.
     """
 
     __slots__ = ("_complete", "fields", "headers", "http_1_1", "method", "target")
@@ -44,7 +44,7 @@ class Head:
 
     @property
     def keep_alive(self) -> bool:
-        """Whether the client may send another request on the connection."""
+        """Whether the client may send another request on this connection."""
         if not self.http_1_1:
             return False
         if b"connection" not in self.headers:
@@ -87,19 +87,19 @@ class Head:
         self._complete = True
 
     def check(self) -> None:
-        """Rejects a head that another reader could take for another one.
+        """Rejects a head that another server might interpret differently.
 
         Raises:
-            InvalidRequest: says what is wrong.
+            InvalidRequest: the head is invalid or ambiguous.
         """
         if not self._complete:
-            raise bad_request("the head does not end where its empty line is")
+            raise bad_request("the head does not end at its empty line")
         headers = self.headers = dict(self.fields)
         if len(headers) != len(self.fields):
             names = [name for name, _ in self.fields]
             for name in _AT_MOST_ONCE:
                 if names.count(name) > 1:
-                    raise bad_request(f"the header field {name.decode()} is there more than once")
+                    raise bad_request(f"the header field {name.decode()} is repeated")
         if self.http_1_1 and b"host" not in headers:
             raise bad_request("the header field host is missing")
         if self.method == b"CONNECT":
@@ -112,15 +112,15 @@ class Head:
 
 
 def parse_head(data: bytes) -> Head:
-    """The head that `data` is, from the request line to the empty line.
+    """Parses a head, from the request line to the empty line.
 
     Raises:
-        InvalidRequest: it is not a head of HTTP/1.0 or HTTP/1.1, or ambiguous.
+        InvalidRequest: it is ambiguous or not a head of HTTP/1.0 or HTTP/1.1.
     """
     line = _REQUEST_LINE.match(data)
     if line is None:
-        raise bad_request(f"not a request line of HTTP/1.0 or HTTP/1.1: {data[:80]!r}")
-    # A CR LF for each field, one for the request line and one at the end.
+        raise bad_request(f"invalid request line for HTTP/1.0 or HTTP/1.1: {data[:80]!r}")
+    # One CR LF per field, one for the request line and one at the end.
     if len(data) > MAX_HEAD_BYTES or data.count(b"\r\n") > MAX_FIELDS + 2:
         raise head_too_large()
     method, target, minor = line.groups()
@@ -136,7 +136,7 @@ def parse_head(data: bytes) -> Head:
 
 
 def may_become_head(data: bytes) -> bool:
-    """Whether a head may begin with `data`, which is not whole yet; False for TLS and other protocols."""
+    """Returns whether a head may start with the incomplete `data`; False for TLS and other protocols."""
     return _METHOD.match(data) is not None
 
 

@@ -1,8 +1,8 @@
-"""One connection of a client: its requests one after the other, and a time limit for each phase.
+"""One client connection: handles its requests one after the other, with a time limit for each phase.
 
-A request is answered before the next is looked at. What a client sends meanwhile is kept, at most
-`MAX_AHEAD_BYTES`: reading never stops, so that a client that leaves is noticed at once. The end of the
-client's side (FIN) counts as leaving, as it does in nginx.
+A request is answered before the next one is parsed. Up to `MAX_AHEAD_BYTES` that the client sends in the
+meantime are kept. Reading never stops, so the server notices at once when a client leaves. As in nginx,
+closing the client's side of the connection (FIN) counts as leaving.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class HttpConnection(asyncio.Protocol):
-    """Owns the transport: what is read, when it is closed.
+    """Owns the transport: reads from it and decides when to close it.
 
     Attributes:
-        deadline: when the present phase has lasted too long, in the event loop's time.
-        unread_deadline: when the client has to have read some more of an answer that waits for it.
-        write_paused: the client reads too slowly; nothing more should be written now.
+        deadline: when the current phase must end, on the event loop's clock.
+        unread_deadline: when the client must have read more of the answer that is waiting for it.
+        write_paused: whether the client reads too slowly, so that nothing more should be written now.
     """
 
     __slots__ = (
@@ -61,7 +61,7 @@ class HttpConnection(asyncio.Protocol):
 
     @property
     def general_headers(self) -> bytes:
-        """The header lines of every answer."""
+        """The header lines that every answer has."""
         return self._connections.general_headers
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -77,11 +77,13 @@ class HttpConnection(asyncio.Protocol):
             if self._exchange is None:
                 self._read_requests()
             if len(self._buffer) > MAX_AHEAD_BYTES and not self._closing:
-                log.warning("a client sent too much ahead of its answer; its connection is closed")
+                log.warning(
+                    "closed the connection of a client that sent too much data before it had its answer"
+                )
                 self.abort()
 
     def eof_received(self) -> None:
-        """The client has left."""
+        """Handles that the client has left."""
         if self._exchange is not None:
             self._exchange.lost()
         self._close()
@@ -107,13 +109,13 @@ class HttpConnection(asyncio.Protocol):
             self._read_requests()
 
     async def drain(self) -> None:
-        """Waits while the client reads too slowly."""
+        """Waits until the client has read enough."""
         if self.write_paused and not self._closing:
             self._drained = self.loop.create_future()
             await self._drained
 
     def answered(self, *, keep_alive: bool, body_whole: bool) -> None:
-        """The answer has been written; called once by each exchange."""
+        """Continues after an answer was written. Each exchange calls this once."""
         self._exchange = self._body = None
         if self._closing:
             return
@@ -126,18 +128,18 @@ class HttpConnection(asyncio.Protocol):
             self._read_requests()
 
     def abort(self) -> None:
-        """Breaks the connection off, whatever waits to be written."""
+        """Aborts the connection and discards what has not been written yet."""
         self._closing = True
         self._buffer = b""
         self.transport.abort()
 
     def close_if_idle_in(self, seconds: float) -> None:
-        """Closes the connection unless a request comes within the time."""
+        """Closes the connection unless a request arrives within this time."""
         if self._idle and self._exchange is None:
             self.deadline = min(self.deadline, self.loop.time() + seconds)
 
     def expire(self, now: float) -> None:
-        """One of the deadlines has passed."""
+        """Handles that one of the deadlines has passed."""
         if self._closing or now >= self.unread_deadline:
             self._expect_reading(now)
         elif self._exchange is not None:
@@ -151,11 +153,11 @@ class HttpConnection(asyncio.Protocol):
                     code="request_timeout",
                 )
             )
-        elif not self._ask_kernel(termios.FIONREAD):  # a request that has come and is not read yet
+        elif not self._ask_kernel(termios.FIONREAD):  # a request may have arrived that has not been read yet
             self._close()
 
     def _read_requests(self) -> None:
-        """Reads requests as long as each is answered at once and the client reads its answers."""
+        """Reads requests for as long as they are answered at once and the client reads the answers."""
         buffer, start = self._buffer, 0
         self._reading = True
         while self._exchange is None and not self._closing and not self.write_paused:
@@ -172,20 +174,20 @@ class HttpConnection(asyncio.Protocol):
             self._await_head()
 
     def _await_head(self) -> None:
-        """The head of a request has begun; the rest of it is to come."""
+        """Waits for the rest of a request's head."""
         buffer = self._buffer
         self._scanned = max(len(buffer) - len(END) + 1, 0)
         if len(buffer) > MAX_HEAD_BYTES:
             self._refuse(head_too_large())
         elif buffer != b"\r" and not may_become_head(buffer):
-            self._refuse(bad_request(f"not the beginning of a request: {buffer[:80]!r}"))
+            self._refuse(bad_request(f"invalid start of a request: {buffer[:80]!r}"))
         elif self._idle:
             self._idle = False
             limit = self.loop.time() + self._connections.limits.head_seconds
             self.deadline = min(self.deadline, limit)
 
     def _begin(self, buffer: bytes, start: int, end: int) -> int:
-        """Begins the request whose head is `buffer[start:end]`; returns where what belongs to it ends."""
+        """Starts the request with the head `buffer[start:end]` and returns where the request's data ends."""
         limits = self._connections.limits
         try:
             head = parse_head(buffer[start:end])
@@ -237,16 +239,16 @@ class HttpConnection(asyncio.Protocol):
             exchange.serve(body.content)
 
     def _refuse(self, error: ApiError) -> None:
-        """Answers what is not a request with an error, and closes."""
+        """Answers an invalid request with an error and closes the connection."""
         self._exchange = Exchange(self._router.unknown, self, Head())
         self._exchange.end(error)
 
     def _close(self, *, linger: bool = False) -> None:
-        """Closes once everything has been written.
+        """Closes the connection once everything has been written.
 
         Args:
-            linger: the client still sends. What it sends is read and dropped for a while, since its kernel
-                would discard the answer on a reset (RFC 9112, 9.6).
+            linger: whether the client may still be sending. Its data is then read and discarded for a while,
+                since the client's kernel would discard the answer on a reset (RFC 9112, 9.6).
         """
         self._closing = True
         self._buffer = b""
@@ -260,7 +262,7 @@ class HttpConnection(asyncio.Protocol):
         self.deadline = self.loop.time() + limit
 
     def _expect_reading(self, now: float) -> None:
-        """Breaks the connection off unless the client has read something since the last look."""
+        """Aborts the connection unless the client has read something since the last check."""
         unread = self._count_unread()
         if 0 < unread < self._unread:
             limit = now + self._connections.limits.unread_seconds
@@ -273,11 +275,11 @@ class HttpConnection(asyncio.Protocol):
             self.abort()
 
     def _count_unread(self) -> int:
-        """How many bytes wait for the client, in the transport and in the kernel (SIOCOUTQ, tcp(7))."""
+        """Returns the number of unread bytes in the transport and in the kernel (SIOCOUTQ, tcp(7))."""
         return self.transport.get_write_buffer_size() + self._ask_kernel(termios.TIOCOUTQ)
 
     def _ask_kernel(self, question: int) -> int:
-        """The number that the socket answers, 0 where it is closed."""
+        """Returns the number that an ioctl on the socket reports, 0 if the socket is closed."""
         try:
             answer = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), question, bytes(4))
         except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The requests under way: how many may be, and how they are ended when the server stops."""
+"""Requests in flight: limits their number and ends them when the server stops."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class InFlightRequest(Protocol):
 
 
 class InFlight:
-    """Admits requests up to a limit, and ends what remains when the service stops.
+    """Admits requests up to a limit and ends the remaining ones when the service stops.
 
     Attributes:
-        budget: the memory that they may take together.
-        draining: the server is about to stop: each answer closes its connection.
+        budget: the memory that all requests may use together.
+        draining: whether the server is about to stop, so that every answer closes its connection.
     """
 
     def __init__(self, limit: int, budget: Budget) -> None:
@@ -36,7 +36,7 @@ class InFlight:
         """Admits a request.
 
         Args:
-            limited: False for what is always admitted, a health check for example.
+            limited: False for requests that are always admitted, such as health checks.
 
         Raises:
             Overloaded: the limit is reached.
@@ -46,7 +46,7 @@ class InFlight:
             return
         if len(self._limited) >= self._limit:
             raise Overloaded(
-                f"{self._limit} requests are under way, the limit of this server (MAX_IN_FLIGHT). "
+                f"This server already serves its maximum of {self._limit} requests (MAX_IN_FLIGHT). "
                 "Try again shortly.",
                 headers={"retry-after": "1"},
             )
@@ -57,8 +57,10 @@ class InFlight:
         self._others.discard(request)
 
     def end_all(self) -> None:
-        """Ends every request with an error that says that the server stops."""
+        """Ends every request with an error that the server is shutting down."""
         for request in [*self._limited, *self._others]:
             request.end(
-                ShuttingDown("The server is shutting down; the answer is not complete. Send it again.")
+                ShuttingDown(
+                    "The server is shutting down, and the answer is not complete. Send the request again."
+                )
             )

@@ -1,4 +1,4 @@
-"""The plain relay: the engine's bytes in, the same bytes out."""
+"""The plain relay: passes the engine's bytes on to the client."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _ASK_FOR_USAGE = b'"stream_options":{"include_usage":true},'
 
 
 class Relay:
-    """Relays a route to the engine. Also the handler of the routes that are only relayed.
+    """Relays requests to the engine. It is also the handler of routes that are only relayed.
 
     Args:
-        usage_on_request: whether the route's streams tell their usage only if `stream_options` asks for it.
+        usage_on_request: whether the route's streams report usage only if `stream_options` requests it.
     """
 
     def __init__(self, engines: Engines, *, usage_on_request: bool) -> None:
@@ -28,7 +28,7 @@ class Relay:
         await self.forward(request, reply, parse_object(request.body), request.body)
 
     async def forward(self, request: Request, reply: Reply, payload: JsonObject, body: bytes) -> None:
-        """Sends `body`, which encodes `payload`, to the engine, and its answer to the client.
+        """Sends `body`, which encodes `payload`, to the engine and the engine's answer to the client.
 
         Raises:
             ApiError: the engine rejected the request, failed or did not come up.
@@ -65,10 +65,10 @@ class Relay:
 def _asking_for_usage(payload: JsonObject, body: bytes) -> bytes:
     options = payload.get("stream_options")
     if "stream_options" not in payload:
-        # Spliced in, since writing the body anew costs more than the whole relay for a long history.
+        # Inserted into the bytes, since encoding a long history again costs more than the whole relay.
         start = body.index(b"{") + 1
         return body[:start] + _ASK_FOR_USAGE + body[start:]
     if options is not None and not isinstance(options, dict):
-        return body  # the engine says what is wrong with it
+        return body  # the engine reports the error
     kept = {key: value for key, value in (options or {}).items() if key != "continuous_usage_stats"}
     return orjson.dumps({**payload, "stream_options": {**kept, "include_usage": True}})

@@ -1,4 +1,4 @@
-"""The one answer to a request: a whole body, or a stream of events with heartbeats."""
+"""The answer to a request: a whole body, or a stream of events with heartbeats."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WITHOUT_BODY = (204, 304)
 
 
 class Client(Protocol):
-    """Where the answer goes."""
+    """The connection that the answer is written to."""
 
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
@@ -40,17 +40,17 @@ class Client(Protocol):
 
 
 class Reply:
-    """A handler writes it: `whole` or `expect_stream` and `write`. Its `Exchange` alone ends it.
+    """A handler writes it with `whole`, or with `expect_stream` and `write`. Only its `Exchange` ends it.
 
-    Everything written is whole events, so that a heartbeat or an error never splits one.
+    Only whole events are written, so a heartbeat or an error never splits one.
 
     Args:
-        chunked: whether the client understands a chunked body, as of HTTP/1.1.
-        head_only: the answer has no body, as to a HEAD.
+        chunked: whether the client supports chunked bodies, as HTTP/1.1 requires.
+        head_only: whether the answer has no body, as for HEAD.
 
     Attributes:
-        keep_alive: whether the connection serves another request after this one.
-        finished: nothing more is written: the answer is complete, or its connection is gone.
+        keep_alive: whether the connection stays open for another request.
+        finished: whether the answer is complete or its connection is gone, so that nothing more is written.
     """
 
     __slots__ = (
@@ -91,7 +91,7 @@ class Reply:
         content_type: bytes = b"application/json",
         headers: Iterable[Header] = (),
     ) -> None:
-        """The whole answer at once."""
+        """Writes the whole answer at once."""
         self.close()
         if self.finished:
             return
@@ -105,18 +105,18 @@ class Reply:
         self.finished = True
 
     def expect_stream(self) -> None:
-        """From now on, silence is answered with headers and heartbeats."""
+        """Sends headers and heartbeats whenever the handler is silent for too long from now on."""
         self._last_write = self._loop.time()
         self._timer = self._loop.call_later(self._heartbeat_seconds, self._tick)
 
     async def write(self, events: bytes) -> None:
-        """Sends whole events, and the headers before the first; waits while the client reads too slowly."""
+        """Sends whole events, after the headers if needed, and waits while the client reads too slowly."""
         self._write(events)
         if self._client.write_paused:
             await self._client.drain()
 
     def end(self) -> None:
-        """Ends a stream that is complete. Does nothing after a whole answer."""
+        """Ends a complete stream. Does nothing after a whole answer."""
         self.close()
         if self.finished:
             return
@@ -125,12 +125,12 @@ class Reply:
         self.finished = True
 
     def abandon(self) -> None:
-        """Writes nothing more: the connection is gone."""
+        """Stops writing because the connection is gone."""
         self.close()
         self.finished = True
 
     def fail(self, error: ApiError) -> None:
-        """The error as the answer or, in a stream that has begun, as its last event."""
+        """Sends an error as the answer or, if a stream has started, as its last event."""
         if self.started:
             self._write(event(error.body()))
             self.end()
@@ -161,7 +161,7 @@ class Reply:
 
     def _head(self, status: int, lines: bytes) -> bytes:
         if status not in _STATUS_LINES:
-            status = 502  # an engine's, which no client could read as an answer
+            status = 502  # an invalid status from the engine, which no client would accept
         self.status = status
         self.started = True
         if self._in_flight.draining:
@@ -176,7 +176,7 @@ class Reply:
         wait = self._heartbeat_seconds
         silence = self._loop.time() - self._last_write
         if silence >= wait * 0.999:
-            # A client that does not read needs no sign that the server lives.
+            # A client that does not read needs no heartbeats.
             if not self._client.write_paused:
                 self._write(_HEARTBEAT)
         else:

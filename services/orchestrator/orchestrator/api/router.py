@@ -1,4 +1,4 @@
-"""Which endpoint serves a request."""
+"""Finds the endpoint that serves a request."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Router:
     """Endpoints by path.
 
     Args:
-        endpoints: their `route` is a path, in which `{name}` stands for any text.
-        unknown: stands for all other paths, in metrics too, and serves none.
+        endpoints: the endpoints. Their `route` is a path in which `{name}` matches any text.
+        unknown: the endpoint for all other paths, which rejects them and names them in metrics.
     """
 
     def __init__(self, endpoints: Iterable[Endpoint], unknown: Endpoint) -> None:
@@ -30,10 +30,10 @@ class Router:
                 self._exact[literal.encode()] = endpoint
 
     def find(self, head: Head) -> Endpoint:
-        """The endpoint of the head's path.
+        """Returns the endpoint for the head's path.
 
         Raises:
-            InvalidRequest: the target cannot be read.
+            InvalidRequest: the request target is invalid.
         """
         endpoint = self._exact.get(head.target)
         if endpoint is not None:
@@ -51,4 +51,4 @@ class Router:
 def not_found(head: Head) -> NotFound:
     path = head.target.partition(b"?")[0].decode("latin-1")
     where = f"{head.method.decode()} {path[:200]}"
-    return NotFound(f"There is no route {where}; /docs lists them all", code="unknown_route")
+    return NotFound(f"Unknown route: {where}; /docs lists all routes", code="unknown_route")

@@ -1,4 +1,4 @@
-"""The FastAPI routes: models, tools, health, metrics and the API page; errors have OpenAI's shape."""
+"""The FastAPI routes: models, tools, health, metrics and the API page. Errors have OpenAI's format."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def build_routes(
     telemetry: Telemetry,
     default_model: str,
 ) -> FastAPI:
-    """Every route but the POST ones."""
+    """Builds all routes except the POST routes."""
     app = FastAPI(
         title="Tandem",
         summary="OpenAI-compatible chat with tools that the server runs.",
@@ -68,7 +68,7 @@ def _add_model_routes(app: FastAPI, discovery: Discovery, default_model: str) ->
         known = {entry["id"]: entry for entry in models()}
         if model not in known:
             raise NotFound(
-                f"The model {model!r} does not exist; there are: {', '.join(known)}",
+                f"The model {model!r} does not exist; available models: {', '.join(known)}",
                 param="model",
                 code="model_not_found",
             )
@@ -78,7 +78,7 @@ def _add_model_routes(app: FastAPI, discovery: Discovery, default_model: str) ->
 def _add_state_routes(
     app: FastAPI, discovery: Discovery, control_tokens: ControlTokens, telemetry: Telemetry
 ) -> None:
-    @app.get("/health", tags=["state"], summary="Whether this process lives")
+    @app.get("/health", tags=["state"], summary="Whether this process is alive")
     async def health() -> JsonObject:
         return {"status": "ok"}
 
@@ -88,7 +88,7 @@ def _add_state_routes(
         body: JsonObject = (
             {"status": "ready"} if reason is None else {"status": "not ready", "reason": reason}
         )
-        # unknown: the model's control tokens in tool results are guessed.
+        # unknown: the model's control tokens are guessed.
         body["control_tokens"] = control_tokens.source
         return JSONResponse(body, status_code=200 if reason is None else 503)
 

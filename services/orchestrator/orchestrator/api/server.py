@@ -1,4 +1,4 @@
-"""The server: listens, and stops without losing what a load balancer still sends."""
+"""The server: listens, and stops without losing requests that a load balancer still sends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _END_SECONDS = 5.0
 
 
 class Service(Protocol):
-    """What is served."""
+    """The service that the server runs."""
 
     router: Router
     in_flight: InFlight
@@ -38,13 +38,13 @@ class Service(Protocol):
 class Server:
     """Serves until it is stopped.
 
-    A stop has four steps. For `drain_seconds` everything is accepted, and each answer closes its connection.
-    Then the server stops listening. Connections on which no request was under way stay open for another
-    `IDLE_SECONDS`: a proxy sends no new ones here by then, and one that was sent in the moment of closing
-    would be lost. What is under way may finish until `stop_seconds` after the beginning.
+    It stops in four steps. For `drain_seconds` it accepts everything, and answers close connections.
+    Then it stops listening. Idle connections stay open for another `IDLE_SECONDS`: by then, a proxy no longer
+    sends requests here, and a request that was sent at the moment of closing would be lost. Requests in flight
+    may finish until `stop_seconds` after the beginning.
 
     Attributes:
-        started: it listens, or has listened.
+        started: whether the server is listening or has listened.
     """
 
     def __init__(self, service: Service, settings: Settings) -> None:
@@ -61,14 +61,14 @@ class Server:
         return self.service.in_flight
 
     async def serve(self, listeners: Sequence[socket.socket] | None = None) -> None:
-        """Returns when it has been stopped.
+        """Serves requests and returns after the server has stopped.
 
         Args:
-            listeners: sockets to use in place of HOST and PORT.
+            listeners: sockets to use instead of HOST and PORT.
 
         Raises:
             SettingsError: the service cannot start.
-            OSError: it cannot listen.
+            OSError: the server cannot listen.
         """
         settings = self._settings
         listeners = listeners or listen(settings.host, settings.port)
@@ -94,10 +94,10 @@ class Server:
         await self.service.close()
 
     def stop(self, *, drain: bool = True) -> None:
-        """Begins to stop; the second time, ends at once.
+        """Starts to stop the server. The second call ends it at once.
 
         Args:
-            drain: whether to accept for a while yet.
+            drain: whether to keep accepting requests for a while.
         """
         if self._ending is not None:
             self._ending.cancel()
@@ -114,7 +114,7 @@ class Server:
         loop = asyncio.get_running_loop()
         stop_seconds = self._settings.stop_seconds
         loop.call_later(stop_seconds, self.in_flight.end_all)
-        # What has been ended has a moment to be told so.
+        # Gives clients a moment to receive the errors.
         loop.call_later(stop_seconds + _END_SECONDS, self.connections.abort_all)
         drains = self._drain_seconds > 0
         try:
@@ -125,7 +125,7 @@ class Server:
         await self.connections.none_open()
 
     def _log_start(self, port: int) -> None:
-        """Logs the two messages that the deployment guide says to wait for, from when uvicorn served."""
+        """Logs the two messages of uvicorn that the deployment guide says to wait for."""
         host = self._settings.host
         log.info("Application startup complete")
         guide = f"Uvicorn running on http://{host}:{port}"

@@ -1,4 +1,4 @@
-"""What one request has gathered: history, usage, and what of it the client has been shown; pure."""
+"""The state of one request: its history, its usage, and what the client has seen. Without I/O."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SAME_CALL_LIMIT = 3
 _OTHERS = ("user", "tool", "function")
 
 CallKey = tuple[str, str]
-"""A tool's name and its arguments: equal for calls that ask for the same."""
+"""The name of a tool and its canonical arguments, which are the same for equal calls."""
 
 
 @dataclass(slots=True)
 class Chunk:
-    """Something for the client to see: an engine's chunk, what of its delta, and the usage told so far."""
+    """An engine's chunk, the part of its delta that the client may see, and the usage so far."""
 
     chunk: JsonObject
     delta: JsonObject
@@ -33,14 +33,14 @@ class Chunk:
 
 @dataclass(slots=True)
 class ToolEvent:
-    """A tool call that starts or has ended, for clients that asked to be told."""
+    """The start or end of a tool call, for clients that requested such events."""
 
     event: JsonObject
 
 
 @dataclass(slots=True)
 class Ending:
-    """The answer is complete: the engine's last chunk, the reason, and the usage of all rounds."""
+    """The end of an answer: the engine's last chunk, the finish reason, and the usage of all rounds."""
 
     chunk: JsonObject
     finish_reason: str
@@ -51,7 +51,7 @@ Event = Chunk | ToolEvent | Ending
 
 
 class Conversation:
-    """One request on its way through the rounds."""
+    """One request and its rounds."""
 
     def __init__(self, plan: ToolPlan, rescue: Rescue, control_tokens: ControlTokens) -> None:
         self.plan = plan
@@ -69,10 +69,10 @@ class Conversation:
         self._streaks: dict[CallKey, int] = {}
 
     def body(self) -> bytes:
-        """The engine's request of this round."""
+        """Returns the request to the engine for this round."""
         request = {**self.plan.request, "messages": self.messages}
         if self.rounds > 1:
-            # A forced call holds for the first round only: otherwise the model could never answer.
+            # A forced call only applies to the first round. Otherwise, the model could never answer.
             request.pop("tool_choice", None)
         if self.last_ask:
             for field in ("tools", "tool_choice", "parallel_tool_calls"):
@@ -82,7 +82,7 @@ class Conversation:
         return orjson.dumps(request)
 
     def begin_turn(self) -> None:
-        """Forgets what was read of this round, if it was tried before."""
+        """Starts a turn and discards what an earlier attempt read."""
         plan = self.plan
         self.shown_this_turn = False
         self._text_this_turn = False
@@ -98,12 +98,12 @@ class Conversation:
         )
 
     def end_turn(self) -> tuple[Event | None, Turn]:
-        """The last of what the client may see, and the turn."""
+        """Returns the rest of what the client may see, and the turn."""
         rest, turn = self._reader.end()
         return (self.tail(rest) if rest else None), turn
 
     def visible(self, chunks: list[JsonObject]) -> list[Event]:
-        """What the client may see of some chunks of this turn."""
+        """Returns what the client may see of some chunks of this turn."""
         events: list[Event] = []
         for chunk in chunks:
             choices = chunk.get("choices")
@@ -126,14 +126,14 @@ class Conversation:
                 delta["content"] = "\n\n" + text
             self._text_this_turn = True
             self._shown_tail = text[-1:]
-        told = chunk.get("usage") if self.plan.stream else None
-        return Chunk(chunk, delta, add_usage(self.usage, told) if told else None)
+        usage = chunk.get("usage") if self.plan.stream else None
+        return Chunk(chunk, delta, add_usage(self.usage, usage) if usage else None)
 
     def ending(self, reason: str) -> Ending:
         return Ending(self.last_chunk, reason, self.usage)
 
     def remember(self, turn: Turn, results: list[tuple[ToolCall, ToolResult]]) -> None:
-        """Adds a turn and its results, in the order of the calls."""
+        """Adds a turn and its results to the history, in the order of the calls."""
         self.messages.append(turn.message([call.wire(result.arguments) for call, result in results]))
         self.messages += [
             {
@@ -147,14 +147,14 @@ class Conversation:
         self._streaks = {key: self._streaks.get(key, 0) + 1 for key in keys}
 
     def _prepared(self, message: JsonObject) -> JsonObject:
-        """A message of the client, as the engine gets it."""
+        """Returns a message of the client in the form that the engine gets."""
         if message.get("role") in ("tool", "function"):
             content = self._control_tokens.neutralize_content(message.get("content"))
             return {**message, "content": content}
         return _without_empty_calls(message)
 
     def _is_repeated(self, name: str, arguments: str) -> bool:
-        """Whether the user or a tool's result wrote this call: then the model quotes it."""
+        """Returns whether the user or a tool result contains this call, so that the model only quotes it."""
         others = _squeezed(
             "\n".join(
                 text
@@ -166,7 +166,7 @@ class Conversation:
         return _squeezed(name) in others and _squeezed(arguments) in others
 
     def repeated_call(self) -> str | None:
-        """The name of a tool that was called with the same arguments too many rounds running."""
+        """Returns the name of a tool that was called with the same arguments in too many rounds in a row."""
         return next((name for (name, _), n in self._streaks.items() if n >= SAME_CALL_LIMIT), None)
 
 
@@ -175,7 +175,7 @@ def _asks_for_json(response_format: object) -> bool:
 
 
 def _squeezed(text: str) -> str:
-    """Without what may differ between two spellings of one call."""
+    """Removes what may differ between two spellings of the same call."""
     return "".join(text.split()).replace("\\", "")
 
 
@@ -189,12 +189,12 @@ def _texts(content: object) -> Iterator[str]:
 
 
 def _arguments(call: ToolCall, result: ToolResult) -> str:
-    """Canonical, or as the model wrote them where they cannot be read."""
+    """Returns the arguments in canonical form, or as the model wrote them if they cannot be parsed."""
     return call.arguments if result.parsed is None else result.arguments
 
 
 def _without_empty_calls(message: JsonObject) -> JsonObject:
-    """Engines refuse or misread `tool_calls: []`, which clients send that echo every field of an answer."""
+    """Drops `tool_calls: []`, which engines reject or misread. Clients that echo whole answers send it."""
     if message.get("tool_calls") == []:
         return {key: value for key, value in message.items() if key != "tool_calls"}
     return message

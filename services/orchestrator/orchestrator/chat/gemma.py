@@ -1,4 +1,4 @@
-"""The arguments of a call as Gemma 4 writes them: `{key:<|"|>text<|"|>,list:[1,true]}`."""
+"""Parses the arguments of a call as Gemma 4 writes them: `{key:<|"|>text<|"|>,list:[1,true]}`."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ _WORDS = {"true": True, "false": False, "null": None}
 
 
 class GemmaSyntaxError(ValueError):
-    """The text is not in this form."""
+    """The text does not have this syntax."""
 
 
 def parse_object(text: str) -> dict[str, Any]:
-    """
+    """Parses a whole object.
+
     Raises:
-        GemmaSyntaxError: not one whole object.
+        GemmaSyntaxError: the text is not exactly one object.
     """
     value, end = _object(text, 0, 0)
     if text[end:].strip():
-        raise GemmaSyntaxError(f"text behind the object at {end}")
+        raise GemmaSyntaxError(f"text after the object at {end}")
     return value
 
 
 def _value(text: str, at: int, depth: int) -> tuple[Any, int]:
     if depth > _MAX_DEPTH:
-        raise GemmaSyntaxError(f"nested more than {_MAX_DEPTH} deep")
+        raise GemmaSyntaxError(f"nested more than {_MAX_DEPTH} levels deep")
     if text.startswith(_QUOTE, at):
         end = text.find(_QUOTE, at + len(_QUOTE))
         if end < 0:

@@ -1,6 +1,6 @@
-"""The tool loop: ask the engine, relay what the client may see, run tools, ask again.
+"""The tool loop: ask the engine, pass on what the client may see, run tools, ask again.
 
-Written once, as a stream of events; a non-streaming answer is a fold of them.
+It produces a stream of events, from which a non-streaming answer is folded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .turn import Finish, HandBack, RunTools, Turn
 PATH = "/v1/chat/completions"
 
 Emit = Callable[[list[Event]], Awaitable[None]]
-"""Takes the next events of an answer, and returns when the client can take more."""
+"""Takes the next events of an answer and returns when the client can take more."""
 
 _ROUND_RETRIES = 2
 _MAX_CALLS = 128
@@ -52,7 +52,7 @@ class ChatLoop:
         self._control_tokens = control_tokens
 
     async def run(self, plan: ToolPlan, record: Record, emit: Emit) -> None:
-        """Emits the answer in batches of events; the last event is the `Ending`.
+        """Emits the answer in batches of events. The last event is the `Ending`.
 
         Raises:
             ApiError: the engine rejected the request, failed or did not come up.
@@ -75,7 +75,7 @@ class ChatLoop:
                     return
 
     async def _ask(self, talk: Conversation, record: Record, emit: Emit) -> Turn:
-        """One round. Tried again while the client has seen none of it."""
+        """Runs one round, and retries it as long as the client has seen none of it."""
         body = talk.body()
         for attempt in range(_ROUND_RETRIES + 1):
             talk.begin_turn()
@@ -105,7 +105,7 @@ class ChatLoop:
     async def _run_tools(
         self, talk: Conversation, turn: Turn, calls: list[ToolCall], record: Record, emit: Emit
     ) -> None:
-        """Runs the calls side by side, equal ones once, and adds turn and results to the history."""
+        """Runs the calls concurrently, equal ones only once, and adds the turn and results to the history."""
         keys = [(call.name, canonical_arguments(call.arguments)) for call in calls]
         if talk.plan.events:
             await emit([ToolEvent({"type": "tool_call.started", **_describe(call)}) for call in calls])
@@ -134,7 +134,7 @@ class ChatLoop:
         if call.name not in plan.server:
             known = ", ".join(sorted(plan.server | plan.client))
             content = orjson.dumps(
-                {"error": f"there is no tool named {call.name}; there are: {known}"}
+                {"error": f"unknown tool {call.name!r}; available tools: {known}"}
             ).decode()
             return ToolResult(content=content, outcome="error", arguments="{}", parsed=None, seconds=0.0)
         result = await self._toolbox.call(call.name, call.arguments, request_id=record.request_id)
@@ -146,17 +146,17 @@ class ChatLoop:
         return result
 
     def _why_last_ask(self, talk: Conversation) -> str | None:
-        """Why the model is asked once more without the tools; None while it may go on."""
+        """Returns why the next round is the last one, without tools, or None if the loop may go on."""
         if talk.rounds >= self._max_rounds:
             return f"The limit of {self._max_rounds} rounds of tool calls was reached"
         repeated = talk.repeated_call()
         if repeated:
-            return f"{repeated} was called {SAME_CALL_LIMIT} times running with the same arguments"
+            return f"{repeated} was called {SAME_CALL_LIMIT} times in a row with the same arguments"
         return None
 
 
 def _why_no_answer(talk: Conversation, turn: Turn) -> str | None:
-    """A text for the user in place of an answer without any; None if the reason to finish says enough."""
+    """Returns a text for an answer that has none, or None if the finish reason explains it."""
     if talk.last_ask:
         return f"({talk.last_ask}, and the model gave no answer.)"
     if turn.hidden and turn.finish_reason != "length":

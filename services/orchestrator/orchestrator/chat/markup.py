@@ -1,4 +1,4 @@
-"""How models write calls in text: one entry per tool-call parser of vLLM that `models.yaml` offers.
+"""How models write calls in text: one entry per tool-call parser of vLLM that `models.yaml` uses.
 
 Sources: `vllm/tool_parsers/*.py` of vLLM 0.32; for `openai` also https://github.com/openai/harmony,
 docs/format.md.
@@ -36,14 +36,14 @@ class Markup:
     """One way of writing a call: an opening, a body, and perhaps a closing.
 
     Attributes:
-        openings: texts that a call begins with.
-        head: what stands before the body; None for an opening that has none.
-        partial: all that can still become a head.
+        openings: the texts with which a call starts.
+        head: the pattern of the text before the body.
+        partial: the pattern of text that may still become a head.
         body: `json` ends with its last bracket, `tagged` with the closing.
-        closing: text behind the body; "" if there is none.
-        between: characters that separate two calls, beside white space.
+        closing: the text after the body, "" if there is none.
+        between: characters other than white space that separate two calls.
         bare: whether a JSON object that is the whole text is a call.
-        read: the calls of one whole text from opening to closing; None if it holds none.
+        read: returns the calls in a whole text from opening to closing, or None.
     """
 
     openings: tuple[str, ...]
@@ -57,7 +57,7 @@ class Markup:
 
 
 def _beginnings(text: str) -> str:
-    """A pattern for every beginning of `text`, the empty one included."""
+    """Returns a pattern that matches every prefix of `text`, including the empty one."""
     pattern = ""
     for character in reversed(text):
         pattern = f"(?:{re.escape(character)}{pattern})?"
@@ -101,7 +101,7 @@ def _read_gemma(text: str, _: Parameters) -> list[WrittenCall] | None:
 
 
 def _read_xml(text: str, parameters: Parameters) -> list[WrittenCall] | None:
-    """Values are text; those of parameters that are not strings are read as JSON."""
+    """Reads values as text, or as JSON if the parameter is not a string."""
     head = _XML_HEAD.match(text)
     if not head:
         return None
@@ -124,7 +124,7 @@ def _json_or_text(value: str) -> Any:
 
 
 def read_bare(text: str, _: Parameters) -> list[WrittenCall] | None:
-    """Calls that are the whole of a text, as models write them that only a prompt told how."""
+    """Reads calls that make up the whole text, as written by models that learn the format from a prompt."""
     calls = []
     for part in _split_objects(text):
         value = _loads(part)
@@ -136,13 +136,13 @@ def read_bare(text: str, _: Parameters) -> list[WrittenCall] | None:
 
 
 def cut_name(text: str) -> str | None:
-    """The beginning of the name in a call that was cut off; None if the text ended before it."""
+    """Returns the start of the name in a truncated call, or None if the text ends before the name."""
     name = _WRITTEN_NAME.search(text) or _CUT_NAME.search(text)
     return name[1] if name else None
 
 
 def _split_objects(text: str) -> list[str]:
-    """Objects separated by semicolons, which are where a brace ends one and another begins the next."""
+    """Splits objects at the semicolons between them."""
     return re.split(r"(?<=\})\s*;\s*(?=\{)", text.strip())
 
 
@@ -159,7 +159,7 @@ def _calls_of(values: list[Any]) -> list[WrittenCall] | None:
 
 
 def _broken_call(text: str) -> WrittenCall | None:
-    """A call whose JSON is broken but whose name can be read: the model is told what is wrong."""
+    """Reads a call with invalid JSON whose name is readable, so that the model gets an error."""
     name = _WRITTEN_NAME.search(text)
     if not name:
         return None
@@ -258,17 +258,17 @@ MARKUPS: dict[str, Markup] = {
     "openai": _OPENAI,
     "gemma4": _GEMMA4,
 }
-"""By the name of vLLM's parser."""
+"""The markups by the name of vLLM's parser."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rescue:
-    """What becomes of calls that the engine left in the text.
+    """How to handle calls that the engine left in the text.
 
     Attributes:
-        markup: their form; None if it is not known.
-        bare: whether a JSON object that is the whole text is one.
-        runs: whether those that end a turn are run; all others, and these if not, are kept from the client.
+        markup: the format of the calls, None if unknown.
+        bare: whether a JSON object that is the whole text is a call.
+        runs: whether calls at the end of a turn are run. If not, they are hidden from the client.
     """
 
     markup: Markup | None
@@ -277,10 +277,11 @@ class Rescue:
 
 
 def rescue_for(parser: str | None, setting: Literal["never", "end_of_turn"] | None) -> Rescue:
-    """
+    """Returns how to handle calls in text.
+
     Args:
-        parser: the engine's tool-call parser, `none` if it has none, None if that is not known.
-        setting: None for the default: calls are left to a parser that is known to work.
+        parser: the engine's tool-call parser, `none` if it has none, None if unknown.
+        setting: None for the default, which leaves calls to a parser that is known to work.
     """
     if parser is None:
         return Rescue(HERMES, bare=True, runs=setting != "never")

@@ -1,7 +1,7 @@
-"""Whether the end of a text is inside a quotation: code, a block quote, a list, quotation marks, an element.
+"""Determines whether a text ends inside code, a block quote, a list, quotation marks or an element.
 
-In doubt it is: the answer decides whether a call that a model wrote as text may be run. Each character is
-looked at once, however the text is cut into pieces.
+If in doubt, it does: the result decides whether a call that a model wrote as text may be run. Each character
+is read once, however the text is split into parts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _TICKS = re.compile(r"`+")
 _ELEMENT = re.compile(r"<(?P<close>/?)(?P<name>[A-Za-z][\w:-]{0,40})(?:\s[^<>]*)?>|<!--|-->")
 _PAIRS = {"“": "”", "«": "»", "「": "」", "『": "』", "„": "“"}
 _MARKS = re.compile('["“”«»「」『』„]')
-# Elements without an end, and those that quote nothing.
+# Elements without an end tag, and those that do not quote anything.
 _OPEN_ELEMENTS = frozenset({"br", "hr", "img", "input", "meta", "link", "p", "li", "td", "tr", "th", "wbr"})
 _NOTABLE = re.compile('[`"“”«»「」『』„<>]')
 _MAX_LINE = 2048
@@ -26,24 +26,24 @@ _MAX_ELEMENTS = 64
 class _Fence:
     character: str
     length: int
-    depth: int  # of the block quotes around it
-    indent: int  # of the list item around it
+    depth: int  # of the surrounding block quotes
+    indent: int  # of the surrounding list item
 
 
 class Quotation:
-    """Feed it a text in pieces; `quoted` tells of the place behind the last one."""
+    """Takes a text in parts. `quoted` is whether the current end of the text is quoted."""
 
     def __init__(self) -> None:
         self._line: list[str] = []
         self._line_length = 0
         self._fence: _Fence | None = None
-        self._block = False  # a block quote or list that the line before belongs to
-        self._item = False  # a list, which indented lines after a blank one still belong to
+        self._block = False  # the previous line belongs to a block quote or list
+        self._item = False  # in a list, to which indented lines after a blank line still belong
         self._ticks = 0
         self._marks = 0
         self._straight = False
         self._elements: dict[str, int] = {}
-        self._lost = False  # a line was too long to follow
+        self._lost = False  # a line was too long to be analyzed
 
     def feed(self, text: str) -> None:
         first, *others = text.split("\n")
@@ -116,7 +116,7 @@ class Quotation:
         self._read_inline(content)
 
     def _stays_in_fence(self, line: str, depth: int) -> bool:
-        """A fence ends with the block quote or list item around it."""
+        """Returns whether a line is still inside the block quote or list item around the fence."""
         fence = self._fence
         assert fence is not None
         if fence.depth > depth:
@@ -165,7 +165,7 @@ class Quotation:
 
 
 def _without_markers(line: str) -> tuple[str, int, int, bool]:
-    """The line without the marks of block quotes and lists; their depth, the width before it, if an item."""
+    """Returns the line without markers, the depth of its quotes, its indent and whether it is a list item."""
     at, depth, indent, is_item = 0, 0, 0, False
     while marker := _MARKER.match(line, at):
         if ">" in marker[0]:

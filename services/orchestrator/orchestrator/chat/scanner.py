@@ -1,7 +1,8 @@
-"""Finds the calls in the text of one turn, which comes in pieces, and holds them back from the client.
+"""Finds the calls in the text of one turn, which arrives in parts, and hides them from the client.
 
-A call that ends the turn outside any quotation is taken out; any other is text, and released as soon as that
-is known. Each character is looked at a bounded number of times, and little text is held (`_MAX_HELD`).
+A call at the end of the turn and outside any quotation is removed. Any other call is text, which is released
+as soon as this is known. Each character is read a limited number of times, and little text is held back
+(`_MAX_HELD`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .quotation import Quotation
 
 _MAX_HELD = 65_536
 _MAX_DEPTH = 128
-_LEAST_CUT = 5  # characters of an opening, cut off there, that can be told from other text
+_LEAST_CUT = 5  # characters of a truncated opening that distinguish it from other text
 _WRAPPER = "</tool_call>"
 _OUTSIDE = re.compile(r"[\s\w:,.+-]*")
 _INSIDE = re.compile(r'[^"\\]*')
@@ -35,9 +36,9 @@ class Found:
     """The calls at the end of a text.
 
     Attributes:
-        calls: those that are whole.
-        source: the text that they were, to compare with what others wrote.
-        hidden: whether any text was kept from the client.
+        calls: the calls that are complete.
+        source: the text of these calls.
+        hidden: whether any text was hidden from the client.
     """
 
     calls: list[WrittenCall] = field(default_factory=list)
@@ -46,7 +47,7 @@ class Found:
 
 
 class _Json:
-    """Finds the end of a JSON value in pieces of text."""
+    """Finds the end of a JSON value in text that arrives in parts."""
 
     def __init__(self) -> None:
         self.ended = False
@@ -56,7 +57,7 @@ class _Json:
         self._escaped = False
 
     def feed(self, text: str, at: int) -> int:
-        """Reads from `at` on; gives where the value ended or broke, or the end of the text."""
+        """Reads from `at` and returns where the value ends or is invalid, or the end of the text."""
         while at < len(text):
             if self._in_string:
                 at = self._string(text, at)
@@ -97,14 +98,14 @@ class _Json:
 
 
 class CallScanner:
-    """Feed it the pieces of one turn's text; it gives what may be shown.
+    """Takes the parts of one turn's text and returns what may be shown.
 
     Args:
-        markup: the form of calls; None where only bare ones are known.
+        markup: the format of calls, None to find only bare ones.
         bare: whether a JSON object that is the whole text is a call.
-        names: of the tools in play.
-        parameters: the schema of a tool's arguments.
-        drop: calls are left out wherever they stand, and none is found.
+        names: the names of the available tools.
+        parameters: returns the schema of a tool's arguments.
+        drop: whether to remove all calls from the text without reporting them.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class CallScanner:
         self._first = "".join({opening[0] for opening in self._openings})
         self._opening = re.compile("|".join(map(re.escape, self._openings)) or r"(?!)")
         self._quotation = Quotation()
-        self._unread: list[str] = []  # by the quotation
+        self._unread: list[str] = []  # not yet read by the quotation
         self._state = _State.HEAD if bare else _State.TEXT
         self._form = BARE if bare else markup
         self._tail = ""
@@ -139,17 +140,17 @@ class CallScanner:
         self._cut = False
 
     def feed(self, text: str) -> str:
-        """The text that can be shown now."""
+        """Adds a part and returns the text that can be shown now."""
         if self._state is _State.TEXT and not self._tail and not self._after_call and self._is_plain(text):
             self._unread.append(text)
             return text
         return self._run(text, final=False)
 
     def end(self, *, cut: bool) -> str:
-        """The rest of the text, once no more comes.
+        """Returns the rest of the text at the end of the turn.
 
         Args:
-            cut: the model had more to say.
+            cut: whether the turn was truncated.
         """
         self._cut = cut
         shown = self._run("", final=True)
@@ -170,7 +171,7 @@ class CallScanner:
         return not any(first in text for first in self._first)
 
     def _run(self, text: str, *, final: bool) -> str:
-        """Reads on from state to state until one needs more text than there is."""
+        """Advances from state to state until one needs more text."""
         buffer = self._tail + text
         shown: list[str] = []
         steps = {
@@ -268,7 +269,7 @@ class CallScanner:
         return start, self._end_unit()
 
     def _read_after(self, buffer: str, at: int, final: bool) -> tuple[int, str]:
-        """Behind a call: another one, white space, or the text that shows that the calls were text too."""
+        """Reads what follows a call: another call, white space, or text, which turns the calls into text."""
         assert self._form is not None
         start = self._skip_space(buffer, at, self._form.between)
         extra = self._trailing_tag(buffer, start)
@@ -292,12 +293,12 @@ class CallScanner:
         return start, self._end_calls()
 
     def _trailing_tag(self, buffer: str, at: int) -> str:
-        """What Qwen3's calls are wrapped in, which is not part of the one inside."""
+        """Returns the closing tag of the element around Qwen3's calls, which is not part of the call."""
         wrapped = self._form is not None and self._form.closing == "</function>"
         return _WRAPPER if wrapped and buffer.startswith(_WRAPPER, at) else ""
 
     def _end_unit(self) -> str:
-        """A whole call has been read."""
+        """Handles the end of a whole call."""
         assert self._form is not None
         self._state = _State.AFTER
         source = "".join(self._unit)
@@ -310,7 +311,7 @@ class CallScanner:
         return ""
 
     def _end_calls(self) -> str:
-        """Text follows the calls: they did not end the turn."""
+        """Handles text after the calls, which means that they are not at the end of the turn."""
         if not self._drops:
             return self._release("")
         self._forget()
@@ -324,7 +325,7 @@ class CallScanner:
         return self._release(self._tail)
 
     def _end_body(self, *, cut: bool) -> str:
-        """A call that has no end: cut off, or broken."""
+        """Handles a call without an end, which is truncated or invalid."""
         form, source = self._form, "".join(self._unit) + self._tail
         assert form is not None
         if form is BARE:
@@ -350,7 +351,7 @@ class CallScanner:
         return bool(calls) and all(name in self._names for name, _ in calls or ())
 
     def _release(self, more: str) -> str:
-        """What was held is text after all."""
+        """Releases what was held back, since it is text after all."""
         text = "".join(source for source, _ in self._units)
         text += "".join(self._space) + "".join(self._unit) + more
         if self._units:
@@ -368,7 +369,7 @@ class CallScanner:
             self._held += len(text)
 
     def _show(self, text: str) -> str:
-        """Text for the client; white space that follows a dropped call belongs to it."""
+        """Returns text for the client, without white space that follows a dropped call."""
         if self._after_call:
             text = text.lstrip()
             self._after_call = not text
@@ -389,7 +390,7 @@ class CallScanner:
         return len(buffer)
 
     def _overlap(self, buffer: str, at: int) -> int:
-        """Length of the longest end of the text that is a proper beginning of an opening."""
+        """Returns the length of the longest suffix of the text that is a proper prefix of an opening."""
         longest = max(map(len, self._openings), default=1) - 1
         tail = buffer[max(at, len(buffer) - longest) :]
         for length in range(len(tail), 0, -1):

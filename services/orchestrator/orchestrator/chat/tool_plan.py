@@ -1,4 +1,4 @@
-"""Which tools of a request run where: on the server, on the client, or nowhere."""
+"""Decides where the tools of a request run: on the server, on the client, or nowhere."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..tools.toolbox import Toolbox
 
 @dataclass(slots=True)
 class ToolPlan:
-    """A checked request, made ready for the engine.
+    """A checked request, prepared for the engine.
 
     Attributes:
-        request: the client's, without `tandem`, its server tools filled in.
-        server, client: names of the tools that each side runs.
-        events: whether the client asked to be told of each tool call.
+        request: the client's request without `tandem` and with complete definitions of server tools.
+        server, client: the names of the tools that each side runs.
+        events: whether the client requested an event for each tool call.
         changed: whether `request` differs from what the client sent.
         stream: whether the answer is streamed.
     """
@@ -33,7 +33,7 @@ class ToolPlan:
         self.stream = bool(self.request.get("stream"))
 
     def parameters(self, name: str) -> JsonObject:
-        """The schema of a tool's arguments; empty if it has none."""
+        """Returns the schema of a tool's arguments, which is empty if there is none."""
         for tool in self.request.get("tools") or ():
             function = tool.get("function")
             if isinstance(function, dict) and function.get("name") == name:
@@ -53,10 +53,10 @@ def plan_tools(
 
     Args:
         execution: the header `X-Tool-Execution`; `client` leaves every tool to the client.
-        attached: server tools for requests that bring none.
+        attached: server tools for requests that have no tools.
 
     Raises:
-        InvalidRequest: a bad header or `tandem` field, or `n` above 1 with server tools.
+        InvalidRequest: the header or the `tandem` field is invalid, or `n` is above 1 with server tools.
     """
     if execution not in (None, "client", "server"):
         raise InvalidRequest(
@@ -83,7 +83,7 @@ def plan_tools(
         return ToolPlan(request, changed=True)
     if request.get("n") not in (None, 1):
         raise InvalidRequest(
-            f"n must be 1 where the server runs tools ({', '.join(sorted(server))}); it is {request['n']}. "
+            f"n must be 1 if the server runs tools ({', '.join(sorted(server))}); it is {request['n']}. "
             "Send X-Tool-Execution: client to run them yourself.",
             param="n",
         )

@@ -1,6 +1,6 @@
-"""One turn of the model: the engine's chunks in, what the client may see and the whole turn out; pure.
+"""Reads one turn of the model: takes the engine's chunks, returns what the client may see. Without I/O.
 
-A non-streaming answer is read as one chunk whose delta is the whole message.
+A non-streaming answer is read as a single chunk whose delta is the whole message.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _CALL_SIZE = 256  # of what is kept of a call, beside its arguments
 
 @dataclass(slots=True)
 class RunTools:
-    """Every call is the server's: run them and ask again."""
+    """All calls are for the server: run them and ask the engine again."""
 
     calls: list[ToolCall]
 
 
 @dataclass(slots=True)
 class HandBack:
-    """The turn holds calls for the client: they are its to run."""
+    """The turn contains calls that the client must run."""
 
 
 @dataclass(slots=True)
 class Finish:
-    """The answer is complete, for the engine's own reason."""
+    """The answer is complete, with the engine's finish reason."""
 
     reason: str
 
@@ -43,8 +43,13 @@ NextStep = RunTools | HandBack | Finish
 
 @dataclass(slots=True)
 class Turn:
-    """A whole turn. `calls` holds the server's, `client_calls` how many there were for the client; `hidden`
-    tells that text was a call, and kept from the client."""
+    """A whole turn.
+
+    Attributes:
+        calls: the calls for the server.
+        client_calls: the number of calls for the client.
+        hidden: whether text that was a call was hidden from the client.
+    """
 
     text: str
     reasoning: str
@@ -54,7 +59,7 @@ class Turn:
     hidden: bool = False
 
     def next_step(self) -> NextStep:
-        """Decided by the calls that are there; a finish reason of `length` means that one may be cut."""
+        """Returns the next step. With the finish reason `length`, the last call may be incomplete."""
         if self.finish_reason == "length":
             return Finish("length")
         if self.client_calls:
@@ -64,7 +69,7 @@ class Turn:
         return Finish("stop" if self.finish_reason == "tool_calls" else self.finish_reason)
 
     def message(self, calls: Sequence[JsonObject]) -> JsonObject:
-        """The assistant message that stands for this turn in the history."""
+        """Returns the assistant message for this turn in the history."""
         message: JsonObject = {"role": "assistant", "content": self.text or None, "tool_calls": list(calls)}
         if self.reasoning:
             message["reasoning"] = self.reasoning
@@ -73,7 +78,7 @@ class Turn:
 
 @dataclass(slots=True)
 class _Draft:
-    """A structured call while its pieces come in."""
+    """A structured call whose parts are still arriving."""
 
     id: str
     arguments: list[str]
@@ -85,14 +90,14 @@ class TurnReader:
     """Reads the chunks of one turn.
 
     Args:
-        in_play: names of all tools of the request.
-        client: those of them that the client runs.
-        rescue: what becomes of calls that are written as text.
-        bare: whether a bare JSON object may be one.
-        parameters: the schema of a tool's arguments.
-        is_repeated: whether a call written as text repeats what others wrote, given its name and arguments.
-        tools_offered: False for a last ask without tools, whose calls are dropped.
-        first: whether this is the first turn of the answer, the one that tells the role.
+        in_play: the names of all tools in the request.
+        client: the names of those that the client runs.
+        rescue: how to handle calls that are written as text.
+        bare: whether a bare JSON object may be a call.
+        parameters: returns the schema of a tool's arguments.
+        is_repeated: returns whether a call with this name and arguments repeats what others wrote.
+        tools_offered: False for a last round without tools, whose calls are dropped.
+        first: whether this is the first turn of the answer, which includes the role.
     """
 
     def __init__(
@@ -128,7 +133,7 @@ class TurnReader:
         return self._finish_reason is not None
 
     def read(self, choice: JsonObject) -> JsonObject | None:
-        """What the client may see of the choice's delta; None if nothing."""
+        """Returns what the client may see of the choice's delta, or None."""
         if choice.get("finish_reason"):
             self._finish_reason = choice["finish_reason"]
         visible: JsonObject = {}
@@ -165,7 +170,7 @@ class TurnReader:
             raise EngineFailed(f"The engine's answer has more than {_MAX_CHARACTERS:,} characters")
 
     def end(self) -> tuple[JsonObject | None, Turn]:
-        """The last of what the client may see, and the turn."""
+        """Returns the rest of what the client may see, and the turn."""
         visible: JsonObject = {}
         shown, rescued, hidden = self._end_text()
         if shown:
@@ -193,7 +198,7 @@ class TurnReader:
         return visible or None, turn
 
     def _end_text(self) -> tuple[str, list[ToolCall], bool]:
-        """The rest of the text, the calls to run that it ends with, and whether any of it is hidden."""
+        """Returns the rest of the text, the calls to run at its end, and whether any text was hidden."""
         if self._scanner is None:
             return "", [], False
         cut = self._finish_reason == "length"
@@ -201,7 +206,7 @@ class TurnReader:
         found = self._scanner.found
         if any(self._is_repeated(name, arguments) for name, arguments in found.calls):
             return shown + "".join(found.source), [], False
-        # Where the engine's parser found calls, what it left in the text are none.
+        # If the engine's parser found calls, what it left in the text is not a call.
         runs = self._rescue.runs and self._tools_offered and not cut and not self._drafts
         rescued = [ToolCall(_new_id(), *call) for call in found.calls] if runs else []
         return shown, rescued, found.hidden
@@ -221,7 +226,7 @@ class TurnReader:
         return shown
 
     def _read_calls(self, deltas: list[JsonObject]) -> list[JsonObject]:
-        """Collects pieces of calls; gives those for the client, numbered from 0."""
+        """Collects parts of calls and returns those for the client, numbered from 0."""
         visible = []
         for position, delta in enumerate(deltas):
             index = delta.get("index", position)
@@ -243,7 +248,7 @@ class TurnReader:
         return visible
 
     def _missing_arguments(self) -> list[JsonObject]:
-        """Engines leave the arguments of a call without any out; clients expect JSON text."""
+        """Adds `{}` to calls without arguments: engines omit them, but clients expect JSON text."""
         return [
             {"index": draft.client_index, "function": {"arguments": "{}"}}
             for draft in self._drafts.values()

@@ -1,4 +1,4 @@
-"""Many clients that come at once."""
+"""Many clients that connect at the same time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLIENTS = 200
 
 
 def connect(server: Live, stack: ExitStack, count: int) -> list[socket.socket]:
-    """Blocks the server's own loop meanwhile, so that all of them wait to be accepted."""
+    """Blocks the server's event loop meanwhile, so that all clients wait to be accepted."""
     return [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(count)]
 
 
@@ -26,7 +26,7 @@ def accepted(server: Server) -> int:
     return len(server.connections)
 
 
-async def test_all_that_wait_are_accepted_together(server: Live) -> None:
+async def test_all_waiting_connections_are_accepted_together(server: Live) -> None:
     with ExitStack() as stack:
         connect(server, stack, CLIENTS)
         for _ in range(10):  # iterations of the loop: libuv by itself accepts one in each
@@ -34,7 +34,7 @@ async def test_all_that_wait_are_accepted_together(server: Live) -> None:
         assert accepted(server.server) == CLIENTS
 
 
-async def test_those_accepted_behind_another_are_served_as_it_is(server: Live) -> None:
+async def test_connections_accepted_together_are_all_served(server: Live) -> None:
     with ExitStack() as stack:
         clients = connect(server, stack, 20)
         for client in clients:
@@ -52,7 +52,7 @@ async def test_those_accepted_behind_another_are_served_as_it_is(server: Live) -
         assert options == [1] * 20
 
 
-async def test_clients_that_have_left_harm_nothing(server: Live) -> None:
+async def test_clients_that_have_left_do_no_harm(server: Live) -> None:
     with ExitStack() as stack:
         for client in connect(server, stack, 20):
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")  # close by RST
@@ -60,7 +60,7 @@ async def test_clients_that_have_left_harm_nothing(server: Live) -> None:
     assert (await server.http.get("/health")).status_code == 200
 
 
-async def test_who_connects_in_the_moment_of_the_stop_is_served(engine: ScriptedEngine) -> None:
+async def test_client_that_connects_while_the_server_stops_is_served(engine: ScriptedEngine) -> None:
     async with live(engine.url, DRAIN_SECONDS="0.001", STOP_SECONDS="2") as server:
         with ExitStack() as stack:
             server.server.stop()
@@ -75,14 +75,14 @@ async def test_who_connects_in_the_moment_of_the_stop_is_served(engine: Scripted
         assert all(b"connection: close" in answer for answer in answers)
 
 
-async def test_after_the_stop_nobody_is_accepted(engine: ScriptedEngine) -> None:
+async def test_stopped_server_accepts_no_connections(engine: ScriptedEngine) -> None:
     async with live(engine.url) as server:
         port = server.port
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
 
 
-async def test_once_files_have_run_out_and_are_there_again_it_accepts(
+async def test_server_accepts_again_after_running_out_of_files(
     server: Live, caplog: pytest.LogCaptureFixture
 ) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

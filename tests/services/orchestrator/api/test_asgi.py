@@ -1,4 +1,4 @@
-"""The FastAPI routes go the same way as all others: ids, keys, methods, metrics and logs."""
+"""The FastAPI routes are handled like all others: ids, keys, methods, metrics and logs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def test_only_failures_of_polled_routes_are_logged(
     assert lines[1]["request_id"] == "mine-2"
 
 
-async def test_connections_close_once_the_service_drains(server: Live) -> None:
+async def test_answers_close_their_connections_while_the_service_drains(server: Live) -> None:
     assert "connection" not in (await server.http.get("/health")).headers
     server.server.in_flight.draining = True
     answer = await server.http.get("/health")
@@ -52,7 +52,7 @@ async def test_connections_close_once_the_service_drains(server: Live) -> None:
     assert json.loads(answer.content) == {"status": "ok"}
 
 
-async def test_only_named_routes_are_open(engine: ScriptedEngine) -> None:
+async def test_only_listed_routes_work_without_a_key(engine: ScriptedEngine) -> None:
     async with live(engine.url, BOOTSTRAP_API_KEY="a-long-secret-key") as server:
         for path, status in {
             "/health": 200, "/metrics": 200, "/v1/models": 200, "/v1/models/x": 404, "/docs": 200,
@@ -67,14 +67,16 @@ async def test_only_named_routes_are_open(engine: ScriptedEngine) -> None:
         )
 
 
-async def test_health_is_answered_however_many_requests_are_under_way(engine: ScriptedEngine) -> None:
+async def test_health_is_answered_whatever_the_number_of_requests_in_flight(engine: ScriptedEngine) -> None:
     async with live(engine.url, MAX_IN_FLIGHT="1") as server:
         server.server.in_flight._limit = 0
         assert (await server.chat()).status_code == 429
         assert (await server.http.get("/health")).status_code == 200
 
 
-async def test_error_of_the_app_is_a_500_in_our_shape(server: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_error_in_the_app_is_reported_as_a_500_in_openais_format(
+    server: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken() -> bytes:
         raise RuntimeError("secret detail")
 

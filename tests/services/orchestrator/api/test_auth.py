@@ -37,7 +37,7 @@ def accepts(known: Keys, key: str) -> bool:
     return True
 
 
-async def test_missing_and_wrong_keys_are_refused_over_the_wire(engine: ScriptedEngine) -> None:
+async def test_missing_and_wrong_keys_are_rejected(engine: ScriptedEngine) -> None:
     async with live(engine.url, API_KEYS=f"alice:{sha('one')},bob:{sha('two')}") as server:
         engine.play(whole("ok"), whole("ok"))
         missing = await server.chat()
@@ -57,22 +57,22 @@ async def test_missing_and_wrong_keys_are_refused_over_the_wire(engine: Scripted
     assert len(engine.requests) == 2
 
 
-def test_without_any_source_the_server_is_open() -> None:
+def test_server_without_keys_is_open() -> None:
     assert keys().check({}) == "-"
 
 
-async def test_open_server_warns_at_start(caplog: pytest.LogCaptureFixture) -> None:
+async def test_open_server_logs_a_warning_at_startup(caplog: pytest.LogCaptureFixture) -> None:
     await keys().start()
     assert "open to everyone" in caplog.text
 
 
-def test_bootstrap_key_is_named_so() -> None:
+def test_bootstrap_key_is_named_bootstrap() -> None:
     known = keys(BOOTSTRAP_API_KEY="a-long-secret-key")
     assert known.check(bearer("a-long-secret-key")) == "bootstrap"
     assert not accepts(known, "another")
 
 
-def test_key_file_shapes() -> None:
+def test_key_file_formats() -> None:
     document = {
         "alice": sha("a"),
         "bob": {"sha256": sha("b"), "created": "2026-11-23"},
@@ -90,13 +90,13 @@ def test_key_file_shapes() -> None:
 @pytest.mark.parametrize(
     "document", ["", "[]", '{"a b": "x"}', '{"a": "plaintext"}', '{"a": {"sha": 1}}', '{"a": 1}']
 )
-def test_bad_key_document_is_refused_without_showing_it(document: str) -> None:
+def test_invalid_key_document_is_rejected_without_showing_it(document: str) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
         parse_hashes(document)
     assert "plaintext" not in str(caught.value)
 
 
-async def test_file_is_read_again_when_it_changes(tmp_path: Path, monkeypatch: Any, caplog: Any) -> None:
+async def test_file_is_reloaded_when_it_changes(tmp_path: Path, monkeypatch: Any, caplog: Any) -> None:
     monkeypatch.setattr("orchestrator.api.auth._FILE_POLL_SECONDS", 0.01)
     file = tmp_path / "keys.json"
     file.write_text(json.dumps({"alice": sha("one")}))
@@ -110,13 +110,13 @@ async def test_file_is_read_again_when_it_changes(tmp_path: Path, monkeypatch: A
         await until(lambda: accepts(known, "two"))
         assert accepts(known, "one")
         file.write_text("{broken")
-        await until(lambda: "last good copy" in caplog.text)
+        await until(lambda: "last valid copy" in caplog.text)
         assert accepts(known, "two")
     finally:
         await known.close()
 
 
-async def test_unreadable_file_stops_the_start(tmp_path: Path) -> None:
+async def test_unreadable_file_prevents_startup(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="API_KEYS_FILE"):
         await keys(API_KEYS_FILE=str(tmp_path / "missing.json")).start()
 
@@ -133,7 +133,7 @@ def aws(monkeypatch: Any) -> Any:
         yield boto3.client("secretsmanager", region_name="eu-west-1")
 
 
-async def test_secret_is_polled_and_revokes(aws: Any) -> None:
+async def test_secret_is_polled_and_can_revoke_keys(aws: Any) -> None:
     arn = aws.create_secret(Name="api-keys", SecretString=json.dumps({"alice": sha("one")}))["ARN"]
     known = keys(API_KEYS_SECRET_ARN=arn, KEYS_REFRESH_SECONDS="0.05", BOOTSTRAP_API_KEY="a-long-secret-key")
     with pytest.raises(ServiceError) as caught:
@@ -151,7 +151,7 @@ async def test_secret_is_polled_and_revokes(aws: Any) -> None:
         await known.close()
 
 
-async def test_last_good_copy_of_the_secret_holds(aws: Any, caplog: Any) -> None:
+async def test_last_valid_copy_of_the_secret_stays_in_use(aws: Any, caplog: Any) -> None:
     arn = aws.create_secret(Name="api-keys", SecretString=json.dumps({"alice": sha("one")}))["ARN"]
     known = keys(API_KEYS_SECRET_ARN=arn, KEYS_REFRESH_SECONDS="0.05")
     await known.start()
@@ -164,7 +164,7 @@ async def test_last_good_copy_of_the_secret_holds(aws: Any, caplog: Any) -> None
         await known.close()
 
 
-async def test_closed_until_the_secret_can_be_read(aws: Any) -> None:
+async def test_requests_are_rejected_until_the_secret_can_be_read(aws: Any) -> None:
     known = keys(API_KEYS_SECRET_ARN="arn:aws:secretsmanager:eu-west-1:123456789012:secret:none-AbCdEf")
     await known.start()
     try:

@@ -1,4 +1,4 @@
-"""Where bodies end: ours in any pieces, and never elsewhere than where llhttp and h11 end them."""
+"""Bodies may arrive in any parts, and end where llhttp and h11 say that they end."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def head(**fields: str) -> Head:
 
 
 def read(body: Body | ChunkedBody, data: list[bytes]) -> tuple[bytes, bytes]:
-    """The content, and what is behind it."""
+    """Returns the content and what follows it."""
     rest = b""
     for piece in data:
         if body.whole:
@@ -47,7 +47,7 @@ def read(body: Body | ChunkedBody, data: list[bytes]) -> tuple[bytes, bytes]:
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(1, 400)))
-def test_body_with_a_length_in_any_pieces(content: bytes, cuts: list[int]) -> None:
+def test_body_with_a_length_may_arrive_in_any_parts(content: bytes, cuts: list[int]) -> None:
     data = pieces(content + NEXT, cuts)
     assert read(Body(len(content)), data) == (content, NEXT)
 
@@ -58,13 +58,15 @@ def test_body_with_a_length_in_any_pieces(content: bytes, cuts: list[int]) -> No
     st.sampled_from([b"", b"x: y\r\n", b"x: y\r\nauthorization: z\r\n"]),
     st.lists(st.integers(1, 400)),
 )
-def test_chunks_in_any_pieces(parts: list[bytes], extension: bytes, trailers: bytes, cuts: list[int]) -> None:
+def test_chunked_body_may_arrive_in_any_parts(
+    parts: list[bytes], extension: bytes, trailers: bytes, cuts: list[int]
+) -> None:
     data = pieces(in_chunks(parts, extension, trailers) + NEXT, cuts)
     assert read(ChunkedBody(10_000), data) == (b"".join(parts), NEXT)
 
 
 def by_llhttp(data: bytes) -> list[bytes]:
-    """The bodies of the requests that llhttp finds in `data`, whole ones only."""
+    """Returns the complete bodies of the requests that llhttp finds in `data`."""
     found: list[bytes] = []
 
     class Reader:
@@ -95,7 +97,7 @@ def by_h11(data: bytes) -> tuple[bytes, bytes]:
             raise AssertionError(event)
 
 
-# The bytes that chunks are made of, in any order, between pieces that are right.
+# The bytes that occur in chunks, in any order, between valid parts.
 WILD = st.lists(
     st.sampled_from(
         [
@@ -112,8 +114,8 @@ WILD = st.lists(
 @example(b"3\nabc\n0\n\n")
 @example(b"3\r\nabc0\r\n\r\n")
 @example(b"3;\n\r\nabc\r\n0\r\n\r\n")
-def test_what_we_accept_is_what_others_read(wild: bytes) -> None:
-    """A proxy in front that is as strict as the standard sees the same body and the same next request."""
+def test_accepted_bodies_are_the_same_for_other_parsers(wild: bytes) -> None:
+    """A proxy that is as strict as the standard sees the same body and the same next request."""
     data = wild + b"0\r\n\r\n" + NEXT
     body = ChunkedBody(10_000)
     try:
@@ -127,13 +129,13 @@ def test_what_we_accept_is_what_others_read(wild: bytes) -> None:
     assert by_h11(CHUNKED_HEAD + data[:end]) == (content, b"")
 
 
-def test_chunks_over_the_limit_are_known_before_they_come() -> None:
+def test_chunk_over_the_limit_is_rejected_before_it_arrives() -> None:
     with pytest.raises(InvalidRequest) as raised:
         ChunkedBody(10).feed(b"5\r\nabcde\r\n6\r\n")
     assert raised.value.status == 413
 
 
-def test_framing_that_is_announced() -> None:
+def test_framing_is_read_from_the_head() -> None:
     assert body_of(head(), 10).whole
     assert body_of(head(content_length="0"), 10).whole
     assert not body_of(head(content_length=" 3 "), 10).whole
@@ -151,13 +153,13 @@ def test_framing_that_is_announced() -> None:
         ({"transfer_encoding": "identity"}, 501),
     ],
 )
-def test_framing_that_is_rejected(fields: dict[str, str], status: int) -> None:
+def test_invalid_framing_is_rejected(fields: dict[str, str], status: int) -> None:
     with pytest.raises(InvalidRequest) as raised:
         body_of(head(**fields), 10)
     assert raised.value.status == status
 
 
-def test_chunks_of_http_1_0_are_rejected() -> None:
+def test_chunked_body_in_http_1_0_is_rejected() -> None:
     old = head(transfer_encoding="chunked")
     old.http_1_1 = False
     with pytest.raises(InvalidRequest):

@@ -14,7 +14,7 @@ MATH: Any = {"type": "function", "function": {"name": "calculate_math"}}
 MINE: Any = {"type": "function", "function": {"name": "my_tool"}}
 
 
-async def test_stream_and_whole_answer_say_the_same(server: Live, engine: ScriptedEngine) -> None:
+async def test_stream_and_whole_answer_have_the_same_content(server: Live, engine: ScriptedEngine) -> None:
     engine.play(
         stream(*text("Let me see."), *call_deltas("calculate_math", SUM)), stream(*text("It", " is 2.")),
         whole("Let me see.", calls=[call("calculate_math", SUM)]), whole("It is 2."),
@@ -28,7 +28,7 @@ async def test_stream_and_whole_answer_say_the_same(server: Live, engine: Script
     assert done == "[DONE]"
 
 
-async def test_clients_calls_are_numbered_and_whole(server: Live, engine: ScriptedEngine) -> None:
+async def test_calls_for_the_client_are_numbered_and_complete(server: Live, engine: ScriptedEngine) -> None:
     calls = [call("my_tool", {"x": 1}, id="a"), call("my_tool", {"x": 2}, id="b")]
     engine.play(
         whole(calls=calls),
@@ -47,7 +47,7 @@ async def test_clients_calls_are_numbered_and_whole(server: Live, engine: Script
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-async def test_trace_of_the_calls_comes_only_where_asked_for(
+async def test_trace_of_the_calls_is_sent_only_on_request(
     server: Live, engine: ScriptedEngine, streaming: bool
 ) -> None:
     def play() -> None:
@@ -71,7 +71,9 @@ async def test_trace_of_the_calls_comes_only_where_asked_for(
     assert "tandem" not in engine.requests[-1].json
 
 
-async def test_request_without_server_tools_is_relayed_as_it_is(server: Live, engine: ScriptedEngine) -> None:
+async def test_request_without_server_tools_is_relayed_unchanged(
+    server: Live, engine: ScriptedEngine
+) -> None:
     engine.play(whole("ok"), whole("ok"))
     tools = b'[{"type": "function", "function": {"name": "my_tool"}}]'
     sent = b'{"messages": [{"role": "user", "content": "x"}],  "tools": %b}' % tools

@@ -1,4 +1,4 @@
-"""What the API page says of the POST routes."""
+"""The documentation of the POST routes on the API page."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ async def test_example_is_a_request_that_the_service_accepts(server: Live, engin
     assert answer.json()["choices"][0]["message"]["content"] == "Sunny."
 
 
-async def test_errors_have_the_documented_shape(server: Live) -> None:
+async def test_errors_have_the_documented_format(server: Live) -> None:
     documented = post_routes()["/v1/embeddings"]["post"]["responses"]["default"]
     error = (await server.http.post("/v1/embeddings", content=b"[]")).json()
     jsonschema_rs.validate(documented["content"]["application/json"]["schema"], error)
 
 
-def test_only_chat_has_the_header_that_moves_tools_to_the_client() -> None:
+def test_only_the_chat_route_documents_x_tool_execution() -> None:
     headers = {
         route: [parameter["name"] for parameter in item["post"]["parameters"]]
         for route, item in post_routes().items()

@@ -1,4 +1,4 @@
-"""Limits, bad input and clients that leave: the edges of a request."""
+"""Edge cases of requests: limits, invalid input and clients that leave."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def error_of(answer: httpx.Response) -> dict[str, Any]:
         b'{"messages": [{}], "tools": [{"function": {"name": ""}}]}',
     ],
 )  # fmt: skip
-async def test_bad_body_is_a_400_and_nothing_else_is_disturbed(
+async def test_invalid_body_gets_a_400_and_affects_no_other_request(
     server: Live, engine: ScriptedEngine, sent: bytes
 ) -> None:
     answer = await server.http.post(CHAT, content=sent, headers={"content-type": "application/json"})
@@ -49,7 +49,7 @@ async def test_bad_body_is_a_400_and_nothing_else_is_disturbed(
     assert (await server.chat()).status_code == 200
 
 
-async def test_body_over_the_limit_is_a_413_that_names_both_sizes(engine: ScriptedEngine) -> None:
+async def test_body_over_the_limit_gets_a_413_that_shows_both_sizes(engine: ScriptedEngine) -> None:
     async with live(engine.url, MAX_BODY_BYTES="2000") as server:
         answer = await server.chat("x" * 3000)
         assert answer.status_code == 413
@@ -64,18 +64,18 @@ async def test_body_over_the_limit_is_a_413_that_names_both_sizes(engine: Script
         assert "2500" in error_of(answer)["message"]
 
 
-async def test_ten_megabytes_in_one_string_is_a_413(server: Live) -> None:
+async def test_string_of_ten_megabytes_gets_a_413(server: Live) -> None:
     assert error_of(await server.chat("x" * 10_000_000))["code"] == "request_too_large"
 
 
-async def test_large_body_within_the_limit_passes(server: Live, engine: ScriptedEngine) -> None:
+async def test_large_body_within_the_limit_is_accepted(server: Live, engine: ScriptedEngine) -> None:
     engine.play(whole("ok"))
     content = "x" * 5_000_000
     assert (await server.chat(content)).status_code == 200
     assert engine.requests[0].json["messages"][0]["content"] == content
 
 
-async def test_body_a_byte_at_a_time_is_a_408(engine: ScriptedEngine) -> None:
+async def test_body_that_arrives_byte_by_byte_gets_a_408(engine: ScriptedEngine) -> None:
     async with live(engine.url, BODY_TIMEOUT_SECONDS="0.2") as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{")
@@ -87,7 +87,7 @@ async def test_body_a_byte_at_a_time_is_a_408(engine: ScriptedEngine) -> None:
     assert "BODY_TIMEOUT_SECONDS" in error["message"]
 
 
-async def test_wrong_method_and_unknown_route_have_the_same_shape(server: Live) -> None:
+async def test_errors_for_wrong_method_and_unknown_route_have_the_same_format(server: Live) -> None:
     answer = await server.http.get(CHAT)
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
     assert error_of(answer)["code"] == "method_not_allowed"
@@ -100,7 +100,7 @@ async def test_wrong_method_and_unknown_route_have_the_same_shape(server: Live) 
     assert answer.headers["x-request-id"]
 
 
-async def test_too_many_in_flight_is_a_429_at_once(engine: ScriptedEngine) -> None:
+async def test_request_over_the_limit_gets_a_429_at_once(engine: ScriptedEngine) -> None:
     go_on = asyncio.Event()
     async with live(engine.url, MAX_IN_FLIGHT="1") as server:
         engine.play(after(go_on, whole("first")), whole("third"))
@@ -116,7 +116,7 @@ async def test_too_many_in_flight_is_a_429_at_once(engine: ScriptedEngine) -> No
 
 
 @pytest.mark.parametrize("tools", [None, [MATH]])
-async def test_deadline_of_the_whole_request(engine: ScriptedEngine, tools: Any) -> None:
+async def test_whole_request_has_a_deadline(engine: ScriptedEngine, tools: Any) -> None:
     never = asyncio.Event()
     async with live(engine.url, REQUEST_TIMEOUT_SECONDS="0.3") as server:
         engine.play(after(never, whole("late")), stream(*text("It "), never))
@@ -132,7 +132,7 @@ async def test_deadline_of_the_whole_request(engine: ScriptedEngine, tools: Any)
 async def leave(
     server: Live, payload: dict[str, Any], until: asyncio.Event, *, first_bytes: int = 0
 ) -> float:
-    """Sends a request, waits, breaks the connection, and says when."""
+    """Sends a request, waits, breaks the connection, and returns the time when it did."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     sent = json.dumps({"messages": [{"role": "user", "content": "x"}], **payload}).encode()
     writer.write(
@@ -148,7 +148,7 @@ async def leave(
 @pytest.mark.parametrize("tools", [None, [MATH]])
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("phase", ["before the first token", "in the stream"])
-async def test_client_that_leaves_ends_the_engines_request_within_100_ms(
+async def test_request_to_the_engine_ends_within_100_ms_after_the_client_leaves(
     server: Live, engine: ScriptedEngine, tools: Any, streaming: bool, phase: str
 ) -> None:
     never = asyncio.Event()
@@ -168,7 +168,7 @@ async def test_client_that_leaves_ends_the_engines_request_within_100_ms(
     assert len(server.server.in_flight) == 0
 
 
-async def test_client_that_leaves_cancels_the_tools_that_run(
+async def test_running_tools_are_cancelled_when_the_client_leaves(
     engine: ScriptedEngine, tmp_path: Any, monkeypatch: Any
 ) -> None:
     (tmp_path / "slow_tools.py").write_text(
@@ -199,7 +199,7 @@ async def test_client_that_leaves_cancels_the_tools_that_run(
     assert len(engine.requests) == 1
 
 
-async def test_client_that_leaves_in_its_body_is_forgotten(server: Live) -> None:
+async def test_client_that_leaves_while_sending_its_body_is_forgotten(server: Live) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{")
     await writer.drain()
@@ -209,7 +209,7 @@ async def test_client_that_leaves_in_its_body_is_forgotten(server: Live) -> None
     assert len(server.server.in_flight) == 0
 
 
-async def test_unexpected_error_is_a_500_without_insides(
+async def test_unexpected_error_gets_a_500_without_internal_details(
     server: Live, engine: ScriptedEngine, monkeypatch: Any, caplog: Any
 ) -> None:
     async def broken(*_: Any, **__: Any) -> None:
@@ -236,7 +236,7 @@ def json_log() -> Iterator[io.StringIO]:
     logger.setLevel(logging.NOTSET)
 
 
-async def test_call_is_logged_as_one_json_line_without_content(
+async def test_call_is_logged_as_one_line_of_json_without_content(
     engine: ScriptedEngine, json_log: io.StringIO
 ) -> None:
     async with live(engine.url, BOOTSTRAP_API_KEY="a-long-secret-key") as server:
@@ -250,5 +250,5 @@ async def test_call_is_logged_as_one_json_line_without_content(
     assert line["tools"] == ["calculate_math"]
     assert (line["status"], line["route"], line["prompt_tokens"]) == (200, CHAT, 20)
     assert line["seconds"] > 0
-    told = json.dumps(lines)
-    assert not any(secret in told for secret in ("private", "a-long-secret-key", "40+2"))
+    log = json.dumps(lines)
+    assert not any(secret in log for secret in ("private", "a-long-secret-key", "40+2"))

@@ -1,4 +1,4 @@
-"""Heads: what is read, what is rejected, and that nobody reads another request than we do."""
+"""Heads: what is parsed, what is rejected, and that other parsers see the same request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOKEN = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-
 VALUE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=20)
 
 
-def test_fields_are_read_as_they_are_with_names_in_lower_case() -> None:
+def test_fields_are_read_unchanged_with_names_in_lower_case() -> None:
     head = parse_head(START + b"HOST: x\r\nX-Two:  a b \r\nX-Two: \xc3\xa9\r\nEmpty:\r\n\r\n")
     assert (head.method, head.target, head.http_1_1) == (b"POST", b"/v1/chat/completions", True)
     assert [name for name, _ in head.fields] == [b"host", b"x-two", b"x-two", b"empty"]
@@ -23,7 +23,7 @@ def test_fields_are_read_as_they_are_with_names_in_lower_case() -> None:
 
 
 @given(st.lists(st.tuples(TOKEN, VALUE), max_size=20))
-def test_what_h11_reads_is_what_we_read(fields: list[tuple[str, str]]) -> None:
+def test_heads_are_the_same_for_h11(fields: list[tuple[str, str]]) -> None:
     lines = [f"{name}: {value}\r\n".encode() for name, value in fields]
     data = START + b"host: x\r\n" + b"".join(lines) + b"\r\n"
     other = h11.Connection(h11.SERVER)
@@ -74,7 +74,7 @@ def test_what_h11_reads_is_what_we_read(fields: list[tuple[str, str]]) -> None:
         b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
 )
-def test_what_two_readers_could_take_for_two_requests_is_rejected(data: bytes) -> None:
+def test_ambiguous_head_is_rejected(data: bytes) -> None:
     with pytest.raises(InvalidRequest):
         parse_head(data)
 
@@ -90,7 +90,7 @@ def test_what_two_readers_could_take_for_two_requests_is_rejected(data: bytes) -
         (b"Connection: keep-alive\r\n", b"0", False),
     ],
 )
-def test_whether_the_connection_stays(fields: bytes, version: bytes, keeps: bool) -> None:
+def test_keep_alive_follows_version_and_connection_field(fields: bytes, version: bytes, keeps: bool) -> None:
     data = b"GET / HTTP/1." + version + b"\r\nHost: x\r\n" + fields + b"\r\n"
     assert parse_head(data).keep_alive is keeps
 
@@ -106,21 +106,21 @@ def test_whether_the_connection_stays(fields: bytes, version: bytes, keeps: bool
         (b"http://host?b", b"/"),
     ],
 )
-def test_path_of_a_target(target: bytes, path: bytes) -> None:
+def test_path_is_taken_from_the_target(target: bytes, path: bytes) -> None:
     assert Head(b"GET", target).path == path
 
 
 @pytest.mark.parametrize("target", [b"*", b"host:80", b"ftp://host/", b"/a#b", b"http:///a", b"a"])
-def test_target_that_has_no_path(target: bytes) -> None:
+def test_target_without_a_path_is_rejected(target: bytes) -> None:
     with pytest.raises(InvalidRequest):
         _ = Head(b"GET", target).path
 
 
 @given(st.integers(1, 40))
-def test_every_beginning_of_a_head_may_become_one(size: int) -> None:
+def test_every_prefix_of_a_head_may_become_a_head(size: int) -> None:
     assert may_become_head(START[:size])
 
 
 @pytest.mark.parametrize("data", [b"\x16\x03\x01", b"get ", b"GET/ ", b"A" * 21, b"\x00", b" GET / HTTP/1.1"])
-def test_what_cannot_become_a_head(data: bytes) -> None:
+def test_other_protocols_cannot_become_a_head(data: bytes) -> None:
     assert not may_become_head(data)

@@ -1,4 +1,4 @@
-"""The connection itself: what clients may do in HTTP/1.1 that client libraries seldom do."""
+"""The connection itself: features of HTTP/1.1 that client libraries rarely use."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: A
 WEBSOCKET = ("Connection: upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
 
 
-async def test_pipelined_requests_are_answered_in_their_order(server: Live, engine: ScriptedEngine) -> None:
+async def test_pipelined_requests_are_answered_in_order(server: Live, engine: ScriptedEngine) -> None:
     go_on = asyncio.Event()
     engine.play(after(go_on, whole("first")), whole("second"))
     async with connected(server) as (reader, writer):
@@ -46,7 +46,7 @@ async def test_pipelined_requests_are_answered_in_their_order(server: Live, engi
     assert asked == ["one", "two", "three"]
 
 
-async def test_pipelined_request_is_not_looked_at_before_the_answer_of_the_one_before(
+async def test_pipelined_request_is_not_parsed_before_the_previous_one_is_answered(
     server: Live, engine: ScriptedEngine
 ) -> None:
     go_on = asyncio.Event()
@@ -73,7 +73,7 @@ async def test_expect_100_continue_is_answered_before_the_body(server: Live, eng
         assert (await answer(reader)).status == 200
 
 
-async def test_client_that_is_rejected_is_not_asked_for_its_body(engine: ScriptedEngine) -> None:
+async def test_rejected_client_gets_no_100_continue(engine: ScriptedEngine) -> None:
     head, _, _ = post("x", "Expect: 100-continue").partition(b"\r\n\r\n")
     async with (
         live(engine.url, BOOTSTRAP_API_KEY="a-long-secret-key") as server,
@@ -85,7 +85,7 @@ async def test_client_that_is_rejected_is_not_asked_for_its_body(engine: Scripte
         assert await closed(reader) == b""
 
 
-async def test_connection_serves_one_request_after_the_other_unless_asked_to_close(
+async def test_connection_serves_several_requests_unless_asked_to_close(
     server: Live, engine: ScriptedEngine
 ) -> None:
     engine.play(whole("a"), whole("b"))
@@ -97,7 +97,7 @@ async def test_connection_serves_one_request_after_the_other_unless_asked_to_clo
         assert await reader.read() == b""
 
 
-async def test_http_1_0_gets_a_whole_answer_and_the_end_of_the_connection(
+async def test_http_1_0_client_gets_a_whole_answer_and_the_connection_is_closed(
     server: Live, engine: ScriptedEngine
 ) -> None:
     engine.play(whole("a"))
@@ -107,7 +107,7 @@ async def test_http_1_0_gets_a_whole_answer_and_the_end_of_the_connection(
         assert await reader.read() == b""
 
 
-async def test_wrong_method_is_a_405_and_a_head_has_no_body(server: Live) -> None:
+async def test_wrong_method_gets_a_405_and_head_gets_no_body(server: Live) -> None:
     rejected = await server.http.get(CHAT)
     assert rejected.status_code == 405
     assert rejected.headers["allow"] == "POST"
@@ -118,7 +118,7 @@ async def test_wrong_method_is_a_405_and_a_head_has_no_body(server: Live) -> Non
     assert body == b""
 
 
-async def test_head_is_answered_wherever_get_is(server: Live) -> None:
+async def test_head_works_on_every_get_route(server: Live) -> None:
     async with connected(server) as (reader, writer):
         writer.write(request("HEAD", "/health") + HEALTH)
         head = await answer(reader, head_only=True)
@@ -127,9 +127,7 @@ async def test_head_is_answered_wherever_get_is(server: Live) -> None:
     assert head.headers["content-length"] == whole_answer.headers["content-length"]
 
 
-async def test_path_is_found_with_a_query_an_escape_or_a_host_before_it(
-    server: Live, engine: ScriptedEngine
-) -> None:
+async def test_path_is_found_despite_query_escapes_or_host(server: Live, engine: ScriptedEngine) -> None:
     for path in (f"{CHAT}?api-version=1", "/v1/chat%2Fcompletions", f"http://gateway.example{CHAT}"):
         engine.play(whole("found"))
         async with connected(server) as (reader, writer):
@@ -137,7 +135,7 @@ async def test_path_is_found_with_a_query_an_escape_or_a_host_before_it(
             assert (await answer(reader)).content == "found"
 
 
-async def test_what_is_not_http_is_rejected_in_our_shape(server: Live, engine: ScriptedEngine) -> None:
+async def test_other_protocols_are_rejected_in_openais_format(server: Live, engine: ScriptedEngine) -> None:
     for wrong in (
         b"\x16\x03\x01\x02\x00\x01\x00",
         b"POST / HTTP/9.9\r\n\r\n",
@@ -157,7 +155,7 @@ async def test_what_is_not_http_is_rejected_in_our_shape(server: Live, engine: S
     assert (await server.chat()).status_code == 200
 
 
-async def test_empty_lines_before_a_request_are_read_over(server: Live) -> None:
+async def test_empty_lines_before_a_request_are_ignored(server: Live) -> None:
     async with connected(server) as (reader, writer):
         for piece in (b"\r", b"\n\r\n", HEALTH[:5], HEALTH[5:]):
             writer.write(piece)
@@ -169,7 +167,7 @@ async def test_empty_lines_before_a_request_are_read_over(server: Live) -> None:
 @pytest.mark.parametrize("fields", [H2C, WEBSOCKET])
 @pytest.mark.parametrize("framing", ["length", "chunks"])
 @pytest.mark.parametrize("pieces", [1, 2, 50])
-async def test_upgrade_is_ignored_and_the_body_is_a_body(
+async def test_upgrade_is_ignored_and_the_body_is_not_a_request(
     server: Live, engine: ScriptedEngine, fields: tuple[str, ...], framing: str, pieces: int
 ) -> None:
     engine.play(whole("first"), whole("second"))
@@ -187,7 +185,7 @@ async def test_upgrade_is_ignored_and_the_body_is_a_body(
     assert [one.json["messages"][0]["content"] for one in engine.requests] == [content, "next"]
 
 
-async def test_upgrade_without_a_body_is_served_as_any_request(server: Live) -> None:
+async def test_upgrade_without_a_body_is_served_normally(server: Live) -> None:
     async with connected(server) as (reader, writer):
         writer.write(request("GET", "/health", *H2C) + request("GET", "/v1/models", *WEBSOCKET))
         assert [(await answer(reader)).status for _ in range(2)] == [200, 200]
@@ -214,7 +212,7 @@ async def test_connect_is_rejected_and_what_follows_it_is_not_a_request(server: 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(cuts=st.lists(st.integers(1, 400), max_size=12), chunked=st.booleans())
-async def test_request_in_any_pieces_is_the_same_request(
+async def test_request_may_arrive_in_any_parts(
     server: Live, engine: ScriptedEngine, cuts: list[int], chunked: bool
 ) -> None:
     engine.play(whole("same"))
@@ -233,7 +231,7 @@ async def test_idle_connection_is_closed_and_a_used_one_is_not(engine: ScriptedE
     engine.otherwise = whole("ok")
     async with live(engine.url, KEEP_ALIVE_SECONDS="1") as server, connected(server) as (reader, writer):
         begun = asyncio.get_running_loop().time()
-        # Requests, rejected ones too, for longer than an idle connection may be.
+        # Requests, including rejected ones, for longer than a connection may be idle.
         while asyncio.get_running_loop().time() - begun < 1.3:
             writer.write(post())
             assert (await answer(reader)).status == 200
@@ -243,9 +241,7 @@ async def test_idle_connection_is_closed_and_a_used_one_is_not(engine: ScriptedE
         assert asyncio.get_running_loop().time() - begun >= 2
 
 
-async def test_closed_connections_leave_nothing_for_the_collector(
-    server: Live, engine: ScriptedEngine
-) -> None:
+async def test_closed_connections_leave_no_reference_cycles(server: Live, engine: ScriptedEngine) -> None:
     def left() -> int:
         return sum(isinstance(item, HttpConnection | Connection) for item in gc.get_objects())
 

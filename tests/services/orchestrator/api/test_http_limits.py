@@ -1,4 +1,4 @@
-"""What a hostile client may take: bytes, time and memory of a connection are limited in every phase."""
+"""Hostile clients: bytes, time and memory of a connection are limited in every phase."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEALTH = request("GET", "/health")
 
 
 def unread_socket(server: Live) -> socket.socket:
-    """A client that never reads, and whose kernel takes little for it."""
+    """A client that never reads and whose kernel buffers little data."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.connect(("127.0.0.1", server.port))
@@ -41,7 +41,7 @@ def unread_socket(server: Live) -> socket.socket:
         b"GET /" + b"a" * 1_000_000,
     ],
 )
-async def test_head_that_is_too_large_is_a_431(server: Live, sent: bytes) -> None:
+async def test_head_that_is_too_large_gets_a_431(server: Live, sent: bytes) -> None:
     async with connected(server) as (reader, writer):
         writer.write(sent)
         rejected = await answer(reader)
@@ -61,7 +61,7 @@ async def test_head_at_the_limits_is_served(server: Live) -> None:
         assert (await answer(reader)).status == 200
 
 
-async def test_huge_head_delays_nobody(server: Live) -> None:
+async def test_huge_head_does_not_delay_other_clients(server: Live) -> None:
     async with connected(server) as (reader, writer):
         writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\nx: ")
         begun = time.process_time()
@@ -73,7 +73,7 @@ async def test_huge_head_delays_nobody(server: Live) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"GET /hea", b"GET /health HTTP/1.1\r\nHost: x\r\nx", b"\r\nG"])
-async def test_half_a_head_is_a_408(engine: ScriptedEngine, sent: bytes) -> None:
+async def test_incomplete_head_gets_a_408(engine: ScriptedEngine, sent: bytes) -> None:
     async with (
         live(engine.url, HEAD_TIMEOUT_SECONDS="0.2") as server,
         connected(server) as (reader, writer),
@@ -85,7 +85,7 @@ async def test_half_a_head_is_a_408(engine: ScriptedEngine, sent: bytes) -> None
         assert await closed(reader) == b""
 
 
-async def test_half_a_head_behind_a_request_is_a_408(engine: ScriptedEngine) -> None:
+async def test_incomplete_head_after_a_request_gets_a_408(engine: ScriptedEngine) -> None:
     async with (
         live(engine.url, HEAD_TIMEOUT_SECONDS="0.2") as server,
         connected(server) as (reader, writer),
@@ -96,7 +96,7 @@ async def test_half_a_head_behind_a_request_is_a_408(engine: ScriptedEngine) -> 
         assert await closed(reader) == b""
 
 
-async def test_head_that_trickles_has_no_more_time(engine: ScriptedEngine) -> None:
+async def test_slowly_sent_head_gets_no_extra_time(engine: ScriptedEngine) -> None:
     async with (
         live(engine.url, HEAD_TIMEOUT_SECONDS="0.3") as server,
         connected(server) as (reader, writer),
@@ -118,7 +118,7 @@ async def test_connection_that_sends_nothing_is_closed(engine: ScriptedEngine) -
         assert await closed(reader) == b""
 
 
-async def test_trailers_are_dropped_and_open_nothing(engine: ScriptedEngine) -> None:
+async def test_trailers_are_ignored(engine: ScriptedEngine) -> None:
     trailers = f"0\r\nAuthorization: Bearer {KEY}\r\nX-API-Key: {KEY}\r\nX-Tool-Execution: client\r\n\r\n"
     async with live(engine.url, BOOTSTRAP_API_KEY=KEY) as server, connected(server) as (reader, writer):
         writer.write(post_in_chunks("x", end=trailers.encode()))
@@ -144,7 +144,7 @@ async def test_trailers_are_dropped_and_open_nothing(engine: ScriptedEngine) -> 
         (b"fffffff\r\nx", 413),
     ],
 )
-async def test_wrong_or_endless_chunks_are_rejected(server: Live, chunks: bytes, status: int) -> None:
+async def test_invalid_or_endless_chunks_are_rejected(server: Live, chunks: bytes, status: int) -> None:
     async with connected(server) as (reader, writer):
         writer.write(request("POST", CHAT, "Transfer-Encoding: chunked", body=chunks))
         rejected = await answer(reader)
@@ -153,8 +153,8 @@ async def test_wrong_or_endless_chunks_are_rejected(server: Live, chunks: bytes,
         assert await closed(reader) == b""
 
 
-async def test_rejected_client_that_goes_on_sending_still_gets_its_answer(engine: ScriptedEngine) -> None:
-    """A reset for what it still sends would discard the answer in its kernel."""
+async def test_rejected_client_that_keeps_sending_still_gets_its_answer(engine: ScriptedEngine) -> None:
+    """A reset would make the client's kernel discard the answer."""
     async with live(engine.url, MAX_BODY_BYTES="2000") as server, connected(server) as (reader, writer):
         writer.write(request("POST", CHAT, "Content-Length: 3000000"))
         for _ in range(30):
@@ -171,7 +171,7 @@ async def test_body_on_a_route_without_one_is_limited(server: Live) -> None:
             assert (await answer(reader)).status == status
 
 
-async def test_body_behind_a_request_has_the_same_limit(engine: ScriptedEngine) -> None:
+async def test_body_of_a_later_request_has_the_same_limit(engine: ScriptedEngine) -> None:
     go_on = asyncio.Event()
     async with live(engine.url, MAX_BODY_BYTES="2000") as server, connected(server) as (reader, writer):
         engine.play(after(go_on, whole("first")))
@@ -182,7 +182,7 @@ async def test_body_behind_a_request_has_the_same_limit(engine: ScriptedEngine) 
         assert (await answer(reader)).status == 413
 
 
-async def test_more_than_64_kib_ahead_of_an_answer_closes_the_connection(
+async def test_connection_is_closed_if_the_client_sends_more_than_64_kib_ahead(
     server: Live, engine: ScriptedEngine
 ) -> None:
     never = asyncio.Event()
@@ -199,7 +199,7 @@ async def test_more_than_64_kib_ahead_of_an_answer_closes_the_connection(
 @pytest.mark.parametrize("how", ["FIN", "RST"])
 @pytest.mark.parametrize("behind", [b"", HEALTH, HEALTH + b"POST /"])
 @pytest.mark.parametrize("payload", [{}, {"stream": True}, {"tools": [MATH]}])
-async def test_departure_is_noticed_within_100_ms_whatever_is_pipelined(
+async def test_client_that_leaves_is_noticed_within_100_ms_whatever_is_pipelined(
     server: Live, engine: ScriptedEngine, how: str, behind: bytes, payload: dict[str, Any]
 ) -> None:
     never = asyncio.Event()
@@ -237,7 +237,7 @@ async def test_client_that_leaves_between_rounds_of_tools_ends_the_loop(
     "one", [HEALTH, request("GET", "/nothing"), request("DELETE", CHAT), post(), request("POST", CHAT)]
 )
 async def test_unread_answers_stop_the_next_request(engine: ScriptedEngine, one: bytes) -> None:
-    """No more is answered than fits into the transport's buffer: it once grew to a gibibyte."""
+    """The server answers no more than fits into the transport's buffer, which once grew to a gibibyte."""
     async with live(engine.url, BOOTSTRAP_API_KEY=KEY) as server:
         client = unread_socket(server)
         loop = asyncio.get_running_loop()
@@ -252,7 +252,7 @@ async def test_unread_answers_stop_the_next_request(engine: ScriptedEngine, one:
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-async def test_client_that_reads_nothing_of_its_answer_is_let_go(
+async def test_connection_of_a_client_that_does_not_read_is_closed(
     engine: ScriptedEngine, streaming: bool
 ) -> None:
     answered = stream(*text(*["x" * 100_000] * 100)) if streaming else whole("x" * 10_000_000)
@@ -283,7 +283,7 @@ async def test_client_that_reads_slowly_gets_its_whole_answer(engine: ScriptedEn
 
 
 @pytest.mark.parametrize("sent", [request("POST", CHAT, "Content-Length: 10"), b"nonsense", HEALTH])
-async def test_rejected_client_that_reads_nothing_and_stays_is_let_go(
+async def test_connection_of_a_rejected_client_that_does_not_read_is_closed(
     engine: ScriptedEngine, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orchestrator.api.http.LINGER_SECONDS", 0.2)
@@ -299,7 +299,7 @@ async def test_rejected_client_that_reads_nothing_and_stays_is_let_go(
 
 @pytest.mark.parametrize("status", [299, 306, 399, 419, 420, 430, 460, 499, 599, 600, 700, 999])
 @pytest.mark.parametrize("payload", [{}, {"tools": [MATH]}, {"stream": True}])
-async def test_any_status_of_an_engine_is_an_answer(
+async def test_any_status_from_the_engine_is_passed_on(
     server: Live, engine: ScriptedEngine, status: int, payload: dict[str, Any]
 ) -> None:
     refusal = {"error": {"message": "odd", "type": "x", "param": None, "code": status}}
@@ -311,7 +311,7 @@ async def test_any_status_of_an_engine_is_an_answer(
     await until(lambda: len(server.server.in_flight) == 0)
 
 
-async def test_answer_that_cannot_be_written_still_ends(
+async def test_exchange_ends_even_if_the_answer_cannot_be_written(
     server: Live, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any, **__: Any) -> None:

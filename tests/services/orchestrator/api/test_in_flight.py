@@ -1,4 +1,4 @@
-"""How many requests may be under way, and how the rest of them are ended."""
+"""The limit on requests in flight, and how the remaining ones are ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orchestrator.memory import Budget
 
 
 class Request:
-    """Under way until it is ended."""
+    """A request that is in flight until it is ended."""
 
     def __init__(self, in_flight: InFlight) -> None:
         self._in_flight = in_flight
@@ -21,7 +21,7 @@ class Request:
         self._in_flight.leave(self)
 
 
-def test_more_than_the_limit_are_rejected() -> None:
+def test_requests_over_the_limit_are_rejected() -> None:
     in_flight = InFlight(1, Budget(1_000_000))
     in_flight.enter(Request(in_flight))
     with pytest.raises(Overloaded):
@@ -29,7 +29,7 @@ def test_more_than_the_limit_are_rejected() -> None:
     assert len(in_flight) == 1
 
 
-def test_what_is_not_limited_is_admitted_at_any_time_and_takes_no_place() -> None:
+def test_unlimited_requests_are_always_admitted_and_not_counted() -> None:
     in_flight = InFlight(1, Budget(1_000_000))
     in_flight.enter(Request(in_flight), limited=False)
     in_flight.enter(Request(in_flight))
@@ -37,7 +37,7 @@ def test_what_is_not_limited_is_admitted_at_any_time_and_takes_no_place() -> Non
     assert len(in_flight) == 3
 
 
-def test_all_that_remain_are_ended_once() -> None:
+def test_remaining_requests_are_ended_once() -> None:
     in_flight = InFlight(4, Budget(1_000_000))
     requests = [Request(in_flight) for _ in range(4)]
     for number, request in enumerate(requests):

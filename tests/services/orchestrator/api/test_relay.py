@@ -1,4 +1,4 @@
-"""The plain relay: the same bytes, tracked."""
+"""The plain relay: it passes on the same bytes and counts them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DONE = b"data: [DONE]\n\n"
 USAGE = chunk(None, usage=counts(10, 5))
 
 
-async def test_whole_answer_is_the_engines_bytes(server: Live, engine: ScriptedEngine) -> None:
+async def test_whole_answer_is_relayed_byte_for_byte(server: Live, engine: ScriptedEngine) -> None:
     sent = b'{ "id":"x",  "object":"chat.completion","model":"scripted","unknown": [1.50], "choices":[]}'
     engine.play(body(sent))
     answer = await server.chat(temperature=0.25, unknown_field={"a": 1})
@@ -37,14 +37,14 @@ async def test_whole_answer_is_the_engines_bytes(server: Live, engine: ScriptedE
     assert engine.requests[0].json["unknown_field"] == {"a": 1}
 
 
-async def test_request_body_is_relayed_as_it_is(server: Live, engine: ScriptedEngine) -> None:
+async def test_request_body_is_relayed_unchanged(server: Live, engine: ScriptedEngine) -> None:
     engine.play(whole("ok"))
     sent = b'{"messages" : [{"role":"user","content":"\\u00e9"}], "seed": 12345678901234567890123}'
     await server.http.post("/v1/chat/completions", content=sent)
     assert engine.requests[0].body == sent
 
 
-async def test_stream_is_the_engines_bytes_without_the_usage_nobody_asked_for(
+async def test_stream_is_relayed_without_usage_that_was_not_requested(
     server: Live, engine: ScriptedEngine
 ) -> None:
     engine.play(raw_stream(STREAM + USAGE + DONE))
@@ -55,7 +55,7 @@ async def test_stream_is_the_engines_bytes_without_the_usage_nobody_asked_for(
     assert 'tokens_total{key_name="-",kind="prompt",model="scripted"} 10.0' in await server.metrics()
 
 
-async def test_usage_that_was_asked_for_stays(server: Live, engine: ScriptedEngine) -> None:
+async def test_requested_usage_is_relayed(server: Live, engine: ScriptedEngine) -> None:
     engine.play(raw_stream(STREAM + USAGE + DONE))
     answer = await server.chat(stream=True, stream_options={"include_usage": True})
     assert answer.content == STREAM + USAGE + DONE
@@ -70,13 +70,15 @@ async def test_options_without_usage_are_completed(server: Live, engine: Scripte
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(sizes=st.lists(st.integers(1, 120), max_size=30))
-async def test_any_split_gives_the_same_bytes(server: Live, engine: ScriptedEngine, sizes: list[int]) -> None:
+async def test_relayed_bytes_do_not_depend_on_how_the_stream_is_split(
+    server: Live, engine: ScriptedEngine, sizes: list[int]
+) -> None:
     engine.play(raw_stream(STREAM + USAGE + DONE, sizes))
     assert (await server.chat(stream=True)).content == STREAM + DONE
 
 
 @pytest.mark.parametrize("pieces", [(*text("It "), CUT), (*text("It "), NO_DONE)])
-async def test_broken_stream_ends_in_an_error_not_in_done(
+async def test_broken_stream_ends_with_an_error_instead_of_done(
     server: Live, engine: ScriptedEngine, pieces: tuple[Any, ...]
 ) -> None:
     engine.play(stream(*pieces))
@@ -86,14 +88,14 @@ async def test_broken_stream_ends_in_an_error_not_in_done(
     assert "[DONE]" not in events
 
 
-async def test_half_an_event_at_the_end_is_not_relayed(server: Live, engine: ScriptedEngine) -> None:
+async def test_incomplete_event_at_the_end_is_not_relayed(server: Live, engine: ScriptedEngine) -> None:
     engine.play(raw_stream(STREAM + b'data: {"half'))
     content = (await server.chat(stream=True)).content
     assert b"half" not in content
     assert b'"error"' in content
 
 
-async def test_engines_error_event_is_told_after_what_came_before(
+async def test_error_event_from_the_engine_is_relayed_after_earlier_events(
     server: Live, engine: ScriptedEngine
 ) -> None:
     error = b'data: {"error": {"message": "boom", "type": "InternalServerError", "code": 500}}\n\n'
@@ -104,7 +106,7 @@ async def test_engines_error_event_is_told_after_what_came_before(
     assert DONE not in content
 
 
-async def test_text_that_speaks_of_usage_and_errors_is_relayed(server: Live, engine: ScriptedEngine) -> None:
+async def test_text_that_mentions_usage_and_errors_is_relayed(server: Live, engine: ScriptedEngine) -> None:
     odd = chunk({"content": '"usage": {"error": 1} data: {"error"'})
     engine.play(raw_stream(odd + STREAM + DONE))
     assert (await server.chat(stream=True)).content == odd + STREAM + DONE
@@ -151,7 +153,7 @@ async def test_responses_stream_is_relayed_and_counted(server: Live, engine: Scr
         (body({"detail": "odd"}, 418), 418, "odd"),
     ],
 )
-async def test_engines_errors_get_one_shape(
+async def test_errors_from_the_engine_get_the_same_format(
     server: Live, engine: ScriptedEngine, reply: Any, status: int, said: str
 ) -> None:
     engine.play(reply)
@@ -164,7 +166,7 @@ async def test_engines_errors_get_one_shape(
         assert answer.headers["retry-after"] == "7"
 
 
-async def test_request_id_goes_all_the_way(server: Live, engine: ScriptedEngine) -> None:
+async def test_request_id_is_passed_to_the_engine_and_back(server: Live, engine: ScriptedEngine) -> None:
     engine.play(whole("ok"), whole("ok"), whole("ok"))
     answer = await server.chat(headers={"x-request-id": "my-request-1"})
     assert answer.headers["x-request-id"] == "my-request-1"

@@ -1,4 +1,4 @@
-"""Headers, heartbeats and the ends of a stream."""
+"""Headers, heartbeats and the end of a stream."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def beat() -> str:
 
 
 @pytest.mark.parametrize("tools", [None, [MATH]])
-async def test_silence_before_the_first_event_gives_headers_and_heartbeats(
+async def test_headers_and_heartbeats_are_sent_before_a_late_first_event(
     engine: ScriptedEngine, beat: str, tools: Any
 ) -> None:
     go_on = asyncio.Event()
@@ -47,9 +47,7 @@ async def test_silence_before_the_first_event_gives_headers_and_heartbeats(
     assert events[-1] == "[DONE]"
 
 
-async def test_heartbeats_come_in_the_silence_of_tools_and_later_rounds(
-    engine: ScriptedEngine, beat: str
-) -> None:
+async def test_heartbeats_are_sent_during_tools_and_later_rounds(engine: ScriptedEngine, beat: str) -> None:
     go_on = asyncio.Event()
     engine.play(
         stream(*call_deltas("calculate_math", '{"expression": "1"}')), after(go_on, stream(*text("1")))
@@ -98,7 +96,7 @@ async def test_early_failure_keeps_its_status(server: Live, engine: ScriptedEngi
     assert answer.headers["content-type"] == "application/json"
 
 
-async def test_late_failure_is_an_event(engine: ScriptedEngine, beat: str) -> None:
+async def test_late_failure_is_sent_as_an_event(engine: ScriptedEngine, beat: str) -> None:
     go_on = asyncio.Event()
     refusal = body({"error": {"message": "no", "type": "BadRequestError", "param": None, "code": 400}}, 400)
     engine.play(after(go_on, refusal))
@@ -119,7 +117,7 @@ async def test_late_failure_is_an_event(engine: ScriptedEngine, beat: str) -> No
     assert "[DONE]" not in events
 
 
-async def test_engine_that_does_not_stream_after_headers_is_an_error(
+async def test_answer_that_is_not_a_stream_is_an_error_after_the_headers(
     engine: ScriptedEngine, beat: str
 ) -> None:
     go_on = asyncio.Event()
@@ -144,7 +142,7 @@ async def test_whole_answer_has_no_heartbeat(engine: ScriptedEngine, beat: str) 
     async with live(engine.url, HEARTBEAT_SECONDS=beat) as server:
         slow = asyncio.create_task(server.chat())
         await engine.arrived.wait()
-        # A stream that runs beside it beats meanwhile, which tells that the time has passed.
+        # The heartbeats of a concurrent stream show that enough time has passed.
         async with server.http.stream(
             "POST", "/v1/chat/completions",
             json={"messages": [{"role": "user", "content": "x"}], "stream": True},
@@ -158,7 +156,7 @@ async def test_whole_answer_has_no_heartbeat(engine: ScriptedEngine, beat: str) 
 
 
 class Written(asyncio.Transport):
-    """Keeps what is written."""
+    """Records what is written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -205,7 +203,7 @@ async def test_no_heartbeat_after_the_end(finish: str) -> None:
         await reply.write(b"data: x\n\n")
         reply.end() if finish == "end" else reply.fail(ApiError("no"))
     written = ended.data
-    # Another reply, still open, tells that the time of several heartbeats has passed.
+    # The heartbeats of another open reply show that enough time has passed.
     beating = reply_to(clock)
     beating.expect_stream()
     await until(lambda: clock.data.count(b": keep-alive") == 3)
@@ -213,7 +211,7 @@ async def test_no_heartbeat_after_the_end(finish: str) -> None:
     assert ended.data == written
 
 
-async def test_client_of_http_1_0_gets_a_stream_without_chunks(engine: ScriptedEngine) -> None:
+async def test_http_1_0_client_gets_a_stream_without_chunks(engine: ScriptedEngine) -> None:
     engine.play(stream(*text("Hello")))
     async with live(engine.url) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -226,7 +224,7 @@ async def test_client_of_http_1_0_gets_a_stream_without_chunks(engine: ScriptedE
     assert text_of(events_of(events)) == "Hello"
 
 
-async def test_client_that_stops_reading_is_let_go_after_the_deadline(
+async def test_connection_of_a_client_that_stops_reading_is_closed_at_the_deadline(
     engine: ScriptedEngine,
 ) -> None:
     engine.otherwise = stream(*text(*["x" * 100_000] * 400))
@@ -238,6 +236,6 @@ async def test_client_that_stops_reading_is_let_go_after_the_deadline(
         )
         while 'route="/v1/chat/completions",status="504"' not in await server.metrics():
             pass
-        # Only the connection that asked for the metrics is left: the other does not hold its socket.
+        # Only the connection that requested the metrics is left: the other one has released its socket.
         await until(lambda: len(server.server.connections) == 1)
         writer.transport.abort()

@@ -1,4 +1,4 @@
-"""Which endpoint a path has."""
+"""Finding the endpoint for a path."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from tests.support.live import Live
         ("/", "unknown"),
     ],
 )
-async def test_endpoint_of_a_target(server: Live, target: str, route: str) -> None:
+async def test_endpoint_is_found_for_a_target(server: Live, target: str, route: str) -> None:
     assert server.app.router.find(Head(b"POST", target.encode())).route == route
 
 
-def test_long_path_is_cut_in_the_message() -> None:
+def test_long_path_is_truncated_in_the_message() -> None:
     assert len(not_found(Head(b"GET", b"/" + b"a" * 10_000)).message) < 300

@@ -11,13 +11,13 @@ async def until_ready(server: Live) -> None:
         pass
 
 
-async def test_models_are_the_engines(server: Live) -> None:
+async def test_models_of_the_engine_are_listed(server: Live) -> None:
     await until_ready(server)
     assert [model.id async for model in server.openai.models.list()] == ["scripted"]
     assert (await server.openai.models.retrieve("scripted")).id == "scripted"
 
 
-async def test_models_stay_200_without_an_engine() -> None:
+async def test_models_are_listed_without_an_engine() -> None:
     async with live("http://127.0.0.1:9", DEFAULT_MODEL="org/name") as server:
         answer = await server.http.get("/v1/models")
         assert answer.status_code == 200
@@ -32,7 +32,7 @@ async def test_models_stay_200_without_an_engine() -> None:
         assert (await server.http.get("/health")).json() == {"status": "ok"}
 
 
-async def test_models_outlive_their_engine(server: Live, engine: ScriptedEngine) -> None:
+async def test_models_are_still_listed_after_the_engine_stops(server: Live, engine: ScriptedEngine) -> None:
     await until_ready(server)
     await engine.stop()
     while (await server.http.get("/ready")).status_code != 503:
@@ -40,7 +40,7 @@ async def test_models_outlive_their_engine(server: Live, engine: ScriptedEngine)
     assert (await server.http.get("/v1/models")).json()["data"][0]["id"] == "scripted"
 
 
-async def test_tools_are_listed_in_the_requests_format(server: Live, engine: ScriptedEngine) -> None:
+async def test_tools_are_listed_in_the_format_of_requests(server: Live, engine: ScriptedEngine) -> None:
     tools: list[Any] = (await server.http.get("/v1/tools")).json()
     assert {tool["function"]["name"] for tool in tools} == {
         "get_current_weather",
@@ -54,7 +54,7 @@ async def test_tools_are_listed_in_the_requests_format(server: Live, engine: Scr
     assert engine.requests[0].json["tools"] == tools
 
 
-async def test_documentation_tells_every_route(server: Live) -> None:
+async def test_documentation_lists_every_route(server: Live) -> None:
     assert (await server.http.get("/docs")).status_code == 200
     paths = (await server.http.get("/openapi.json")).json()["paths"]
     assert set(paths) == {
@@ -63,7 +63,7 @@ async def test_documentation_tells_every_route(server: Live) -> None:
     }  # fmt: skip
 
 
-async def test_metrics_have_the_promised_names(server: Live, engine: ScriptedEngine) -> None:
+async def test_metrics_have_the_documented_names(server: Live, engine: ScriptedEngine) -> None:
     engine.play(whole("ok"))
     await server.chat()
     metrics = await server.metrics()

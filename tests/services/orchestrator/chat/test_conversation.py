@@ -1,4 +1,4 @@
-"""What one request gathers over its rounds."""
+"""The state of one request over its rounds."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def texts(events: list[Any]) -> list[str]:
     return [event.delta["content"] for event in events if isinstance(event, Chunk)]
 
 
-def test_forced_call_holds_for_the_first_round_only() -> None:
+def test_forced_call_applies_only_to_the_first_round() -> None:
     talk = conversation(tool_choice="required")
     assert body(talk)["tool_choice"] == "required"
     talk.rounds = 2
@@ -58,7 +58,7 @@ def test_forced_call_holds_for_the_first_round_only() -> None:
     assert body(talk)["tools"] == [MATH]
 
 
-def test_last_ask_offers_no_tools() -> None:
+def test_last_round_offers_no_tools() -> None:
     talk = conversation(tool_choice="auto", parallel_tool_calls=True, temperature=0.5)
     talk.last_ask = "The limit was reached"
     asked = body(talk)
@@ -66,7 +66,7 @@ def test_last_ask_offers_no_tools() -> None:
     assert asked["temperature"] == 0.5
 
 
-def test_usage_is_asked_for_in_streams_only() -> None:
+def test_usage_is_requested_only_for_streams() -> None:
     asked = body(conversation(stream=True, stream_options={"other": 1}))
     assert asked["stream_options"] == {"other": 1, "include_usage": True}
     assert "stream_options" not in body(conversation())
@@ -94,7 +94,7 @@ def test_malformed_arguments_are_replayed_as_an_empty_object() -> None:
     assert body(talk)["messages"][1]["tool_calls"][0]["function"]["arguments"] == "{}"
 
 
-def test_same_call_is_noticed_after_three_rounds_in_a_row() -> None:
+def test_same_call_in_three_rounds_in_a_row_is_detected() -> None:
     talk = conversation()
     for arguments in ('{"a":1}', '{"a":1}', '{"b":1}', '{"a":1}', '{"a":1}'):
         remember(talk, arguments, {})
@@ -103,7 +103,7 @@ def test_same_call_is_noticed_after_three_rounds_in_a_row() -> None:
     assert talk.repeated_call() == "calculate_math"
 
 
-def test_texts_of_two_rounds_are_kept_apart() -> None:
+def test_texts_of_two_rounds_are_separated() -> None:
     talk = conversation()
     assert texts(talk.visible([chunk(content="One"), chunk(content=" two.")])) == ["One", " two."]
     talk.rounds = 2
@@ -111,7 +111,7 @@ def test_texts_of_two_rounds_are_kept_apart() -> None:
     assert texts(talk.visible([chunk(content="Three"), chunk(content=" four.")])) == ["\n\nThree", " four."]
 
 
-def test_repeated_round_starts_afresh() -> None:
+def test_repeated_round_starts_over() -> None:
     talk = conversation()
     assert not talk.shown_this_turn
     talk.visible([chunk(content="x")])
@@ -120,7 +120,7 @@ def test_repeated_round_starts_afresh() -> None:
     assert not talk.shown_this_turn
 
 
-def test_usage_in_a_chunk_includes_the_rounds_before() -> None:
+def test_usage_in_a_chunk_includes_earlier_rounds() -> None:
     talk = conversation(stream=True)
     talk.usage = {"prompt_tokens": 10}
     (event,) = talk.visible([chunk({"prompt_tokens": 5}, content="x")])

@@ -1,4 +1,4 @@
-"""The rules of the loop, against an engine that plays a script, over the wire."""
+"""The rules of the loop, tested over HTTP with a scripted engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.scripted_engine import (
 from .loop_requests import MATH, MINE, SUM, WEATHER
 
 
-async def test_call_is_run_and_its_result_goes_back(server: Live, engine: ScriptedEngine) -> None:
+async def test_call_is_run_and_its_result_is_sent_to_the_engine(server: Live, engine: ScriptedEngine) -> None:
     engine.play(whole(calls=[call("calculate_math", {"expression": "123 * 456"})]), whole("It is 56088."))
     answer = (await server.chat("Calculate 123 * 456", tools=[MATH])).json()
     assert answer["choices"][0]["message"]["content"] == "It is 56088."
@@ -33,7 +33,7 @@ async def test_call_is_run_and_its_result_goes_back(server: Live, engine: Script
     assert json.loads(history[2]["content"]) == {"result": 56088}
 
 
-async def test_streamed_answer_is_one_answer_over_all_rounds(server: Live, engine: ScriptedEngine) -> None:
+async def test_all_rounds_form_one_streamed_answer(server: Live, engine: ScriptedEngine) -> None:
     engine.play(
         stream(*text("One ", "moment."), *call_deltas("calculate_math", SUM), finish="tool_calls"),
         stream(*text("It is", " 2."), usage=(20, 7)),
@@ -60,7 +60,7 @@ async def test_streamed_answer_is_one_answer_over_all_rounds(server: Live, engin
     assert chunks[-1]["usage"] == usages[0]
 
 
-async def test_usage_is_not_told_unasked_and_always_summed(server: Live, engine: ScriptedEngine) -> None:
+async def test_usage_is_summed_and_sent_only_on_request(server: Live, engine: ScriptedEngine) -> None:
     replies = [stream(*call_deltas("calculate_math", SUM)), stream(*text("2"))]
     engine.play(*replies)
     events = await server.chat_events(tools=[MATH])
@@ -73,8 +73,8 @@ async def test_usage_is_not_told_unasked_and_always_summed(server: Live, engine:
     assert 'tokens_total{key_name="-",kind="completion",model="scripted"} 22.0' in metrics
 
 
-async def test_what_comes_next_is_decided_by_the_calls(server: Live, engine: ScriptedEngine) -> None:
-    # A named function gives `stop` with a call; `tool_calls` with an empty list has none.
+async def test_calls_determine_the_next_step(server: Live, engine: ScriptedEngine) -> None:
+    # A turn for a named function has a call and ends with `stop`; `tool_calls` may come with an empty list.
     engine.play(whole("", calls=[call("calculate_math", SUM)], finish="stop"), whole("2"))
     choice = {"type": "function", "function": {"name": "calculate_math"}}
     answer = (await server.chat(tools=[MATH], tool_choice=choice)).json()
@@ -87,7 +87,7 @@ async def test_what_comes_next_is_decided_by_the_calls(server: Live, engine: Scr
 
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "calculate_math"}}])
-async def test_forced_choice_holds_for_the_first_round_only(
+async def test_forced_choice_applies_only_to_the_first_round(
     server: Live, engine: ScriptedEngine, choice: object
 ) -> None:
     engine.play(whole("", calls=[call("calculate_math", SUM)], finish="stop"), whole("2"))
@@ -99,7 +99,7 @@ async def test_forced_choice_holds_for_the_first_round_only(
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-async def test_mixed_turn_gives_the_client_its_calls_and_runs_none(
+async def test_mixed_turn_returns_the_calls_of_the_client_and_runs_none(
     server: Live, engine: ScriptedEngine, streaming: bool
 ) -> None:
     mine = '{"x": 1}'
@@ -158,7 +158,9 @@ async def test_call_without_arguments_reaches_the_client_as_an_empty_object(
     assert "".join(pieces) == "{}"
 
 
-async def test_servers_schema_fills_in_what_the_client_left_out(server: Live, engine: ScriptedEngine) -> None:
+async def test_schema_of_the_server_completes_the_tool_of_the_client(
+    server: Live, engine: ScriptedEngine
+) -> None:
     engine.play(whole("ok"))
     own = {"type": "function", "function": {"name": "calculate_math", "description": "Mine"}}
     await server.chat(tools=[WEATHER, own])
@@ -179,7 +181,7 @@ async def test_client_may_run_registered_tools_itself(server: Live, engine: Scri
     assert "client or server" in refused.json()["error"]["message"]
 
 
-async def test_configured_tools_are_attached_to_requests_that_bring_none(engine: ScriptedEngine) -> None:
+async def test_configured_tools_are_attached_to_requests_without_tools(engine: ScriptedEngine) -> None:
     async with live(engine.url, ATTACH_TOOLS="calculate_math") as server:
         engine.play(whole(calls=[call("calculate_math", SUM)]), whole("2"))
         answer = (await server.chat("What is 1+1?")).json()
@@ -190,7 +192,7 @@ async def test_configured_tools_are_attached_to_requests_that_bring_none(engine:
     assert [tool["function"]["name"] for tool in engine.requests[2].json["tools"]] == ["my_tool"]
 
 
-async def test_several_choices_with_server_tools_are_refused(server: Live, engine: ScriptedEngine) -> None:
+async def test_several_choices_with_server_tools_are_rejected(server: Live, engine: ScriptedEngine) -> None:
     refused = await server.chat(tools=[MATH], n=3)
     assert refused.status_code == 400
     assert refused.json()["error"]["param"] == "n"
@@ -199,17 +201,17 @@ async def test_several_choices_with_server_tools_are_refused(server: Live, engin
     assert (await server.chat(tools=[MINE], n=3)).status_code == 200
 
 
-async def test_tool_events_are_told_on_request_only(server: Live, engine: ScriptedEngine) -> None:
+async def test_tool_events_are_sent_only_on_request(server: Live, engine: ScriptedEngine) -> None:
     engine.play(stream(*call_deltas("calculate_math", SUM)), stream(*text("2")))
     events = await server.chat_events(tools=[MATH], tandem={"events": True})
-    told = [event["tandem"] for event in events if isinstance(event, dict) and "tandem" in event]
-    assert [(t["type"], t["name"], t["arguments"]) for t in told] == [
+    sent = [event["tandem"] for event in events if isinstance(event, dict) and "tandem" in event]
+    assert [(t["type"], t["name"], t["arguments"]) for t in sent] == [
         ("tool_call.started", "calculate_math", SUM),
         ("tool_call.finished", "calculate_math", SUM),
     ]
-    assert json.loads(told[1]["result"]) == {"result": 2}
-    assert told[1]["outcome"] == "ok"
-    assert told[1]["seconds"] >= 0
+    assert json.loads(sent[1]["result"]) == {"result": 2}
+    assert sent[1]["outcome"] == "ok"
+    assert sent[1]["seconds"] >= 0
     assert all(e["choices"] == [] for e in events if isinstance(e, dict) and "tandem" in e)
     assert "tandem" not in engine.requests[0].json
     engine.play(whole(calls=[call("calculate_math", SUM)]), whole("2"))
@@ -221,7 +223,7 @@ async def test_tool_events_are_told_on_request_only(server: Live, engine: Script
 
 
 @pytest.mark.parametrize("field", [1, {"evnts": True}, {"events": "yes"}])
-async def test_wrong_tandem_field_is_refused(server: Live, field: object) -> None:
+async def test_invalid_tandem_field_is_rejected(server: Live, field: object) -> None:
     refused = await server.chat(tools=[MATH], tandem=field)
     assert refused.status_code == 400
     assert refused.json()["error"]["param"].startswith("tandem")

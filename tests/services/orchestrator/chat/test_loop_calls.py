@@ -1,4 +1,4 @@
-"""Calls of every kind: odd ones, equal ones, those written as text, and those that never end."""
+"""All kinds of calls: unusual ones, equal ones, calls written as text, and calls that never end."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from tests.support.scripted_engine import (
 from .loop_requests import MATH, MINE, SUM, TAGGED, tool_messages
 
 
-async def test_results_stand_in_the_order_of_the_calls(server: Live, engine: ScriptedEngine) -> None:
+async def test_results_follow_the_order_of_the_calls(server: Live, engine: ScriptedEngine) -> None:
     expressions = ["1+0", "1+1", "1+2"]
     calls = [call("calculate_math", {"expression": e}, id=f"c{i}") for i, e in enumerate(expressions)]
     engine.play(whole(calls=calls), whole("done"))
     await server.chat(tools=[MATH])
-    told = [(m["tool_call_id"], json.loads(m["content"])["result"]) for m in tool_messages(engine, 1)]
-    assert told == [("c0", 1), ("c1", 2), ("c2", 3)]
+    results = [(m["tool_call_id"], json.loads(m["content"])["result"]) for m in tool_messages(engine, 1)]
+    assert results == [("c0", 1), ("c1", 2), ("c2", 3)]
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(order=st.permutations([0, 1, 2, 3]))
-async def test_any_order_of_finishing_gives_messages_in_call_order(
+async def test_messages_are_in_call_order_whichever_call_finishes_first(
     server: Live, engine: ScriptedEngine, order: list[int]
 ) -> None:
     toolbox: Any = server.app._toolbox
@@ -63,7 +63,7 @@ async def test_any_order_of_finishing_gives_messages_in_call_order(
     assert [json.loads(m["content"])["result"] for m in tool_messages(engine, request)] == [0, 1, 2, 3]
 
 
-async def test_equal_calls_run_once_and_answer_each(server: Live, engine: ScriptedEngine) -> None:
+async def test_equal_calls_run_once_and_each_gets_the_result(server: Live, engine: ScriptedEngine) -> None:
     calls = [call("calculate_math", SUM, id="a"), call("calculate_math", '{"expression":"1+1"}', id="b")]
     engine.play(whole(calls=calls), whole("done"))
     await server.chat(tools=[MATH])
@@ -71,7 +71,7 @@ async def test_equal_calls_run_once_and_answer_each(server: Live, engine: Script
     assert 'tool_calls_total{outcome="ok",tool_name="calculate_math"} 1.0' in await server.metrics()
 
 
-async def test_after_the_last_round_the_model_is_asked_without_tools(engine: ScriptedEngine) -> None:
+async def test_model_gets_no_tools_after_the_last_round(engine: ScriptedEngine) -> None:
     numbers = itertools.count()
 
     async def call_again(exchange: Exchange) -> None:
@@ -91,7 +91,9 @@ async def test_after_the_last_round_the_model_is_asked_without_tools(engine: Scr
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-async def test_last_ask_that_gives_only_a_call_is_explained(engine: ScriptedEngine, streaming: bool) -> None:
+async def test_answer_that_is_only_a_call_in_the_last_round_is_explained(
+    engine: ScriptedEngine, streaming: bool
+) -> None:
     if streaming:
         engine.play(stream(*call_deltas("calculate_math", SUM)), stream(*text(TAGGED)))
     else:
@@ -104,7 +106,7 @@ async def test_last_ask_that_gives_only_a_call_is_explained(engine: ScriptedEngi
     assert content == "(The limit of 1 rounds of tool calls was reached, and the model gave no answer.)"
 
 
-async def test_same_call_three_times_running_ends_the_loop(server: Live, engine: ScriptedEngine) -> None:
+async def test_same_call_three_times_in_a_row_ends_the_loop(server: Live, engine: ScriptedEngine) -> None:
     same = whole(calls=[call("calculate_math", SUM)])
     engine.play(same, same, same, whole("All right: 2."))
     answer = (await server.chat(tools=[MATH])).json()
@@ -123,7 +125,7 @@ async def test_same_call_three_times_running_ends_the_loop(server: Live, engine:
         ('{"expression": "1/0"}', "zero"),
     ],
 )
-async def test_the_models_mistake_goes_back_to_the_model(
+async def test_mistakes_of_the_model_are_reported_to_it(
     server: Live, engine: ScriptedEngine, arguments: str, said: str
 ) -> None:
     engine.play(whole(calls=[call("calculate_math", arguments)]), whole("Sorry."))
@@ -135,7 +137,7 @@ async def test_the_models_mistake_goes_back_to_the_model(
 
 
 @pytest.mark.parametrize("arguments", ["", "{}", '"{\\"expression\\": \\"1+1\\"}"'])
-async def test_odd_but_clear_arguments_are_understood(
+async def test_unusual_but_clear_arguments_are_accepted(
     server: Live, engine: ScriptedEngine, arguments: str
 ) -> None:
     engine.play(whole(calls=[call("calculate_math", arguments)]), whole("ok"))
@@ -145,7 +147,7 @@ async def test_odd_but_clear_arguments_are_understood(
     assert replayed == ({} if arguments in ("", "{}") else {"expression": "1+1"})
 
 
-async def test_call_without_arguments_key_is_an_empty_object(server: Live, engine: ScriptedEngine) -> None:
+async def test_call_without_arguments_has_an_empty_object(server: Live, engine: ScriptedEngine) -> None:
     first = {"id": "a", "type": "function", "index": 0, "function": {"name": "calculate_math"}}
     engine.play(stream({"tool_calls": [first]}, finish="tool_calls"), stream(*text("ok")))
     await server.chat_events(tools=[MATH])
@@ -153,7 +155,7 @@ async def test_call_without_arguments_key_is_an_empty_object(server: Live, engin
     assert assistant["tool_calls"][0]["function"]["arguments"] == "{}"
 
 
-async def test_name_that_nobody_has_goes_back_to_the_model(server: Live, engine: ScriptedEngine) -> None:
+async def test_unknown_tool_is_reported_to_the_model(server: Live, engine: ScriptedEngine) -> None:
     engine.play(whole(calls=[call("no_such_tool", {})]), whole("Sorry."))
     await server.chat(tools=[MATH])
     error = json.loads(tool_messages(engine, 1)[0]["content"])["error"]
@@ -169,7 +171,7 @@ async def test_empty_list_of_calls_is_never_sent(server: Live, engine: ScriptedE
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-async def test_call_cut_by_length_is_not_run(server: Live, engine: ScriptedEngine, streaming: bool) -> None:
+async def test_truncated_call_is_not_run(server: Live, engine: ScriptedEngine, streaming: bool) -> None:
     if streaming:
         engine.play(stream(*call_deltas("calculate_math", SUM), finish="length"))
         events: list[Any] = await server.chat_events(tools=[MATH])
@@ -208,7 +210,7 @@ async def test_text_call_for_a_client_tool_becomes_a_call(server: Live, engine: 
     assert json.loads(choice["message"]["tool_calls"][0]["function"]["arguments"]) == {"x": 1}
 
 
-async def test_bare_json_is_an_answer_where_json_was_asked_for(server: Live, engine: ScriptedEngine) -> None:
+async def test_bare_json_is_an_answer_if_json_was_requested(server: Live, engine: ScriptedEngine) -> None:
     written = '{"tool": "calculate_math", "arguments": {"expression": "1+1"}}'
     engine.play(whole(written))
     answer = (await server.chat(tools=[MATH], response_format={"type": "json_object"})).json()
@@ -216,14 +218,16 @@ async def test_bare_json_is_an_answer_where_json_was_asked_for(server: Live, eng
     assert engine.requests[0].json["response_format"] == {"type": "json_object"}
 
 
-async def test_nothing_is_run_under_tool_choice_none(server: Live, engine: ScriptedEngine) -> None:
+async def test_nothing_is_run_with_tool_choice_none(server: Live, engine: ScriptedEngine) -> None:
     engine.play(whole(TAGGED))
     answer = (await server.chat(tools=[MATH], tool_choice="none")).json()
     assert answer["choices"][0]["message"]["content"] == TAGGED
     assert len(engine.requests) == 1
 
 
-async def test_half_a_call_in_the_text_is_neither_lost_nor_run(server: Live, engine: ScriptedEngine) -> None:
+async def test_incomplete_call_in_the_text_is_neither_lost_nor_run(
+    server: Live, engine: ScriptedEngine
+) -> None:
     engine.play(stream(*text("See ", TAGGED[:30])))
     assert text_of(await server.chat_events(tools=[MATH])) == f"See {TAGGED[:30]}"
 
@@ -273,7 +277,7 @@ async def test_hidden_call_without_any_answer_is_explained(engine: ScriptedEngin
     assert len(engine.requests) == 1
 
 
-async def test_text_as_the_response_format_is_no_format(server: Live, engine: ScriptedEngine) -> None:
+async def test_response_format_text_has_no_effect(server: Live, engine: ScriptedEngine) -> None:
     engine.play(whole('{"tool": "calculate_math", "arguments": {"expression": "1+1"}}'), whole("2"))
     answer = (await server.chat(tools=[MATH], response_format={"type": "text"})).json()
     assert answer["choices"][0]["message"]["content"] == "2"

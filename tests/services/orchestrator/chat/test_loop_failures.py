@@ -1,4 +1,4 @@
-"""Engines that fail in the middle of the loop, and bytes that come in any pieces."""
+"""Engines that fail in the middle of the loop, and bytes that arrive in any parts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.scripted_engine import (
 from .loop_requests import MATH, SUM
 
 
-async def test_round_that_the_client_saw_nothing_of_is_asked_again(
+async def test_round_is_retried_if_the_client_has_seen_none_of_it(
     server: Live, engine: ScriptedEngine
 ) -> None:
     engine.play(
@@ -43,7 +43,7 @@ async def test_round_that_the_client_saw_nothing_of_is_asked_again(
 
 
 @pytest.mark.parametrize("broken", [(*text("It "), CUT), (*text("It "), NO_DONE)])
-async def test_stream_that_breaks_off_ends_in_an_error(
+async def test_broken_stream_ends_with_an_error(
     server: Live, engine: ScriptedEngine, broken: tuple[Any, ...]
 ) -> None:
     engine.play(stream(*call_deltas("calculate_math", SUM)), stream(*broken))
@@ -55,7 +55,7 @@ async def test_stream_that_breaks_off_ends_in_an_error(
     assert "[DONE]" not in events
 
 
-async def test_engines_error_event_ends_the_answer_after_what_came_before(
+async def test_error_event_from_the_engine_ends_the_answer_after_earlier_events(
     server: Live, engine: ScriptedEngine
 ) -> None:
     error = b'data: {"error": {"message": "boom", "type": "x", "param": null, "code": 500}}\n\n'
@@ -66,7 +66,9 @@ async def test_engines_error_event_ends_the_answer_after_what_came_before(
     assert "boom" in events[-1]["error"]["message"]
 
 
-async def test_engines_refusal_keeps_its_status_and_words(server: Live, engine: ScriptedEngine) -> None:
+async def test_error_from_the_engine_keeps_its_status_and_message(
+    server: Live, engine: ScriptedEngine
+) -> None:
     error = {"message": "too long", "type": "BadRequestError", "param": "input_tokens", "code": 400}
     engine.play(body({"error": error}, 400))
     refused = await server.chat(stream=True, tools=[MATH])
@@ -78,7 +80,7 @@ async def test_engines_refusal_keeps_its_status_and_words(server: Live, engine: 
         )
 
 
-async def test_nonsense_from_the_engine_is_an_error_at_once(server: Live, engine: ScriptedEngine) -> None:
+async def test_invalid_data_from_the_engine_is_an_error_at_once(server: Live, engine: ScriptedEngine) -> None:
     for nonsense in (body(b"{oops"), body(b"[]"), body({"error": {"message": "boom"}}, 500)):
         engine.requests.clear()
         engine.play(nonsense)
@@ -98,7 +100,7 @@ async def test_request_that_breaks_its_engine_is_sent_three_times(
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(sizes=st.lists(st.integers(1, 90), max_size=40))
-async def test_any_split_of_the_engines_bytes_gives_the_same_answer(
+async def test_answer_does_not_depend_on_how_the_bytes_are_split(
     server: Live, engine: ScriptedEngine, sizes: list[int]
 ) -> None:
     first = b"".join(chunk(delta) for delta in call_deltas("calculate_math", SUM)) + chunk({}, "tool_calls")

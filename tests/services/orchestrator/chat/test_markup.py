@@ -1,4 +1,4 @@
-"""The table of call formats: every parser that models.yaml offers, read, cut and dropped."""
+"""The table of call formats: calls for every parser in models.yaml are read, truncated and dropped."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def scan(parser: str, written: str, *, size: int | None = None, cut: bool = Fals
 PARIS = ("get_current_weather", {"location": "Paris"})
 
 
-def test_the_table_has_every_parser_that_models_yaml_offers() -> None:
+def test_table_has_every_parser_in_models_yaml() -> None:
     models = yaml.safe_load(Path("services/vllm/models.yaml").read_text())["models"].values()
     offered = {model["tool_call_parser"] for model in models} - {None}
     assert offered == set(MARKUPS) == set(WRITTEN)
@@ -42,7 +42,7 @@ def test_the_table_has_every_parser_that_models_yaml_offers() -> None:
 
 @pytest.mark.parametrize(("parser", "written"), ALL_WRITTEN)
 @pytest.mark.parametrize("size", [None, 1, 3])
-def test_a_call_that_ends_the_turn_is_found_and_not_shown(
+def test_call_at_the_end_of_a_turn_is_found_and_not_shown(
     parser: str, written: str, size: int | None
 ) -> None:
     assert scan(parser, written, size=size) == ("", [PARIS])
@@ -51,7 +51,7 @@ def test_a_call_that_ends_the_turn_is_found_and_not_shown(
 
 @pytest.mark.parametrize(("parser", "written"), TAGGED)
 @pytest.mark.parametrize("size", [None, 1, 3])
-def test_several_calls_behind_a_text(parser: str, written: str, size: int | None) -> None:
+def test_several_calls_after_text_are_found(parser: str, written: str, size: int | None) -> None:
     assert scan(parser, f"Let me look.\n{written}\n{written}", size=size) == (
         "Let me look.\n",
         [PARIS, PARIS],
@@ -60,30 +60,30 @@ def test_several_calls_behind_a_text(parser: str, written: str, size: int | None
 
 @pytest.mark.parametrize(("parser", "written"), TAGGED)
 @pytest.mark.parametrize("size", [None, 1])
-def test_a_cut_call_is_never_shown(parser: str, written: str, size: int | None) -> None:
+def test_truncated_call_is_never_shown(parser: str, written: str, size: int | None) -> None:
     for length in range(5, len(written) + 1):
         shown, _ = scan(parser, f"Hi. {written[:length]}", size=size, cut=True)
         assert shown == "Hi. "
 
 
 @pytest.mark.parametrize(("parser", "written"), TAGGED)
-def test_calls_of_the_last_request_are_dropped_wherever_they_stand(parser: str, written: str) -> None:
+def test_calls_in_the_last_round_are_dropped_wherever_they_are(parser: str, written: str) -> None:
     assert scan(parser, f"A {written}\nB {written} ", size=1, drop=True) == ("A B ", [])
 
 
 @pytest.mark.parametrize(("parser", "written"), ALL_WRITTEN)
-def test_a_call_that_text_follows_is_text(parser: str, written: str) -> None:
+def test_call_followed_by_text_is_text(parser: str, written: str) -> None:
     for size in (None, 1):
         assert scan(parser, f"{written}\nis how.", size=size) == (f"{written}\nis how.", [])
 
 
 @pytest.mark.parametrize(("parser", "written"), ALL_WRITTEN)
-def test_a_call_of_an_unknown_tool_is_text(parser: str, written: str) -> None:
+def test_call_of_an_unknown_tool_is_text(parser: str, written: str) -> None:
     other = written.replace("get_current_weather", "send_fax")
     assert scan(parser, other, size=1) == (other, [])
 
 
-def test_values_of_qwens_xml_take_the_type_of_their_parameter() -> None:
+def test_values_in_qwens_xml_get_the_type_of_their_parameter() -> None:
     written = (
         "<tool_call>\n<function=get_current_weather>\n<parameter=location>\n75001\n</parameter>\n"
         '<parameter=days>\n3\n</parameter>\n<parameter=all>\n{"a": [null]}\n</parameter>\n</function>'

@@ -32,20 +32,20 @@ UNQUOTED = [
 
 
 @pytest.mark.parametrize("text", QUOTED)
-def test_inside_a_quotation(text: str) -> None:
+def test_text_inside_a_quotation_is_quoted(text: str) -> None:
     assert quoted(text)
     assert quoted(f"Some text.\n\n{text}")
     assert quoted(*text)
 
 
 @pytest.mark.parametrize("text", UNQUOTED)
-def test_outside_any_quotation(text: str) -> None:
+def test_text_outside_a_quotation_is_not_quoted(text: str) -> None:
     assert not quoted(text)
     assert not quoted(f"Some text.\n\n{text}")
     assert not quoted(*text)
 
 
-def test_a_line_too_long_to_follow_counts_as_a_quotation() -> None:
+def test_line_that_is_too_long_counts_as_a_quotation() -> None:
     assert quoted("x" * 5000 + "`" + "\n")
     assert not quoted("x" * 5000 + "\n")
 
@@ -73,7 +73,7 @@ PARTS = st.sampled_from(
 
 
 @given(st.lists(PARTS, max_size=15).map("".join), st.lists(st.integers(0, 200), max_size=6))
-def test_any_split_gives_the_same(text: str, at: list[int]) -> None:
+def test_result_does_not_depend_on_how_the_text_is_split(text: str, at: list[int]) -> None:
     places = sorted({place % (len(text) + 1) for place in at})
     pieces = [text[a:b] for a, b in itertools.pairwise([0, *places, len(text)])]
     assert quoted(*pieces) == quoted(text)

@@ -35,7 +35,7 @@ def shown_at_once(*pieces: str) -> list[str]:
     return [scanner.feed(piece) for piece in pieces]
 
 
-def test_call_at_the_end_is_taken_out_of_the_text() -> None:
+def test_call_at_the_end_is_removed_from_the_text() -> None:
     shown, calls = scan(f"Let me look.\n{PARIS}\n")
     assert shown == "Let me look.\n"
     assert [(name, json.loads(arguments)) for name, arguments in calls] == [
@@ -91,7 +91,7 @@ def test_quoted_calls_are_text(parser: str, written: str, quoting: str) -> None:
     assert not scanner.found.hidden
 
 
-def test_call_after_a_closed_quotation_is_taken() -> None:
+def test_call_after_a_closed_quotation_is_removed() -> None:
     for text in ("```\ncode\n```\n", "Use `x`.\n", "> said\n\n", "- a\n\nNow: "):
         shown, calls = scan(text + PARIS)
         assert shown == text
@@ -113,7 +113,7 @@ def test_call_after_a_closed_quotation_is_taken() -> None:
         f"<tool_call>{'[' * 200}",
     ],
 )
-def test_what_is_no_whole_call_in_play_stays_text(text: str) -> None:
+def test_text_without_a_whole_call_of_a_known_tool_stays_text(text: str) -> None:
     assert scan(text) == (text, [])
     assert scan(*text) == (text, [])
 
@@ -134,13 +134,13 @@ def test_closing_tag_inside_an_argument_does_not_end_the_call() -> None:
     assert json.loads(calls[0][1]) == arguments
 
 
-def test_bare_call_is_taken_only_as_the_whole_text() -> None:
+def test_bare_call_is_found_only_if_it_is_the_whole_text() -> None:
     assert scan(f"  {BARE}\n") == ("", [("calculate_math", '{"expression":"1+1"}')])
     assert scan(f"{BARE} so.") == (f"{BARE} so.", [])
     assert scan(f"So: {BARE}") == (f"So: {BARE}", [])
 
 
-def test_bare_call_is_text_where_json_was_asked_for() -> None:
+def test_bare_call_is_text_if_json_was_requested() -> None:
     assert scan(BARE, bare=False) == (BARE, [])
 
 
@@ -152,7 +152,7 @@ def test_other_json_is_text(text: str) -> None:
     assert scan(text) == (text, [])
 
 
-def test_cut_bare_call_is_shown_only_if_it_cannot_be_one() -> None:
+def test_truncated_bare_object_is_shown_only_if_it_cannot_be_a_call() -> None:
     assert scan(BARE[:40], cut=True)[0] == ""
     assert scan('{"name": "Bob", "parameters": {"a', cut=True)[0] == '{"name": "Bob", "parameters": {"a'
     assert scan('{"name": "Bo', cut=True)[0] == '{"name": "Bo'
@@ -167,7 +167,7 @@ def test_text_is_released_as_soon_as_it_cannot_become_a_call() -> None:
     assert shown_at_once(PARIS, "\n", "so") == ["", "", f"{PARIS}\nso"]
 
 
-def test_unclosed_call_is_not_held_for_ever() -> None:
+def test_unclosed_call_is_not_held_back_forever() -> None:
     shown = shown_at_once('<tool_call>{"name": "', "x" * 70_000)
     assert len("".join(shown)) > 70_000
 
@@ -229,7 +229,7 @@ def pieces_of(text: str, at: list[int]) -> list[str]:
 
 @settings(max_examples=300, deadline=None)
 @given(PARSERS, TEXTS, CUTS, st.booleans(), st.booleans(), st.booleans())
-def test_any_split_gives_the_same_text_and_calls(
+def test_text_and_calls_do_not_depend_on_how_the_text_is_split(
     parser: str, text: str, at: list[int], bare: bool, cut: bool, drop: bool
 ) -> None:
     def outcome(pieces: list[str]) -> object:
@@ -259,8 +259,10 @@ LINES_PER_CHARACTER = 40
 @given(
     PARSERS, st.lists(WORDS, min_size=1, max_size=6).map("".join), WORDS, st.integers(1, 400), st.booleans()
 )
-def test_steps_are_linear_in_the_text(parser: str, first: str, word: str, count: int, bare: bool) -> None:
-    """A text that a user has a model write, token by token: a bounded number of steps for each character."""
+def test_number_of_steps_is_linear_in_the_length_of_the_text(
+    parser: str, first: str, word: str, count: int, bare: bool
+) -> None:
+    """Even for text that a user makes a model write token by token, the steps per character are limited."""
     scanner = scanner_of(MARKUPS[parser], bare=bare)
     for piece in [first, *[word] * count]:
         scanner.feed(piece)
@@ -298,7 +300,7 @@ def test_steps_are_linear_in_the_text(parser: str, first: str, word: str, count:
         ("<|python_tag|>", '{"name":"calculate_math"};'),
     ],
 )
-def test_hostile_text_takes_little_time(parser: str, first: str, token: str) -> None:
+def test_hostile_text_is_processed_quickly(parser: str, first: str, token: str) -> None:
     scanner = scanner_of(MARKUPS[parser])
     began = time.process_time()
     scanner.feed(first)
@@ -309,7 +311,7 @@ def test_hostile_text_takes_little_time(parser: str, first: str, token: str) -> 
 
 
 @given(st.text(alphabet=st.characters(exclude_characters="<{`~"), max_size=60))
-def test_plain_text_passes_at_once(text: str) -> None:
+def test_plain_text_is_passed_on_at_once(text: str) -> None:
     scanner = scanner_of(bare=False)
     assert scanner.feed(text) == text
     assert scanner.end(cut=False) == ""

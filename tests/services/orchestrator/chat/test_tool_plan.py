@@ -1,4 +1,4 @@
-"""Which tools of a request run where."""
+"""Where the tools of a request run."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def test_registered_names_run_on_the_server_and_others_on_the_client() -> None:
         (None, {"tools": [{"type": "web_search"}]}),
     ],
 )
-def test_request_without_server_tools_stays_as_it_is(execution: str | None, fields: dict[str, Any]) -> None:
+def test_request_without_server_tools_is_not_changed(execution: str | None, fields: dict[str, Any]) -> None:
     made = plan(execution, **fields)
     assert not made.runs_tools
     assert not made.changed
 
 
-def test_no_tool_runs_under_the_choice_none() -> None:
+def test_no_tool_runs_with_tool_choice_none() -> None:
     made = plan(tools=[MATH], tool_choice="none")
     assert not made.runs_tools
     assert made.request["tools"] == TOOLBOX.specs()
 
 
-def test_tools_are_attached_only_to_requests_that_bring_none() -> None:
+def test_tools_are_attached_only_to_requests_without_tools() -> None:
     assert plan(attached=("calculate_math",)).server == {"calculate_math"}
     assert plan(attached=("calculate_math",), tools=[MINE]).server == frozenset()
     assert plan(attached=("calculate_math",), tools=[]).server == frozenset()
@@ -60,7 +60,7 @@ def test_tools_are_attached_only_to_requests_that_bring_none() -> None:
 
 
 @pytest.mark.parametrize(("tandem", "events"), [(None, False), ({}, False), ({"events": True}, True)])
-def test_field_of_our_own_never_reaches_the_engine(tandem: Any, events: bool) -> None:
+def test_tandem_field_never_reaches_the_engine(tandem: Any, events: bool) -> None:
     made = plan(tools=[MATH], tandem=tandem)
     assert "tandem" not in made.request
     assert made.events is events
@@ -76,14 +76,12 @@ def test_field_of_our_own_never_reaches_the_engine(tandem: Any, events: bool) ->
         (None, {"tools": [MATH], "n": 2}, "n"),
     ],
 )
-def test_what_cannot_be_planned_is_rejected_by_its_name(
-    execution: str | None, fields: dict[str, Any], param: str
-) -> None:
+def test_invalid_field_is_rejected_by_name(execution: str | None, fields: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as rejected:
         plan(execution, **fields)
     assert (rejected.value.status, rejected.value.param) == (400, param)
 
 
-def test_several_answers_are_fine_where_the_client_runs_the_tools() -> None:
+def test_several_answers_are_allowed_if_the_client_runs_the_tools() -> None:
     assert not plan("client", tools=[MATH], n=2).runs_tools
     assert plan(tools=[MATH], n=1, stream=True).stream

@@ -27,7 +27,7 @@ def reader(client: frozenset[str] = NOBODY, **options: Any) -> TurnReader:
 
 
 def recorded(name: str, client: frozenset[str] = NOBODY) -> tuple[list[dict[str, Any]], Turn]:
-    """What the client would see of a recording, and the turn."""
+    """Returns what the client would see of a recording, and the turn."""
     reading = reader(client)
     seen = []
     if (file := WIRE / f"{name}.sse").exists():
@@ -60,7 +60,7 @@ FRISCO = ("get_current_weather", {"location": "San Francisco"})
         ("tools-two-cities-parallel-stream", [PARIS, TOKYO]),
     ],
 )
-def test_recorded_calls(name: str, calls: list[Any]) -> None:
+def test_recorded_calls_are_read(name: str, calls: list[Any]) -> None:
     seen, turn = recorded(name)
     assert calls_of(turn) == calls
     assert isinstance(turn.next_step(), RunTools)
@@ -68,7 +68,7 @@ def test_recorded_calls(name: str, calls: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["tools-named", "tools-named-stream"])
-def test_named_function_gives_stop_with_a_call(name: str) -> None:
+def test_turn_for_a_named_function_has_a_call_and_finishes_with_stop(name: str) -> None:
     _, turn = recorded(name)
     assert turn.finish_reason == "stop"
     assert turn.next_step() == RunTools(turn.calls)
@@ -84,14 +84,14 @@ def test_raw_call_as_content_is_rescued(name: str) -> None:
 TAGGED = '<tool_call>{"name": "calculate_math", "arguments": {"expression": "1+1"}}</tool_call>'
 
 
-def test_calls_in_the_text_are_left_alone_where_the_parser_is_known_to_work() -> None:
+def test_calls_in_the_text_are_not_run_if_the_parser_is_known_to_work() -> None:
     reading = reader(rescue=NEVER)
     assert reading.read({"message": {"content": TAGGED}, "finish_reason": "stop"}) is None
     rest, turn = reading.end()
     assert (rest, turn.calls, turn.hidden) == (None, [], True)
 
 
-def test_text_beside_calls_that_the_engine_found_is_not_run() -> None:
+def test_text_next_to_calls_from_the_engine_is_not_run() -> None:
     reading = reader()
     calls = [{"id": "a", "type": "function", "function": {"name": "calculate_math", "arguments": "{}"}}]
     reading.read({"message": {"content": TAGGED, "tool_calls": calls}, "finish_reason": "tool_calls"})
@@ -116,11 +116,11 @@ def test_call_that_repeats_what_others_wrote_is_text() -> None:
 def test_truncated_call_finishes_with_length(name: str) -> None:
     seen, turn = recorded(name)
     assert turn.next_step() == Finish("length")
-    # vLLM gives the half call as content when it does not stream, and nothing when it does.
+    # Without streaming, vLLM returns the incomplete call as content; with streaming, it returns nothing.
     assert not any(delta.get("content") for delta in seen)
 
 
-def test_recorded_plain_text() -> None:
+def test_recorded_plain_text_is_read() -> None:
     seen, turn = recorded("chat-plain-stream-usage")
     assert turn.text == "I have no tool for that."
     assert turn.next_step() == Finish("stop")
@@ -135,13 +135,13 @@ def test_recorded_call_for_the_client_is_relayed() -> None:
     assert json.loads("".join(p["function"].get("arguments", "") for p in pieces)) == FRISCO[1]
 
 
-def test_empty_list_with_finish_tool_calls_is_an_end() -> None:
+def test_empty_list_of_calls_ends_the_turn() -> None:
     reading = reader()
     reading.read({"message": {"content": "Done", "tool_calls": []}, "finish_reason": "tool_calls"})
     assert reading.end()[1].next_step() == Finish("stop")
 
 
-def test_content_beside_calls_is_shown_and_remembered() -> None:
+def test_content_next_to_calls_is_shown_and_remembered() -> None:
     reading = reader()
     calls = [{"id": "a", "type": "function", "function": {"name": "calculate_math", "arguments": "{}"}}]
     seen = reading.read({"message": {"content": "Hm.", "tool_calls": calls}, "finish_reason": "tool_calls"})
@@ -150,13 +150,13 @@ def test_content_beside_calls_is_shown_and_remembered() -> None:
     assert turn.message(calls) == {"role": "assistant", "content": "Hm.", "tool_calls": calls}
 
 
-def test_later_turns_tell_no_role() -> None:
+def test_later_turns_have_no_role() -> None:
     reading = reader(first=False)
     assert reading.read({"delta": {"role": "assistant", "content": ""}}) is None
     assert reading.read({"delta": {"content": "x"}}) == {"content": "x"}
 
 
-def test_calls_of_a_last_ask_are_dropped() -> None:
+def test_calls_in_the_last_round_are_dropped() -> None:
     reading = reader(tools_offered=False)
     calls = [{"id": "a", "type": "function", "function": {"name": "calculate_math", "arguments": "{}"}}]
     reading.read({"message": {"content": "No.", "tool_calls": calls}, "finish_reason": "tool_calls"})
@@ -176,7 +176,7 @@ def test_call_without_an_id_gets_one() -> None:
     arguments=st.lists(st.text(max_size=20), min_size=1, max_size=4),
     order=st.randoms(use_true_random=False),
 )
-def test_pieces_of_several_calls_may_be_interleaved(arguments: list[str], order: Any) -> None:
+def test_parts_of_several_calls_may_be_interleaved(arguments: list[str], order: Any) -> None:
     reading = reader()
     pieces: list[list[dict[str, Any]]] = []
     for index, text in enumerate(arguments):
