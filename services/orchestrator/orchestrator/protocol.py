@@ -140,9 +140,9 @@ class EventBuffer:
     __slots__ = ("_end", "_limit", "_parts", "_size")
 
     def __init__(self, limit: int = 16_777_216) -> None:
-        self._parts: list[bytes] = []  # of the event that is not whole yet
+        self._parts: list[bytes] = []  # of the incomplete event
         self._size = 0
-        self._end = b""  # of the last part: what a line end may have begun in, an open CR included
+        self._end = b""  # of the last part, where a line ending may have started; includes a pending CR
         self._limit = limit
 
     def feed(self, data: bytes) -> bytes:
@@ -169,7 +169,7 @@ class EventBuffer:
         return block
 
     def _hold(self, data: bytes, held: bytes) -> None:
-        """Keeps the start of an event. Only its last byte is looked at again."""
+        """Keeps the start of an event. Only its last byte is read again."""
         if len(data) > 1:
             self._parts.append(data[:-1])
             self._size += len(data) - 1

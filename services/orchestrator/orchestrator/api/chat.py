@@ -39,7 +39,7 @@ class Chat:
             body = orjson.dumps(plan.request) if plan.changed else request.body
             await self._relay.forward(request, reply, plan.request, body)
             return
-        request.body = b""  # the plan holds what it said
+        request.body = b""  # the plan has its content
         if plan.stream:
             request.record.stream = True
             reply.expect_stream()

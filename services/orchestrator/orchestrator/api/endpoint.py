@@ -39,7 +39,7 @@ class Request:
     share: Share
 
     def free(self) -> None:
-        """The engine has the body, and nothing needs it any more."""
+        """Frees the body, which the engine has and nobody needs any longer."""
         self.body = b""
         self.share.resize(0)
 
@@ -199,7 +199,7 @@ class Exchange:
         return not self._finished
 
     def hold(self, size: int) -> None:
-        """More of the body has come, but not all of it.
+        """Checks the size of a body that is still arriving.
 
         Raises:
             Overloaded: the memory of all requests is used up.

@@ -46,7 +46,7 @@ class Relay:
             request.path, body, request_id=record.request_id, whole=not stream
         ) as answer:
             record.saw_first_token()
-            payload.clear()  # whoever else knows it needs it no more, and a stream may last for minutes
+            payload.clear()  # nobody needs it any longer, and a stream may last for minutes
             del body
             request.free()
             try:

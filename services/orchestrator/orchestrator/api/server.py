@@ -40,7 +40,7 @@ class Server:
 
     It stops in four steps. For `drain_seconds` it accepts everything, and answers close connections.
     Then it stops listening. Idle connections stay open for another `IDLE_SECONDS`: by then, a proxy no longer
-    sends requests here, and a request that was sent at the moment of closing would be lost. Requests in flight
+    sends requests here, and a request that was sent at the moment of closing would be lost. Current requests
     may finish until `stop_seconds` after the beginning.
 
     Attributes:

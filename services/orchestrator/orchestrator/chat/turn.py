@@ -16,7 +16,7 @@ from .markup import Parameters, Rescue
 from .scanner import CallScanner
 
 _MAX_CHARACTERS = 16_777_216
-_CALL_SIZE = 256  # of what is kept of a call, beside its arguments
+_CALL_SIZE = 256  # bytes kept for a call, without its arguments
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from ..memory import Budget, Share
 from .connection import Connection, ConnectionBroken
 
 _IDLE_SECONDS = 60
-_COPIES = 3  # of a whole answer: as it came, parsed, and as it goes to the client
+_COPIES = 3  # of a whole answer: as received, parsed, and as sent to the client
 
 
 class StaleConnection(ConnectionBroken):
@@ -135,7 +135,7 @@ class Address:
         self.drop_idle(_IDLE_SECONDS)
 
     async def _rest(self, connection: Connection, first: bytes, share: Share) -> bytes:
-        """The whole body, which began with `first`."""
+        """Returns the whole body, which starts with `first`."""
         parts, size = [first], len(first)
         while piece := await connection.read():
             size += len(piece)
