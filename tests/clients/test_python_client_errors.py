@@ -68,7 +68,7 @@ async def test_valid_key_is_accepted_and_never_logged(strict_client: Client, str
     [
         ({"messages": []}, "messages"),
         ({"n": 2, "tools": [CALCULATOR]}, "n"),
-        ({"tools": [{"type": "function", "function": {"name": "no spaces"}}]}, "tools[0].function.name"),
+        ({"tools": [{"type": "function", "function": {"name": ""}}]}, "tools[0].function.name"),
         ({"temperature": -1}, "temperature"),
         ({"max_tokens": 10**6}, "max_tokens"),
     ],

@@ -47,7 +47,7 @@ test('AuthenticationError for an unknown key, and for none', async () => {
 for (const [param, fields] of Object.entries({
   messages: { messages: [] },
   n: { n: 2, tools: [CALCULATOR] },
-  'tools[0].function.name': { tools: [{ type: 'function', function: { name: 'no spaces' } }] },
+  'tools[0].function.name': { tools: [{ type: 'function', function: { name: '' } }] },
   temperature: { temperature: -1 },
   max_tokens: { max_tokens: 10 ** 6 },
 })) {
