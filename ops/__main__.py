@@ -24,7 +24,7 @@ from infra.deployment.cost import summary
 from infra.deployment.file import DeploymentError, load_deployment
 from infra.deployment.plan import Plan
 
-from . import cost, deploy, destroy, dns, doctor, keys, logs, smoke
+from . import cost, deploy, destroy, dns, doctor, keys, logs, machine_image, smoke
 from .account import Account, Failed, NoAccess, NotAllowed
 from .report import Result, Status, console, say, show, worst
 from .smoke import LONG_SECONDS, Target
@@ -109,6 +109,7 @@ def run_deploy(
         say(summary(plan))
         if not yes and not typer.confirm("Deploy?", err=True):
             raise typer.Exit(FAILURE)
+        machine_image.pin(account, deployment)
         deploy.deploy(account, deployment_file=deployment, certificate=certificate)
         record = account.outputs().get("DnsRecord")
         if record:
@@ -209,10 +210,9 @@ def run_cost(deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None
             account = Account(plan)
             prices = cost.live_prices(account)
             if prices:
-                plan, source = (
-                    cost.with_prices(plan, prices),
-                    f"live instance prices in {account.region}",
-                )
+                source = f"live instance prices in {account.region}"
+                spot_share = cost.live_spot_share(account, prices)
+                plan = cost.with_prices(plan, prices, spot_share=spot_share)
         except (NoAccess, NotAllowed, ClientError, BotoCoreError) as error:
             say(f"Live prices are unavailable: {error}")
         found = cost.alternatives(plan)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from infra.deployment.catalog import HOURS_PER_MONTH, Catalog, Instance
-from infra.deployment.cost import monthly_cost, total_usd
+from infra.deployment.checks.rule import Fix
+from infra.deployment.cost import gpu_usd_per_hour, monthly_cost, total_usd
 from infra.deployment.plan import Plan
 from infra.deployment.throughput import FARGATE_SHARE, MEASURED, Traffic, capacity, engines_for
 
@@ -68,24 +70,43 @@ def on_demand_usd(product: Any) -> float | None:
     return None
 
 
-def with_prices(plan: Plan, prices: dict[str, float]) -> Plan:
+def live_spot_share(account: Account, prices: dict[str, float]) -> float | None:
+    """Returns the current spot price of the first instance type as a share of its on-demand price.
+
+    Of the zones, the dearest counts. None if there is no such price.
+
+    Raises:
+        NoAccess, NotAllowed: Spot prices cannot be read.
+    """
+    name = account.deployment.gpu.instance_types[0]
+    with translated():
+        history = account.client("ec2").describe_spot_price_history(
+            InstanceTypes=[name], ProductDescriptions=["Linux/UNIX"], StartTime=datetime.now(UTC)
+        )["SpotPriceHistory"]
+    spot = max((float(one["SpotPrice"]) for one in history), default=None)
+    return None if spot is None or name not in prices else spot / prices[name]
+
+
+def with_prices(plan: Plan, prices: dict[str, float], *, spot_share: float | None = None) -> Plan:
     """Replaces the catalogue's instance prices with these."""
     instances: dict[str, Instance] = {
         name: replace(instance, usd_per_hour=prices.get(name, instance.usd_per_hour))
         for name, instance in plan.catalog.instances.items()
     }
-    catalog: Catalog = replace(plan.catalog, instances=instances)
+    others = plan.catalog.prices
+    if spot_share is not None:
+        others = replace(others, spot_share=spot_share)
+    catalog: Catalog = replace(plan.catalog, instances=instances, prices=others)
     return Plan(plan.deployment, catalog)
 
 
 def alternatives(plan: Plan) -> list[Alternative]:
     """Returns the cost of scaling, and of stopping the GPU at night; empty if a price is unknown."""
     now = total_usd(monthly_cost(plan))
-    hourly = plan.instances[0].usd_per_hour if plan.instances else None
+    hourly = gpu_usd_per_hour(plan) if plan.instances else None
     if now is None or hourly is None:
         return []
-    gpu_usd = hourly * HOURS_PER_MONTH * plan.instance_count
-    working = hourly * WORKING_HOURS_PER_MONTH * plan.instance_count
+    gpu_usd, working = hourly * HOURS_PER_MONTH, hourly * WORKING_HOURS_PER_MONTH
     found = [
         Alternative("unchanged", now, f"{plan.instance_count} x {plan.instances[0].name}"),
         Alternative(
@@ -103,13 +124,7 @@ def alternatives(plan: Plan) -> list[Alternative]:
     for change, meaning in changes:
         found += _changed(plan, change, meaning)
     if gpu.capacity == "on_demand":
-        found.append(
-            Alternative(
-                "gpu.capacity: spot",
-                now - gpu_usd * _SPOT_SAVING,
-                "AWS may reclaim the instance; prices vary",
-            )
-        )
+        found += _changed(plan, {"gpu.capacity": "spot"}, "AWS may reclaim the instance; prices vary")
     return found
 
 
@@ -127,14 +142,8 @@ def task_capacity(plan: Plan) -> str:
 ENGINE_TOKENS = 1000
 """Tokens per second of an engine with many concurrent requests: on the order of a 7B model on an A10G."""
 
-_SPOT_SAVING = 0.5
-"""A cautious estimate: AWS advertises up to 90%, and g5 has been 30 to 70% cheaper."""
-
 
 def _changed(plan: Plan, change: dict[str, object], meaning: str) -> list[Alternative]:
-    deployment = plan.deployment
-    for setting, value in change.items():
-        deployment = deployment.with_setting(setting, value)
-    usd = total_usd(monthly_cost(Plan(deployment, plan.catalog)))
-    name = ", ".join(f"{setting}: {json.dumps(value)}" for setting, value in change.items())
-    return [] if usd is None else [Alternative(name, usd, meaning)]
+    fix = Fix(change)
+    usd = total_usd(monthly_cost(Plan(fix.apply(plan.deployment), plan.catalog)))
+    return [] if usd is None else [Alternative(str(fix), usd, meaning)]

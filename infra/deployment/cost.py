@@ -39,8 +39,8 @@ class CostItem:
 def monthly_cost(plan: Plan) -> list[CostItem]:
     """Returns the cost of a month without requests, at the catalog's prices.
 
-    Uses the on-demand price of the first instance type; spot prices are lower. Excludes all that depends
-    on traffic: data transfer, logs, metrics, and requests to WAF and CloudFront.
+    Uses the price of the first instance type, and for spot instances a cautious share of it. Excludes all
+    that depends on traffic: data transfer, logs, metrics, and requests to WAF and CloudFront.
     """
     return [
         _instances(plan),
@@ -58,14 +58,30 @@ def total_usd(items: list[CostItem]) -> float | None:
     return None if any(item.usd is None for item in items) else sum(item.usd or 0 for item in items)
 
 
+def gpu_usd_per_hour(plan: Plan) -> float | None:
+    """The hourly price of all GPU instances, spot instances at an estimate; None if it is not known."""
+    price = plan.instances[0].usd_per_hour
+    if price is None:
+        return None
+    spot = plan.instance_count - plan.on_demand_count
+    return price * (plan.on_demand_count + spot * plan.catalog.prices.spot_share)
+
+
 def _instances(plan: Plan) -> CostItem:
-    instance = plan.instances[0]
-    price = instance.usd_per_hour
-    return CostItem(
-        "GPU instances",
-        f"{plan.instance_count} x {instance.name}" + (f" at ${price:g}/h" if price else ", price unknown"),
-        None if price is None else plan.instance_count * price * HOURS_PER_MONTH,
-    )
+    hourly = gpu_usd_per_hour(plan)
+    return CostItem("GPU instances", _bought(plan), None if hourly is None else hourly * HOURS_PER_MONTH)
+
+
+def _bought(plan: Plan) -> str:
+    instance, on_demand = plan.instances[0], plan.on_demand_count
+    spot, price = plan.instance_count - on_demand, instance.usd_per_hour
+    if price is None:
+        return f"{plan.instance_count} x {instance.name}, price unknown"
+    if not spot:
+        return f"{on_demand} x {instance.name} at ${price:g}/h"
+    if on_demand:
+        return f"{on_demand} + {spot} spot x {instance.name}"
+    return f"{spot} x {instance.name}, spot, about ${price * plan.catalog.prices.spot_share:.3g}/h"
 
 
 def _volumes(plan: Plan) -> CostItem:
@@ -150,7 +166,8 @@ def summary(plan: Plan) -> str:
 
 
 def _instance_line(plan: Plan, instance: Instance) -> str:
-    bought = plan.deployment.gpu.capacity.replace("_", " ")
+    spot = plan.instance_count - plan.on_demand_count
+    bought = "on demand" if not spot else "spot" if not plan.on_demand_count else f"{spot} of them spot"
     others = f", or {', '.join(plan.deployment.gpu.instance_types[1:])}" if len(plan.instances) > 1 else ""
     return (
         f"{plan.instance_count} x {instance.name}{others}, {bought}: {instance.gpus} x {instance.gpu.name}, "
@@ -188,19 +205,24 @@ def _release_line(plan: Plan) -> str:
 
 
 def _quota_line(plan: Plan, instance: Instance) -> str:
-    quota = QUOTAS[instance.name[0], plan.deployment.gpu.capacity]
-    return f"{plan.instance_count * instance.vcpu} vCPU of {quota}; new accounts have 0"
+    family, on_demand = instance.name[0], plan.on_demand_count
+    counts = (("on_demand", on_demand), ("spot", plan.instance_count - on_demand))
+    parts = [f"{count * instance.vcpu} vCPU of {QUOTAS[family, how]}" for how, count in counts if count]
+    return f"{' and '.join(parts)}; new accounts have 0"
 
 
 def _cost_lines(plan: Plan) -> list[str]:
     items, prices = monthly_cost(plan), plan.catalog.prices
-    heading = f"US dollars per month before traffic ({prices.region}, on demand, {prices.date})"
+    heading = [f"US dollars per month before traffic (prices of {prices.region}, {prices.date})"]
+    region = plan.deployment.region
+    if region and region != prices.region:
+        heading.append(f"  Prices in {region} differ. `make cost` reads its instance prices from AWS.")
     rows = [
         f"  {item.name:<22}{item.count:<46}{'?' if item.usd is None else f'{item.usd:,.0f}':>10}"
         for item in items
     ]
     total = total_usd(items)
-    return [heading, *rows, f"  {'total':<68}{'?' if total is None else f'{total:,.0f}':>10}"]
+    return [*heading, *rows, f"  {'total':<68}{'?' if total is None else f'{total:,.0f}':>10}"]
 
 
 def _wrapped(name: str, text: str) -> list[str]:

@@ -18,6 +18,10 @@ from .sizing import (
     weights_bound_gb,
 )
 
+RECOMMENDED_AMI = "recommended"
+AMI_PARAMETER = "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommended/image_id"
+"""Newest ECS-optimized Amazon Linux 2023 for GPUs."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -81,6 +85,11 @@ class Plan:
             self.instances, gpu.gpus_per_task, memory_mib=gpu.task_memory_mib, shm_mib=gpu.shm_mib
         )
 
+    @property
+    def driver(self) -> int:
+        """The branch of NVIDIA's driver on the machine image."""
+        return self.catalog.engine.machine_images[AMI_PARAMETER]
+
     @cached_property
     def has_instance_store(self) -> bool:
         """Whether every instance type has local disks."""
@@ -91,6 +100,21 @@ class Plan:
         """The number of running instances, including the spare one."""
         gpu = self.deployment.gpu
         return instances_needed(gpu.replicas, self.share.tasks_per_instance) + int(gpu.spare_instance)
+
+    @cached_property
+    def target_capacity_percent(self) -> int:
+        """The share of the instances that the engines need; the rest is the spare one."""
+        needed = self.instance_count - int(self.deployment.gpu.spare_instance)
+        return 100 * needed // self.instance_count
+
+    @cached_property
+    def on_demand_count(self) -> int:
+        """Instances that are bought on demand; the others are spot instances."""
+        gpu = self.deployment.gpu
+        if gpu.capacity == "on_demand":
+            return self.instance_count
+        base = int(self.instance_count > 1) if gpu.on_demand_base is None else gpu.on_demand_base
+        return min(base, self.instance_count)
 
     @cached_property
     def weights_gb(self) -> float | None:

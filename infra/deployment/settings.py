@@ -63,6 +63,7 @@ Word = Annotated[str, _name(r"^\S+$", "a word without spaces")]
 RepoId = Annotated[str, _name(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$", "Qwen/Qwen2.5-7B-Instruct")]
 Region = Annotated[str, _name(r"^[a-z]{2,}(-[a-z]+)+-\d$", "us-east-1")]
 Zone = Annotated[str, _name(r"^[a-z]{2,}(-[a-z]+)+-\d[a-z]$", "us-east-1a")]
+Ami = Annotated[str, _name(r"^(recommended|ami-[0-9a-f]{8,17})$", "recommended or ami-0123456789abcdef0")]
 InstanceType = Annotated[str, _name(r"^[a-z][a-z0-9-]*\.[a-z0-9-]+$", "g5.xlarge")]
 VpcId = Annotated[str, _name(r"^vpc-[0-9a-f]{8,17}$", "vpc-0123456789abcdef0")]
 SubnetId = Annotated[str, _name(r"^subnet-[0-9a-f]{8,17}$", "subnet-0123456789abcdef0")]
@@ -219,6 +220,10 @@ class Gpu(Section):
         "Instance types, in order of preference; the model must fit on all of them.",
         min_length=1,
     )
+    ami: Ami = Field(
+        default="recommended",
+        description="Machine image; `make deploy` replaces `recommended` by the AMI that AWS names then.",
+    )
     gpus_per_task: int = Field(
         default=1, ge=1, le=16, description="Number of GPUs per engine: vLLM's tensor parallel size."
     )
@@ -230,6 +235,12 @@ class Gpu(Section):
     capacity: Literal["on_demand", "spot"] = Field(
         default="on_demand",
         description="How instances are bought; AWS may reclaim a `spot` instance at any time.",
+    )
+    on_demand_base: int | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        description="Instances bought on demand when `capacity` is `spot`. Default: 1 of several, else 0.",
     )
     root_volume_gib: int = Field(
         default=100, ge=8, le=16384, description="Size in GiB of the root volume, which stores the images."

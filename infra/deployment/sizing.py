@@ -243,9 +243,10 @@ def root_volume_gb(engine: Engine) -> int:
     return math.ceil(held / (1 - DISK_SPARE_SHARE))
 
 
-def instance_store_gb(weights_gb: float) -> float:
-    """Returns the GB of an instance store: two revisions of the weights, and the caches."""
-    return 2 * weights_gb + COMPILE_CACHE_GB
+def instance_store_gb(weights_gb: float, engine: Engine) -> float:
+    """Returns the GB of an instance store: two revisions of the weights, the caches, and two images."""
+    images = 2 * engine.unpacked_gb + engine.compressed_gb
+    return 2 * weights_gb + COMPILE_CACHE_GB + images
 
 
 def health_check(startup_seconds: int) -> HealthCheck:

@@ -12,12 +12,9 @@ from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_iam as iam
 from constructs import Construct, IConstruct
 
-from infra.deployment.settings import Gpu as Settings
+from infra.deployment.plan import AMI_PARAMETER, RECOMMENDED_AMI, Plan
 from infra.foundation.network import private_subnets
 from infra.suppressions import accept
-
-AMI_PARAMETER = "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommended/image_id"
-"""The latest ECS-optimized Amazon Linux 2023 with NVIDIA driver 580, which CUDA 13 requires."""
 
 USER_DATA = Path(__file__).with_name("user_data.sh")
 
@@ -37,13 +34,10 @@ class GpuCapacity(Construct):
         construct_id: str,
         *,
         cluster: ecs.Cluster,
-        settings: Settings,
-        instance_count: int,
-        has_instance_store: bool,
+        plan: Plan,
     ) -> None:
         super().__init__(scope, construct_id)
-        template = self._launch_template(cluster, settings, has_instance_store=has_instance_store)
-        group = self._group(cluster, settings, instance_count, template)
+        group = self._group(cluster, plan)
         provider = ecs.AsgCapacityProvider(
             self,
             "Provider",
@@ -51,31 +45,35 @@ class GpuCapacity(Construct):
             # Instances protected from termination make `cdk destroy` hang.
             enable_managed_termination_protection=False,
             enable_managed_draining=True,
+            # Managed scaling keeps this share in use, and the spare instance is the rest.
+            target_capacity_percent=plan.target_capacity_percent,
             instance_warmup_period=300,
         )
         cluster.add_asg_capacity_provider(provider)
         self.provider = provider.capacity_provider_name
         cdk.Aspects.of(cluster).add(_ServicesWaitForProviders())
 
-    def _group(
-        self, cluster: ecs.Cluster, settings: Settings, count: int, template: ec2.LaunchTemplate
-    ) -> autoscaling.AutoScalingGroup:
-        on_demand = settings.capacity == "on_demand"
+    def _group(self, cluster: ecs.Cluster, plan: Plan) -> autoscaling.AutoScalingGroup:
+        settings = plan.deployment.gpu
+        spot = settings.capacity == "spot"
         group = autoscaling.AutoScalingGroup(
             self,
             "Instances",
             vpc=cluster.vpc,
             vpc_subnets=ec2.SubnetSelection(subnets=private_subnets(cluster.vpc)),
-            min_capacity=count,
-            max_capacity=count,
+            # Managed scaling starts the instances. One that started before the cluster knows the capacity
+            # provider might never be usable, and would idle during the image build at the price of a GPU.
+            min_capacity=0,
+            max_capacity=plan.instance_count,
             mixed_instances_policy=autoscaling.MixedInstancesPolicy(
-                launch_template=template,
+                launch_template=self._launch_template(cluster, plan),
                 launch_template_overrides=[
                     autoscaling.LaunchTemplateOverrides(instance_type=ec2.InstanceType(name))
                     for name in settings.instance_types
                 ],
                 instances_distribution=autoscaling.InstancesDistribution(
-                    on_demand_percentage_above_base_capacity=100 if on_demand else 0,
+                    on_demand_base_capacity=plan.on_demand_count if spot else None,
+                    on_demand_percentage_above_base_capacity=0 if spot else 100,
                     on_demand_allocation_strategy=autoscaling.OnDemandAllocationStrategy.PRIORITIZED,
                     spot_allocation_strategy=autoscaling.SpotAllocationStrategy.CAPACITY_OPTIMIZED_PRIORITIZED,
                 ),
@@ -83,7 +81,7 @@ class GpuCapacity(Construct):
             # Changed instances are replaced one at a time. The old one is terminated first, since the
             # account's quota may not allow one more.
             update_policy=autoscaling.UpdatePolicy.rolling_update(
-                max_batch_size=1, min_instances_in_service=count - 1
+                max_batch_size=1, min_instances_in_service=plan.instance_count - 1
             ),
             group_metrics=[autoscaling.GroupMetrics.all()],
         )
@@ -99,9 +97,8 @@ class GpuCapacity(Construct):
         )
         return group
 
-    def _launch_template(
-        self, cluster: ecs.Cluster, settings: Settings, *, has_instance_store: bool
-    ) -> ec2.LaunchTemplate:
+    def _launch_template(self, cluster: ecs.Cluster, plan: Plan) -> ec2.LaunchTemplate:
+        settings = plan.deployment.gpu
         security_group = ec2.SecurityGroup(
             self,
             "SecurityGroup",
@@ -110,7 +107,7 @@ class GpuCapacity(Construct):
             allow_all_outbound=False,
         )
         security_group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "ECS and ECR")
-        return ec2.LaunchTemplate(
+        template = ec2.LaunchTemplate(
             self,
             "LaunchTemplate",
             instance_type=ec2.InstanceType(settings.instance_types[0]),
@@ -129,12 +126,16 @@ class GpuCapacity(Construct):
                         encrypted=True,
                         volume_type=ec2.EbsDeviceVolumeType.GP3,
                         # Images are unpacked here where there is no instance store, else at 125 MB/s.
-                        throughput=None if has_instance_store else _IMAGE_DISK_MIB_PER_S,
+                        throughput=None if plan.has_instance_store else _IMAGE_DISK_MIB_PER_S,
                         delete_on_termination=True,
                     ),
                 )
             ],
         )
+        resource = template.node.find_child("Resource")
+        if settings.ami != RECOMMENDED_AMI and isinstance(resource, cdk.CfnResource):
+            resource.add_property_override("LaunchTemplateData.ImageId", settings.ami)
+        return template
 
     def _role(self, cluster: ecs.Cluster) -> iam.Role:
         """Grants the permissions of the ECS agent. Pulling images belongs to the execution role."""

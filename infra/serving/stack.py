@@ -85,9 +85,7 @@ class ServingStack(cdk.Stack):
             self,
             "GpuCapacity",
             cluster=cluster,
-            settings=plan.deployment.gpu,
-            instance_count=plan.instance_count,
-            has_instance_store=plan.has_instance_store,
+            plan=plan,
         )
         return Engine(
             self,

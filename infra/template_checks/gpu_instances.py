@@ -150,6 +150,8 @@ def machine_image(assembly: Assembly) -> Found[Resource]:
     image = assembly.plan.catalog.engine
     for template in assembly.of_kind("AWS::EC2::LaunchTemplate"):
         name = str(template.get("LaunchTemplateData.ImageId")).removeprefix("resolve:ssm:")
+        if name == assembly.plan.deployment.gpu.ami:
+            continue  # pinned: `make doctor` looks it up
         driver = image.machine_images.get(name)
         if driver is None or driver < image.min_driver:
             works = next(one for one, has in image.machine_images.items() if has >= image.min_driver)
@@ -158,6 +160,14 @@ def machine_image(assembly: Assembly) -> Found[Resource]:
                 f"the AMI {name} has driver {driver or 'unknown'}, but CUDA {image.cuda} requires "
                 f"{image.min_driver}; {works} has it",
             )
+    for service, task in engine_services(assembly):
+        for name in [name for group in groups(assembly, service) for name in instance_types(group)]:
+            instance = assembly.plan.catalog.instances.get(name)
+            if instance and instance.gpu.min_driver > assembly.plan.driver:
+                yield (
+                    task,
+                    f"{name} needs driver {instance.gpu.min_driver}, the AMI has {assembly.plan.driver}",
+                )
 
 
 @rule("T-root-volume")

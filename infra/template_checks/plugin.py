@@ -8,11 +8,12 @@ import jsii
 from infra.deployment.checks.rule import Finding, Rule
 from infra.deployment.plan import Plan
 
-from . import access, gpu_instances, ingress, network, security_groups, services, user_data
+from . import access, capacity, gpu_instances, ingress, network, security_groups, services, user_data
 from .template import Assembly, Resource
 
 TEMPLATE_RULES: tuple[Rule[Assembly, Resource], ...] = (
     *gpu_instances.RULES,
+    *capacity.RULES,
     *user_data.RULES,
     *services.RULES,
     *ingress.RULES,

@@ -20,6 +20,7 @@ class Resource:
     kind: str = field(compare=False)
     properties: Mapping[str, Any] = field(compare=False, repr=False)
     depends_on: frozenset[str] = field(compare=False, repr=False)
+    update_policy: Mapping[str, Any] = field(compare=False, repr=False)
 
     def get(self, path: str, default: Any = None) -> Any:
         """Returns a property by its path, such as `LaunchTemplateData.ImageId`."""
@@ -136,7 +137,9 @@ def listed(value: Any) -> list[Any]:
 
 def _resource(path: str, logical_id: str, body: Mapping[str, Any]) -> Resource:
     depends_on = frozenset(listed(body.get("DependsOn", [])))
-    return Resource(path, logical_id, body["Type"], body.get("Properties", {}), depends_on)
+    return Resource(
+        path, logical_id, body["Type"], body.get("Properties", {}), depends_on, body.get("UpdatePolicy", {})
+    )
 
 
 def _parts(value: Any) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ops.account import Account, NoAccess, NotAllowed, translated
 from ops.report import Result, Status
 
-from . import domain, identity, network, quotas, running, stacks
+from . import domain, identity, machine_image, network, quotas, running, stacks
 
 
 class Check(NamedTuple):
@@ -33,6 +33,7 @@ BEFORE = (
     Check("CodeBuild quota", quotas.check_build_quota),
     Check("zones", network.check_zones),
     Check("instance type", network.check_offerings),
+    Check("machine image", machine_image.check_machine_image),
     Check("existing VPC", network.check_existing_vpc),
     Check("certificate", domain.check_certificate),
     Check("hosted zone", domain.check_zone),
@@ -43,6 +44,7 @@ BEFORE = (
 AFTER = (
     Check("credentials", identity.check_identity),
     Check("stacks", stacks.check_stacks),
+    Check("machine image", machine_image.check_machine_image),
     Check("services", running.check_services),
     Check("stopped tasks", running.check_stopped_tasks),
     Check("load balancer", running.check_targets),

@@ -18,8 +18,8 @@ _REASONS = (
     ),
     (
         "exit code 137",
-        "killed, usually because of its memory",
-        "raise gpu.task_memory_mib or orchestrator.memory_mib",
+        "killed, because of its memory or, if make logs shows watchdog.py, because the engine hung",
+        "raise gpu.task_memory_mib or orchestrator.memory_mib; for a hung engine, see make logs",
     ),
     (
         "cannotpullcontainer",
@@ -171,11 +171,20 @@ def check_capacity(account: Account) -> list[Result]:
         if resource["name"] == "GPU"
     )
     found = f"{len(connected)} of {wanted} instances are connected, with {gpus} GPUs"
+    if foreign := _without_provider(instances):
+        fix = f"aws ec2 terminate-instances --instance-ids {' '.join(foreign)}; managed scaling replaces them"
+        what = f"{', '.join(foreign)} belong to no capacity provider, so no task is placed there"
+        return [Result(Status.ERROR, "GPU instances", f"{found}; {what}", fix)]
     if len(connected) >= wanted and gpus > 0:
         return [Result(Status.OK, "GPU instances", found)]
     failure = _last_failure(account)
     fix = "add gpu.instance_types or network.availability_zones, to find GPUs more often"
     return [Result(Status.ERROR, "GPU instances", f"{found}{failure}", fix)]
+
+
+def _without_provider(instances: list[Any]) -> list[str]:
+    """Instances that registered before their capacity provider was associated with the cluster."""
+    return [one["ec2InstanceId"] for one in instances if not one.get("capacityProviderName")]
 
 
 def _last_failure(account: Account) -> str:

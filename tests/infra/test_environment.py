@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import pytest
 
 import launch
+from infra.serving.monitoring import ENGINE_FAILURES
 from infra.serving.orchestrator import orchestrator_environment
 from infra.template_checks.gpu_instances import engine_services
 from infra.template_checks.services import orchestrator_services
 from infra.template_checks.template import container, environment
+from orchestrator.errors import DeadlineExceeded, EngineFailed, EngineUnavailable
 from orchestrator.settings import Settings
 from tests.infra.synthesis import VARIANTS, Synthesis, synthesize
 
@@ -86,6 +89,12 @@ def test_engine_serves_what_the_deployment_says() -> None:
     assert settings.gpu_memory_utilization == model.gpu_memory_utilization
     assert settings.tensor_parallel_size == 4
     assert settings.port == 8000
+
+
+def test_alarm_counts_the_codes_that_the_orchestrator_logs() -> None:
+    counted = re.findall(r'\$\.error_code = "(\w+)"', ENGINE_FAILURES)
+    logged = {EngineUnavailable, EngineFailed, DeadlineExceeded}
+    assert set(counted) == {kind.code for kind in logged}
 
 
 def test_tool_settings_reach_the_orchestrator() -> None:

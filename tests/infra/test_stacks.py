@@ -115,16 +115,17 @@ def test_scraper_reaches_the_orchestrator() -> None:
 def test_spare_instance_has_room_for_one_more() -> None:
     [group] = _kinds("spare_gpu", "AWS::AutoScaling::AutoScalingGroup")
     [engine] = [one for one in _kinds("spare_gpu", "AWS::ECS::Service") if "DesiredCount" in one]
-    assert (group["MinSize"], group["MaxSize"]) == ("3", "3")
+    assert (group["MinSize"], group["MaxSize"]) == ("0", "3")
     assert engine["DeploymentConfiguration"]["MinimumHealthyPercent"] == 100
     assert engine["DeploymentConfiguration"]["MaximumPercent"] == 150
     assert len(_kinds("spare_gpu", "AWS::EC2::NatGateway")) == 3
 
 
-def test_spot_instances_are_all_spot_and_of_several_types() -> None:
+def test_spot_instances_have_one_on_demand_among_several_and_several_types() -> None:
     [group] = _kinds("spot", "AWS::AutoScaling::AutoScalingGroup")
     policy = group["MixedInstancesPolicy"]
     assert policy["InstancesDistribution"]["OnDemandPercentageAboveBaseCapacity"] == 0
+    assert policy["InstancesDistribution"]["OnDemandBaseCapacity"] == 1
     types = [one["InstanceType"] for one in policy["LaunchTemplate"]["Overrides"]]
     assert types == ["g5.2xlarge", "g6.2xlarge"]
 

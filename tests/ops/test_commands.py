@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import ops.__main__ as commands
 from infra.deployment.catalog import HOURS_PER_MONTH, load_catalog
+from infra.deployment.cost import gpu_usd_per_hour
 from infra.deployment.file import Deployment
 from infra.deployment.plan import Plan
 from ops import cost, doctor, keys, logs
@@ -157,6 +158,20 @@ def test_live_price_is_on_demand_per_hour() -> None:
     assert cost.alternatives(plan)[0].usd - cost.alternatives(one.plan)[0].usd == pytest.approx(
         (2 - 1.006) * 730
     )
+
+
+def test_live_spot_price_is_that_of_the_dearest_zone() -> None:
+    history = [
+        {"InstanceType": "g5.xlarge", "AvailabilityZone": zone, "SpotPrice": price}
+        for zone, price in (("us-east-1a", "0.300000"), ("us-east-1b", "0.400000"))
+    ]
+    one = account({"ec2.DescribeSpotPriceHistory": {"SpotPriceHistory": history}}, gpu__capacity="spot")
+    share = cost.live_spot_share(one, {"g5.xlarge": 1.6})
+    assert share == pytest.approx(0.25)
+    plan = cost.with_prices(one.plan, {"g5.xlarge": 1.6}, spot_share=share)
+    assert gpu_usd_per_hour(plan) == pytest.approx(0.4)
+    none = account({"ec2.DescribeSpotPriceHistory": {"SpotPriceHistory": []}})
+    assert cost.live_spot_share(none, {"g5.xlarge": 1.6}) is None
 
 
 def test_costs_of_alternatives_add_up() -> None:

@@ -421,6 +421,9 @@ def extend() -> None:
         stacks._topological_sort = soonest
     ami = "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommended/image_id"
     ssm._PUBLIC_AMI_PARAMETERS[ami] = "ami-0123456789abcdef0"
+    ssm._PUBLIC_AMI_PARAMETERS[ami.replace("image_id", "image_name")] = (
+        "al2023-ami-ecs-gpu-hvm-2023.0.20261113-kernel-6.1-x86_64-ebs"
+    )
 
 
 # The order of creation

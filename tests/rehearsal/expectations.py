@@ -64,8 +64,9 @@ def cluster_has_its_capacity(aws: Deployed) -> str:
     names = [name for one in groups for name in (one["AutoScalingGroupName"], one["AutoScalingGroupARN"])]
     assert group["autoScalingGroupArn"] in names, f"no such group: {group['autoScalingGroupArn']}"
     same(aws.engine["capacityProviderStrategy"], [{"capacityProvider": provider, "weight": 1}], "strategy")
+    same((groups[0]["MinSize"], groups[0]["MaxSize"]), (0, 1), "instances of the GPU group")
     same(len(set(groups[0]["VPCZoneIdentifier"].split(","))), 2, "zones of the GPU group")
-    return f"the engine runs on {provider}, over two subnets"
+    return f"the engine runs on {provider}, which starts at no instance, over two subnets"
 
 
 def instances_are_safe(aws: Deployed) -> str:

@@ -102,6 +102,11 @@ class Project:
             )
         return ended.stdout
 
+    @property
+    def deployment_file(self) -> str:
+        """The text of tandem.yaml."""
+        return (self.directory / "tandem.yaml").read_text()
+
     def change_orchestrator(self, comment: str) -> None:
         """Changes the orchestrator's code, and nothing that it does."""
         file = self.directory / "services" / "orchestrator" / "orchestrator" / "app.py"

@@ -31,6 +31,8 @@ class Gpu:
     compute_capability: tuple[int, int]
     visible_gib: float | None
     bfloat16: bool
+    min_driver: int = 0
+    """The branch of NVIDIA's driver that it needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class Prices:
     public_ipv4_hour: float
     load_balancer_hour: float
     load_balancer_capacity_unit_hour: float
+    spot_share: float
     gp3_gb_month: float
     ecr_gb_month: float
     secret_month: float

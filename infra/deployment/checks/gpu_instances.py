@@ -60,6 +60,19 @@ def gpus_per_task(plan: Plan) -> Found[str]:
             return
 
 
+@rule("gpu-driver", Severity.ERROR, other_instances)
+def gpu_driver(plan: Plan) -> Found[str]:
+    """The machine image has a driver for the GPU."""
+    for instance in plan.known_instances:
+        if instance.gpu.min_driver > plan.driver:
+            yield (
+                "gpu.instance_types",
+                f"the {instance.gpu.name} of {instance.name} needs NVIDIA driver {instance.gpu.min_driver}, "
+                f"and the machine image has {plan.driver}",
+            )
+            return
+
+
 def _task_memories(plan: Plan) -> Iterator[Changes]:
     if plan.instances:
         fits = plan.share.memory_mib if plan.deployment.gpu.task_memory_mib is None else _spare_mib(plan)
@@ -168,16 +181,17 @@ def root_volume(plan: Plan) -> Found[str]:
 
 @rule("instance-store", Severity.ERROR, other_instances)
 def instance_store(plan: Plan) -> Found[str]:
-    """The instance store has room for weights and caches."""
+    """The instance store has room for weights, caches and images."""
     if plan.weights_gb is None:
         return
-    wanted = instance_store_gb(plan.weights_gb)
+    wanted = instance_store_gb(plan.weights_gb, plan.catalog.engine)
     for instance in plan.instances:
         if instance.instance_store_gb < wanted:
             yield (
                 "gpu.instance_types",
                 f"the instance store of {instance.name} has {instance.instance_store_gb} GB, but two "
-                f"revisions of {plan.weights_gb:.0f} GB of weights and the caches need {wanted:.0f} GB",
+                f"revisions of {plan.weights_gb:.0f} GB of weights, the caches and two images need "
+                f"{wanted:.0f} GB",
             )
             return
 
@@ -219,9 +233,25 @@ def spot(plan: Plan) -> Found[str]:
     )
 
 
+@rule("spot-base", Severity.WARNING, lambda _: [{"gpu.on_demand_base": None}])
+def spot_base(plan: Plan) -> Found[str]:
+    """The on-demand base leaves room for spot instances, and is set only where there are any."""
+    gpu = plan.deployment.gpu
+    if gpu.on_demand_base is None or not plan.instances:
+        return
+    if gpu.capacity == "on_demand":
+        yield ("gpu.on_demand_base", f"{gpu.on_demand_base} has no effect: gpu.capacity is on_demand")
+    elif gpu.on_demand_base >= plan.instance_count:
+        yield (
+            "gpu.on_demand_base",
+            f"{gpu.on_demand_base} of {plan.instance_count} instances are bought on demand, so none is spot",
+        )
+
+
 RULES = (
     instance_type,
     gpus_per_task,
+    gpu_driver,
     task_memory,
     vcpu,
     idle_gpus,
@@ -229,4 +259,5 @@ RULES = (
     instance_store,
     startup,
     spot,
+    spot_base,
 )

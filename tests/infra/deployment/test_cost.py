@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.deployment.catalog import load_catalog
-from infra.deployment.cost import WIDTH, CostItem, monthly_cost, summary, total_usd
+from infra.deployment.cost import WIDTH, CostItem, gpu_usd_per_hour, monthly_cost, summary, total_usd
 from infra.deployment.file import Deployment
 from infra.deployment.plan import Plan
 from infra.deployment.sizing import tasks_per_instance
@@ -109,7 +109,7 @@ def test_the_summary_of_the_default_deployment() -> None:
         "              true avoids that\n"
         "  quota       4 vCPU of Running On-Demand G and VT instances (L-DB2E81BA); new\n"
         "              accounts have 0\n"
-        "US dollars per month before traffic (us-east-1, on demand, 2026-07-20)\n"
+        "US dollars per month before traffic (prices of us-east-1, 2026-07-20)\n"
         "  GPU instances         1 x g5.xlarge at $1.006/h                            734\n"
         "  root volumes          1 x 100 GiB gp3                                        8\n"
         "  orchestrator          3 x 1 vCPU, 2 GiB (up to 10)                         108\n"
@@ -127,6 +127,28 @@ def test_unknown_facts_about_the_model_are_reported() -> None:
     unknown = summary(plan(model__id="acme/Model-1", model__tool_call_parser="hermes"))
     assert "GPU memory  size unknown" in unknown
     assert "unavailable while it loads" in unknown
+
+
+def test_spot_is_priced_as_spot() -> None:
+    one = CATALOG.instances["g5.xlarge"].usd_per_hour
+    share = CATALOG.prices.spot_share
+    assert one is not None
+    assert gpu_usd_per_hour(plan(gpu__capacity="spot")) == one * share
+    assert gpu_usd_per_hour(plan(gpu__capacity="spot", gpu__replicas=3)) == pytest.approx(
+        one * (1 + 2 * share)
+    )
+    all_spot = plan(gpu__capacity="spot", gpu__replicas=3, gpu__on_demand_base=0)
+    assert gpu_usd_per_hour(all_spot) == pytest.approx(3 * one * share)
+    text = " ".join(summary(plan(gpu__capacity="spot", gpu__replicas=3)).split())
+    assert "1 + 2 spot x g5.xlarge" in text
+    assert "4 vCPU of Running On-Demand G and VT instances" in text
+    assert "8 vCPU of All G and VT Spot Instance Requests" in text
+
+
+def test_prices_of_another_region_are_said_to_differ() -> None:
+    assert "(prices of us-east-1, 2026-07-20)" in summary(plan())
+    assert "Prices in eu-west-1 differ" in summary(plan(region="eu-west-1"))
+    assert "differ" not in summary(plan(region="us-east-1"))
 
 
 @settings(deadline=None)

@@ -157,6 +157,20 @@ def in_user_data(before: str, after: str) -> Change:
     return change
 
 
+def update_policy(name: str | None, value: Any) -> Change:
+    """Sets a property of the rolling update of Auto Scaling groups; None removes the update policy."""
+
+    def change(templates: Templates) -> None:
+        for body in resources(templates, ASG):
+            if name is None:
+                del body["UpdatePolicy"]
+            else:
+                assert body["UpdatePolicy"]["AutoScalingRollingUpdate"].get(name) != value
+                body["UpdatePolicy"]["AutoScalingRollingUpdate"][name] = value
+
+    return change
+
+
 def clear_http(templates: Templates) -> None:
     """Answers on port 80 instead of redirecting."""
     for body in resources(templates, LISTENER):

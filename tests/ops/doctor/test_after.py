@@ -136,7 +136,8 @@ def test_targets(states: list[str], status: Status, found: str) -> None:
 
 def instance(*, connected: bool = True, gpus: int = 1) -> dict[str, Any]:
     resource = {"name": "GPU", "stringSetValue": [f"GPU-{number}" for number in range(gpus)]}
-    return {"agentConnected": connected, "status": "ACTIVE", "registeredResources": [resource]}
+    return {"ec2InstanceId": "i-0123456789abcdef0", "capacityProviderName": "tandem-serving-Provider",
+            "agentConnected": connected, "status": "ACTIVE", "registeredResources": [resource]}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -166,6 +167,23 @@ def test_gpu_instances(described: list[Any], status: Status, found: str) -> None
         status,
         found,
         "" if status is Status.OK else "instance_types",
+    )
+
+
+def test_instance_outside_the_capacity_provider_is_unusable() -> None:
+    early = instance()
+    del early["capacityProviderName"]
+    answers: dict[str, Answer] = {
+        **stack(),
+        "ecs.ListContainerInstances": {"containerInstanceArns": ["arn:i"]},
+        "ecs.DescribeContainerInstances": {"containerInstances": [early]},
+    }
+    (result,) = running.check_capacity(account(answers))
+    expect(
+        result,
+        Status.ERROR,
+        "i-0123456789abcdef0 belong to no capacity provider",
+        "terminate-instances --instance-ids i-0123456789abcdef0",
     )
 
 

@@ -70,6 +70,10 @@ BROKEN = {
         deployment(gpu__instance_types=["g5.xlarge", "m5.large"]),
     ],
     "gpus-per-task": [deployment(gpu__gpus_per_task=2)],
+    "gpu-driver": [
+        deployment(gpu__instance_types=["g7.2xlarge"]),
+        deployment(gpu__instance_types=["g5.2xlarge", "g7.2xlarge"]),
+    ],
     "task-memory": [
         deployment(gpu__task_memory_mib=24_576),
         deployment(gpu__shm_mib=12_000),
@@ -95,6 +99,11 @@ BROKEN = {
         ),
     ],
     "spot": [deployment(gpu__capacity="spot")],
+    "spot-base": [
+        deployment(gpu__on_demand_base=1),
+        deployment(gpu__capacity="spot", gpu__on_demand_base=1),
+        deployment(gpu__capacity="spot", gpu__replicas=2, gpu__on_demand_base=3),
+    ],
     "fargate-size": [
         deployment(orchestrator__memory_mib=1024),
         deployment(orchestrator__cpu=1000),

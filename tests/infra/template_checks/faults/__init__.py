@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.infra.template_checks.faults import (
     access,
+    capacity,
     gpu_instances,
     ingress,
     network,
@@ -14,6 +15,7 @@ from tests.infra.template_checks.mutations import Mutation
 
 FAULTS: tuple[Mutation, ...] = (
     *gpu_instances.FAULTS,
+    *capacity.FAULTS,
     *user_data.FAULTS,
     *services.FAULTS,
     *ingress.FAULTS,

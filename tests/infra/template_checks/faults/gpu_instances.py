@@ -70,6 +70,20 @@ FAULTS = (
     ),
     Mutation("AL2 AMI with driver 550", "T-machine-image", put(LAUNCH, (DATA, "ImageId"), OLD_AMI)),
     Mutation(
+        "g7 on driver 580",
+        "T-machine-image",
+        put(
+            ASG,
+            ("MixedInstancesPolicy", "LaunchTemplate", "Overrides", 0, "InstanceType"),
+            "g7.2xlarge",
+        ),
+    ),
+    Mutation(
+        "another AMI than the file's",
+        "T-machine-image",
+        put(LAUNCH, (DATA, "ImageId"), "ami-0fedcba9876543210"),
+    ),
+    Mutation(
         "30 GB root volume",
         "T-root-volume",
         put(LAUNCH, (DATA, "BlockDeviceMappings", 0, "Ebs", "VolumeSize"), 30),

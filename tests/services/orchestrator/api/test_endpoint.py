@@ -252,3 +252,15 @@ async def test_call_is_logged_as_one_line_of_json_without_content(
     assert line["seconds"] > 0
     log = json.dumps(lines)
     assert not any(secret in log for secret in ("private", "a-long-secret-key", "40+2"))
+
+
+async def test_request_without_an_engine_is_logged_with_the_code_that_the_alarm_counts(
+    engine: ScriptedEngine, json_log: io.StringIO
+) -> None:
+    engine.healthy = False
+    async with live(engine.url, ENGINE_WAIT_SECONDS="0.2") as server:
+        answer = await server.chat(headers={"x-request-id": "r-8"})
+    assert answer.status_code == 503
+    lines = [json.loads(line) for line in json_log.getvalue().splitlines()]
+    line = next(line for line in lines if line.get("request_id") == "r-8")
+    assert line["error_code"] == "engine_unavailable"
