@@ -16,52 +16,6 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-CLEAN = (
-    ".ci",
-    ".env.example",
-    ".github",
-    ".pre-commit-config.yaml",
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "Makefile",
-    "app.py",
-    "bench",
-    "docker-compose.yml",
-    "docs/architecture.md",
-    "docs/architecture.py",
-    "docs/capacity.md",
-    "docs/decisions",
-    "docs/deployment_reference.py",
-    "docs/engine.md",
-    "docs/operations.md",
-    "docs/performance.md",
-    "docs/release.md",
-    "docs/seeded_faults.py",
-    "docs/settings_table.py",
-    "docs/deployment-reference.md",
-    "docs/seeded-faults.md",
-    "examples",
-    "infra",
-    "ops",
-    "pyproject.toml",
-    "requirements.in",
-    "services",
-    "tests/__init__.py",
-    "tests/bench",
-    "tests/clients",
-    "tests/conftest.py",
-    "tests/e2e",
-    "tests/ops",
-    "tests/services",
-    "tests/soak",
-    "tests/support",
-    "tests/test_containers.py",
-    "tests/test_soak.py",
-    "tandem.yaml",
-    "tests/test_workflows.py",
-)
-"""Files and folders that are rewritten. Add a folder once it passes; in the end this is the whole tree."""
-
 WHAT_USERS_SAY = {"services/vllm/standin_engine/words.py", "tests/e2e/engine/train/phrases.py"}
 """Lists of words and sentences that people say to a model."""
 
@@ -144,19 +98,16 @@ def found(text: str, suffix: str) -> list[str]:
     return problems
 
 
-def _files(entry: str) -> list[Path]:
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", entry], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+def _files() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
     kinds = {".md", ".py", ".yaml", ".yml", ".toml", ".c", ".mjs", ".in", ".sql", ".example", ""}
     names = [name for name in listed.stdout.split("\0") if name and Path(name).suffix in kinds]
     return [ROOT / name for name in names if name not in WHAT_USERS_SAY]
 
 
-@pytest.mark.parametrize("entry", CLEAN)
-def test_prose_is_plain(entry: str) -> None:
-    files = _files(entry)
-    assert files
+def test_prose_is_plain() -> None:
+    files = _files()
+    assert len(files) > 100
     problems = [
         f"{path.relative_to(ROOT)}:{problem}"
         for path in files

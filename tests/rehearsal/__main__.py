@@ -43,7 +43,7 @@ def saw(text: str) -> None:
 
 
 class Rehearsal:
-    """The steps, in their order."""
+    """The steps, in order."""
 
     def __init__(self, emulator: Emulator, project: Project) -> None:
         self.emulator = emulator
@@ -180,7 +180,7 @@ class Rehearsal:
         with step("make destroy"):
             self.project.ops("destroy", "--yes")
             same(leftovers(self.emulator), [], "what is left")
-            saw("nothing is left, but for what cdk bootstrap made")
+            saw("nothing is left, except for what cdk bootstrap made")
 
     def _changed(self, action: Callable[[], object]) -> list[str]:
         before = inventory(self.emulator)

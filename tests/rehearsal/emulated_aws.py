@@ -1,13 +1,14 @@
-"""The AWS emulator with what this deployment needs and it lacks. Run by `emulator.py`, in an environment of
-its own; it knows nothing of the project.
+"""The AWS emulator, extended by what it lacks and this deployment needs.
 
-Types that the emulator's CloudFormation does not have are made through its own services, so that describing
-them tells what was created; their properties are checked against botocore's model of the real service. What
-ECS refuses about services is refused here too. CodeBuild's runs are played: they push an image that is a
-name only, unless the file BUILD_OUTCOME holds another end for them, and tell EventBridge, as AWS does.
+`emulator.py` runs it in its own environment. It does not depend on the project.
 
-With ORDER=soonest in the environment, CloudFormation makes image builds and services as soon as what they say
-that they need is there, so that a dependency that only chance provides is missed.
+Types that the emulator's CloudFormation lacks are created through the emulator's own services, so that
+describing them returns what was created. Their properties are checked against botocore's model of the real
+service. Services that ECS rejects are rejected here too. CodeBuild's runs are simulated: they push an image
+that is only a name, unless the file BUILD_OUTCOME has another result, and notify EventBridge, as AWS does.
+
+With ORDER=soonest in the environment, CloudFormation creates image builds and services as soon as their
+declared dependencies exist, so that a missing dependency is noticed.
 """
 
 from __future__ import annotations
@@ -328,7 +329,7 @@ async def _autoscaling(
     return 200, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps(answer).encode()
 
 
-# Service Quotas: enough of everything, but for what the file QUOTAS says
+# Service Quotas: enough of everything, except for the quotas in the file QUOTAS
 
 
 async def _quotas(

@@ -1,4 +1,4 @@
-"""What has to be there after a deployment, asked of the AWS API. Each function tells what it saw."""
+"""Checks through the AWS API what a deployment has created. Each function returns what it found."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Container:
 
 
 def deployed_container(emulator: Emulator, service: str) -> Container:
-    """The container of the service whose name has `service` in it, as the ECS API tells it."""
+    """Returns the container of the service whose name contains `service`, from the ECS API."""
     ecs = emulator.ecs
     cluster = ecs.list_clusters()["clusterArns"][0]
     arn = next(arn for arn in ecs.list_services(cluster=cluster)["serviceArns"] if service in arn)
