@@ -78,7 +78,7 @@ class Rehearsal:
             self._finds("0 vCPU", "--quota-code L-DB2E81BA --desired-value 4", *named)
             self.emulator.set_quotas({})
             self._finds("without a domain", "ingress.cloudfront: true", *named)
-            self.project.change_knob("  domain: null ", "  domain: api.example.com ")
+            self.project.change_setting("  domain: null ", "  domain: api.example.com ")
             self._finds("none is set", "--certificate ARN")
             self._finds(
                 "does not exist", "request-certificate", "--certificate", f"{self.certificate[:-4]}0000"
