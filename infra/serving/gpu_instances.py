@@ -142,20 +142,20 @@ class GpuCapacity(Construct):
         role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"))
         role.add_to_policy(
             iam.PolicyStatement(
-                actions=["ecs:RegisterContainerInstance", "ecs:DeregisterContainerInstance"],
+                actions=[
+                    "ecs:DeregisterContainerInstance",
+                    "ecs:RegisterContainerInstance",
+                    "ecs:SubmitAttachmentStateChanges",
+                    "ecs:SubmitContainerStateChange",
+                    "ecs:SubmitTaskStateChange",
+                ],
                 resources=[cluster.cluster_arn],
             )
         )
         role.add_to_policy(
             iam.PolicyStatement(
-                actions=[
-                    "ecs:Poll",
-                    "ecs:StartTelemetrySession",
-                    "ecs:SubmitAttachmentStateChanges",
-                    "ecs:SubmitContainerStateChange",
-                    "ecs:SubmitTaskStateChange",
-                    "ecs:UpdateContainerInstancesState",
-                ],
+                # AWS sends the cluster with these actions only, whose resource is the container instance.
+                actions=["ecs:Poll", "ecs:StartTelemetrySession", "ecs:UpdateContainerInstancesState"],
                 resources=["*"],
                 conditions={"ArnEquals": {"ecs:cluster": cluster.cluster_arn}},
             )

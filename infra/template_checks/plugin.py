@@ -8,7 +8,18 @@ import jsii
 from infra.deployment.checks.rule import Finding, Rule
 from infra.deployment.plan import Plan
 
-from . import access, capacity, gpu_instances, ingress, network, security_groups, services, user_data
+from . import (
+    access,
+    builds,
+    capacity,
+    gpu_instances,
+    ingress,
+    network,
+    roles,
+    security_groups,
+    services,
+    user_data,
+)
 from .template import Assembly, Resource
 
 TEMPLATE_RULES: tuple[Rule[Assembly, Resource], ...] = (
@@ -19,6 +30,8 @@ TEMPLATE_RULES: tuple[Rule[Assembly, Resource], ...] = (
     *ingress.RULES,
     *network.RULES,
     *security_groups.RULES,
+    *builds.RULES,
+    *roles.RULES,
     *access.RULES,
 )
 

@@ -74,6 +74,14 @@ class Assembly:
                 return self.target(*self._exports[name])
         return None
 
+    def exported(self, name: str) -> tuple[str, Any] | None:
+        """The template that exports a name, and the value; None if none does."""
+        return self._exports.get(name)
+
+    def named(self, template: str, logical_id: str) -> Resource | None:
+        """The resource of a template with a logical id."""
+        return self._resources.get((template, logical_id))
+
     def follow(self, resource: Resource, path: str) -> Resource | None:
         """Returns the resource that a property refers to."""
         return self.target(resource.template, resource.get(path))

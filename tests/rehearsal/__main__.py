@@ -23,7 +23,7 @@ from ops.smoke import Target, smoke
 from .emulator import Emulator, EmulatorError
 from .expectations import CHECKS, Deployed, same
 from .inventory import inventory, leftovers
-from .project import CommandFailed, Project
+from .project import CommandFailed, Project, Ran
 from .tiers import DeployedTiers
 
 PARAMETER = "tandem-foundation:CertificateArn"
@@ -51,8 +51,8 @@ class Rehearsal:
         acm = emulator.client("acm")
         self.certificate = acm.request_certificate(DomainName="api.example.com")["CertificateArn"]
 
-    def deploy(self, *arguments: str, fails: bool = False) -> None:
-        self.project.deploy("--parameters", f"{PARAMETER}={self.certificate}", *arguments, fails=fails)
+    def deploy(self, *arguments: str, fails: bool = False) -> Ran:
+        return self.project.deploy("--parameters", f"{PARAMETER}={self.certificate}", *arguments, fails=fails)
 
     def first(self) -> None:
         self._doctor_before()
@@ -114,6 +114,24 @@ class Rehearsal:
             if any(result.status is not Status.OK for result in results):
                 raise AssertionError(f"the smoke test failed; the tiers' log:\n{tiers.log()}")
             self._keys(tiers)
+            self._roles()
+
+    def _roles(self) -> None:
+        """The emulator denies what the policies of the deployed roles do not allow."""
+        for part, denied in (("EngineTaskTaskRole", "engine"), ("OrchestratorTaskTaskRole", "orchestrator")):
+            role = self.emulator.role(part)
+            secrets = self.emulator.client("secretsmanager", role=role)
+            try:
+                secrets.get_secret_value(SecretId=self._secret("Engine"))
+            except secrets.exceptions.ClientError as error:
+                same(error.response["Error"]["Code"], "AccessDeniedException", "the error")
+                saw(f"the role of the {denied}'s task may not read the engine's key")
+            else:
+                raise AssertionError(f"{role} may read the engine's key")
+
+    def _secret(self, part: str) -> str:
+        secrets = self.emulator.client("secretsmanager").list_secrets()["SecretList"]
+        return next(str(one["ARN"]) for one in secrets if part in one["Name"])
 
     def _keys(self, tiers: DeployedTiers) -> None:
         """Checks that a key created by `ops keys` works on the running orchestrator until it is revoked."""
@@ -166,7 +184,9 @@ class Rehearsal:
             self.project.change_orchestrator("a release that fails")
             self.emulator.builds_end_with("FAILED")
             before = inventory(self.emulator)
-            self.deploy(fails=True)
+            ran = self.deploy(fails=True)
+            assert "ERROR: failed to solve" in ran.output, ran.output[-3000:]
+            saw("the CLI shows the last lines of the build's log")
             same(inventory(self.emulator), before, "what there is")
             same(self._status("tandem-serving"), "UPDATE_ROLLBACK_COMPLETE", "status of the stack")
             self.emulator.builds_end_with(None)

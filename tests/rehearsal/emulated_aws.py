@@ -4,8 +4,7 @@
 
 Types that the emulator's CloudFormation lacks are created through the emulator's own services, so that
 describing them returns what was created. Their properties are checked against botocore's model of the real
-service. Services that ECS rejects are rejected here too. CodeBuild's runs are simulated: they push an image
-that is only a name, unless the file BUILD_OUTCOME has another result, and notify EventBridge, as AWS does.
+service. Services that ECS rejects are rejected here too. `emulated_builds.py` simulates CodeBuild's runs.
 
 With ORDER=soonest in the environment, CloudFormation creates image builds and services as soon as their
 declared dependencies exist, so that a missing dependency is noticed.
@@ -13,11 +12,9 @@ declared dependencies exist, so that a missing dependency is noticed.
 
 from __future__ import annotations
 
-import contextvars
 import json
 import os
 import re
-import threading
 import uuid
 from pathlib import Path
 from typing import Any
@@ -28,14 +25,14 @@ import ministack.services.alb as alb
 import ministack.services.cloudformation.engine as engine
 import ministack.services.cloudformation.provisioners as provisioners
 import ministack.services.cloudformation.stacks as stacks
-import ministack.services.codebuild as codebuild
 import ministack.services.ec2 as ec2
-import ministack.services.ecr as ecr
 import ministack.services.ecs as ecs
-import ministack.services.eventbridge as eventbridge
 import ministack.services.secretsmanager as secretsmanager
 import ministack.services.ssm as ssm
 from ministack.core.responses import get_region
+
+from tests.rehearsal import emulated_builds
+from tests.rehearsal.emulated_builds import answered
 
 Properties = dict[str, Any]
 HANDLERS: dict[str, dict[str, Any]] = provisioners._RESOURCE_HANDLERS
@@ -87,19 +84,6 @@ def camel(value: Any, key: str = "") -> Any:
 
 def _lower(name: str) -> str:
     return name[:1].lower() + name[1:]
-
-
-def answered(response: tuple[int, Any, Any]) -> str:
-    """The body of a service's answer.
-
-    Raises:
-        ValueError: the service refused.
-    """
-    status, _, body = response
-    text = body.decode() if isinstance(body, bytes) else str(body)
-    if status >= 400:
-        raise ValueError(text)
-    return text
 
 
 def query(prefix: str, value: Any) -> dict[str, list[str]]:
@@ -349,43 +333,6 @@ async def _quotas(
     return 200, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps(answer).encode()
 
 
-# CodeBuild
-
-_start_build = codebuild._start_build
-
-
-def _play_build(data: Properties) -> Any:
-    response = _start_build(data)
-    build_id = json.loads(answered(response))["build"]["id"]
-    build = codebuild._builds[build_id]
-    outcome = Path(os.environ["BUILD_OUTCOME"])
-    build["buildStatus"] = outcome.read_text().strip() if outcome.exists() else "SUCCEEDED"
-    build["environment"] = dict(build["environment"])
-    build["environment"]["environmentVariables"] = [
-        *build["environment"].get("environmentVariables", []),
-        *data.get("environmentVariablesOverride", []),
-    ]
-    variables = {entry["name"]: entry["value"] for entry in build["environment"]["environmentVariables"]}
-    if build["buildStatus"] == "SUCCEEDED":
-        manifest = json.dumps({"schemaVersion": 2, "config": {"digest": variables["IMAGE_TAG"]}})
-        repository = variables["REPOSITORY_URI"].partition("/")[2]
-        pushed = {"repositoryName": repository, "imageTag": variables["IMAGE_TAG"], "imageManifest": manifest}
-        answered(ecr._put_image(pushed))
-    arn = f"arn:aws:codebuild:{get_region()}:123456789012:build/{build_id}"
-    detail = {"build-id": arn, "project-name": data["projectName"], "build-status": build["buildStatus"]}
-    codebuild._builds[arn] = build
-    event = {
-        "Source": "aws.codebuild",
-        "DetailType": "CodeBuild Build State Change",
-        "Detail": json.dumps(detail),
-    }
-    context = contextvars.copy_context()
-    tell = lambda: context.run(eventbridge._put_events, {"Entries": [event]}, True)  # noqa: E731
-    # After the function that starts the build has ended, as in AWS.
-    threading.Timer(0.3, tell).start()
-    return response
-
-
 def extend() -> None:
     """Adds everything to the emulator."""
     added("AWS::EC2::EIP", _create_address, _release_address)
@@ -417,7 +364,7 @@ def extend() -> None:
     )
     ministack.app.SERVICE_HANDLERS["application-autoscaling"] = _autoscaling
     ministack.app.SERVICE_HANDLERS["servicequotas"] = _quotas
-    codebuild._start_build = _play_build
+    emulated_builds.extend()
     if os.environ.get("ORDER") == "soonest":
         stacks._topological_sort = soonest
     ami = "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommended/image_id"

@@ -72,16 +72,32 @@ class Emulator:
             "AWS_SHARED_CREDENTIALS_FILE": str(self._directory / "no-credentials"),
         }
 
-    def client(self, service: str) -> Any:
-        """A boto3 client of the emulator."""
+    def client(self, service: str, *, role: str | None = None) -> Any:
+        """A boto3 client of the emulator; with a role's ARN it may do what the role may."""
+        session = self.credentials(role) if role else {}
         return boto3.client(
             service,  # type: ignore[call-overload]
             region_name=REGION,
             endpoint_url=self.url,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
+            aws_access_key_id=session.get("AWS_ACCESS_KEY_ID", "test"),
+            aws_secret_access_key=session.get("AWS_SECRET_ACCESS_KEY", "test"),
+            aws_session_token=session.get("AWS_SESSION_TOKEN"),
             config=Config(retries={"max_attempts": 1}),
         )
+
+    def role(self, part: str) -> str:
+        """The ARN of the deployed role whose name contains a part."""
+        roles = self.client("iam").list_roles()["Roles"]
+        return next(str(one["Arn"]) for one in roles if part in one["RoleName"])
+
+    def credentials(self, role: str) -> dict[str, str]:
+        """The environment of a process that acts with a role, by its ARN."""
+        session = self.client("sts").assume_role(RoleArn=role, RoleSessionName="rehearsal")["Credentials"]
+        return {
+            "AWS_ACCESS_KEY_ID": session["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": session["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": session["SessionToken"],
+        }
 
     @property
     def ecs(self) -> ECSClient:
@@ -103,10 +119,11 @@ class Emulator:
         python = installed()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [python, HERE / "emulated_aws.py"],
+                [python, "-m", "tests.rehearsal.emulated_aws"],
                 cwd=self._directory,
                 env=self.environment
                 | {
+                    "PYTHONPATH": str(ROOT),
                     "GATEWAY_PORT": str(self._port),
                     "BIND_HOST": "127.0.0.1",
                     "MINISTACK_HOST": "127.0.0.1",
@@ -115,6 +132,7 @@ class Emulator:
                     "BUILD_OUTCOME": str(self._outcome),
                     "QUOTAS": str(self._quotas),
                     "ORDER": self._order,
+                    "AUTH": "true",  # policies are enforced
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=log,

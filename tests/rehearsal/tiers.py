@@ -24,12 +24,13 @@ LAUNCH = ROOT / "services" / "vllm" / "launch.py"
 
 @dataclass
 class Container:
-    """What a task definition says of its one container, with the values of its secrets."""
+    """What a task definition says of its one container, with the values of its secrets and its role."""
 
     name: str
     image: str
     port: int
     environment: dict[str, str]
+    role: str
     substitutions: list[str] = field(default_factory=list)
 
     def substitute(self, name: str, value: str, why: str) -> None:
@@ -52,8 +53,9 @@ def deployed_container(emulator: Emulator, service: str) -> Container:
         definition["image"],
         definition["portMappings"][0]["containerPort"],
         {entry["name"]: entry["value"] for entry in definition["environment"]},
+        task["taskRoleArn"],
     )
-    secrets = emulator.client("secretsmanager")
+    secrets = emulator.client("secretsmanager", role=task["executionRoleArn"])
     for secret in definition["secrets"]:
         value = secrets.get_secret_value(SecretId=secret["valueFrom"])["SecretString"]
         container.environment[secret["name"]] = value
@@ -110,6 +112,7 @@ class DeployedTiers:
         orchestrator.substitute("DRAIN_SECONDS", "0", "so that it ends soon")
         self.key = orchestrator.environment["BOOTSTRAP_API_KEY"]
         environment = self._emulator.environment | orchestrator.environment
+        environment |= self._emulator.credentials(orchestrator.role)
         environment["PYTHONPATH"] = str(ORCHESTRATOR)
         served = self._serve(
             orchestrator, [sys.executable, "-m", "orchestrator"], environment, ORCHESTRATOR_SERVES

@@ -57,6 +57,15 @@ class AccessLogs(Construct):
             "CKV_AWS_21",
             reason="A log bucket: written once, read by people, deleted after a while.",
         )
+        if not retain:
+            provider = cdk.Stack.of(self).node.find_child("Custom::S3AutoDeleteObjectsCustomResourceProvider")
+            accept(
+                provider.node.find_child("Handler"),
+                "CKV_AWS_115",
+                "CKV_AWS_116",
+                "CKV_AWS_117",
+                reason="The CDK's function, which CloudFormation invokes once, to empty the bucket.",
+            )
         load_balancer.set_attribute("access_logs.s3.enabled", "true")
         load_balancer.set_attribute("access_logs.s3.bucket", bucket.bucket_name)
         load_balancer.node.add_dependency(bucket)

@@ -59,7 +59,7 @@ def _templates(services: Path, directory: Path, monkeypatch: pytest.MonkeyPatch)
     }
 
 
-def test_code_of_the_orchestrator_changes_its_image_and_task_alone(
+def test_code_of_the_orchestrator_changes_its_build_and_task_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services = tmp_path / "services"
@@ -75,7 +75,8 @@ def test_code_of_the_orchestrator_changes_its_image_and_task_alone(
     after = _templates(services, tmp_path / "after", monkeypatch)
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
     kinds = sorted(json.loads(after[name])["Type"] for name in changed)
-    assert kinds == ["AWS::ECS::TaskDefinition", "Custom::ContainerImage"]
+    # The policy is that of the build, which names the source that it may read.
+    assert kinds == ["AWS::ECS::TaskDefinition", "AWS::IAM::Policy", "Custom::ContainerImage"]
     assert all("Orchestrator" in name for name in changed)
 
 

@@ -145,6 +145,42 @@ def with_action(part: str, action: str) -> Change:
     return change
 
 
+def in_statement(part: str, action: str, **elements: Any) -> Change:
+    """Replaces elements of the statements that are about an action; None takes an element away."""
+
+    def change(templates: Templates) -> None:
+        hit = False
+        for statement in _statements(templates, part):
+            actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+            if action in actions:
+                hit = True
+                statement.update(elements)
+                for name in [name for name, value in elements.items() if value is None]:
+                    del statement[name]
+        assert hit
+
+    return change
+
+
+def with_statement(part: str, statement: dict[str, Any]) -> Change:
+    """Adds a statement to policies."""
+
+    def change(templates: Templates) -> None:
+        for body in resources(templates, "AWS::IAM::Policy", part):
+            body["Properties"]["PolicyDocument"]["Statement"].append(statement)
+
+    return change
+
+
+def with_resource(logical_id: str, kind: str, properties: dict[str, Any]) -> Change:
+    """Adds a resource to the serving stack."""
+
+    def change(templates: Templates) -> None:
+        templates["serving"]["Resources"][logical_id] = {"Type": kind, "Properties": properties}
+
+    return change
+
+
 def in_user_data(before: str, after: str) -> Change:
     """Changes the script that the instances start with."""
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from tests.infra.template_checks.faults import (
     access,
+    builds,
     capacity,
     gpu_instances,
     ingress,
     network,
+    roles,
     services,
     user_data,
 )
@@ -20,5 +22,7 @@ FAULTS: tuple[Mutation, ...] = (
     *services.FAULTS,
     *ingress.FAULTS,
     *network.FAULTS,
+    *builds.FAULTS,
+    *roles.FAULTS,
     *access.FAULTS,
 )

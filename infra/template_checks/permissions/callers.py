@@ -1,0 +1,210 @@
+"""Who calls AWS in a deployment: what each role is used for, and the resources that its calls are about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..template import Assembly, Resource, container, environment
+from .arns import ACCOUNT, REGION, Arns
+
+_HERE = f"{REGION}:{ACCOUNT}"
+_REPOSITORY = f"arn:aws:ecr:{_HERE}:repository"
+_NAMES_OF_OTHERS = {
+    "everything": ["*"],
+    "account": [ACCOUNT],
+    "another_account": ["999999999999"],
+    "another_role": [f"arn:aws:iam::{ACCOUNT}:role/administrator"],
+    "another_secret": [f"arn:aws:secretsmanager:{_HERE}:secret:payroll-AbCdEf"],
+    "another_object": ["arn:aws:s3:::payroll/2026.csv"],
+    "another_repository": [f"{_REPOSITORY}/payroll"],
+    "another_task_definition": [f"arn:aws:ecs:{_HERE}:task-definition/payroll:1"],
+    "another_function": [f"arn:aws:lambda:{_HERE}:function:payroll"],
+    "another_cluster": [f"arn:aws:ecs:{_HERE}:cluster/payroll"],
+    "another_project": [f"arn:aws:codebuild:{_HERE}:project/payroll"],
+    "another_event_rule": [f"arn:aws:events:{_HERE}:rule/payroll"],
+    "container_instance_of_another_cluster": [f"arn:aws:ecs:{_HERE}:container-instance/payroll/1"],
+    "alarm_of_another_account": [f"arn:aws:cloudwatch:{REGION}:999999999999:alarm:payroll"],
+}
+
+Names = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One use of a role, or of a resource by an AWS service.
+
+    Attributes:
+        kind: its entry in requests.yaml.
+        user: what uses the role; the resource that is called, where a service calls.
+        role: the role, unless a service calls.
+        names: the resources by the names that its entry uses.
+    """
+
+    kind: str
+    user: Resource
+    role: Resource | None
+    names: Names
+
+
+def callers(assembly: Assembly) -> Iterator[Caller]:
+    """Every caller whose calls are known."""
+    finder = _Finder(assembly)
+    yield from finder.tasks()
+    yield from finder.instances()
+    yield from finder.builds()
+    yield from finder.functions()
+    yield from finder.flow_logs()
+    yield from finder.services()
+
+
+class _Finder:
+    """Finds the callers of one deployment."""
+
+    def __init__(self, assembly: Assembly) -> None:
+        self._assembly = assembly
+        self._arns = Arns(assembly)
+        self._secrets = self._all("AWS::SecretsManager::Secret")
+        self._clusters = self._all("AWS::ECS::Cluster")
+
+    def tasks(self) -> Iterator[Caller]:
+        for task in self._assembly.of_kind("AWS::ECS::TaskDefinition"):
+            yield self._caller("task_execution", task, "ExecutionRoleArn", self._execution(task))
+            if any(one["Type"] == "GPU" for one in container(task).get("ResourceRequirements", [])):
+                names = {"secret": self._secrets, "cluster": self._clusters}
+                yield self._caller("engine_task", task, "TaskRoleArn", names)
+            else:
+                reference = environment(task).get("API_KEYS_SECRET_ARN")
+                hashes = [self._arns.text(task.template, reference)] if reference else []
+                names = {"key_hashes": hashes, "secret_but_key_hashes": _without(self._secrets, hashes)}
+                yield self._caller("orchestrator_task", task, "TaskRoleArn", names)
+
+    def _execution(self, task: Resource) -> Names:
+        box = container(task)
+        image = self._arns.text(task.template, box.get("Image"))
+        registry, _, repository = image.partition("/")
+        # The reference may end in `:JSON key:version stage:version id`, of which the ARN has nothing.
+        values = [self._arns.text(task.template, one["ValueFrom"]) for one in box.get("Secrets", [])]
+        injected = [":".join(value.split(":")[:7]) for value in values]
+        group = box.get("LogConfiguration", {}).get("Options", {}).get("awslogs-group")
+        repositories = [f"{_REPOSITORY}/{_name(repository)}"] if ".dkr.ecr." in registry else []
+        return {
+            "image_repository": repositories,
+            "log_stream": [self._stream(self._arns.text(task.template, group))] if group else [],
+            "injected_secret": injected,
+            "secret_not_injected": _without(self._secrets, injected),
+        }
+
+    def instances(self) -> Iterator[Caller]:
+        for launch in self._assembly.of_kind("AWS::EC2::LaunchTemplate"):
+            profile = self._assembly.follow(launch, "LaunchTemplateData.IamInstanceProfile.Arn")
+            roles = self._assembly.targets(profile.template, profile.get("Roles")) if profile else [None]
+            instances = [one.replace(":cluster/", ":container-instance/") + "/1" for one in self._clusters]
+            names = {"cluster": self._clusters, "container_instance": instances}
+            for role in roles:
+                yield Caller("ecs_agent", launch, role, {**_NAMES_OF_OTHERS, **names})
+
+    def builds(self) -> Iterator[Caller]:
+        for project in self._assembly.of_kind("AWS::CodeBuild::Project"):
+            group = project.get("LogsConfig.CloudWatchLogs.GroupName")
+            images = [one for one in self._images() if self._assembly.follow(one, "Project") == project]
+            assets = [f"arn:aws:s3:::{self._arns.text(one.template, one.get('Source'))}" for one in images]
+            own = self._repositories(images)
+            names = {
+                "log_stream": [self._stream(self._arns.text(project.template, group))] if group else [],
+                "asset": assets,
+                "another_asset": [f"{asset.partition('/')[0]}/another.zip" for asset in assets],
+                "repository": own,
+                "repository_of_another_build": _without(self._all("AWS::ECR::Repository"), own),
+                "secret": self._secrets,
+            }
+            yield self._caller("image_build", project, "ServiceRole", names)
+
+    def functions(self) -> Iterator[Caller]:
+        for function in self._assembly.of_kind("AWS::Lambda::Function"):
+            group = self._assembly.follow(function, "LoggingConfig.LogGroup")
+            name = self._arns.name(group) if group else f"/aws/lambda/{self._arns.name(function)}"
+            names = {"log_stream": [self._stream(name)], "log_group": [self._group(name)]}
+            images = [one for one in self._images() if self._assembly.follow(one, "ServiceToken") == function]
+            emptied = [
+                one
+                for one in self._assembly.of_kind("Custom::S3AutoDeleteObjects")
+                if self._assembly.follow(one, "ServiceToken") == function
+            ]
+            if images:
+                names |= self._started(images)
+                yield self._caller("image_build_handler", function, "Role", names)
+            elif emptied:
+                buckets = [
+                    f"arn:aws:s3:::{self._arns.text(one.template, one.get('BucketName'))}" for one in emptied
+                ]
+                names |= {"bucket": buckets, "object": [f"{bucket}/object" for bucket in buckets]}
+                yield self._caller("bucket_emptier", function, "Role", names)
+
+    def _started(self, images: list[Resource]) -> dict[str, list[str]]:
+        projects = [found for one in images if (found := self._assembly.follow(one, "Project"))]
+        groups = [
+            self._arns.text(project.template, group)
+            for project in projects
+            if (group := project.get("LogsConfig.CloudWatchLogs.GroupName"))
+        ]
+        return {
+            "project": [self._arns.arn(project) for project in projects],
+            "repository": self._repositories(images),
+            "build_log_stream": [self._stream(group) for group in groups],
+        }
+
+    def flow_logs(self) -> Iterator[Caller]:
+        for log in self._assembly.of_kind("AWS::EC2::FlowLog"):
+            if log.get("DeliverLogsPermissionArn"):
+                name = self._arns.text(log.template, log.get("LogGroupName"))
+                names = {"log_stream": [self._stream(name)], "log_group": [self._group(name)]}
+                yield self._caller("flow_log", log, "DeliverLogsPermissionArn", names)
+
+    def services(self) -> Iterator[Caller]:
+        for balancer in self._assembly.of_kind("AWS::ElasticLoadBalancingV2::LoadBalancer"):
+            attributes = {one["Key"]: one["Value"] for one in balancer.get("LoadBalancerAttributes", [])}
+            bucket = self._assembly.target(balancer.template, attributes.get("access_logs.s3.bucket"))
+            if bucket:
+                prefix = f"{self._arns.arn(bucket)}/AWSLogs/"
+                names = {"log_object": [f"{prefix}{ACCOUNT}/elasticloadbalancing/x"]}
+                names["another_prefix"] = [f"{prefix}999999999999/x"]
+                yield Caller("load_balancer_logs", bucket, None, {**_NAMES_OF_OTHERS, **names})
+        for rule in self._assembly.of_kind("AWS::Events::Rule"):
+            for function in self._assembly.targets(rule.template, rule.get("Targets")):
+                if function.kind == "AWS::Lambda::Function":
+                    names = {"function": [self._arns.arn(function)], "event_rule": [self._arns.arn(rule)]}
+                    yield Caller("build_events", function, None, {**_NAMES_OF_OTHERS, **names})
+        for alarm in self._assembly.of_kind("AWS::CloudWatch::Alarm"):
+            for topic in self._assembly.targets(alarm.template, alarm.get("AlarmActions")):
+                names = {"topic": [self._arns.arn(topic)], "alarm": [self._arns.arn(alarm)]}
+                yield Caller("alarms", topic, None, {**_NAMES_OF_OTHERS, **names})
+
+    def _caller(self, kind: str, user: Resource, path: str, names: Names) -> Caller:
+        return Caller(kind, user, self._assembly.follow(user, path), {**_NAMES_OF_OTHERS, **names})
+
+    def _images(self) -> list[Resource]:
+        return self._assembly.of_kind("Custom::ContainerImage")
+
+    def _repositories(self, images: list[Resource]) -> list[str]:
+        found = [self._assembly.follow(one, "Repository") for one in images]
+        return [self._arns.arn(repository) for repository in found if repository]
+
+    def _all(self, kind: str) -> list[str]:
+        return [self._arns.arn(one) for one in self._assembly.of_kind(kind)]
+
+    def _group(self, name: str) -> str:
+        """A log group as AWS names it for actions on groups: policies end it with `:*`."""
+        return f"arn:aws:logs:{_HERE}:log-group:{name}:log-stream:"
+
+    def _stream(self, name: str) -> str:
+        return f"{self._group(name)}stream/1"
+
+
+def _without(some: Sequence[str], others: Sequence[str]) -> list[str]:
+    return [one for one in some if one not in others]
+
+
+def _name(repository: str) -> str:
+    """The name of a repository, of which an image has its tag or digest too."""
+    return repository.partition("@")[0].partition(":")[0]
