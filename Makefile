@@ -62,7 +62,7 @@ deploy: $(OPS) ## Check, deploy, and test what was deployed; ARGS="--certificate
 smoke: $(OPS) ## Test the deployed system as a user would; ARGS="--url URL --key KEY" for another
 	@$(RUN) -m ops smoke $(ARGS)
 
-keys: $(OPS) ## Manage API keys; ARGS="create alice", list, "revoke alice", "rotate alice"
+keys: $(OPS) ## Manage API keys; ARGS="create alice", list, "revoke alice", "rotate alice", rotate-engine
 	@$(RUN) -m ops keys $(ARGS)
 
 cost: $(OPS) ## Print the monthly cost of the deployment, and what would change it

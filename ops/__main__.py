@@ -24,7 +24,7 @@ from infra.deployment.cost import summary
 from infra.deployment.file import DeploymentError, load_deployment
 from infra.deployment.plan import Plan
 
-from . import cost, deploy, destroy, dns, doctor, keys, logs, machine_image, smoke
+from . import cost, deploy, destroy, dns, doctor, engine_key, keys, logs, machine_image, smoke
 from .account import Account, Failed, NoAccess, NotAllowed
 from .report import Result, Status, console, say, show, worst
 from .smoke import LONG_SECONDS, Target
@@ -198,6 +198,14 @@ def rotate_key(
         store.change(lambda document: keys.rotated(document, name, key, keys.now()))
         say(f"The new key of {name}. The older one is valid until: make keys ARGS='rotate {name} --finish'")
         _print_key(name, key, as_json=as_json)
+
+
+@keys_app.command("rotate-engine")
+def rotate_engine_key(deployment: DeploymentFile = FILE) -> None:
+    """Replace the key between the tiers. Both restart; with one GPU, the engine has a gap as in a release."""
+    with errors_reported("make keys ARGS=rotate-engine continues the rotation."):
+        engine_key.EngineKey(Account(plan_of(deployment))).rotate(say)
+        say("The engines accept only the new key. The old one is worthless.")
 
 
 @app.command("cost")

@@ -311,6 +311,12 @@ def start_watchdog(settings: Settings) -> None:
     subprocess.Popen(watchdog)  # noqa: S603 - our own file
 
 
+def _engine_key(environ: Mapping[str, str]) -> dict[str, str]:
+    """The first of the keys in VLLM_API_KEY, which holds two while the key is rotated. vLLM expects one."""
+    key = environ.get("VLLM_API_KEY", "").partition(",")[0]
+    return {"VLLM_API_KEY": key} if key else {}
+
+
 def main(arguments: list[str]) -> None:
     """Replaces this process with vLLM, or prints vLLM's command line if called with `--print`."""
     if arguments not in ([], ["--print"]):
@@ -328,7 +334,7 @@ def main(arguments: list[str]) -> None:
         return
     print(f"launch.py: {shlex.join(argv)}", file=sys.stderr, flush=True)  # noqa: T201 - the start log
     start_watchdog(settings)
-    os.execvpe(argv[0], argv, CHILD_DEFAULTS | dict(os.environ))  # noqa: S606 - deliberately without a shell
+    os.execvpe(argv[0], argv, CHILD_DEFAULTS | dict(os.environ) | _engine_key(os.environ))  # noqa: S606 - deliberately without a shell
 
 
 if __name__ == "__main__":

@@ -224,6 +224,7 @@ class ScriptedEngine:
         self.models: Json = {"object": "list", "data": [{"id": "scripted", "object": "model"}]}
         self.pages: dict[str, Reply] = {}
         self.healthy = True
+        self.key: str | None = None
         self.port = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -263,6 +264,9 @@ class ScriptedEngine:
         self, request: EngineRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         exchange = Exchange(request, writer)
+        if self.key and request.path != "/health" and not self._accepts(request):
+            await body({"error": "Unauthorized"}, 401)(exchange)
+            return
         if request.method == "GET":
             answers = {"/health": body(b"", 200 if self.healthy else 503), "/v1/models": body(self.models)}
             await (answers | self.pages).get(request.path, body({"detail": "Not Found"}, 404))(exchange)
@@ -280,6 +284,9 @@ class ScriptedEngine:
             watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watcher
+
+    def _accepts(self, request: EngineRequest) -> bool:
+        return request.headers.get("authorization") == f"Bearer {self.key}"
 
     async def _watch(self, reader: asyncio.StreamReader, exchange: Exchange) -> None:
         # A client that waits for its answer sends nothing, so any read means that it disconnected.

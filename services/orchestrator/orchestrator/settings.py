@@ -74,7 +74,9 @@ class Settings(BaseModel):
         "that resolves to several addresses.",
     )
     vllm_api_key: SecretStr | None = Field(
-        None, description="API key of the engine, sent with every request to it."
+        None,
+        description="API key of the engine, sent with every request to it. While it is rotated, two keys "
+        "separated by a comma: an engine that rejects one gets the other.",
     )
     default_model: str = Field(
         "Qwen/Qwen2.5-7B-Instruct",

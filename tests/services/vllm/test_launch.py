@@ -199,6 +199,14 @@ def test_unknown_argument_exits_with_an_error() -> None:
     assert run_launch("--prin").returncode == 1
 
 
+def test_vllm_gets_the_first_key_of_a_rotation(tmp_path: Path) -> None:
+    vllm = tmp_path / "vllm"
+    vllm.write_text("#!/bin/sh\necho $VLLM_API_KEY\n")
+    vllm.chmod(0o755)
+    done = run_launch(PATH=f"{tmp_path}:{os.environ['PATH']}", VLLM_API_KEY="new,old")
+    assert done.stdout == "new\n"
+
+
 def test_launch_executes_vllm_with_environment_defaults(tmp_path: Path) -> None:
     vllm = tmp_path / "vllm"
     vllm.write_text('#!/bin/sh\necho "$@"\necho $VLLM_NO_USAGE_STATS $VLLM_MAX_N_SEQUENCES $VLLM_API_KEY\n')

@@ -27,6 +27,7 @@ class Address:
         known: whether a probe or a request has confirmed `up`.
         in_flight: the number of clients' requests that the engine is serving, from `post` until the response
             is closed. This is the only place that counts them.
+        key: the index of the key, and so of the headers, in use. There are two during a rotation.
         gone: the name no longer resolves to this address, so its connections are not kept.
         probe_now: set this to probe the engine at once.
     """
@@ -39,7 +40,7 @@ class Address:
         name: str,
         tls: SSLContext | None,
         connect_seconds: float,
-        headers: bytes,
+        headers: tuple[bytes, ...],
         budget: Budget,
         max_answer_bytes: int,
     ) -> None:
@@ -47,6 +48,7 @@ class Address:
         self.up = True
         self.known = False
         self.refuses_key = False
+        self.key = 0
         self.gone = False
         self.in_flight = 0
         self.missed_probes = 0
@@ -60,7 +62,13 @@ class Address:
         self._connect_seconds = connect_seconds
         self._budget = budget
         self._max_answer_bytes = max_answer_bytes
-        self._headers = f"Host: {self.label}\r\n".encode() + headers
+        self._headers = tuple(f"Host: {self.label}\r\n".encode() + one for one in headers)
+
+    def use_other_key(self, rejected: int) -> bool:
+        """Changes to the next key unless another request already has. Returns False if there is only one."""
+        if self.key == rejected:
+            self.key = (rejected + 1) % len(self._headers)
+        return len(self._headers) > 1
 
     async def post(self, path: str, body: bytes, request_id: str = "", *, whole: bool = True) -> Response:
         """Sends a client's request and waits for the first part of the response's body.
@@ -71,7 +79,7 @@ class Address:
             OSError: the connection could not be opened. ConnectionBroken: it broke during the exchange.
         """
         identity = f"X-Request-Id: {request_id}\r\n" if request_id else ""
-        head = f"POST {path} HTTP/1.1\r\n{identity}".encode() + self._headers
+        head = f"POST {path} HTTP/1.1\r\n{identity}".encode() + self._headers[self.key]
         request = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
         self.in_flight += 1
         try:
@@ -86,7 +94,7 @@ class Address:
         Raises:
             OSError: the connection could not be opened. ConnectionBroken: it broke during the exchange.
         """
-        request = f"GET {path} HTTP/1.1\r\n".encode() + self._headers + b"\r\n"
+        request = f"GET {path} HTTP/1.1\r\n".encode() + self._headers[self.key] + b"\r\n"
         return await self._exchange(request, self._keep, whole=True)
 
     async def _exchange(

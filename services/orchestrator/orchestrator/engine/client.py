@@ -46,6 +46,7 @@ class Engines:
         avoid: set[Address] = set()
         busy: ApiError | None = None
         resends = 0
+        key_changed = False
         while True:
             address = self._choose(prefer, avoid)
             if address is None:
@@ -54,6 +55,7 @@ class Engines:
                 await self._wait_for_engine(until)
                 avoid.clear()
                 continue
+            key = address.key
             try:
                 response = await address.post(path, body, request_id, whole=whole)
             except ConnectionBroken as error:
@@ -67,10 +69,13 @@ class Engines:
                     return Answer(address, response, path)
                 with response:
                     error_answer = status_error(response.status, await response.read(), response.retry_after)
-                if response.status != 503:
+                if response.status == 401 and not key_changed and address.use_other_key(key):
+                    key_changed = True
+                elif response.status != 503:
                     raise error_answer
-                busy = error_answer
-                avoid.add(address)
+                else:
+                    busy = error_answer
+                    avoid.add(address)
             self._telemetry.engine_retried()
 
     def _after_break(

@@ -56,8 +56,7 @@ class Discovery:
         self._urls = [urlsplit(url) for url in urls]
         self._connect_seconds = connect_seconds
         self._refresh_seconds = refresh_seconds
-        authorization = f"Authorization: Bearer {api_key}\r\n" if api_key else ""
-        self._headers = f"{authorization}Content-Type: application/json\r\n".encode()
+        self._headers = tuple(_headers(key) for key in api_key.split(",")) if api_key else (_headers(None),)
         encrypted = any(url.scheme == "https" for url in self._urls)
         self._tls = ssl.create_default_context() if encrypted else None
         self._addresses: dict[_Key, Address] = {}
@@ -153,8 +152,7 @@ class Discovery:
                     if health.status != 200:
                         self.mark_down(address, f"/health returned status {health.status}")
                         return
-                with await address.get("/v1/models") as models:
-                    self._take_models(address, models.status, await models.read())
+                await self._ask_for_models(address)
                 await self._learn_tokens(address)
             self._mark_up(address)
         except TimeoutError:
@@ -163,6 +161,15 @@ class Discovery:
                 self.mark_down(address, f"/health did not answer within {_PROBE_SECONDS} s")
         except (OSError, ConnectionBroken) as error:
             self.mark_down(address, str(error))
+
+    async def _ask_for_models(self, address: Address) -> None:
+        """Requests the models, with the other key if the engine rejects the one in use."""
+        for _ in range(len(self._headers)):
+            key = address.key
+            with await address.get("/v1/models") as models:
+                self._take_models(address, models.status, await models.read())
+            if not address.refuses_key or not address.use_other_key(key):
+                return
 
     async def _learn_tokens(self, address: Address) -> None:
         """Asks once after each start of the engine; most engines have no such route."""
@@ -224,6 +231,11 @@ class Discovery:
             budget=self._budget,
             max_answer_bytes=self._max_answer_bytes,
         )
+
+
+def _headers(key: str | None) -> bytes:
+    authorization = f"Authorization: Bearer {key}\r\n" if key else ""
+    return f"{authorization}Content-Type: application/json\r\n".encode()
 
 
 async def lookup(name: str, port: int) -> list[str]:

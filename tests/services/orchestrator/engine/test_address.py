@@ -18,7 +18,7 @@ CHAT = "/v1/chat/completions"
 def address_of(engine: ScriptedEngine, *, connect_seconds: float = 1) -> Address:
     return Address(
         "127.0.0.1", engine.port, name="engine", tls=None, connect_seconds=connect_seconds,
-        budget=Budget(1_000_000_000), max_answer_bytes=1_000_000, headers=b"X-From: test\r\n",
+        budget=Budget(1_000_000_000), max_answer_bytes=1_000_000, headers=(b"X-From: test\r\n",),
     )  # fmt: skip
 
 

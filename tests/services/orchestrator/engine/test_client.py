@@ -41,8 +41,10 @@ def free_port() -> int:
 
 
 @contextlib.asynccontextmanager
-async def engines(*urls: str, wait: float = 5.0, refresh: float = 0.1) -> AsyncIterator[Engines]:
-    discovery = Discovery(urls, api_key="engine-key", connect_seconds=1, refresh_seconds=refresh)
+async def engines(
+    *urls: str, wait: float = 5.0, refresh: float = 0.1, key: str = "engine-key"
+) -> AsyncIterator[Engines]:
+    discovery = Discovery(urls, api_key=key, connect_seconds=1, refresh_seconds=refresh)
     await discovery.start()
     try:
         yield Engines(discovery, Telemetry(), wait_seconds=wait)
@@ -68,6 +70,27 @@ async def test_each_request_is_sent_with_the_engine_key_and_the_request_id(engin
     assert engine.requests[0].headers["authorization"] == "Bearer engine-key"
     assert engine.requests[0].headers["x-request-id"] == "r-1"
     assert engine.requests[0].headers["host"] == f"127.0.0.1:{engine.port}"
+
+
+async def test_engine_that_rejects_one_of_two_keys_gets_the_other(engine: ScriptedEngine) -> None:
+    engine.otherwise = whole("ok")
+    async with engines(engine.url, key="old,new", refresh=60) as known:
+        for engine.key in ("old", "new", "old"):
+            answers = await asyncio.gather(*(known.ask(CHAT, b"{}") for _ in range(8)))
+            for answer in answers:
+                with answer:
+                    assert b"ok" in await answer.body()
+        engine.key = "third"
+        with pytest.raises(EngineFailed, match="VLLM_API_KEY"):
+            await known.ask(CHAT, b"{}")
+
+
+async def test_probe_finds_the_key_that_an_engine_accepts(engine: ScriptedEngine) -> None:
+    engine.key = "new"
+    async with engines(engine.url, key="old,new", refresh=60) as known:
+        await until(lambda: known._discovery.models is not None)
+        assert known._discovery.why_not_ready() is None
+    assert engine.requests == []
 
 
 async def test_connections_are_reused(engine: ScriptedEngine) -> None:
