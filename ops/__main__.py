@@ -40,7 +40,7 @@ app = typer.Typer(
 keys_app = typer.Typer(help="Manage API keys. Changes take effect within a minute.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 
-DeploymentFile = Annotated[Path, typer.Option("--deployment", help="Deployment file.")]
+DeploymentFile = Annotated[Path, typer.Option("--deployment", envvar="DEPLOYMENT", help="Deployment file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 Certificate = Annotated[str | None, typer.Option(help="ARN of the load balancer's certificate.")]
@@ -52,22 +52,28 @@ def plan_of(file: Path) -> Plan:
 
 
 @contextmanager
-def errors_reported(state: str = "Nothing was changed.") -> Iterator[None]:
-    """Turns errors into a message and an exit status; `state` describes the state after an interruption."""
+def errors_reported(state: str = "Nothing was changed.", *, as_json: bool = False) -> Iterator[None]:
+    """Turns errors into a message and an exit status; `state` describes the state after an interruption.
+
+    With `as_json`, the message is also printed as a JSON object with the key `error`.
+    """
     try:
         yield
     except DeploymentError as error:
-        say(str(error))
-        raise typer.Exit(USAGE) from None
+        raise _exit(str(error), USAGE, as_json=as_json) from None
     except (NoAccess, NotAllowed) as error:
-        say(f"{error}\n{state}")
-        raise typer.Exit(NO_ACCESS) from None
+        raise _exit(f"{error}\n{state}", NO_ACCESS, as_json=as_json) from None
     except (Failed, ClientError, BotoCoreError) as error:
-        say(str(error))
-        raise typer.Exit(FAILURE) from None
+        raise _exit(str(error), FAILURE, as_json=as_json) from None
     except KeyboardInterrupt:
-        say(f"\nInterrupted. {state}")
-        raise typer.Exit(INTERRUPTED) from None
+        raise _exit(f"\nInterrupted. {state}", INTERRUPTED, as_json=as_json) from None
+
+
+def _exit(message: str, status: int, *, as_json: bool) -> typer.Exit:
+    say(message)
+    if as_json:
+        sys.stdout.write(json.dumps({"error": message.strip()}) + "\n")
+    return typer.Exit(status)
 
 
 def finish(title: str, results: list[Result], *, as_json: bool) -> None:
@@ -81,7 +87,7 @@ def run_doctor(
     deployment: DeploymentFile = FILE, certificate: Certificate = None, as_json: AsJson = False
 ) -> None:
     """Check whether a deployment would succeed, or how the deployed one is doing. Changes nothing."""
-    with errors_reported():
+    with errors_reported(as_json=as_json):
         account = Account(plan_of(deployment))
         results = doctor.doctor(account, certificate=certificate)
         finish(f"{account.deployment.name} in {account.region}", results, as_json=as_json)
@@ -96,12 +102,8 @@ def run_deploy(
     as_json: AsJson = False,
 ) -> None:
     """Run doctor, deploy with progress, and test the deployed system."""
-    plan = _plan(deployment)
-    state = (
-        "CloudFormation continues on its own: make doctor shows its state, and aws cloudformation "
-        f"cancel-update-stack --stack-name {plan.deployment.name}-serving rolls an update back."
-    )
-    with errors_reported(state):
+    with errors_reported(as_json=as_json):
+        plan = plan_of(deployment)
         account = Account(plan)
         results = doctor.doctor(account, certificate=certificate, deploying=True)
         if worst(results) is Status.ERROR:
@@ -109,6 +111,11 @@ def run_deploy(
         say(summary(plan))
         if not yes and not typer.confirm("Deploy?", err=True):
             raise typer.Exit(FAILURE)
+    state = (
+        "CloudFormation continues on its own: make doctor shows its state, and aws cloudformation "
+        f"cancel-update-stack --stack-name {plan.deployment.name}-serving rolls an update back."
+    )
+    with errors_reported(state, as_json=as_json):
         machine_image.pin(account, deployment)
         deploy.deploy(account, deployment_file=deployment, certificate=certificate)
         record = account.outputs().get("DnsRecord")
@@ -124,7 +131,7 @@ def run_deploy(
 @app.command("smoke")
 def run_smoke(
     url: Annotated[
-        str | None, typer.Option(help="Base URL, ending in /v1. Default: the deployed one.")
+        str | None, typer.Option(help="Base URL, with or without /v1. Default: the deployed one.")
     ] = None,
     key: Annotated[
         str | None, typer.Option(help="API key. Default: TANDEM_API_KEY, or the bootstrap key.")
@@ -135,9 +142,11 @@ def run_smoke(
     as_json: AsJson = False,
 ) -> None:
     """Test a server like its users would: chat, streams, tools, keys."""
-    with errors_reported():
+    with errors_reported(as_json=as_json):
         key = key or os.environ.get("TANDEM_API_KEY")
-        target = Target(url, key, model) if url else _deployed(Account(plan_of(deployment)), key, model)
+        target = (
+            Target(_base_url(url), key, model) if url else _deployed(Account(plan_of(deployment)), key, model)
+        )
         results = smoke.smoke(target, long_seconds=LONG_SECONDS if long else None)
         finish(f"Smoke test of {target.url}", results, as_json=as_json)
 
@@ -146,7 +155,7 @@ def run_smoke(
 def create_key(name: str, deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
     """Create a key and print it. It is shown only once."""
     state = f"Either there is no key {name}, or one whose value nobody knows: check with make keys ARGS=list."
-    with errors_reported(state):
+    with errors_reported(state, as_json=as_json):
         key = keys.new_key()
         store = keys.KeyStore(Account(plan_of(deployment)))
         store.change(lambda document: keys.created(document, name, key, keys.now()))
@@ -157,7 +166,7 @@ def create_key(name: str, deployment: DeploymentFile = FILE, as_json: AsJson = F
 @keys_app.command("list")
 def list_keys(deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
     """List the keys and when they were created."""
-    with errors_reported():
+    with errors_reported(as_json=as_json):
         listed = keys.listed(keys.KeyStore(Account(plan_of(deployment))).read())
         if as_json:
             sys.stdout.write(json.dumps([dataclasses.asdict(key) for key in listed]) + "\n")
@@ -171,7 +180,9 @@ def list_keys(deployment: DeploymentFile = FILE, as_json: AsJson = False) -> Non
 @keys_app.command("revoke")
 def revoke_key(name: str, deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
     """Revoke a key. The generated one is named `bootstrap`."""
-    with errors_reported("The key may or may not be revoked: check with make keys ARGS=list."):
+    with errors_reported(
+        "The key may or may not be revoked: check with make keys ARGS=list.", as_json=as_json
+    ):
         keys.KeyStore(Account(plan_of(deployment))).change(lambda document: keys.revoked(document, name))
         say(f"{name} is revoked. Requests with it get a 401 within a minute.")
         if as_json:
@@ -186,7 +197,9 @@ def rotate_key(
     as_json: AsJson = False,
 ) -> None:
     """Create a second value and print it. Both are valid until `--finish`."""
-    with errors_reported("The older value is valid. Whether there is a second one: make keys ARGS=list."):
+    with errors_reported(
+        "The older value is valid. Whether there is a second one: make keys ARGS=list.", as_json=as_json
+    ):
         store = keys.KeyStore(Account(plan_of(deployment)))
         if finish_rotation:
             store.change(lambda document: keys.finished(document, name))
@@ -211,7 +224,7 @@ def rotate_engine_key(deployment: DeploymentFile = FILE) -> None:
 @app.command("cost")
 def run_cost(deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
     """Show the monthly cost and how to change it; with credentials, at current prices."""
-    with errors_reported():
+    with errors_reported(as_json=as_json):
         plan = plan_of(deployment)
         source = f"prices of {plan.catalog.prices.date} in {plan.catalog.prices.region}"
         try:
@@ -241,8 +254,7 @@ def run_cost(deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None
 @app.command("destroy")
 def run_destroy(deployment: DeploymentFile = FILE, yes: Yes = False, as_json: AsJson = False) -> None:
     """Show what will be deleted and what is kept, ask, destroy, and list what is left."""
-    state = "CloudFormation continues what has started; make destroy continues from there."
-    with errors_reported(state):
+    with errors_reported(as_json=as_json):
         account = Account(plan_of(deployment))
         show(
             f"Destroy {account.deployment.name} in {account.region}",
@@ -251,6 +263,8 @@ def run_destroy(deployment: DeploymentFile = FILE, yes: Yes = False, as_json: As
         )
         if not yes and not typer.confirm("Destroy?", err=True):
             raise typer.Exit(FAILURE)
+    state = "CloudFormation continues what has started; make destroy continues from there."
+    with errors_reported(state, as_json=as_json):
         destroy.destroy(account, deployment_file=deployment)
         destroy.deleted(account)
         finish("What is left", destroy.left(account), as_json=as_json)
@@ -266,7 +280,7 @@ def run_logs(
     as_json: AsJson = False,
 ) -> None:
     """Show recent errors of both tiers, grouped by request id."""
-    with errors_reported():
+    with errors_reported(as_json=as_json):
         account = Account(plan_of(deployment))
         entries = logs.errors(account, since=logs.seconds(since), request_id=request)
         if as_json:
@@ -285,9 +299,8 @@ def _print_key(name: str, key: str | None, *, as_json: bool) -> None:
     sys.stdout.write(json.dumps({"name": name, "key": key}) + "\n" if as_json else f"{key}\n")
 
 
-def _plan(file: Path) -> Plan:
-    with errors_reported():
-        return plan_of(file)
+def _base_url(url: str) -> str:
+    return url.rstrip("/").removesuffix("/v1") + "/v1"
 
 
 def _deployed(account: Account, key: str | None = None, model: str | None = None) -> Target:

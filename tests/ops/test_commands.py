@@ -18,6 +18,7 @@ from infra.deployment.plan import Plan
 from ops import cost, doctor, keys, logs
 from ops.account import Failed, NoAccess, NotAllowed, translated
 from ops.report import Result, Status, show, worst
+from ops.smoke import Target
 from tests.ops.scripted_aws import Refused, ScriptedAccount, account
 
 ROOT = Path(__file__).parents[2]
@@ -95,9 +96,56 @@ def test_interrupted_command_describes_the_state(monkeypatch: pytest.MonkeyPatch
     assert result.exit_code == 130
     assert "Interrupted" in result.stderr
     assert "The key may or may not be revoked" in result.stderr
-    deployed = run("deploy", "--yes")
-    assert deployed.exit_code == 130
-    assert "CloudFormation continues on its own" in deployed.stderr
+
+
+@pytest.mark.parametrize("command", ["deploy", "destroy"])
+def test_nothing_is_in_progress_before_the_command_has_started(
+    monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def without_region(*_: Any) -> Any:
+        raise NoAccess("no region is set")
+
+    monkeypatch.setattr(commands, "Account", without_region)
+    result = run(command, "--yes", "--json")
+    assert result.exit_code == 3
+    assert "Nothing was changed" in result.stderr
+    assert "CloudFormation" not in result.stderr
+    assert json.loads(result.stdout) == {"error": "no region is set\nNothing was changed."}
+
+
+def test_interrupted_deployment_says_what_continues(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "Account", lambda _plan: account({}))
+    monkeypatch.setattr(doctor, "doctor", lambda *_args, **_options: [])
+    monkeypatch.setattr(commands.machine_image, "pin", lambda *_: None)
+    monkeypatch.setattr(commands.deploy, "deploy", interrupted)
+    result = run("deploy", "--yes")
+    assert result.exit_code == 130
+    assert "CloudFormation continues on its own" in result.stderr
+
+
+@pytest.mark.parametrize("url", ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/"])
+def test_smoke_accepts_a_url_with_or_without_its_last_part(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    targets: list[Target] = []
+
+    def smoke(target: Target, **_: Any) -> list[Result]:
+        targets.append(target)
+        return []
+
+    monkeypatch.setattr(commands.smoke, "smoke", smoke)
+    assert run("smoke", "--url", url).exit_code == 0
+    assert targets[0].url == "http://h:1/v1"
+
+
+def test_deployment_file_can_be_named_by_a_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "staging.yaml"
+    file.write_text("modl: {}\n")
+    monkeypatch.setenv("DEPLOYMENT", str(file))
+    result = run("cost")
+    assert result.exit_code == 2
+    assert "staging.yaml:1: modl" in result.stderr
 
 
 def test_failed_check_exits_with_1_and_json_is_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
