@@ -15,7 +15,7 @@ from infra.deployment.catalog import HOURS_PER_MONTH, load_catalog
 from infra.deployment.cost import gpu_usd_per_hour
 from infra.deployment.file import Deployment
 from infra.deployment.plan import Plan
-from ops import cost, doctor, keys, logs
+from ops import cost, deploy, doctor, keys, logs, machine_image, smoke
 from ops.account import Failed, NoAccess, NotAllowed, translated
 from ops.report import Result, Status, show, worst
 from ops.smoke import Target
@@ -119,8 +119,8 @@ def test_interrupted_deployment_says_what_continues(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(commands, "Account", lambda _plan: account({}))
     monkeypatch.setattr(doctor, "doctor", lambda *_args, **_options: [])
-    monkeypatch.setattr(commands.machine_image, "pin", lambda *_: None)
-    monkeypatch.setattr(commands.deploy, "deploy", interrupted)
+    monkeypatch.setattr(machine_image, "pin", lambda *_: None)
+    monkeypatch.setattr(deploy, "deploy", interrupted)
     result = run("deploy", "--yes")
     assert result.exit_code == 130
     assert "CloudFormation continues on its own" in result.stderr
@@ -130,11 +130,11 @@ def test_interrupted_deployment_says_what_continues(monkeypatch: pytest.MonkeyPa
 def test_smoke_accepts_a_url_with_or_without_its_last_part(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     targets: list[Target] = []
 
-    def smoke(target: Target, **_: Any) -> list[Result]:
+    def remember(target: Target, **_: Any) -> list[Result]:
         targets.append(target)
         return []
 
-    monkeypatch.setattr(commands.smoke, "smoke", smoke)
+    monkeypatch.setattr(smoke, "smoke", remember)
     assert run("smoke", "--url", url).exit_code == 0
     assert targets[0].url == "http://h:1/v1"
 
