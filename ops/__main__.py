@@ -306,6 +306,8 @@ def _base_url(url: str) -> str:
 def _deployed(account: Account, key: str | None = None, model: str | None = None) -> Target:
     """Returns the deployed URL, with the bootstrap key unless a key is given."""
     outputs = account.outputs()
+    if account.deployment.ingress.scheme == "internal":
+        say("The load balancer is internal: the test succeeds only from a machine inside its network.")
     if key is None:
         command = outputs["ReadApiKey"]
         arn = command.rpartition("--secret-id ")[2].strip()
