@@ -253,7 +253,9 @@ def logs_end_some_day(aws: Deployed) -> str:
 def outputs_tell_how_to_begin(aws: Deployed) -> str:
     stacks = aws.emulator.client("cloudformation").describe_stacks(StackName="tandem-serving")["Stacks"]
     outputs = {one["OutputKey"]: one["OutputValue"] for one in stacks[0]["Outputs"]}
-    same(outputs["Url"], f"https://{aws.load_balancer['DNSName']}/v1", "Url")
+    same(outputs["Url"], "https://api.example.com/v1", "Url")
+    record = f"api.example.com. CNAME {aws.load_balancer['DNSName']}."
+    same(outputs["DnsRecord"], record, "the DNS record to create")
     assert outputs["Url"] in outputs["Snippet"], outputs["Snippet"]
     compile(outputs["Snippet"], "snippet", "exec")
     assert "get-secret-value" in outputs["ReadApiKey"], outputs["ReadApiKey"]
