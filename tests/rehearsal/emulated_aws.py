@@ -28,10 +28,9 @@ import ministack.services.cloudformation.stacks as stacks
 import ministack.services.ec2 as ec2
 import ministack.services.ecs as ecs
 import ministack.services.secretsmanager as secretsmanager
-import ministack.services.ssm as ssm
 from ministack.core.responses import get_region
 
-from tests.rehearsal import emulated_builds
+from tests.rehearsal import emulated_account, emulated_builds
 from tests.rehearsal.emulated_builds import answered
 
 Properties = dict[str, Any]
@@ -365,13 +364,9 @@ def extend() -> None:
     ministack.app.SERVICE_HANDLERS["application-autoscaling"] = _autoscaling
     ministack.app.SERVICE_HANDLERS["servicequotas"] = _quotas
     emulated_builds.extend()
+    emulated_account.extend()
     if os.environ.get("ORDER") == "soonest":
         stacks._topological_sort = soonest
-    ami = "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommended/image_id"
-    ssm._PUBLIC_AMI_PARAMETERS[ami] = "ami-0123456789abcdef0"
-    ssm._PUBLIC_AMI_PARAMETERS[ami.replace("image_id", "image_name")] = (
-        "al2023-ami-ecs-gpu-hvm-2023.0.20261113-kernel-6.1-x86_64-ebs"
-    )
 
 
 # The order of creation

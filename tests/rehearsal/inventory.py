@@ -113,6 +113,8 @@ def _kept(emulator: Emulator) -> Iterator[tuple[str, Any]]:
     for alarm in emulator.client("cloudwatch").describe_alarms()["MetricAlarms"]:
         yield f"alarm {alarm['AlarmName']}", alarm["MetricName"]
     for role in emulator.client("iam").list_roles()["Roles"]:
+        if role["Path"].startswith("/aws-service-role/"):
+            continue  # of the account, not of the deployment
         yield f"role {role['RoleName']}", role["Arn"]
     for rule in emulator.client("events").list_rules()["Rules"]:
         yield f"rule {rule['Name']}", rule
