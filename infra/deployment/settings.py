@@ -255,6 +255,10 @@ class Gpu(Section):
         ge=64,
         description="Size in MiB of an engine's /dev/shm, in addition to its memory. Default: 1024 per GPU.",
     )
+    shell: bool = Field(
+        default=False,
+        description="Allow Session Manager on the instances and ECS Exec in engines, to inspect GPU faults.",
+    )
     startup_seconds: int = Field(
         default=900,
         ge=60,

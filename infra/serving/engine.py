@@ -15,6 +15,7 @@ from infra.deployment.file import Deployment
 from infra.deployment.sizing import TaskShare, health_check, rollout
 from infra.foundation.network import private_subnets
 from infra.images.recipes import Image
+from infra.suppressions import accept
 
 from .gpu_instances import CACHE_DIRECTORY, GpuCapacity
 from .task_definition import accept_design, container_logs
@@ -203,7 +204,14 @@ class Engine(Construct):
             # Rebalancing would start a task before it stops one, but there is no free GPU.
             availability_zone_rebalancing=ecs.AvailabilityZoneRebalancing.DISABLED,
             propagate_tags=ecs.PropagatedTagSource.SERVICE,
+            enable_execute_command=deployment.gpu.shell,
         )
+        if deployment.gpu.shell:
+            accept(
+                task.task_role,
+                "AwsSolutions-IAM5[Resource::*]",
+                reason="gpu.shell: the channels of ECS Exec have no resources.",
+            )
         # Tasks that start before their role can read the secrets would count as failed.
         service.node.add_dependency(task.obtain_execution_role())
         return service

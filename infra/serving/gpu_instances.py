@@ -21,6 +21,13 @@ USER_DATA = Path(__file__).with_name("user_data.sh")
 CACHE_DIRECTORY = "/mnt/instance-store/cache"
 """On the host: weights and compiled kernels."""
 
+_SHELL_ACTIONS = (
+    "ssmmessages:CreateControlChannel",
+    "ssmmessages:CreateDataChannel",
+    "ssmmessages:OpenControlChannel",
+    "ssmmessages:OpenDataChannel",
+)
+
 _ROOT_DEVICE = "/dev/xvda"
 _IMAGE_DISK_MIB_PER_S = 400
 
@@ -107,13 +114,16 @@ class GpuCapacity(Construct):
             allow_all_outbound=False,
         )
         security_group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "ECS and ECR")
+        role = self._role(cluster)
+        if settings.shell:
+            _allow_session_manager(role)
         template = ec2.LaunchTemplate(
             self,
             "LaunchTemplate",
             instance_type=ec2.InstanceType(settings.instance_types[0]),
             # Resolved when an instance starts, so a newer AMI does not replace running instances.
             machine_image=ec2.MachineImage.resolve_ssm_parameter_at_launch(AMI_PARAMETER),
-            role=self._role(cluster).without_policy_updates(),
+            role=role.without_policy_updates(),
             security_group=security_group,
             user_data=ec2.UserData.custom(USER_DATA.read_text(encoding="utf-8").rstrip()),
             require_imdsv2=True,
@@ -167,6 +177,18 @@ class GpuCapacity(Construct):
             reason="ecs:DiscoverPollEndpoint has no resources; a condition limits the rest to the cluster.",
         )
         return role
+
+
+def _allow_session_manager(role: iam.Role) -> None:
+    """Allows what the agent of Session Manager needs for shells, and nothing else that it can do."""
+    instances = cdk.Stack.of(role).format_arn(service="ec2", resource="instance", resource_name="*")
+    role.add_to_policy(iam.PolicyStatement(actions=["ssm:UpdateInstanceInformation"], resources=[instances]))
+    role.add_to_policy(iam.PolicyStatement(actions=[*_SHELL_ACTIONS], resources=["*"]))
+    accept(
+        role,
+        "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:ec2:<AWS::Region>:<AWS::AccountId>:instance/*]",
+        reason="gpu.shell: the agent of Session Manager registers its own instance, whose ID is not known.",
+    )
 
 
 @jsii.implements(cdk.IAspect)

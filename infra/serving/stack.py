@@ -104,6 +104,11 @@ class ServingStack(cdk.Stack):
             self,
             "Cluster",
             vpc=vpc,
+            execute_command_configuration=ecs.ExecuteCommandConfiguration(
+                logging=ecs.ExecuteCommandLogging.NONE
+            )
+            if deployment.gpu.shell
+            else None,
             container_insights_v2=ecs.ContainerInsights.ENABLED
             if insights
             else ecs.ContainerInsights.DISABLED,

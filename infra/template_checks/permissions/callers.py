@@ -66,12 +66,14 @@ class _Finder:
         self._arns = Arns(assembly)
         self._secrets = self._all("AWS::SecretsManager::Secret")
         self._clusters = self._all("AWS::ECS::Cluster")
+        # Messages to a shell have no resource.
+        self._shell = ["*"] if assembly.plan.deployment.gpu.shell else []
 
     def tasks(self) -> Iterator[Caller]:
         for task in self._assembly.of_kind("AWS::ECS::TaskDefinition"):
             yield self._caller("task_execution", task, "ExecutionRoleArn", self._execution(task))
             if any(one["Type"] == "GPU" for one in container(task).get("ResourceRequirements", [])):
-                names = {"secret": self._secrets, "cluster": self._clusters}
+                names = {"secret": self._secrets, "cluster": self._clusters, "shell": self._shell}
                 yield self._caller("engine_task", task, "TaskRoleArn", names)
             else:
                 reference = environment(task).get("API_KEYS_SECRET_ARN")
@@ -100,7 +102,12 @@ class _Finder:
             profile = self._assembly.follow(launch, "LaunchTemplateData.IamInstanceProfile.Arn")
             roles = self._assembly.targets(profile.template, profile.get("Roles")) if profile else [None]
             instances = [one.replace(":cluster/", ":container-instance/") + "/1" for one in self._clusters]
-            names = {"cluster": self._clusters, "container_instance": instances}
+            names = {
+                "cluster": self._clusters,
+                "container_instance": instances,
+                "shell": self._shell,
+                "instance_with_shell": [f"arn:aws:ec2:{_HERE}:instance/i-1"] if self._shell else [],
+            }
             for role in roles:
                 yield Caller("ecs_agent", launch, role, {**_NAMES_OF_OTHERS, **names})
 
