@@ -204,7 +204,7 @@ class Engine(Construct):
             # Rebalancing would start a task before it stops one, but there is no free GPU.
             availability_zone_rebalancing=ecs.AvailabilityZoneRebalancing.DISABLED,
             propagate_tags=ecs.PropagatedTagSource.SERVICE,
-            enable_execute_command=deployment.gpu.shell,
+            enable_execute_command=deployment.gpu.shell or None,
         )
         if deployment.gpu.shell:
             accept(
