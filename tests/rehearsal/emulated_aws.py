@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import string
 import uuid
 from pathlib import Path
 from typing import Any
@@ -255,8 +256,17 @@ _create_secret = HANDLERS["AWS::SecretsManager::Secret"]["create"]
 
 
 def _create_secret_by_arn(logical_id: str, properties: Properties, stack: str) -> Any:
-    _, attributes = _create_secret(logical_id, properties, stack)
+    _, attributes = _create_secret(logical_id, _without_punctuation(properties), stack)
     return attributes["Arn"], attributes
+
+
+def _without_punctuation(properties: Properties) -> Properties:
+    """Applies `ExcludePunctuation`, which the emulator ignores: a comma would make one key two."""
+    generate = properties.get("GenerateSecretString", {})
+    if generate.get("ExcludePunctuation") not in (True, "true"):
+        return properties
+    excluded = string.punctuation + generate.get("ExcludeCharacters", "")
+    return {**properties, "GenerateSecretString": {**generate, "ExcludeCharacters": excluded}}
 
 
 def _delete_secret_by_arn(physical_id: str, _properties: Properties) -> None:
