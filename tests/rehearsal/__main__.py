@@ -10,36 +10,22 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
+from tests.support.containers.programs import NoEngine
 
-from ops.report import Status, show
-from ops.smoke import Target, smoke
-
+from .account import Account
 from .emulator import Emulator, EmulatorError
 from .expectations import CHECKS, Deployed, same
 from .inventory import inventory, leftovers
 from .project import CommandFailed, Project, Ran
-from .tiers import DeployedTiers
+from .services import DeployedServices, DeploymentFailed
+from .serving import Serving
+from .steps import saw, step
 
 PARAMETER = "tandem-foundation:CertificateArn"
-
-
-@contextmanager
-def step(title: str) -> Iterator[None]:
-    """Prints what is done and how long it took."""
-    print(f"\n{title}", flush=True)
-    begun = time.monotonic()
-    yield
-    print(f"  done in {time.monotonic() - begun:.1f} s", flush=True)
-
-
-def saw(text: str) -> None:
-    print(f"  ok  {text}", flush=True)
 
 
 class Rehearsal:
@@ -48,6 +34,7 @@ class Rehearsal:
     def __init__(self, emulator: Emulator, project: Project) -> None:
         self.emulator = emulator
         self.project = project
+        self.serving = Serving(project)
         acm = emulator.client("acm")
         self.certificate = acm.request_certificate(DomainName="api.example.com")["CertificateArn"]
 
@@ -102,21 +89,7 @@ class Rehearsal:
         assert fix in (result["fix"] or ""), f"doctor does not say how to fix it: {result}"
         saw(f"{result['subject']}: {result['found']}")
 
-    def run(self, engine: str) -> None:
-        with (
-            step(f"The deployed task definitions as processes, the engine as {engine}"),
-            DeployedTiers(self.emulator, engine=engine) as tiers,
-        ):
-            for substitution in tiers.substitutions:
-                print(f"  instead  {substitution}")
-            results = smoke(Target(tiers.url, tiers.key))
-            show(f"Smoke test of {tiers.url}", results, as_json=False)
-            if any(result.status is not Status.OK for result in results):
-                raise AssertionError(f"the smoke test failed; the tiers' log:\n{tiers.log()}")
-            self._keys(tiers)
-            self._roles()
-
-    def _roles(self) -> None:
+    def roles(self) -> None:
         """The emulator denies what the policies of the deployed roles do not allow."""
         for part, denied in (("EngineTaskTaskRole", "engine"), ("OrchestratorTaskTaskRole", "orchestrator")):
             role = self.emulator.role(part)
@@ -133,18 +106,6 @@ class Rehearsal:
         secrets = self.emulator.client("secretsmanager").list_secrets()["SecretList"]
         return next(str(one["ARN"]) for one in secrets if part in one["Name"])
 
-    def _keys(self, tiers: DeployedTiers) -> None:
-        """Checks that a key created by `ops keys` works on the running orchestrator until it is revoked."""
-        key = self.project.ops("keys", "create", "rehearsal").strip()
-        _until(lambda: _status(tiers.url, key) == 200, "the new key is accepted")
-        saw("keys create: a request with the new key is answered")
-        self.project.ops("keys", "revoke", "rehearsal")
-        _until(lambda: _status(tiers.url, key) == 401, "the revoked key is rejected")
-        saw("keys revoke: the same request gets 401")
-        self.project.ops("keys", "revoke", "bootstrap")
-        _until(lambda: _status(tiers.url, tiers.key) == 401, "the revoked bootstrap key is rejected")
-        saw("keys revoke bootstrap: a request with the generated key gets 401")
-
     def look(self) -> None:
         with step("doctor after"):
             results = json.loads(self.project.ops("doctor", "--json", status=1))["results"]
@@ -157,7 +118,7 @@ class Rehearsal:
             same(statuses["GPU instances"], "error", "GPU instances")
             saw(f"GPU instances: {found['GPU instances']}")
 
-    def change(self) -> None:
+    def change(self, services: DeployedServices) -> None:
         with step("make deploy of the same file: records the machine image"):
             deploy = ("deploy", "--yes", "--no-smoke", "--certificate", self.certificate)
             changed = self._changed(lambda: self.project.ops(*deploy))
@@ -173,28 +134,36 @@ class Rehearsal:
             same(sorted(changed), ["scalable target"], "what changed")
             saw("only the scaling target changed: 3 to 12 tasks")
         with step("cdk deploy --all with another line in the orchestrator's code"):
-            self.project.change_orchestrator("another release")
+            self.project.change_orchestrator("# another release")
             changed = self._changed(self.deploy)
             expected = ["image tandem/orchestrator", "service Orchestrator", "task definition Orchestrator"]
             same(sorted(changed), expected, "what changed")
             saw("a new image, task definition and rollout of the orchestrator; nothing else changed")
+        self.serving.roll_out(services)
 
-    def fail(self) -> None:
+    def fail(self, services: DeployedServices) -> None:
         with step("A release whose image cannot be built: rolls back"):
-            self.project.change_orchestrator("a release that fails")
-            self.emulator.builds_end_with("FAILED")
+            missing = "COPY missing /app/missing\n"
+            self.project.change_dockerfile("WORKDIR /app\n", f"WORKDIR /app\n{missing}")
             before = inventory(self.emulator)
             ran = self.deploy(fails=True)
-            assert "ERROR: failed to solve" in ran.output, ran.output[-3000:]
+            assert '"/missing"' in ran.output, ran.output[-3000:]
             saw("the CLI shows the last lines of the build's log")
             same(inventory(self.emulator), before, "what there is")
             same(self._status("tandem-serving"), "UPDATE_ROLLBACK_COMPLETE", "status of the stack")
-            self.emulator.builds_end_with(None)
             saw("UPDATE_ROLLBACK_COMPLETE, and everything is as it was")
-        with step("The same release, built this time"):
+            self.project.change_dockerfile(missing, "")
+        with step("A release whose container does not start: the rollout stops, and users notice nothing"):
+            self.project.change_orchestrator("raise RuntimeError('a release that does not start')")
+            self.deploy()
+            self.serving.roll_out(services, fails="a release that does not start")
+        with step("The release after that"):
+            self.project.forget_last_line()
+            self.project.change_orchestrator("# a release that starts")
             self.deploy()
             same(self._status("tandem-serving"), "UPDATE_COMPLETE", "status of the stack")
             saw("UPDATE_COMPLETE")
+            self.serving.roll_out(services)
 
     def destroy(self) -> None:
         with step("make destroy"):
@@ -213,18 +182,20 @@ class Rehearsal:
         return formation.describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"]
 
 
-def _status(url: str, key: str) -> int:
-    """The status of a small chat."""
-    body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
-    headers = {"authorization": f"Bearer {key}"}
-    return httpx.post(f"{url}/chat/completions", json=body, headers=headers, timeout=60).status_code
-
-
-def _until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, f"not within {seconds:g} s: {what}"
-        time.sleep(0.1)
+def rehearse(directory: Path, account: Account) -> None:
+    """All steps from the first deployment to the end."""
+    with account.emulator(directory / "aws") as emulator:
+        print(f"AWS is an emulator at {emulator.url}; the CDK CLI and Docker are real", flush=True)
+        rehearsal = Rehearsal(emulator, Project(_made(directory / "project"), emulator))
+        rehearsal.first()
+        with account.services(emulator) as services:
+            rehearsal.serving.check(services)
+            rehearsal.roles()
+            rehearsal.look()
+            rehearsal.change(services)
+            rehearsal.fail(services)
+            rehearsal.serving.revoke_bootstrap(services)
+        rehearsal.destroy()
 
 
 def rehearse_order(directory: Path) -> None:
@@ -280,19 +251,10 @@ def main() -> int:
         return 2
     begun = time.monotonic()
     try:
-        with tempfile.TemporaryDirectory(prefix="tandem-rehearsal-") as name:
-            directory = Path(name)
-            with Emulator(directory / "aws") as emulator:
-                print(f"AWS is an emulator at {emulator.url}; the CDK CLI is the real one", flush=True)
-                rehearsal = Rehearsal(emulator, Project(_made(directory / "project"), emulator))
-                rehearsal.first()
-                rehearsal.run(engine)
-                rehearsal.look()
-                rehearsal.change()
-                rehearsal.fail()
-                rehearsal.destroy()
-            rehearse_order(directory)
-    except (AssertionError, CommandFailed, EmulatorError) as error:
+        with tempfile.TemporaryDirectory(prefix="tandem-rehearsal-") as name, Account(engine) as account:
+            rehearse(Path(name), account)
+            rehearse_order(Path(name))
+    except (AssertionError, DeploymentFailed, CommandFailed, EmulatorError, NoEngine) as error:
         print(f"\nFAILED: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

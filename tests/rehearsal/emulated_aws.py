@@ -4,7 +4,7 @@
 
 Types that the emulator's CloudFormation lacks are created through the emulator's own services, so that
 describing them returns what was created. Their properties are checked against botocore's model of the real
-service. Services that ECS rejects are rejected here too. `emulated_builds.py` simulates CodeBuild's runs.
+service. Services that ECS rejects are rejected here too. `emulated_builds.py` starts the runs of CodeBuild.
 
 With ORDER=soonest in the environment, CloudFormation creates image builds and services as soon as their
 declared dependencies exist, so that a missing dependency is noticed.
@@ -23,7 +23,6 @@ from typing import Any
 import botocore.session
 import ministack.app
 import ministack.services.alb as alb
-import ministack.services.cloudformation.engine as engine
 import ministack.services.cloudformation.provisioners as provisioners
 import ministack.services.cloudformation.stacks as stacks
 import ministack.services.ec2 as ec2
@@ -31,7 +30,7 @@ import ministack.services.ecs as ecs
 import ministack.services.secretsmanager as secretsmanager
 from ministack.core.responses import get_region
 
-from tests.rehearsal import emulated_account, emulated_builds
+from tests.rehearsal import creation_order, emulated_account, emulated_builds
 from tests.rehearsal.emulated_builds import answered
 
 Properties = dict[str, Any]
@@ -350,7 +349,10 @@ def extend() -> None:
     added("AWS::EC2::SecurityGroupEgress", *_security_group_rule("egress"))
     added("AWS::ECS::CapacityProvider", _create_capacity_provider, _delete_capacity_provider)
     added("AWS::ECS::ClusterCapacityProviderAssociations", _associate, _dissociate)
-    HANDLERS["AWS::ECS::TaskDefinition"]["create"] = _create_task_definition
+    HANDLERS["AWS::ECS::TaskDefinition"] |= {
+        "create": _create_task_definition,
+        "update": lambda _id, _old, new, stack, name: _create_task_definition(name, new, stack),
+    }
     HANDLERS["AWS::ECS::Service"]["create"] = _create_service
     HANDLERS["AWS::SecretsManager::Secret"] |= {
         "create": _create_secret_by_arn,
@@ -376,32 +378,7 @@ def extend() -> None:
     emulated_builds.extend()
     emulated_account.extend()
     if os.environ.get("ORDER") == "soonest":
-        stacks._topological_sort = soonest
-
-
-# The order of creation
-
-
-def soonest(resources: Properties, conditions: Properties) -> list[str]:
-    """An order that the dependencies allow, in which image builds and services come as soon as they can:
-    after what they say that they need, and before everything else."""
-    names = sorted(name for name, body in resources.items() if conditions.get(body.get("Condition"), True))
-    needs = {name: sorted(engine._extract_deps(resources[name], set(names)) - {name}) for name in names}
-    ordered: list[str] = []
-
-    def place(name: str, above: tuple[str, ...] = ()) -> None:
-        if name in above:
-            raise ValueError(f"Circular dependency between resources: {above}")
-        for need in needs[name]:
-            place(need, (*above, name))
-        if name not in ordered:
-            ordered.append(name)
-
-    for goal in ("Custom::", "AWS::ECS::Service", ""):
-        for name in names:
-            if resources[name]["Type"].startswith(goal):
-                place(name)
-    return ordered
+        stacks._topological_sort = creation_order.soonest
 
 
 if __name__ == "__main__":

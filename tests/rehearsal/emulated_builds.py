@@ -1,7 +1,6 @@
 """CodeBuild's runs, which the emulator does not have, and the roles that they and others act with.
 
-A build ends at once. It pushes an image that is a name only, unless the file BUILD_OUTCOME holds another end
-for it, writes a log, and reports to EventBridge, as AWS does.
+`build_runs.py` runs a build. This module writes its log and reports its end to EventBridge, as AWS does.
 
 The emulator enforces the policies of roles: on what functions call, on the calls of a build, and on what is
 called with the credentials that AssumeRole gives. The test's own credentials may do everything, and assume
@@ -15,7 +14,6 @@ import json
 import os
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import ministack.core.iam_actions as iam_actions
@@ -23,9 +21,10 @@ import ministack.core.iam_evaluator as iam_evaluator
 import ministack.services.cloudformation.provisioners as provisioners
 import ministack.services.cloudwatch_logs as logs
 import ministack.services.codebuild as codebuild
-import ministack.services.ecr as ecr
 import ministack.services.eventbridge as eventbridge
 from ministack.core.responses import error_response_json, get_region
+
+from tests.rehearsal import build_runs
 
 Properties = dict[str, Any]
 _ACCOUNT = os.environ["MINISTACK_ACCOUNT_ID"]
@@ -33,7 +32,7 @@ _ACCOUNT = os.environ["MINISTACK_ACCOUNT_ID"]
 
 def extend() -> None:
     """Adds builds to the emulator, and lets the test assume roles."""
-    codebuild._start_build = _play_build
+    codebuild._start_build = _start
     provisioners._RESOURCE_HANDLERS["AWS::CodeBuild::Project"]["create"] = _create_project
     iam_evaluator.evaluate_trust_policy = _trusted
     iam_actions.extract_resource_arn = _resource
@@ -57,11 +56,6 @@ def answered(response: tuple[int, Any, Any]) -> str:
 _start_build = codebuild._start_build
 
 
-_LOG = (
-    "[Container] 2026/11/25 12:00:00.000000 Running command docker build",
-    'ERROR: failed to solve: process "/bin/sh -c pip install" did not complete successfully: exit code: 1',
-    "[Container] 2026/11/25 12:00:09.000000 Phase complete: BUILD State: FAILED",
-)
 _RUNNING: set[str] = set()
 _LOG_GROUPS: dict[str, str] = {}
 _create = provisioners._RESOURCE_HANDLERS["AWS::CodeBuild::Project"]["create"]
@@ -74,8 +68,8 @@ def _create_project(logical_id: str, properties: Properties, stack: str) -> Any:
     return name, attributes
 
 
-def _play_build(data: Properties) -> Any:
-    """A build that ends at once; as in a new account, no other can be started before its end is reported."""
+def _start(data: Properties) -> Any:
+    """Starts a build; as in a new account, no other can be started before its end is reported."""
     if _RUNNING:
         return error_response_json(
             "AccountLimitExceededException", "Cannot have more than 1 builds in queue for the account", 400
@@ -83,61 +77,50 @@ def _play_build(data: Properties) -> Any:
     response = _start_build(data)
     build_id = json.loads(answered(response))["build"]["id"]
     build = codebuild._builds[build_id]
-    outcome = Path(os.environ["BUILD_OUTCOME"])
-    build["buildStatus"] = outcome.read_text().strip() if outcome.exists() else "SUCCEEDED"
+    build["buildStatus"] = "IN_PROGRESS"
     build["environment"] = dict(build["environment"])
     build["environment"]["environmentVariables"] = [
         *build["environment"].get("environmentVariables", []),
         *data.get("environmentVariablesOverride", []),
     ]
-    project = codebuild._projects[data["projectName"]]
+    _RUNNING.add(build_id)
+    context = contextvars.copy_context()
+    # After the function that starts the build has ended, as in AWS.
+    threading.Timer(0.3, context.run, (_finish, build_id, data["projectName"])).start()
+    return response
+
+
+def _finish(build_id: str, name: str) -> None:
+    """Runs a build to its end, and reports that."""
+    build, project = codebuild._builds[build_id], codebuild._projects[name]
     variables = {entry["name"]: entry["value"] for entry in build["environment"]["environmentVariables"]}
-    group, stream = _LOG_GROUPS[data["projectName"]], build_id.partition(":")[2]
+    group, stream = _LOG_GROUPS[name], build_id.partition(":")[2]
     calls = _build_calls(variables, f"log-group:{group}:log-stream:{stream}")
     denied = [call for call in calls if not _allowed(project["serviceRole"], *call)]
-    log = list(_LOG)
     if denied:
-        build["buildStatus"] = "FAILED"
-        log.append(f"AccessDenied: the role of the build may not {denied[0][0]} on {denied[0][1]}")
-    if build["buildStatus"] == "SUCCEEDED":
-        _push(variables)
+        log = [f"AccessDenied: the role of the build may not {denied[0][0]} on {denied[0][1]}"]
+        status = "FAILED"
+    else:
+        status, log = build_runs.outcome(project["source"]["buildspec"], variables)
+    build["buildStatus"] = status
     _write_log(group, stream, log)
     detail = {
         "build-id": f"arn:aws:codebuild:{get_region()}:{_ACCOUNT}:build/{build_id}",
-        "project-name": data["projectName"],
-        "build-status": build["buildStatus"],
+        "project-name": name,
+        "build-status": status,
         "additional-information": {
             "environment": {"environment-variables": project["environment"].get("environmentVariables", [])},
             "phases": [{"phase-type": "BUILD", "phase-context": ["COMMAND_EXECUTION_ERROR: exit status 1"]}],
             "logs": {"group-name": group, "stream-name": stream, "deep-link": "https://console.example.com"},
         },
     }
-    _report(build_id, detail)
-    return response
-
-
-def _report(build_id: str, detail: Properties) -> None:
-    """Reports the end of a build, after the function that started it has ended, as in AWS."""
     event = {
         "Source": "aws.codebuild",
         "DetailType": "CodeBuild Build State Change",
         "Detail": json.dumps(detail),
     }
-    context = contextvars.copy_context()
-    _RUNNING.add(build_id)
-
-    def report() -> None:
-        _RUNNING.discard(build_id)
-        context.run(eventbridge._put_events, {"Entries": [event]}, True)
-
-    threading.Timer(0.3, report).start()
-
-
-def _push(variables: Properties) -> None:
-    manifest = json.dumps({"schemaVersion": 2, "config": {"digest": variables["IMAGE_TAG"]}})
-    repository = variables["REPOSITORY_URI"].partition("/")[2]
-    pushed = {"repositoryName": repository, "imageTag": variables["IMAGE_TAG"], "imageManifest": manifest}
-    answered(ecr._put_image(pushed))
+    _RUNNING.discard(build_id)
+    eventbridge._put_events({"Entries": [event]}, True)
 
 
 def _write_log(group: str, stream: str, lines: list[str]) -> None:

@@ -43,14 +43,19 @@ class EmulatorError(RuntimeError):
 class Emulator:
     """A running emulator; what it holds is gone when it ends."""
 
-    def __init__(self, directory: Path, *, order: str = "") -> None:
-        """`order`: `soonest` creates what needs others as soon as they are there."""
+    def __init__(self, directory: Path, *, order: str = "", build: str = "", registry: str = "") -> None:
+        """
+        `order`: `soonest` creates what needs others as soon as they are there.
+        `build`: command, as JSON, that runs a build; without it, builds are played.
+        `registry`: host and port of the registry that a build pushes to.
+        """
         directory.mkdir(exist_ok=True)
         self._directory = directory
         self._log = directory / "emulator.log"
-        self._outcome = directory / "build-outcome"
         self._quotas = directory / "quotas.json"
         self._order = order
+        self.build = build
+        self._registry = registry
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"http://127.0.0.1:{self._port}"
@@ -60,14 +65,7 @@ class Emulator:
         """What a child process needs to take the emulator for AWS; the credentials are no one's."""
         return {
             **{name: os.environ[name] for name in _KEPT if name in os.environ},
-            "AWS_ENDPOINT_URL": self.url,
-            "AWS_ENDPOINT_URL_S3": self.url,
-            "AWS_ENDPOINT_URL_S3_FOR_CLOUDFORMATION": self.url,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_REGION": REGION,
-            "AWS_DEFAULT_REGION": REGION,
-            "AWS_EC2_METADATA_DISABLED": "true",
+            **aws_credentials(self.url),
             "AWS_CONFIG_FILE": str(self._directory / "no-config"),
             "AWS_SHARED_CREDENTIALS_FILE": str(self._directory / "no-credentials"),
         }
@@ -104,13 +102,6 @@ class Emulator:
         client: ECSClient = self.client("ecs")
         return client
 
-    def builds_end_with(self, status: str | None) -> None:
-        """How CodeBuild's runs end from now on; None is well."""
-        if status is None:
-            self._outcome.unlink(missing_ok=True)
-        else:
-            self._outcome.write_text(status)
-
     def set_quotas(self, values: dict[str, float]) -> None:
         """Quotas by code, of which there is not enough; of the others there is."""
         self._quotas.write_text(json.dumps(values))
@@ -129,10 +120,11 @@ class Emulator:
                     "MINISTACK_HOST": "127.0.0.1",
                     "MINISTACK_ACCOUNT_ID": ACCOUNT,
                     "DOCKER_HOST": "unix:///nonexistent.sock",
-                    "BUILD_OUTCOME": str(self._outcome),
                     "QUOTAS": str(self._quotas),
                     "ORDER": self._order,
                     "AUTH": "true",  # policies are enforced
+                    "BUILD_COMMAND": self.build,
+                    "REGISTRY": self._registry,
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -170,6 +162,20 @@ class Emulator:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def aws_credentials(url: str) -> dict[str, str]:
+    """Variables with which the emulator at `url` is taken for AWS; the credentials are no one's."""
+    return {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ENDPOINT_URL_S3": url,
+        "AWS_ENDPOINT_URL_S3_FOR_CLOUDFORMATION": url,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
 
 
 def installed() -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +80,7 @@ class Project:
             )
         return Ran(output, time.monotonic() - begun)
 
-    def ops(self, *arguments: str, status: int = 0) -> str:
+    def ops(self, *arguments: str, status: int = 0, environment: Mapping[str, str] | None = None) -> str:
         """Runs `python -m ops`; what it wrote to standard output.
 
         Raises:
@@ -88,7 +89,7 @@ class Project:
         ended = subprocess.run(
             [".venv/bin/python", "-m", "ops", *arguments],
             cwd=self.directory,
-            env=self._emulator.environment,
+            env=self._emulator.environment | dict(environment or {}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -107,10 +108,23 @@ class Project:
         """The text of tandem.yaml."""
         return (self.directory / "tandem.yaml").read_text()
 
-    def change_orchestrator(self, comment: str) -> None:
-        """Changes the orchestrator's code, and nothing that it does."""
+    def change_orchestrator(self, line: str) -> None:
+        """Adds a line to the orchestrator's code."""
         file = self.directory / "services" / "orchestrator" / "orchestrator" / "app.py"
-        file.write_text(f"{file.read_text()}\n# {comment}\n")
+        file.write_text(f"{file.read_text()}\n{line}\n")
+
+    def forget_last_line(self) -> None:
+        """Removes the line that was added to the orchestrator's code last."""
+        file = self.directory / "services" / "orchestrator" / "orchestrator" / "app.py"
+        file.write_text(file.read_text().rstrip().rpartition("\n")[0] + "\n")
+
+    def change_dockerfile(self, before: str, after: str) -> None:
+        """Changes the Dockerfile of the orchestrator.
+
+        Raises:
+            ValueError: `before` is not there once.
+        """
+        self._change(self.directory / "services" / "orchestrator" / "Dockerfile", before, after)
 
     def change_setting(self, line: str, changed: str) -> None:
         """Changes a line of tandem.yaml.
@@ -118,8 +132,10 @@ class Project:
         Raises:
             ValueError: the line is not there once.
         """
-        file = self.directory / "tandem.yaml"
+        self._change(self.directory / "tandem.yaml", line, changed)
+
+    def _change(self, file: Path, before: str, after: str) -> None:
         text = file.read_text()
-        if text.count(line) != 1:
-            raise ValueError(f"tandem.yaml has {text.count(line)} times {line!r}")
-        file.write_text(text.replace(line, changed))
+        if text.count(before) != 1:
+            raise ValueError(f"{file.name} has {text.count(before)} times {before!r}")
+        file.write_text(text.replace(before, after))

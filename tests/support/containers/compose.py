@@ -13,7 +13,7 @@ from .bases import ROOT
 from .container import Running, until
 from .engine import Engine
 
-_UP_SECONDS = 600
+_UP_SECONDS = 800
 # What reaches the compose file from outside; a setting in the tester's own shell must not.
 _KEPT = ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_BUILDKIT")
 

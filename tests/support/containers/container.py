@@ -10,7 +10,7 @@ from typing import Any
 from docker.errors import NotFound
 from docker.models.containers import Container as SdkContainer
 
-from .engine import LABEL, Engine
+from .engine import LABEL, RUN, Engine
 
 SECOND = 1_000_000_000
 """Docker counts time in nanoseconds."""
@@ -58,7 +58,10 @@ class Running:
 
     @property
     def log(self) -> str:
-        logs: Any = self._container.logs()
+        try:
+            logs: Any = self._container.logs()
+        except NotFound:
+            return "the container has been removed"
         return str(logs.decode(errors="replace"))
 
     @property
@@ -163,7 +166,7 @@ def start(
     for port in options.pop("publish", ()):
         options.setdefault("ports", {})[f"{port}/tcp"] = ("127.0.0.1", None)
     created = engine.api.containers.create(
-        image, list(command) if command is not None else None, labels=[LABEL], detach=True, **options
+        image, list(command) if command is not None else None, labels={LABEL: RUN}, detach=True, **options
     )
     try:
         created.start()
@@ -176,7 +179,7 @@ def start(
 @contextmanager
 def network(engine: Engine, name: str) -> Iterator[str]:
     """A bridge network whose DNS serves the names of its containers."""
-    made = engine.api.networks.create(name, driver="bridge", labels={LABEL: ""})
+    made = engine.api.networks.create(name, driver="bridge", labels={LABEL: RUN})
     try:
         yield name
     finally:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,7 +22,8 @@ from docker.errors import DockerException
 from .programs import NoEngine, install_programs
 
 LABEL = "tandem.test"
-"""Marks every container, network and volume of the tests."""
+RUN = uuid.uuid4().hex
+"""Marks, as the value of the label, what this run starts: in the machine's engine there may be others."""
 
 _START_SECONDS = 90.0
 _STOP_SECONDS = 60.0
@@ -236,8 +238,8 @@ def _end_orphan(state: Path) -> None:
 
 
 def _remove_leftovers(engine: Engine) -> None:
-    """Removes what tests started: in a private engine everything, elsewhere what has their label."""
-    filters: dict[str, str | list[str] | bool] = {} if engine.private else {"label": LABEL}
+    """Removes what tests started: in a private engine everything, elsewhere what this run labelled."""
+    filters: dict[str, str | list[str] | bool] = {} if engine.private else {"label": f"{LABEL}={RUN}"}
     for container in engine.api.containers.list(all=True, filters=filters, ignore_removed=True):
         with suppress(DockerException):
             container.remove(force=True, v=True)
