@@ -109,7 +109,8 @@ def test_fault_is_found(
 
 def test_memory_above_the_limit_is_found(docker_engine: Engine, orchestrator_image: str, tiers: str) -> None:
     limits = {"mem_limit": "128m", "memswap_limit": "128m"}
-    with images.serving(docker_engine, orchestrator_image, tiers, **limits) as running:
+    budget = {"MEMORY_BUDGET_BYTES": str(2**31)}  # more than the container has
+    with images.serving(docker_engine, orchestrator_image, tiers, environment=budget, **limits) as running:
         running.wait_until_healthy()
         with pytest.raises(AssertionError, match="ran out of memory"):
             images.stays_within_memory(running, running.url(8001), 2048)

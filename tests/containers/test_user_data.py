@@ -68,8 +68,9 @@ class Instance:
         self.run(script)
 
     def reboot(self) -> None:
-        """Mounts are gone and the device has another name; files and the instance store stay."""
+        """Mounts and /run are gone and the device has another name; files and the instance store stay."""
         self._running.restart()
+        self.run("rm -rf /run/blkid")  # a cache of device names; /run is in memory on an instance
         self.other = self.run(_RENAME_DISK.format(device=self.device))
         self.device = self.run("losetup --find --show /disk")
         self.run("mount --all")
