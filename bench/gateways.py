@@ -247,7 +247,10 @@ def build(name: str) -> str:
     program = INSTALLED / f"{name}.bin"
     source = ROOT / "bench" / f"{name}.c"
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
-        subprocess.run(["gcc", "-O2", "-o", str(program), str(source)], check=True)
+        # Another process may build or run it at the same time.
+        unfinished = program.with_suffix(f".{os.getpid()}")
+        subprocess.run(["gcc", "-O2", "-o", str(unfinished), str(source)], check=True)
+        unfinished.replace(program)
     return str(program)
 
 
