@@ -17,7 +17,6 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from .settings import (
-    EXAMPLES,
     ExistingVpc,
     Gpu,
     Images,
@@ -25,14 +24,12 @@ from .settings import (
     Logs,
     Metrics,
     Model,
-    Name,
     Network,
     Orchestrator,
-    Region,
     Section,
-    Tags,
     Tools,
 )
+from .value_types import EXAMPLES, Name, Region, Tags
 from .yaml_lines import Place, YamlError, YamlSource, read_yaml
 
 __all__ = [

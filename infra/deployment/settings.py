@@ -2,89 +2,28 @@
 
 from __future__ import annotations
 
-import ipaddress
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-
-def _ipv4_network(value: str) -> str:
-    try:
-        network = ipaddress.IPv4Network(value)
-    except ValueError as error:
-        raise ValueError(f"must be an IPv4 network such as 10.0.0.0/16: {error}") from None
-    return str(network)
-
-
-def _vpc_network(value: str) -> str:
-    network = ipaddress.IPv4Network(_ipv4_network(value))
-    if not 16 <= network.prefixlen <= 24:
-        raise ValueError("must be a network between /16 and /24, e.g. 10.0.0.0/16")
-    return str(network)
-
-
-# fmt: off
-RETENTION_DAYS = (
-    1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653,
+from .value_types import (
+    Ami,
+    CertificateArn,
+    Domain,
+    Email,
+    HostedZoneId,
+    InstanceType,
+    Ipv4Network,
+    RepoId,
+    RetentionDays,
+    SecretArn,
+    SecurityGroupId,
+    SubnetId,
+    VpcId,
+    VpcNetwork,
+    Word,
+    Zone,
 )
-# fmt: on
-
-
-def _retention(days: int) -> int:
-    if days not in RETENTION_DAYS:
-        nearest = min(RETENTION_DAYS, key=lambda allowed: abs(allowed - days))
-        raise ValueError(f"CloudWatch Logs does not support this retention period; nearest: {nearest}")
-    return days
-
-
-def _tags(tags: dict[str, str]) -> dict[str, str]:
-    for key, value in tags.items():
-        if key.lower().startswith("aws:") or not 1 <= len(key) <= 128 or len(value) > 256:
-            raise ValueError(
-                f"invalid tag {key!r}: keys have 1 to 128 characters and do not start with aws:, values "
-                "have at most 256 characters"
-            )
-    return tags
-
-
-EXAMPLES: dict[str, str] = {}
-"""An example value for each pattern, for error messages."""
-
-
-def _name(pattern: str, example: str) -> StringConstraints:
-    EXAMPLES[pattern] = example
-    return StringConstraints(pattern=pattern)
-
-
-Tags = Annotated[dict[str, str], AfterValidator(_tags)]
-Ipv4Network = Annotated[str, AfterValidator(_ipv4_network)]
-Name = Annotated[str, _name(r"^[a-z]([a-z0-9-]{0,18}[a-z0-9])?$", "tandem-dev")]
-Word = Annotated[str, _name(r"^\S+$", "a word without spaces")]
-RepoId = Annotated[str, _name(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$", "Qwen/Qwen2.5-7B-Instruct")]
-Region = Annotated[str, _name(r"^[a-z]{2,}(-[a-z]+)+-\d$", "us-east-1")]
-Zone = Annotated[str, _name(r"^[a-z]{2,}(-[a-z]+)+-\d[a-z]$", "us-east-1a")]
-Ami = Annotated[str, _name(r"^(recommended|ami-[0-9a-f]{8,17})$", "recommended or ami-0123456789abcdef0")]
-InstanceType = Annotated[str, _name(r"^[a-z][a-z0-9-]*\.[a-z0-9-]+$", "g5.xlarge")]
-VpcId = Annotated[str, _name(r"^vpc-[0-9a-f]{8,17}$", "vpc-0123456789abcdef0")]
-SubnetId = Annotated[str, _name(r"^subnet-[0-9a-f]{8,17}$", "subnet-0123456789abcdef0")]
-SecurityGroupId = Annotated[str, _name(r"^sg-[0-9a-f]{8,17}$", "sg-0123456789abcdef0")]
-HostedZoneId = Annotated[str, _name(r"^Z[A-Z0-9]{5,31}$", "Z0123456789ABCDEFGHIJ")]
-Domain = Annotated[str, _name(r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}$", "llm.example.com")]
-CertificateArn = Annotated[
-    str,
-    _name(
-        r"^arn:aws[a-z-]*:acm:[a-z0-9-]+:\d{12}:certificate/[\w-]+$",
-        "arn:aws:acm:us-east-1:123456789012:certificate/12345678-1234-1234-1234-123456789012",
-    ),
-]
-SecretArn = Annotated[
-    str,
-    _name(
-        r"^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:[\w/+=.@-]+$",
-        "arn:aws:secretsmanager:us-east-1:123456789012:secret:hf-token-AbCdEf",
-    ),
-]
-Email = Annotated[str, _name(r"^[^@\s]+@[^@\s]+\.[^@\s]+$", "someone@example.com")]
 
 
 def _list(default: tuple[str, ...], description: str, **limits: Any) -> Any:
@@ -133,7 +72,7 @@ class ExistingVpc(Section):
 class Network(Section):
     """Where the deployment runs."""
 
-    cidr: Annotated[str, AfterValidator(_vpc_network)] = Field(
+    cidr: VpcNetwork = Field(
         default="10.0.0.0/16", description="IPv4 network of the new VPC, from /16 to /24."
     )
     zones: int = Field(
@@ -393,9 +332,7 @@ class Images(Section):
 class Logs(Section):
     """Retention of logs."""
 
-    retention_days: Annotated[int, AfterValidator(_retention)] = Field(
-        default=30, description="Number of days to keep logs."
-    )
+    retention_days: RetentionDays = Field(default=30, description="Number of days to keep logs.")
 
 
 class Metrics(Section):

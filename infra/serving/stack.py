@@ -61,14 +61,8 @@ class ServingStack(cdk.Stack):
             orchestrator=orchestrator,
             certificate_arn=certificate_arn(self, deployment),
         )
-        Monitoring(
-            self,
-            "Monitoring",
-            engine=engine,
-            orchestrator=orchestrator,
-            ingress=ingress,
-            email=deployment.metrics.alarm_email,
-        )
+        email = deployment.metrics.alarm_email
+        Monitoring(self, "Monitoring", engine=engine, orchestrator=orchestrator, ingress=ingress, email=email)
         Outputs(
             self,
             "Outputs",

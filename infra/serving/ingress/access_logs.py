@@ -27,6 +27,14 @@ class AccessLogs(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         retain = deployment.removal_policy == "retain"
+        bucket = self._bucket(deployment.logs.retention_days, retain=retain)
+        if not retain:
+            self._accept_emptying()
+        load_balancer.set_attribute("access_logs.s3.enabled", "true")
+        load_balancer.set_attribute("access_logs.s3.bucket", bucket.bucket_name)
+        load_balancer.node.add_dependency(bucket)
+
+    def _bucket(self, retention_days: int, *, retain: bool) -> s3.Bucket:
         bucket = s3.Bucket(
             self,
             "Bucket",
@@ -36,7 +44,7 @@ class AccessLogs(Construct):
             enforce_ssl=True,
             lifecycle_rules=[
                 s3.LifecycleRule(
-                    expiration=cdk.Duration.days(deployment.logs.retention_days),
+                    expiration=cdk.Duration.days(retention_days),
                     abort_incomplete_multipart_upload_after=cdk.Duration.days(1),
                 )
             ],
@@ -57,15 +65,14 @@ class AccessLogs(Construct):
             "CKV_AWS_21",
             reason="A log bucket: written once, read by people, deleted after a while.",
         )
-        if not retain:
-            provider = cdk.Stack.of(self).node.find_child("Custom::S3AutoDeleteObjectsCustomResourceProvider")
-            accept(
-                provider.node.find_child("Handler"),
-                "CKV_AWS_115",
-                "CKV_AWS_116",
-                "CKV_AWS_117",
-                reason="The CDK's function, which CloudFormation invokes once, to empty the bucket.",
-            )
-        load_balancer.set_attribute("access_logs.s3.enabled", "true")
-        load_balancer.set_attribute("access_logs.s3.bucket", bucket.bucket_name)
-        load_balancer.node.add_dependency(bucket)
+        return bucket
+
+    def _accept_emptying(self) -> None:
+        provider = cdk.Stack.of(self).node.find_child("Custom::S3AutoDeleteObjectsCustomResourceProvider")
+        accept(
+            provider.node.find_child("Handler"),
+            "CKV_AWS_115",
+            "CKV_AWS_116",
+            "CKV_AWS_117",
+            reason="The CDK's function, which CloudFormation invokes once, to empty the bucket.",
+        )

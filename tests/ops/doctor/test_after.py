@@ -10,8 +10,10 @@ import pytest
 from ops import dns
 from ops.doctor import AFTER, BEFORE, doctor, domain, run, running
 from ops.doctor.running import start_failure
-from ops.report import Result, Status
+from ops.report import Status
 from tests.ops.scripted_aws import Answer, Refused, account
+
+from .expectations import expect
 
 NOW = datetime.now(UTC)
 OUTPUTS = {
@@ -48,14 +50,6 @@ def services(
         ),
     ]
     return {**stack(), "ecs.DescribeServices": {"services": described}}
-
-
-def expect(result: Result, status: Status, found: str, fix: str = "") -> None:
-    assert result.status is status, result
-    assert found in result.found, result
-    assert fix in (result.fix or ""), result
-    if status in (Status.ERROR, Status.WARNING):
-        assert result.fix, result
 
 
 def said(text: str) -> list[dict[str, Any]]:

@@ -48,13 +48,7 @@ class Engines:
         resends = 0
         key_changed = False
         while True:
-            address = self._choose(prefer, avoid)
-            if address is None:
-                if busy:
-                    raise busy
-                await self._wait_for_engine(until)
-                avoid.clear()
-                continue
+            address = await self._next_address(prefer, avoid, busy, until)
             key = address.key
             try:
                 response = await address.post(path, body, request_id, whole=whole)
@@ -77,6 +71,17 @@ class Engines:
                     busy = error_answer
                     avoid.add(address)
             self._telemetry.engine_retried()
+
+    async def _next_address(
+        self, prefer: Address | None, avoid: set[Address], busy: ApiError | None, until: float
+    ) -> Address:
+        """Returns the address to ask next; if there is none, raises `busy`, or else waits for an engine."""
+        while (address := self._choose(prefer, avoid)) is None:
+            if busy:
+                raise busy
+            await self._wait_for_engine(until)
+            avoid.clear()
+        return address
 
     def _after_break(
         self, address: Address, error: ConnectionBroken, resends: int, avoid: set[Address]

@@ -1,0 +1,69 @@
+"""What doctor reports about the deployment file, the credentials and what they need in the account."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from ops.doctor import identity
+from ops.report import Status
+from tests.ops.scripted_aws import ARN, Answer, Refused, account, roles_without
+
+from .expectations import SECRET, expect
+
+IDENTITY: dict[str, Answer] = {
+    "sts.GetCallerIdentity": {"UserId": "u", "Account": "123456789012", "Arn": ARN},
+}
+
+
+def test_file_is_checked_as_in_synthesis() -> None:
+    (vcpu,) = identity.check_file(account({}))
+    expect(vcpu, Status.WARNING, "4 vCPU", "gpu.instance_types")
+    results = identity.check_file(account({}, model__max_model_len=40_000))
+    assert any(result.status is Status.ERROR and "model.max_model_len" in result.found for result in results)
+
+
+def test_identity_is_reported() -> None:
+    expect(identity.check_identity(account(IDENTITY))[0], Status.OK, ARN)
+
+
+@pytest.mark.parametrize(
+    ("version", "mark", "found"),
+    [
+        ("31", Status.OK, "version 31"),
+        ("5", Status.ERROR, "version 5; at least 6"),
+        (None, Status.ERROR, "not bootstrapped"),
+    ],
+)
+def test_bootstrap(version: str | None, mark: Status, found: str) -> None:
+    answer: Answer = {"Parameter": {"Value": version}} if version else Refused("ParameterNotFound")
+    (result,) = identity.check_bootstrap(account({**IDENTITY, "ssm.GetParameter": answer}))
+    expect(result, mark, found, "" if mark is Status.OK else "npx cdk bootstrap aws://123456789012/us-east-1")
+
+
+@pytest.mark.parametrize(
+    ("answer", "mark", "found", "fix"),
+    [
+        ({"Name": "token"}, Status.OK, "token", ""),
+        (Refused("ResourceNotFoundException"), Status.ERROR, "does not exist", "create-secret"),
+        (
+            {"Name": "token", "DeletedDate": datetime.now(UTC)},
+            Status.ERROR,
+            "being deleted",
+            "restore-secret",
+        ),
+    ],
+)
+def test_secrets(answer: Answer, mark: Status, found: str, fix: str) -> None:
+    one = account({"secretsmanager.DescribeSecret": answer}, model__hf_token_secret_arn=SECRET)
+    expect(identity.check_secrets(one)[0], mark, found, fix)
+    assert identity.check_secrets(account({}))[0].status is Status.OK
+
+
+def test_service_roles_that_do_not_exist_are_reported_with_the_command() -> None:
+    absent = "AWSServiceRoleForECS"
+    (result,) = identity.check_service_roles(account({"iam.GetRole": roles_without(absent)}))
+    expect(result, Status.WARNING, absent, "create-service-linked-role --aws-service-name ecs.amazonaws.com")
+    (all_there,) = identity.check_service_roles(account({"iam.GetRole": roles_without()}))
+    assert all_there.status is Status.OK
