@@ -121,9 +121,20 @@ gate: ## Run everything that CI runs
 	$(MAKE) rehearse
 	$(MAKE) bench-guard
 
+UI := services/orchestrator/orchestrator/api/swagger_ui
+UI_FILES := swagger-ui-bundle.js swagger-ui.css
+
+swagger-ui: ## Replace the files of the API page by those of swagger-ui-dist on npm: VERSION=5.35.0
+	@test "$(VERSION)" || { echo "Give the version: make swagger-ui VERSION=5.35.0"; exit 2; }
+	rm -rf .cache/swagger-ui && mkdir -p .cache/swagger-ui
+	tar xz -C .cache/swagger-ui --strip-components 1 -f \
+	  "$$(npm pack --silent --pack-destination .cache/swagger-ui swagger-ui-dist@$(VERSION) | sed 's|^|.cache/swagger-ui/|')"
+	cd .cache/swagger-ui && sha256sum $(UI_FILES) > $(CURDIR)/$(UI)/SHA256SUMS && gzip -n9 $(UI_FILES)
+	cd .cache/swagger-ui && cp $(UI_FILES:=.gz) LICENSE NOTICE swagger-ui-bundle.js.LICENSE.txt favicon-32x32.png $(CURDIR)/$(UI)
+
 lock: .venv/developer ## Write the lock files from requirements.in
 	$(LOCK) services/orchestrator/requirements.in -o services/orchestrator/requirements.txt
 	$(LOCK) -c services/orchestrator/requirements.txt examples/requirements.in -o examples/requirements.txt
 	$(LOCK) -c examples/requirements.txt requirements.in -o requirements.txt
 
-.PHONY: help record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth synth rehearse doctor deploy smoke keys cost destroy logs tiny-model soak soak-restarts check lock
+.PHONY: help swagger-ui record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth synth rehearse doctor deploy smoke keys cost destroy logs tiny-model soak soak-restarts check lock

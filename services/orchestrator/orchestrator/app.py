@@ -94,6 +94,7 @@ class Orchestrator:
             toolbox=self._toolbox,
             telemetry=self.telemetry,
             default_model=settings.default_model,
+            needs_key=not self._keys.open,
         )
         return Router(
             [

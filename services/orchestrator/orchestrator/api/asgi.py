@@ -7,18 +7,12 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from .documentation import OPEN_ROUTES
 from .endpoint import Endpoint, Request
 from .reply import Reply
 
 Message = MutableMapping[str, Any]
 
-# All other routes need a key, so that a new route is not open by mistake.
-_OPEN = frozenset(
-    {
-        "/health", "/ready", "/metrics", "/v1/models", "/v1/models/{model}", "/docs", "/docs/oauth2-redirect",
-        "/openapi.json",
-    }
-)  # fmt: skip
 # Load balancers and scrapers request these every few seconds.
 _QUIET = frozenset({"/health", "/ready", "/metrics", "/v1/models"})
 
@@ -61,7 +55,7 @@ def asgi_endpoints(app: FastAPI, endpoint: Callable[..., Endpoint]) -> list[Endp
     found = []
     for route in app.routes:
         name = str(getattr(route, "path", "")).replace(":path}", "}")
-        options = {"needs_key": name not in _OPEN, "quiet": name in _QUIET}
+        options = {"needs_key": name not in OPEN_ROUTES, "quiet": name in _QUIET}
         found.append(endpoint(name, bridge, methods=(b"GET", b"HEAD"), limited=False, **options))
     return found
 

@@ -165,12 +165,16 @@ def _presented(headers: dict[bytes, bytes]) -> bytes:
     if scheme.lower() == b"bearer" and token.strip():
         key = token.strip()
     if not key:
-        raise InvalidKey(
-            "This server requires an API key: send Authorization: Bearer KEY or X-API-Key: KEY",
-            code="missing_api_key",
-            headers={"www-authenticate": "Bearer"},
-        )
+        raise missing_key()
     return key
+
+
+def missing_key() -> InvalidKey:
+    return InvalidKey(
+        "This server requires an API key: send Authorization: Bearer KEY or X-API-Key: KEY",
+        code="missing_api_key",
+        headers={"www-authenticate": "Bearer"},
+    )
 
 
 def _fetch_secret(arn: str) -> str:

@@ -15,7 +15,8 @@ from ..errors import ApiError, NotFound
 from ..protocol import JsonObject
 from ..telemetry import Telemetry
 from ..tools.toolbox import Toolbox
-from .documentation import post_routes
+from .docs_page import add_docs_page
+from .documentation import complete
 
 
 def build_routes(
@@ -25,14 +26,21 @@ def build_routes(
     toolbox: Toolbox,
     telemetry: Telemetry,
     default_model: str,
+    needs_key: bool,
 ) -> FastAPI:
-    """Builds all routes except the POST routes."""
+    """Builds all routes except the POST routes.
+
+    Args:
+        needs_key: whether clients need a key, as the API's description then says.
+    """
     app = FastAPI(
         title="Tandem",
         summary="OpenAI-compatible chat with tools that the server runs.",
         version=__version__,
+        docs_url=None,
         redoc_url=None,
     )
+    add_docs_page(app)
     _add_model_routes(app, discovery, default_model)
     _add_state_routes(app, discovery, control_tokens, telemetry)
 
@@ -43,12 +51,7 @@ def build_routes(
     app.add_exception_handler(ApiError, _answer_error)
     build_schema = app.openapi
 
-    def openapi() -> JsonObject:
-        schema = build_schema()
-        schema["paths"].update(post_routes())
-        return schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
+    app.openapi = lambda: complete(build_schema(), needs_key=needs_key)  # type: ignore[method-assign]
     return app
 
 

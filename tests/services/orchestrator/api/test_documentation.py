@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import jsonschema_rs
+import json
+import re
 
-from orchestrator.api.documentation import post_routes
+import jsonschema_rs
+import pytest
+
+from orchestrator.api.documentation import OPEN_ROUTES, error_responses, post_routes
 from orchestrator.protocol import check_chat_request
-from tests.support.live import Live
+from tests.support.live import Live, live
 from tests.support.scripted_engine import ScriptedEngine, whole
 
 
@@ -29,9 +33,56 @@ async def test_example_is_a_request_that_the_service_accepts(server: Live, engin
 
 
 async def test_errors_have_the_documented_format(server: Live) -> None:
-    documented = post_routes()["/v1/embeddings"]["post"]["responses"]["default"]
+    schema = (await server.http.get("/openapi.json")).json()["components"]["schemas"]["Error"]
     error = (await server.http.post("/v1/embeddings", content=b"[]")).json()
-    jsonschema_rs.validate(documented["content"]["application/json"]["schema"], error)
+    jsonschema_rs.validate(schema, error)
+    for response in error_responses().values():
+        jsonschema_rs.validate(schema, response["content"]["application/json"]["example"])
+
+
+@pytest.mark.parametrize("status", ["400", "401", "413", "429", "503"])
+async def test_documented_error_is_the_one_that_is_sent(status: str, engine: ScriptedEngine) -> None:
+    settings = {
+        "BOOTSTRAP_API_KEY": "a-long-secret-key",
+        "MAX_BODY_BYTES": "1024",
+        "ENGINE_WAIT_SECONDS": "0",
+    }
+    async with live("http://127.0.0.1:9" if status == "503" else engine.url, **settings) as server:
+        headers = {} if status == "401" else {"authorization": "Bearer a-long-secret-key"}
+        content = "x" * 2000 if status == "413" else "Hi"
+        if status == "429":
+            server.server.in_flight._limit = 0
+        body = {"messages": [{"role": "user", "content": content}]} if status != "400" else {}
+        answer = await server.http.post("/v1/chat/completions", json=body, headers=headers)
+    assert str(answer.status_code) == status
+    documented = error_responses()[status]["content"]["application/json"]["example"]["error"]
+    sent = answer.json()["error"]
+    if status == "503":
+        sent["message"] = documented["message"]  # it says why this engine does not answer
+    sent, documented = [re.sub(r"\d+", "1", json.dumps(one)) for one in (sent, documented)]
+    assert sent == documented
+
+
+@pytest.mark.parametrize("settings", [{}, {"BOOTSTRAP_API_KEY": "a-long-secret-key"}])
+async def test_description_requires_a_key_where_the_server_does(
+    settings: dict[str, str], engine: ScriptedEngine
+) -> None:
+    async with live(engine.url, **settings) as server:
+        described = (await server.http.get("/openapi.json")).json()
+        for path, item in described["paths"].items():
+            for method, operation in item.items():
+                answer = await server.http.request(method, path.replace("{model}", "x"))
+                assert (answer.status_code == 401) == bool(operation.get("security")), path
+    schemes = set(described["components"].get("securitySchemes", {}))
+    assert schemes == ({"bearer", "x-api-key"} if settings else set())
+    assert set(described["paths"]) - OPEN_ROUTES
+
+
+@pytest.mark.parametrize("header", [{"authorization": "Bearer {}"}, {"x-api-key": "{}"}])
+async def test_both_documented_schemes_are_accepted(header: dict[str, str], engine: ScriptedEngine) -> None:
+    async with live(engine.url, BOOTSTRAP_API_KEY="a-long-secret-key") as server:
+        headers = {name: value.format("a-long-secret-key") for name, value in header.items()}
+        assert (await server.http.get("/v1/tools", headers=headers)).status_code == 200
 
 
 def test_only_the_chat_route_documents_x_tool_execution() -> None:
