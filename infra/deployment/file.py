@@ -29,7 +29,7 @@ from .settings import (
     Section,
     Tools,
 )
-from .value_types import EXAMPLES, Name, Region, Tags
+from .values import EXAMPLES, Name, Region, Tags
 from .yaml_lines import Place, YamlError, YamlSource, read_yaml
 
 __all__ = [

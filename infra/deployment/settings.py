@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from .value_types import (
+from .values import (
     Ami,
     CertificateArn,
     Domain,
