@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -65,6 +66,13 @@ class Service:
         if not self.url:
             self.terminate()
             raise NotStarted(f"{self.name} did not start (status {self.ended()}):\n{self.log}")
+
+    def freeze(self) -> None:
+        """Stops the process as a hung one, whose kernel still accepts connections (SIGSTOP)."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
 
     def terminate(self) -> None:
         """Sends SIGTERM without waiting."""

@@ -44,6 +44,8 @@ class Orchestrator:
             api_key=key.get_secret_value() if key else None,
             connect_seconds=settings.engine_connect_seconds,
             refresh_seconds=settings.engine_refresh_seconds,
+            probe_seconds=settings.engine_probe_seconds,
+            silent_seconds=settings.engine_silent_seconds,
             control_tokens=self._control_tokens,
             budget=self._budget,
             max_answer_bytes=settings.max_answer_bytes,

@@ -151,7 +151,16 @@ class Settings(BaseModel):
     engine_connect_seconds: Seconds = Field(2, description="Time limit for connecting to an engine.")
     engine_refresh_seconds: Seconds = Field(
         5,
-        description="Interval for resolving engine names, probing engines and refreshing the model list.",
+        description="Interval for resolving engine names and refreshing the model list.",
+    )
+    engine_probe_seconds: Seconds = Field(
+        1.5,
+        description="Time limit for an engine to answer a health probe, which is sent every second. "
+        "After two misses in a row it counts as down, unless its other answers go on.",
+    )
+    engine_silent_seconds: Seconds = Field(
+        30,
+        description="Time after which a stream ends with an error if its engine is down and silent.",
     )
 
     tool_call_parser: str | None = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from ssl import SSLContext
@@ -28,6 +29,7 @@ class Address:
         in_flight: the number of clients' requests that the engine is serving, from `post` until the response
             is closed. This is the only place that counts them.
         key: the index of the key, and so of the headers, in use. There are two during a rotation.
+        models_at: when the engine's models were last requested, on the monotonic clock.
         gone: the name no longer resolves to this address, so its connections are not kept.
         probe_now: set this to probe the engine at once.
     """
@@ -52,9 +54,11 @@ class Address:
         self.gone = False
         self.in_flight = 0
         self.missed_probes = 0
+        self.models_at = -math.inf
         self.asked_for_tokens = False
         self.probe_now = asyncio.Event()
         self.idle: list[Connection] = []
+        self._active: set[Connection] = set()
         self._host = host
         self._port = port
         self._name = name
@@ -105,6 +109,7 @@ class Address:
         share = Share(self._budget)
         try:
             connection = connection or await self._connect()
+            self._active.add(connection)
             connection.send(request)
             await connection.head()
             first = await connection.read()
@@ -115,8 +120,10 @@ class Address:
         except BaseException as error:
             share.resize(0)
             if connection is not None:
+                self._active.discard(connection)
                 connection.abort()
-                if reused and isinstance(error, ConnectionBroken) and not connection.answered:
+                stale = reused and not connection.answered and not connection.given_up
+                if stale and isinstance(error, ConnectionBroken):
                     raise StaleConnection(str(error)) from None
             raise
 
@@ -126,11 +133,29 @@ class Address:
 
     def _keep(self, connection: Connection) -> None:
         """Keeps a connection for the next request, or closes it if it cannot be reused."""
+        self._active.discard(connection)
         if connection.reusable and not self.gone:
             connection.idle_since = time.monotonic()
             self.idle.append(connection)
         else:
             connection.abort()
+
+    def heard_since(self, moment: float) -> bool:
+        """Returns whether the engine has sent anything since then, on the event loop's clock."""
+        return any(one.answered and one.heard > moment for one in (*self._active, *self.idle))
+
+    def give_up_waiting(self, silent_since: float, *, another_is_up: bool) -> None:
+        """Breaks the connections of requests that should no longer wait for this engine, which is down.
+
+        Args:
+            silent_since: a moment on the event loop's clock. Whatever the engine has not sent anything to
+                since then is given up.
+            another_is_up: whether another engine can take the requests whose answer has not begun.
+        """
+        for connection in list(self._active):
+            waits = not connection.answered
+            if (waits and another_is_up) or (connection.heard < silent_since and not connection.paused):
+                connection.give_up()
 
     def drop_idle(self, older_than: float = 0.0) -> None:
         """Closes idle connections that have not been used for `older_than` seconds."""

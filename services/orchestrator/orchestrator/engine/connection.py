@@ -7,12 +7,16 @@ This is our own client because it halves the CPU time of a relayed request compa
 from __future__ import annotations
 
 import asyncio
+import socket
 from ssl import SSLContext
 from typing import cast
 
 import httptools
 
 _PAUSE_AT = 262_144
+# A network that drops every packet is noticed after 30 s: by probes of the kernel on a silent connection, and
+# by the limit for unacknowledged data (in ms) on others, tcp(7).
+_TCP_OPTIONS = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
 
 
 class ConnectionBroken(Exception):
@@ -20,12 +24,17 @@ class ConnectionBroken(Exception):
 
 
 class Connection(asyncio.Protocol):
-    """A client connection: call `send`, then `head`, then `read` until `b""`, then keep it if `reusable`."""
+    """A client connection: call `send`, then `head`, then `read` until `b""`, then keep it if `reusable`.
+
+    Attributes:
+        heard: when the engine last sent something, or else when the request was sent, on the loop's clock.
+        given_up: whether it was closed because the engine does not answer.
+    """
 
     __slots__ = (
         "_body", "_broken", "_buffered", "_framed", "_keep_alive", "_loop", "_parser", "_paused",
-        "_started", "_transport", "_waiter", "complete", "content_type", "idle_since", "retry_after",
-        "status",
+        "_started", "_transport", "_waiter", "complete", "content_type", "given_up", "heard", "idle_since",
+        "retry_after", "status",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -34,6 +43,8 @@ class Connection(asyncio.Protocol):
         self._broken: str | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.idle_since = 0.0
+        self.heard = 0.0
+        self.given_up = False
         self._parser = httptools.HttpResponseParser(self)
         self._begin()
 
@@ -69,6 +80,7 @@ class Connection(asyncio.Protocol):
         self._begin()
         if self._transport is None or self._broken:
             raise ConnectionBroken(self._broken or "not connected")
+        self.heard = self._loop.time()
         self._transport.write(request)
 
     async def head(self) -> None:
@@ -111,6 +123,17 @@ class Connection(asyncio.Protocol):
         """Whether any part of the answer to the last request has arrived."""
         return self._started
 
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is read because the client is too slow."""
+        return self._paused
+
+    def give_up(self) -> None:
+        """Closes the connection because the engine does not answer, and reports that to the reader."""
+        self.given_up = True
+        self._broken = self._broken or "the engine does not answer, not even to health probes"
+        self.abort()
+
     def abort(self) -> None:
         """Closes at once, so that the engine stops generating."""
         self._broken = self._broken or "closed by us"
@@ -132,8 +155,14 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        used = transport.get_extra_info("socket")
+        used.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _TCP_OPTIONS.items():
+            if hasattr(socket, name):  # Linux has all of them
+                used.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
     def data_received(self, data: bytes) -> None:
+        self.heard = self._loop.time()
         if self.complete:
             self._broken = "the engine sent data that was not requested"
             self.abort()

@@ -8,6 +8,7 @@ import ipaddress
 import logging
 import socket
 import ssl
+import time
 from collections.abc import Iterable
 from urllib.parse import SplitResult, urlsplit
 
@@ -22,7 +23,7 @@ from .connection import ConnectionBroken
 
 log = logging.getLogger("orchestrator.engine")
 
-_PROBE_SECONDS = 5
+PROBE_EVERY_SECONDS = 1.0
 _PROBE_WHILE_DOWN_SECONDS = 0.25
 _PROBE_AT_MOST_EVERY_SECONDS = 0.02
 
@@ -45,6 +46,8 @@ class Discovery:
         api_key: str | None,
         connect_seconds: float,
         refresh_seconds: float,
+        probe_seconds: float = 1.5,
+        silent_seconds: float = 30,
         control_tokens: ControlTokens | None = None,
         budget: Budget | None = None,
         max_answer_bytes: int = 67_108_864,
@@ -56,12 +59,15 @@ class Discovery:
         self._urls = [urlsplit(url) for url in urls]
         self._connect_seconds = connect_seconds
         self._refresh_seconds = refresh_seconds
+        self._probe_seconds = probe_seconds
+        self._silent_seconds = silent_seconds
         self._headers = tuple(_headers(key) for key in api_key.split(",")) if api_key else (_headers(None),)
         encrypted = any(url.scheme == "https" for url in self._urls)
         self._tls = ssl.create_default_context() if encrypted else None
         self._addresses: dict[_Key, Address] = {}
         self._up: list[Address] = []
         self._probes: dict[_Key, asyncio.Task[None]] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
         self._came_up = asyncio.Event()
         self._resolver: asyncio.Task[None] | None = None
 
@@ -71,7 +77,7 @@ class Discovery:
         self._resolver = asyncio.create_task(self._keep_resolving())
 
     async def close(self) -> None:
-        tasks = [*self._probes.values(), *([self._resolver] if self._resolver else [])]
+        tasks = [*self._probes.values(), *self._leaving, *([self._resolver] if self._resolver else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -98,7 +104,7 @@ class Discovery:
                 f"No address is known for {names}: the name does not resolve. "
                 "Set VLLM_URL to the engine's address, such as http://vllm:8000"
             )
-        return f"No engine answers at {names}: it is still starting, or VLLM_URL is wrong"
+        return f"No engine answers at {names}: it is still starting or hangs, or VLLM_URL is wrong"
 
     async def wait_until_up(self, seconds: float) -> None:
         """Returns as soon as an engine answers.
@@ -134,31 +140,48 @@ class Discovery:
         self._up = [address for address in self._addresses.values() if address.up]
 
     async def _keep_probing(self, address: Address) -> None:
-        while True:
+        """Probes an engine until its address is gone and its last request has ended."""
+        while not address.gone or address.in_flight:
             address.probe_now.clear()
             await self._probe(address)
+            if not address.up:
+                self._give_up_waiting(address)
             await asyncio.sleep(_PROBE_AT_MOST_EVERY_SECONDS)
-            pause = self._refresh_seconds if address.up else _PROBE_WHILE_DOWN_SECONDS
+            if address.up and address.missed_probes:
+                continue  # decide soon
+            pause = PROBE_EVERY_SECONDS if address.up else _PROBE_WHILE_DOWN_SECONDS
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(pause, self._refresh_seconds)):
                     await address.probe_now.wait()
 
+    def _give_up_waiting(self, address: Address) -> None:
+        now = asyncio.get_running_loop().time()
+        another = any(other.known for other in self._up if other is not address)
+        address.give_up_waiting(now - self._silent_seconds, another_is_up=another)
+
     async def _probe(self, address: Address) -> None:
-        """Requests /health and the models. After two timeouts in a row the engine counts as down."""
+        """Requests /health and, less often, the models.
+
+        After two timeouts in a row the engine counts as down, unless it has sent something to other requests.
+        """
         address.drop_old()
+        begun = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(_PROBE_SECONDS):
+            async with asyncio.timeout(self._probe_seconds):
                 with await address.get("/health") as health:
                     if health.status != 200:
                         self.mark_down(address, f"/health returned status {health.status}")
                         return
-                await self._ask_for_models(address)
+                if not address.up or time.monotonic() - address.models_at >= self._refresh_seconds:
+                    await self._ask_for_models(address)
                 await self._learn_tokens(address)
             self._mark_up(address)
         except TimeoutError:
+            if address.up and address.heard_since(begun):
+                return
             address.missed_probes += 1
             if address.missed_probes > 1:
-                self.mark_down(address, f"/health did not answer within {_PROBE_SECONDS} s")
+                self.mark_down(address, f"/health did not answer within {self._probe_seconds:g} s")
         except (OSError, ConnectionBroken) as error:
             self.mark_down(address, str(error))
 
@@ -168,6 +191,7 @@ class Discovery:
             key = address.key
             with await address.get("/v1/models") as models:
                 self._take_models(address, models.status, await models.read())
+            address.models_at = time.monotonic()
             if not address.refuses_key or not address.use_other_key(key):
                 return
 
@@ -202,7 +226,10 @@ class Discovery:
             if key not in found:
                 address.gone = True
                 address.drop_idle()
-                self._probes.pop(key).cancel()
+                address.probe_now.set()
+                leaving = self._probes.pop(key)
+                self._leaving.add(leaving)
+                leaving.add_done_callback(self._leaving.discard)
         for key, address in found.items():
             if key not in self._probes:
                 self._probes[key] = asyncio.create_task(self._keep_probing(address))
