@@ -94,9 +94,8 @@ async def test_requests_to_a_stopped_process_are_answered_by_another_engine(
     assert len(second.requests) == 20
 
 
-@pytest.mark.parametrize(
-    "fields", [{}, {"tools": [MATH]}, {"stream": True}, {"stream": True, "tools": [MATH]}]
-)
+@pytest.mark.parametrize("stream_it", [False, True])
+@pytest.mark.parametrize("tools", [[], [MATH]])
 async def test_requests_on_a_network_that_drops_packets_are_answered_by_another_engine(
     engine: ScriptedEngine, second: ScriptedEngine, tools: list[Any], stream_it: bool
 ) -> None:
