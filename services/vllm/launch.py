@@ -278,6 +278,7 @@ def _tool_flags(settings: Settings, model: Model) -> list[str]:
             f"TOOL_CALL_PARSER={NO_PARSER} to serve it without tools."
         )
     tools = ["--enable-auto-tool-choice", "--tool-call-parser", parser, "--tool-strict-level", "function"]
+    tools.append("--exclude-tools-when-tool-choice-none")
     reasoning = settings.reasoning_parser or model.reasoning_parser
     return [
         *(tools if parser != NO_PARSER else []),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ..errors import InvalidRequest
 from ..protocol import JsonObject
 from ..tools.toolbox import Toolbox
+from .tool_choice import apply_allowed_tools, drop_choice_without_tools, function_name, withhold_tools
 
 
 @dataclass(slots=True)
@@ -35,9 +36,8 @@ class ToolPlan:
     def parameters(self, name: str) -> JsonObject:
         """Returns the schema of a tool's arguments, which is empty if there is none."""
         for tool in self.request.get("tools") or ():
-            function = tool.get("function")
-            if isinstance(function, dict) and function.get("name") == name:
-                schema = function.get("parameters")
+            if function_name(tool) == name:
+                schema = tool["function"].get("parameters")
                 return schema if isinstance(schema, dict) else {}
         return {}
 
@@ -65,29 +65,38 @@ def plan_tools(
         )
     changed = "tandem" in request
     events = _wants_events(request.pop("tandem", None))
-    if execution == "client":
-        return ToolPlan(request, changed=changed)
+    empty = request.get("tools") == []  # means no tools, but vLLM rejects it
+    if empty:
+        del request["tools"]
+        changed = True
+    if execution != "client" and request.get("tools") is None and attached and _may_attach(request):
+        request["tools"] = [{"type": "function", "function": {"name": name}} for name in attached]
+    elif empty:
+        drop_choice_without_tools(request)
+    changed = apply_allowed_tools(request) or changed
     tools = request.get("tools")
-    if tools is None and attached:
-        tools = [{"type": "function", "function": {"name": name}} for name in attached]
-    if not tools:
+    if execution == "client" or not tools:
         return ToolPlan(request, changed=changed)
-    names = {tool["function"]["name"] for tool in tools if tool.get("type", "function") == "function"}
-    server = frozenset(names & toolbox.names)
+    if request.get("tool_choice") == "none":
+        withhold_tools(request)
+        return ToolPlan(request, changed=True)
+    names = frozenset(name for tool in tools if (name := function_name(tool)) is not None)
+    server = names & toolbox.names
     if not server:
         return ToolPlan(request, changed=changed)
-    request["tools"] = [
-        toolbox.complete(tool) if tool.get("function", {}).get("name") in server else tool for tool in tools
-    ]
-    if request.get("tool_choice") == "none":
-        return ToolPlan(request, changed=True)
+    request["tools"] = [toolbox.complete(tool) if function_name(tool) in server else tool for tool in tools]
     if request.get("n") not in (None, 1):
         raise InvalidRequest(
             f"n must be 1 if the server runs tools ({', '.join(sorted(server))}); it is {request['n']}. "
             "Send X-Tool-Execution: client to run them yourself.",
             param="n",
         )
-    return ToolPlan(request, server, frozenset(names) - server, events, True)
+    return ToolPlan(request, server, names - server, events, True)
+
+
+def _may_attach(request: JsonObject) -> bool:
+    """Returns whether tools may be added: not if no call is allowed, or if several answers are requested."""
+    return request.get("tool_choice") != "none" and request.get("n") in (None, 1)
 
 
 def _wants_events(field: object) -> bool:

@@ -223,6 +223,7 @@ async def test_nothing_is_run_with_tool_choice_none(server: Live, engine: Script
     answer = (await server.chat(tools=[MATH], tool_choice="none")).json()
     assert answer["choices"][0]["message"]["content"] == TAGGED
     assert len(engine.requests) == 1
+    assert not {"tools", "tool_choice"} & set(engine.requests[0].json)
 
 
 async def test_incomplete_call_in_the_text_is_neither_lost_nor_run(

@@ -34,7 +34,6 @@ def test_registered_names_run_on_the_server_and_others_on_the_client() -> None:
     ("execution", "fields"),
     [
         (None, {}),
-        (None, {"tools": []}),
         (None, {"tools": [MINE]}),
         ("client", {"tools": [MATH]}),
         (None, {"tools": [{"type": "web_search"}]}),
@@ -46,17 +45,86 @@ def test_request_without_server_tools_is_not_changed(execution: str | None, fiel
     assert not made.changed
 
 
-def test_no_tool_runs_with_tool_choice_none() -> None:
-    made = plan(tools=[MATH], tool_choice="none")
+@pytest.mark.parametrize("tools", [[MATH], [MINE], [MATH, MINE], [{"type": "web_search"}]])
+def test_tools_are_withheld_with_tool_choice_none(tools: list[Any]) -> None:
+    made = plan(tools=tools, tool_choice="none", parallel_tool_calls=True, n=2)
     assert not made.runs_tools
-    assert made.request["tools"] == TOOLBOX.specs()
+    assert made.changed
+    assert not {"tools", "tool_choice", "parallel_tool_calls"} & set(made.request)
+    relayed = plan("client", tools=tools, tool_choice="none")
+    assert (relayed.request["tools"], relayed.changed) == (tools, False)
 
 
 def test_tools_are_attached_only_to_requests_without_tools() -> None:
     assert plan(attached=("calculate_math",)).server == {"calculate_math"}
     assert plan(attached=("calculate_math",), tools=[MINE]).server == frozenset()
-    assert plan(attached=("calculate_math",), tools=[]).server == frozenset()
     assert not plan("client", attached=("calculate_math",)).runs_tools
+
+
+@pytest.mark.parametrize(
+    "choice", [{}, {"tool_choice": "auto"}, {"tool_choice": "none"}, {"tool_choice": None}]
+)
+@pytest.mark.parametrize("execution", [None, "client"])
+def test_empty_list_of_tools_means_no_tools(execution: str | None, choice: dict[str, Any]) -> None:
+    made = plan(execution, tools=[], **choice)
+    assert not {"tools", "tool_choice"} & set(made.request)
+    assert made.changed
+    attached = plan(execution, attached=("calculate_math",), tools=[], **choice)
+    assert attached.runs_tools is (execution is None and choice.get("tool_choice") != "none")
+
+
+@pytest.mark.parametrize("fields", [{"tool_choice": "none"}, {"n": 2}, {"n": 2, "tool_choice": "none"}])
+def test_attached_tools_do_not_change_requests_that_cannot_have_calls(fields: dict[str, Any]) -> None:
+    made = plan(attached=("calculate_math",), **fields)
+    assert not made.runs_tools
+    assert not made.changed
+    assert "tools" not in made.request
+
+
+def allowing(mode: str, *tools: Any) -> Any:
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": list(tools)}}
+
+
+SEARCH = {"type": "web_search"}
+
+
+@pytest.mark.parametrize("mode", ["auto", "required"])
+@pytest.mark.parametrize("execution", [None, "client"])
+def test_allowed_tools_are_the_only_ones_offered(execution: str | None, mode: str) -> None:
+    for allowed in ([MATH], [{"type": "function", "name": "calculate_math"}]):
+        made = plan(execution, tools=[MATH, MINE, SEARCH], tool_choice=allowing(mode, *allowed))
+        assert [tool["function"]["name"] for tool in made.request["tools"]] == ["calculate_math"]
+        assert made.request["tool_choice"] == mode
+        assert made.changed
+        assert (made.server, made.client) == (frozenset() if execution else {"calculate_math"}, frozenset())
+    made = plan(execution, tools=[MATH, MINE, SEARCH], tool_choice=allowing(mode, MINE, SEARCH))
+    assert made.request["tools"] == [MINE, SEARCH]
+    assert not made.runs_tools
+
+
+def test_attached_tools_may_be_allowed() -> None:
+    made = plan(attached=("calculate_math",), tool_choice=allowing("auto", MATH))
+    assert made.server == {"calculate_math"}
+
+
+def test_no_tool_is_offered_if_none_is_allowed() -> None:
+    made = plan(tools=[MATH], tool_choice=allowing("auto"))
+    assert not {"tools", "tool_choice"} & set(made.request)
+    assert not made.runs_tools
+
+
+ODD = [None, 1, "x", [], {}, {"name": None}, {"name": ["calculate_math"]}, {"name": {}}]
+
+
+@pytest.mark.parametrize("function", ODD)
+@pytest.mark.parametrize("kind", ["web_search", "custom", None, 1, [], {}])
+def test_tools_of_other_types_are_left_to_the_engine(kind: Any, function: Any) -> None:
+    other = {"type": kind, "function": function}
+    made = plan(tools=[other, MATH])
+    assert made.request["tools"] == [other, TOOLBOX.specs()[0]]
+    assert made.server == {"calculate_math"}
+    assert made.parameters("calculate_math")["type"] == "object"
+    assert not plan(tools=[other]).changed
 
 
 @pytest.mark.parametrize(("tandem", "events"), [(None, False), ({}, False), ({"events": True}, True)])
@@ -74,6 +142,12 @@ def test_tandem_field_never_reaches_the_engine(tandem: Any, events: bool) -> Non
         (None, {"tandem": {"other": True}}, "tandem"),
         (None, {"tandem": {"events": "yes"}}, "tandem.events"),
         (None, {"tools": [MATH], "n": 2}, "n"),
+        (None, {"tools": [MATH], "tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
+        (None, {"tools": [MATH], "tool_choice": allowing("never", MATH)}, "tool_choice"),
+        (None, {"tools": [MATH], "tool_choice": allowing("auto", MINE)}, "tool_choice"),
+        (None, {"tools": [MATH], "tool_choice": allowing("auto", None, 1, [])}, "tool_choice"),
+        (None, {"tools": [MATH], "tool_choice": allowing("required")}, "tool_choice"),
+        (None, {"tool_choice": allowing("auto", MATH)}, "tool_choice"),
     ],
 )
 def test_invalid_field_is_rejected_by_name(execution: str | None, fields: dict[str, Any], param: str) -> None:
