@@ -113,7 +113,7 @@ def test_no_tool_is_offered_if_none_is_allowed() -> None:
     assert not made.runs_tools
 
 
-ODD = [None, 1, "x", [], {}, {"name": None}, {"name": ["calculate_math"]}, {"name": {}}]
+ODD: list[Any] = [None, 1, "x", [], {}, {"name": None}, {"name": ["calculate_math"]}, {"name": {}}]
 
 
 @pytest.mark.parametrize("function", ODD)
