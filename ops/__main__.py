@@ -10,26 +10,32 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.table import Table
 
-from infra.deployment.catalog import load_catalog
 from infra.deployment.cost import summary
-from infra.deployment.file import DeploymentError, load_deployment
-from infra.deployment.plan import Plan
 
-from . import cost, deploy, destroy, dns, doctor, engine_key, keys, logs, machine_image, smoke
-from .account import Account, Failed, NoAccess, NotAllowed
-from .report import Result, Status, console, say, show, worst
+from . import cost, deploy, destroy, dns, doctor, logs, machine_image, smoke
+from .account import Account, NoAccess, NotAllowed
+from .command_line import (
+    FAILURE,
+    FILE,
+    AsJson,
+    DeploymentFile,
+    Yes,
+    account_of,
+    errors_reported,
+    finish,
+    plan_of,
+)
+from .key_commands import keys_app
+from .report import Status, console, say, show, worst
 from .smoke import LONG_SECONDS, Target
 
-FAILURE, USAGE, NO_ACCESS, INTERRUPTED = 1, 2, 3, 130
+Certificate = Annotated[str | None, typer.Option(help="ARN of the load balancer's certificate.")]
 
 app = typer.Typer(
     help="Operate a deployment of Tandem.",
@@ -37,49 +43,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-keys_app = typer.Typer(help="Manage API keys. Changes take effect within a minute.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
-
-DeploymentFile = Annotated[Path, typer.Option("--deployment", envvar="DEPLOYMENT", help="Deployment file.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
-Certificate = Annotated[str | None, typer.Option(help="ARN of the load balancer's certificate.")]
-FILE = Path("tandem.yaml")
-
-
-def plan_of(file: Path) -> Plan:
-    return Plan(load_deployment(file), load_catalog())
-
-
-@contextmanager
-def errors_reported(state: str = "Nothing was changed.", *, as_json: bool = False) -> Iterator[None]:
-    """Turns errors into a message and an exit status; `state` describes the state after an interruption.
-
-    With `as_json`, the message is also printed as a JSON object with the key `error`.
-    """
-    try:
-        yield
-    except DeploymentError as error:
-        raise _exit(str(error), USAGE, as_json=as_json) from None
-    except (NoAccess, NotAllowed) as error:
-        raise _exit(f"{error}\n{state}", NO_ACCESS, as_json=as_json) from None
-    except (Failed, ClientError, BotoCoreError) as error:
-        raise _exit(str(error), FAILURE, as_json=as_json) from None
-    except KeyboardInterrupt:
-        raise _exit(f"\nInterrupted. {state}", INTERRUPTED, as_json=as_json) from None
-
-
-def _exit(message: str, status: int, *, as_json: bool) -> typer.Exit:
-    say(message)
-    if as_json:
-        sys.stdout.write(json.dumps({"error": message.strip()}) + "\n")
-    return typer.Exit(status)
-
-
-def finish(title: str, results: list[Result], *, as_json: bool) -> None:
-    show(title, results, as_json=as_json)
-    if worst(results) is Status.ERROR:
-        raise typer.Exit(FAILURE)
 
 
 @app.command("doctor")
@@ -88,7 +52,7 @@ def run_doctor(
 ) -> None:
     """Check whether a deployment would succeed, or how the deployed one is doing. Changes nothing."""
     with errors_reported(as_json=as_json):
-        account = Account(plan_of(deployment))
+        account = account_of(deployment)
         results = doctor.doctor(account, certificate=certificate)
         finish(f"{account.deployment.name} in {account.region}", results, as_json=as_json)
 
@@ -104,7 +68,7 @@ def run_deploy(
     """Run doctor, deploy with progress, and test the deployed system."""
     with errors_reported(as_json=as_json):
         plan = plan_of(deployment)
-        account = Account(plan)
+        account = account_of(deployment)
         results = doctor.doctor(account, certificate=certificate, deploying=True)
         if worst(results) is Status.ERROR:
             finish("Not deployed, because it would fail", results, as_json=as_json)
@@ -144,81 +108,9 @@ def run_smoke(
     """Test a server like its users would: chat, streams, tools, keys."""
     with errors_reported(as_json=as_json):
         key = key or os.environ.get("TANDEM_API_KEY")
-        target = (
-            Target(_base_url(url), key, model) if url else _deployed(Account(plan_of(deployment)), key, model)
-        )
+        target = Target(_base_url(url), key, model) if url else _deployed(account_of(deployment), key, model)
         results = smoke.smoke(target, long_seconds=LONG_SECONDS if long else None)
         finish(f"Smoke test of {target.url}", results, as_json=as_json)
-
-
-@keys_app.command("create")
-def create_key(name: str, deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
-    """Create a key and print it. It is shown only once."""
-    state = f"Either there is no key {name}, or one whose value nobody knows: check with make keys ARGS=list."
-    with errors_reported(state, as_json=as_json):
-        key = keys.new_key()
-        store = keys.KeyStore(Account(plan_of(deployment)))
-        store.change(lambda document: keys.created(document, name, key, keys.now()))
-        say(f"The key of {name}. It is shown only once, and works within a minute:")
-        _print_key(name, key, as_json=as_json)
-
-
-@keys_app.command("list")
-def list_keys(deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
-    """List the keys and when they were created."""
-    with errors_reported(as_json=as_json):
-        listed = keys.listed(keys.KeyStore(Account(plan_of(deployment))).read())
-        if as_json:
-            sys.stdout.write(json.dumps([dataclasses.asdict(key) for key in listed]) + "\n")
-            return
-        table = Table("name", "created", box=None, header_style="bold")
-        for key in listed:
-            table.add_row(key.name, "revoked" if key.revoked else " and ".join(key.created))
-        console().print(table)
-
-
-@keys_app.command("revoke")
-def revoke_key(name: str, deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
-    """Revoke a key. The generated one is named `bootstrap`."""
-    with errors_reported(
-        "The key may or may not be revoked: check with make keys ARGS=list.", as_json=as_json
-    ):
-        keys.KeyStore(Account(plan_of(deployment))).change(lambda document: keys.revoked(document, name))
-        say(f"{name} is revoked. Requests with it get a 401 within a minute.")
-        if as_json:
-            _print_key(name, None, as_json=True)
-
-
-@keys_app.command("rotate")
-def rotate_key(
-    name: str,
-    finish_rotation: Annotated[bool, typer.Option("--finish", help="Remove the older value.")] = False,
-    deployment: DeploymentFile = FILE,
-    as_json: AsJson = False,
-) -> None:
-    """Create a second value and print it. Both are valid until `--finish`."""
-    with errors_reported(
-        "The older value is valid. Whether there is a second one: make keys ARGS=list.", as_json=as_json
-    ):
-        store = keys.KeyStore(Account(plan_of(deployment)))
-        if finish_rotation:
-            store.change(lambda document: keys.finished(document, name))
-            say(f"{name}: within a minute, only the newest value is valid.")
-            if as_json:
-                _print_key(name, None, as_json=True)
-            return
-        key = keys.new_key()
-        store.change(lambda document: keys.rotated(document, name, key, keys.now()))
-        say(f"The new key of {name}. The older one is valid until: make keys ARGS='rotate {name} --finish'")
-        _print_key(name, key, as_json=as_json)
-
-
-@keys_app.command("rotate-engine")
-def rotate_engine_key(deployment: DeploymentFile = FILE) -> None:
-    """Replace the key between the tiers. Both restart; with one GPU, the engine has a gap as in a release."""
-    with errors_reported("make keys ARGS=rotate-engine continues the rotation."):
-        engine_key.EngineKey(Account(plan_of(deployment))).rotate(say)
-        say("The engines accept only the new key. The old one is worthless.")
 
 
 @app.command("cost")
@@ -228,7 +120,7 @@ def run_cost(deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None
         plan = plan_of(deployment)
         source = f"prices of {plan.catalog.prices.date} in {plan.catalog.prices.region}"
         try:
-            account = Account(plan)
+            account = account_of(deployment)
             prices = cost.live_prices(account)
             if prices:
                 source = f"live instance prices in {account.region}"
@@ -255,7 +147,7 @@ def run_cost(deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None
 def run_destroy(deployment: DeploymentFile = FILE, yes: Yes = False, as_json: AsJson = False) -> None:
     """Show what will be deleted and what is kept, ask, destroy, and list what is left."""
     with errors_reported(as_json=as_json):
-        account = Account(plan_of(deployment))
+        account = account_of(deployment)
         show(
             f"Destroy {account.deployment.name} in {account.region}",
             destroy.preview(account),
@@ -281,7 +173,7 @@ def run_logs(
 ) -> None:
     """Show recent errors of both tiers, grouped by request id."""
     with errors_reported(as_json=as_json):
-        account = Account(plan_of(deployment))
+        account = account_of(deployment)
         entries = logs.errors(account, since=logs.seconds(since), request_id=request)
         if as_json:
             sys.stdout.write(json.dumps([dataclasses.asdict(entry) for entry in entries]) + "\n")
@@ -292,11 +184,6 @@ def run_logs(
             sys.stdout.write(
                 f"{logs.clock(entry.time)} {entry.tier:<12} {entry.request_id or '-':<32} {entry.text}\n"
             )
-
-
-def _print_key(name: str, key: str | None, *, as_json: bool) -> None:
-    """Prints only a new key; with `as_json` also its name, and null if there is no new key."""
-    sys.stdout.write(json.dumps({"name": name, "key": key}) + "\n" if as_json else f"{key}\n")
 
 
 def _base_url(url: str) -> str:

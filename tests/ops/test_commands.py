@@ -16,7 +16,7 @@ from infra.deployment.catalog import HOURS_PER_MONTH, load_catalog
 from infra.deployment.cost import gpu_usd_per_hour
 from infra.deployment.file import Deployment
 from infra.deployment.plan import Plan
-from ops import cost, deploy, dns, doctor, keys, logs, machine_image, smoke
+from ops import command_line, cost, deploy, dns, doctor, keys, logs, machine_image, smoke
 from ops.account import Failed, NoAccess, NotAllowed, translated
 from ops.report import Result, Status, show, worst
 from ops.smoke import Target
@@ -92,7 +92,7 @@ def test_interrupted_command_describes_the_state(monkeypatch: pytest.MonkeyPatch
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "Account", interrupted)
+    monkeypatch.setattr(command_line, "Account", interrupted)
     result = run("keys", "revoke", "alice")
     assert result.exit_code == 130
     assert "Interrupted" in result.stderr
@@ -106,7 +106,7 @@ def test_nothing_is_in_progress_before_the_command_has_started(
     def without_region(*_: Any) -> Any:
         raise NoAccess("no region is set")
 
-    monkeypatch.setattr(commands, "Account", without_region)
+    monkeypatch.setattr(command_line, "Account", without_region)
     result = run(command, "--yes", "--json")
     assert result.exit_code == 3
     assert "Nothing was changed" in result.stderr
@@ -118,7 +118,7 @@ def test_interrupted_deployment_says_what_continues(monkeypatch: pytest.MonkeyPa
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "Account", lambda _plan: account({}))
+    monkeypatch.setattr(command_line, "Account", lambda _plan: account({}))
     monkeypatch.setattr(doctor, "doctor", lambda *_args, **_options: [])
     monkeypatch.setattr(machine_image, "pin", lambda *_: None)
     monkeypatch.setattr(deploy, "deploy", interrupted)
@@ -161,7 +161,7 @@ def test_smoke_reaches_the_deployed_load_balancer(
         targets.append(target)
         return []
 
-    monkeypatch.setattr(commands, "Account", lambda _plan: account(answers, **settings))
+    monkeypatch.setattr(command_line, "Account", lambda _plan: account(answers, **settings))
     monkeypatch.setattr(smoke, "smoke", remember)
     monkeypatch.setattr(dns, "addresses", lambda name: {"127.0.0.1"} if "localhost" in name else set())
     result = run("smoke", "--key", "k")
@@ -180,7 +180,7 @@ def test_deployment_file_can_be_named_by_a_variable(monkeypatch: pytest.MonkeyPa
 
 
 def test_failed_check_exits_with_1_and_json_is_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "Account", lambda _plan: account({}))
+    monkeypatch.setattr(command_line, "Account", lambda _plan: account({}))
     results = [Result(Status.ERROR, "x", "y", "z")]
     monkeypatch.setattr(doctor, "doctor", lambda _account, certificate: results)
     plain, as_json = run("doctor"), run("doctor", "--json")
@@ -314,7 +314,7 @@ def test_keys_print_json_or_only_the_new_key(monkeypatch: pytest.MonkeyPatch) ->
         def change(self, edit: Any) -> None:
             document.update(edit(dict(document)))
 
-    monkeypatch.setattr(commands, "Account", lambda _plan: account({}))
+    monkeypatch.setattr(command_line, "Account", lambda _plan: account({}))
     monkeypatch.setattr(keys, "KeyStore", Store)
     alone = run("keys", "create", "alice").stdout
     assert alone.startswith("sk-")

@@ -1,0 +1,92 @@
+"""The commands that manage keys: `python -m ops keys COMMAND`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from . import engine_key, keys
+from .command_line import FILE, AsJson, DeploymentFile, account_of, errors_reported
+from .report import console, say
+
+keys_app = typer.Typer(help="Manage API keys. Changes take effect within a minute.", no_args_is_help=True)
+
+
+@keys_app.command("create")
+def create_key(name: str, deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
+    """Create a key and print it. It is shown only once."""
+    state = f"Either there is no key {name}, or one whose value nobody knows: check with make keys ARGS=list."
+    with errors_reported(state, as_json=as_json):
+        key = keys.new_key()
+        store = keys.KeyStore(account_of(deployment))
+        store.change(lambda document: keys.created(document, name, key, keys.now()))
+        say(f"The key of {name}. It is shown only once, and works within a minute:")
+        _print_key(name, key, as_json=as_json)
+
+
+@keys_app.command("list")
+def list_keys(deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
+    """List the keys and when they were created."""
+    with errors_reported(as_json=as_json):
+        listed = keys.listed(keys.KeyStore(account_of(deployment)).read())
+        if as_json:
+            sys.stdout.write(json.dumps([dataclasses.asdict(key) for key in listed]) + "\n")
+            return
+        table = Table("name", "created", box=None, header_style="bold")
+        for key in listed:
+            table.add_row(key.name, "revoked" if key.revoked else " and ".join(key.created))
+        console().print(table)
+
+
+@keys_app.command("revoke")
+def revoke_key(name: str, deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
+    """Revoke a key. The generated one is named `bootstrap`."""
+    with errors_reported(
+        "The key may or may not be revoked: check with make keys ARGS=list.", as_json=as_json
+    ):
+        keys.KeyStore(account_of(deployment)).change(lambda document: keys.revoked(document, name))
+        say(f"{name} is revoked. Requests with it get a 401 within a minute.")
+        if as_json:
+            _print_key(name, None, as_json=True)
+
+
+@keys_app.command("rotate")
+def rotate_key(
+    name: str,
+    finish_rotation: Annotated[bool, typer.Option("--finish", help="Remove the older value.")] = False,
+    deployment: DeploymentFile = FILE,
+    as_json: AsJson = False,
+) -> None:
+    """Create a second value and print it. Both are valid until `--finish`."""
+    with errors_reported(
+        "The older value is valid. Whether there is a second one: make keys ARGS=list.", as_json=as_json
+    ):
+        store = keys.KeyStore(account_of(deployment))
+        if finish_rotation:
+            store.change(lambda document: keys.finished(document, name))
+            say(f"{name}: within a minute, only the newest value is valid.")
+            if as_json:
+                _print_key(name, None, as_json=True)
+            return
+        key = keys.new_key()
+        store.change(lambda document: keys.rotated(document, name, key, keys.now()))
+        say(f"The new key of {name}. The older one is valid until: make keys ARGS='rotate {name} --finish'")
+        _print_key(name, key, as_json=as_json)
+
+
+@keys_app.command("rotate-engine")
+def rotate_engine_key(deployment: DeploymentFile = FILE) -> None:
+    """Replace the key between the tiers. Both restart; with one GPU, the engine has a gap as in a release."""
+    with errors_reported("make keys ARGS=rotate-engine continues the rotation."):
+        engine_key.EngineKey(account_of(deployment)).rotate(say)
+        say("The engines accept only the new key. The old one is worthless.")
+
+
+def _print_key(name: str, key: str | None, *, as_json: bool) -> None:
+    """Prints only a new key; with `as_json` also its name, and null if there is no new key."""
+    sys.stdout.write(json.dumps({"name": name, "key": key}) + "\n" if as_json else f"{key}\n")
