@@ -11,6 +11,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from docs.generated import write_or_check  # noqa: E402
 from tests.infra.synthesis import synthesize  # noqa: E402
 
 COMMAND = ".venv/bin/python docs/architecture.py"
@@ -183,14 +184,5 @@ def document() -> str:
     return f"{INTRODUCTION}\n```mermaid\n{picture_}\n```\n\n## All resources\n\n| type | |\n|---|---|\n{rows}"
 
 
-def main() -> None:
-    text = document()
-    if sys.argv[1:] == ["--check"]:
-        if not TARGET.exists() or TARGET.read_text() != text:
-            sys.exit(f"{TARGET.name} is out of date; to update, run {COMMAND}")
-    else:
-        TARGET.write_text(text)
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(write_or_check({TARGET: document()}, COMMAND))

@@ -10,6 +10,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from docs.generated import write_or_check  # noqa: E402
 from infra.deployment.checks import RULES  # noqa: E402
 from infra.deployment.checks.rule import Severity  # noqa: E402
 from infra.deployment.file import Deployment  # noqa: E402
@@ -108,21 +109,12 @@ def _rule_rows() -> list[str]:
     return [f"| `{rule.name}` | {rule.severity} | {rule.title} |\n" for rule in rules]
 
 
-def main() -> int:
-    wanted = {
+def documents() -> dict[Path, str]:
+    return {
         ROOT / "docs/deployment-reference.md": reference(),
         ROOT / "docs/tandem.schema.json": schema(),
     }
-    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
-    if "--check" not in sys.argv:
-        for path in stale:
-            path.write_text(wanted[path])
-    elif stale:
-        names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
-        print(f"{names}: out of date; to update, run {COMMAND}")
-        return 1
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(documents(), COMMAND))

@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from docs.generated import write_or_check  # noqa: E402
 from infra.deployment.checks import check  # noqa: E402
 from infra.template_checks.plugin import TEMPLATE_RULES, find  # noqa: E402
 from infra.template_checks.template import Assembly  # noqa: E402
@@ -88,14 +89,5 @@ def document() -> str:
     return "\n".join(parts)
 
 
-def main() -> None:
-    text = document()
-    if sys.argv[1:] == ["--check"]:
-        if not TARGET.exists() or TARGET.read_text() != text:
-            sys.exit(f"{TARGET.name} is out of date; to update, run {COMMAND}")
-    else:
-        TARGET.write_text(text)
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(write_or_check({TARGET: document()}, COMMAND))

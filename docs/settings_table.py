@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "services/orchestrator"))
+sys.path[:0] = [str(ROOT), str(ROOT / "services/orchestrator")]
 
+from docs.generated import write_or_check  # noqa: E402
 from orchestrator.settings import Settings  # noqa: E402
 
 COMMAND = ".venv/bin/python docs/settings_table.py"
+README = ROOT / "README.md"
 BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->"
 
 
@@ -26,19 +28,12 @@ def table() -> str:
     return "\n".join(rows) + "\n"
 
 
-def main() -> int:
-    readme = ROOT / "README.md"
-    text = readme.read_text()
-    before, rest = text.split(BEGIN)
+def readme() -> str:
+    """The README with the table."""
+    before, rest = README.read_text().split(BEGIN)
     _, after = rest.split(END)
-    wanted = before + BEGIN + table() + END + after
-    if "--check" in sys.argv:
-        if text != wanted:
-            print(f"README.md: the table of settings is out of date; to update, run {COMMAND}")
-        return int(text != wanted)
-    readme.write_text(wanted)
-    return 0
+    return before + BEGIN + table() + END + after
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check({README: readme()}, COMMAND))

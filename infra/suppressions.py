@@ -28,3 +28,12 @@ def accept(construct: IConstruct, *rules: str, reason: str) -> None:
             resource.add_metadata("checkov", checkov)
         else:
             cdk.Validations.of(construct).acknowledge(cdk.Acknowledgment(id=rule, reason=reason))
+
+
+def accept_registry_login(role: IConstruct) -> None:
+    """Accepts that a role which pulls or pushes images may log in to the registry."""
+    accept(
+        role,
+        "AwsSolutions-IAM5[Resource::*]",
+        reason="ecr:GetAuthorizationToken applies to the account's registry and has no resources.",
+    )

@@ -19,7 +19,7 @@ from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
 
 from infra.log_group import log_group
-from infra.suppressions import accept
+from infra.suppressions import accept, accept_registry_login
 
 from .recipes import Architecture, Image, Recipe
 
@@ -237,11 +237,7 @@ def _build_role(
         )
     )
     role.add_to_policy(iam.PolicyStatement(actions=["ecr:GetAuthorizationToken"], resources=["*"]))
-    accept(
-        role,
-        "AwsSolutions-IAM5[Resource::*]",
-        reason="ecr:GetAuthorizationToken applies to the account's registry and has no resources.",
-    )
+    accept_registry_login(role)
     return role
 
 

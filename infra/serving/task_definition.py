@@ -8,7 +8,7 @@ from constructs import Construct
 
 from infra.deployment.file import Deployment
 from infra.log_group import log_group
-from infra.suppressions import accept
+from infra.suppressions import accept, accept_registry_login
 
 
 def container_logs(scope: Construct, deployment: Deployment) -> logs.LogGroup:
@@ -23,11 +23,7 @@ def container_logs(scope: Construct, deployment: Deployment) -> logs.LogGroup:
 
 def accept_design(task: ecs.TaskDefinition) -> None:
     """Accepts findings in a task definition, each with its reason."""
-    accept(
-        task.obtain_execution_role(),
-        "AwsSolutions-IAM5[Resource::*]",
-        reason="ecr:GetAuthorizationToken applies to the account's registry and has no resources.",
-    )
+    accept_registry_login(task.obtain_execution_role())
     accept(
         task,
         "AwsSolutions-ECS2",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from botocore.exceptions import ClientError
 
 from ops.account import Account, Stack, code_of, translated
@@ -68,28 +70,34 @@ def check_names(account: Account) -> list[Result]:
 
 
 def _repository(account: Account, name: str) -> Result:
-    ecr = account.client("ecr")
-    try:
-        with translated():
-            ecr.describe_repositories(repositoryNames=[name])
-    except ClientError as error:
-        if code_of(error) != "RepositoryNotFoundException":
-            raise
-        return Result(Status.OK, "names", f"{name} is free")
-    delete = f"aws ecr delete-repository --force --repository-name {name}, or set another name in tandem.yaml"
-    return Result(Status.ERROR, "names", f"the repository {name} already exists", delete)
+    return _unless_free(
+        f"repository {name}",
+        lambda: account.client("ecr").describe_repositories(repositoryNames=[name]),
+        "RepositoryNotFoundException",
+        f"aws ecr delete-repository --force --repository-name {name}",
+    )
 
 
 def _parameter(account: Account, name: str) -> Result:
+    return _unless_free(
+        f"parameter {name}",
+        lambda: account.client("ssm").get_parameter(Name=name),
+        "ParameterNotFound",
+        f"aws ssm delete-parameter --name {name}",
+    )
+
+
+def _unless_free(what: str, look_up: Callable[[], object], not_found: str, delete: str) -> Result:
+    """Returns an error if a look-up succeeds, and OK if it ends with the code for what does not exist."""
     try:
         with translated():
-            account.client("ssm").get_parameter(Name=name)
+            look_up()
     except ClientError as error:
-        if code_of(error) != "ParameterNotFound":
+        if code_of(error) != not_found:
             raise
-        return Result(Status.OK, "names", f"{name} is free")
-    delete = f"aws ssm delete-parameter --name {name}, or set another name in tandem.yaml"
-    return Result(Status.ERROR, "names", f"the parameter {name} already exists", delete)
+        return Result(Status.OK, "names", f"the {what} does not exist yet")
+    fix = f"{delete}, or set another name in tandem.yaml"
+    return Result(Status.ERROR, "names", f"the {what} already exists", fix)
 
 
 def _namespace(account: Account, name: str) -> Result:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
 from infra.images.recipes import ORCHESTRATOR
 from tests.support.containers.bases import VLLM, appliances, cpu_engine, python_base, standin_engine, tagged
@@ -12,32 +10,23 @@ from tests.support.containers.engine import Engine, running_engine
 from tests.support.containers.registry import Registry, build_command, registry
 
 from .emulator import Emulator, aws_credentials
+from .parts import Parts
 from .services import DeployedServices
 from .steps import step
 
 
-class Account:
+class Account(Parts):
     """Docker and a registry while it is entered; `engine` is standin or vllm."""
 
     def __init__(self, engine: str) -> None:
+        super().__init__()
         self._engine_kind = engine
-        self._exit = ExitStack()
-
-    def __enter__(self) -> Account:
-        try:
-            with step("Docker, base images and a registry"):
-                self._start()
-        except BaseException:
-            self._exit.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._exit.close()
 
     def _start(self) -> None:
+        with step("Docker, base images and a registry"):
+            self._start_docker()
+
+    def _start_docker(self) -> None:
         self.docker: Engine = self._exit.enter_context(running_engine())
         python_base(self.docker)
         python_base(self.docker, ORCHESTRATOR.arguments["PYTHON_IMAGE"])

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +17,7 @@ from tests.support.containers.load_balancer import Listener, LoadBalancer, load_
 
 from .emulator import Emulator, aws_credentials
 from .forwarder import forwarded
+from .parts import Parts
 from .tasks import Task, deployed_task, image_of, run
 
 NETWORK = "tandem-rehearsal"
@@ -31,7 +30,7 @@ class DeploymentFailed(RuntimeError):
     """A service did not reach its steady state, as ECS would report it; what ran before still runs."""
 
 
-class DeployedServices:
+class DeployedServices(Parts):
     """Both services while it is entered.
 
     Attributes:
@@ -43,30 +42,17 @@ class DeployedServices:
     def __init__(
         self, docker: Engine, emulator: Emulator, *, registry: str, appliances: str, engine: str = "standin"
     ) -> None:
+        super().__init__()
         self._docker = docker
         self._emulator = emulator
         self._registry = registry
         self._appliances = appliances
         self._engine_kind = engine
-        self._exit = ExitStack()
         self._hosts = Path()
         self._aws: dict[str, str] = {}
         self._running: list[Running] = []
         self.orchestrators: list[tuple[Task, Running]] = []
         self.substitutions: list[str] = []
-
-    def __enter__(self) -> DeployedServices:
-        try:
-            self._start()
-        except BaseException:
-            self._exit.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._exit.close()
 
     @property
     def log(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from infra.deployment.plan import Plan
 
-from .rule import Changes, Found, Severity, rule
+from .rule import Candidates, Changes, Found, Severity, rule
 
 MARGIN_SECONDS = 30
 """Difference between timeouts that depend on each other."""
@@ -17,22 +17,22 @@ EVERYWHERE = "0.0.0.0/0"
 _WITHOUT_CLOUDFRONT: Changes = {"ingress.cloudfront": False}
 
 
-@rule(
-    "deregistration-delay",
-    Severity.ERROR,
-    lambda plan: [
-        {
-            "ingress.deregistration_delay_seconds": plan.deployment.orchestrator.request_timeout_seconds
-            + MARGIN_SECONDS
-        }
-    ],
-    lambda plan: [
-        {
-            "orchestrator.request_timeout_seconds": plan.deployment.ingress.deregistration_delay_seconds
-            - MARGIN_SECONDS
-        }
-    ],
-)
+def _longer_than_requests(setting: str) -> tuple[Candidates, Candidates]:
+    """Fixes for a timeout of the ingress that must outlast requests: raise it, or lower theirs."""
+    return (
+        lambda plan: [
+            {f"ingress.{setting}": plan.deployment.orchestrator.request_timeout_seconds + MARGIN_SECONDS}
+        ],
+        lambda plan: [
+            {
+                "orchestrator.request_timeout_seconds": getattr(plan.deployment.ingress, setting)
+                - MARGIN_SECONDS
+            }
+        ],
+    )
+
+
+@rule("deregistration-delay", Severity.ERROR, *_longer_than_requests("deregistration_delay_seconds"))
 def deregistration_delay(plan: Plan) -> Found[str]:
     """A task is stopped only after its requests had their full time."""
     delay = plan.deployment.ingress.deregistration_delay_seconds
@@ -46,22 +46,7 @@ def deregistration_delay(plan: Plan) -> Found[str]:
     )
 
 
-@rule(
-    "idle-timeout",
-    Severity.ERROR,
-    lambda plan: [
-        {
-            "ingress.idle_timeout_seconds": plan.deployment.orchestrator.request_timeout_seconds
-            + MARGIN_SECONDS
-        }
-    ],
-    lambda plan: [
-        {
-            "orchestrator.request_timeout_seconds": plan.deployment.ingress.idle_timeout_seconds
-            - MARGIN_SECONDS
-        }
-    ],
-)
+@rule("idle-timeout", Severity.ERROR, *_longer_than_requests("idle_timeout_seconds"))
 def idle_timeout(plan: Plan) -> Found[str]:
     """The load balancer must wait for answers that are not streamed, which are silent until complete."""
     idle, request = (

@@ -20,6 +20,9 @@ Found = Iterator[tuple[Place, str]]
 Changes = Mapping[str, object]
 """Settings and the values to try."""
 
+Candidates = Callable[[Plan], Iterable[Changes]]
+"""Yields the values to try for a plan that breaks a rule."""
+
 
 class Severity(StrEnum):
     """An error stops synthesis, because the deployment would fail. A warning is only printed."""
@@ -72,7 +75,7 @@ class Rule(Generic[Checked, Place]):
     name: str
     severity: Severity
     check: Callable[[Checked], Found[Place]]
-    candidates: tuple[Callable[[Plan], Iterable[Changes]], ...] = ()
+    candidates: tuple[Candidates, ...] = ()
 
     @property
     def title(self) -> str:
@@ -87,7 +90,7 @@ class Rule(Generic[Checked, Place]):
 def rule(
     name: str,
     severity: Severity = Severity.ERROR,
-    *candidates: Callable[[Plan], Iterable[Changes]],
+    *candidates: Candidates,
 ) -> Callable[[Callable[[Checked], Found[Place]]], Rule[Checked, Place]]:
     """Turns a function that yields violations into a rule."""
     return lambda check: Rule(name, severity, check, candidates)

@@ -18,7 +18,7 @@ from .auth import Keys
 from .body import too_large
 from .head import Head
 from .in_flight import InFlight
-from .reply import Reply
+from .reply import Client, Reply
 
 log = logging.getLogger("orchestrator.api")
 
@@ -132,17 +132,8 @@ class Endpoint:
         )
 
 
-class ClientConnection(Protocol):
+class ClientConnection(Client, Protocol):
     """The interface of a connection for its exchanges."""
-
-    loop: asyncio.AbstractEventLoop
-    transport: asyncio.Transport
-    write_paused: bool
-
-    @property
-    def general_headers(self) -> bytes: ...
-
-    async def drain(self) -> None: ...
 
     def abort(self) -> None: ...
 

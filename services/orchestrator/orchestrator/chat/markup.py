@@ -65,11 +65,7 @@ def _beginnings(text: str) -> str:
 
 
 def _read_json(text: str, _: Parameters) -> list[WrittenCall] | None:
-    value = _loads(text[text.find("{") : text.rfind("}") + 1])
-    if value is None:
-        broken = _broken_call(text)
-        return [broken] if broken else None
-    return _calls_of([value])
+    return _calls_in(text[text.find("{") : text.rfind("}") + 1], text)
 
 
 def _read_mistral(text: str, _: Parameters) -> list[WrittenCall] | None:
@@ -77,11 +73,7 @@ def _read_mistral(text: str, _: Parameters) -> list[WrittenCall] | None:
     body = text[head.end() :] if head else ""
     if head and head["name"]:
         return [(head["name"], body)]
-    value = _loads(body)
-    if value is None:
-        broken = _broken_call(body)
-        return [broken] if broken else None
-    return _calls_of(value if isinstance(value, list) else [value])
+    return _calls_in(body, body)
 
 
 def _read_harmony(text: str, _: Parameters) -> list[WrittenCall] | None:
@@ -144,6 +136,15 @@ def cut_name(text: str) -> str | None:
 def _split_objects(text: str) -> list[str]:
     """Splits objects at the semicolons between them."""
     return re.split(r"(?<=\})\s*;\s*(?=\{)", text.strip())
+
+
+def _calls_in(body: str, text: str) -> list[WrittenCall] | None:
+    """Reads a call or a list of them from JSON; if it is invalid, one whose name is readable in `text`."""
+    value = _loads(body)
+    if value is None:
+        broken = _broken_call(text)
+        return [broken] if broken else None
+    return _calls_of(value if isinstance(value, list) else [value])
 
 
 def _calls_of(values: list[Any]) -> list[WrittenCall] | None:

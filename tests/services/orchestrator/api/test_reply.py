@@ -22,25 +22,31 @@ def beat() -> str:
     return "0.05"
 
 
+async def streamed(
+    url: str, beat: str, go_on: asyncio.Event, *, beats: int = 0, tools: list[Any] | None = None
+) -> bytes:
+    """Streams an answer whole; after this number of heartbeats, or the first part, lets the engine go on."""
+    request = {"messages": [{"role": "user", "content": "x"}], "stream": True, "tools": tools}
+    async with (
+        live(url, HEARTBEAT_SECONDS=beat) as server,
+        server.http.stream("POST", "/v1/chat/completions", json=request) as answer,
+    ):
+        assert answer.status_code == 200
+        received = b""
+        async for part in answer.aiter_raw():
+            received += part
+            if received.count(b": keep-alive") >= beats:
+                go_on.set()
+    return received
+
+
 @pytest.mark.parametrize("tools", [None, [MATH]])
 async def test_headers_and_heartbeats_are_sent_before_a_late_first_event(
     engine: ScriptedEngine, beat: str, tools: Any
 ) -> None:
     go_on = asyncio.Event()
     engine.play(after(go_on, stream(*text("Hello"))))
-    async with (
-        live(engine.url, HEARTBEAT_SECONDS=beat) as server,
-        server.http.stream(
-            "POST", "/v1/chat/completions",
-            json={"messages": [{"role": "user", "content": "x"}], "stream": True, "tools": tools},
-        ) as answer,
-    ):  # fmt: skip
-        assert answer.status_code == 200
-        received = b""
-        async for part in answer.aiter_raw():
-            received += part
-            if received.count(b": keep-alive") == 2:
-                go_on.set()
+    received = await streamed(engine.url, beat, go_on, beats=2, tools=tools)
     events = events_of(received.decode())
     assert events[:2] == [": keep-alive", ": keep-alive"]
     assert text_of(events) == "Hello"
@@ -52,18 +58,7 @@ async def test_heartbeats_are_sent_during_tools_and_later_rounds(engine: Scripte
     engine.play(
         stream(*call_deltas("calculate_math", '{"expression": "1"}')), after(go_on, stream(*text("1")))
     )
-    async with (
-        live(engine.url, HEARTBEAT_SECONDS=beat) as server,
-        server.http.stream(
-            "POST", "/v1/chat/completions",
-            json={"messages": [{"role": "user", "content": "x"}], "stream": True, "tools": [MATH]},
-        ) as answer,
-    ):  # fmt: skip
-        received = b""
-        async for part in answer.aiter_raw():
-            received += part
-            if b": keep-alive" in received:
-                go_on.set()
+    received = await streamed(engine.url, beat, go_on, beats=1, tools=[MATH])
     assert text_of(events_of(received.decode())) == "1"
 
 
@@ -71,18 +66,7 @@ async def test_heartbeat_never_splits_an_event(engine: ScriptedEngine, beat: str
     go_on = asyncio.Event()
     whole_event = b'data: {"choices":[{"index":0,"delta":{"content":"Hello"}}]}\n\n'
     engine.play(stream(whole_event[:20], go_on, whole_event[20:]))
-    async with (
-        live(engine.url, HEARTBEAT_SECONDS=beat) as server,
-        server.http.stream(
-            "POST", "/v1/chat/completions",
-            json={"messages": [{"role": "user", "content": "x"}], "stream": True},
-        ) as answer,
-    ):  # fmt: skip
-        received = b""
-        async for part in answer.aiter_raw():
-            received += part
-            if received.count(b": keep-alive") == 1:
-                go_on.set()
+    received = await streamed(engine.url, beat, go_on, beats=1)
     assert whole_event in received
     assert text_of(events_of(received.decode())) == "Hello"
 
@@ -100,17 +84,7 @@ async def test_late_failure_is_sent_as_an_event(engine: ScriptedEngine, beat: st
     go_on = asyncio.Event()
     refusal = body({"error": {"message": "no", "type": "BadRequestError", "param": None, "code": 400}}, 400)
     engine.play(after(go_on, refusal))
-    async with (
-        live(engine.url, HEARTBEAT_SECONDS=beat) as server,
-        server.http.stream(
-            "POST", "/v1/chat/completions",
-            json={"messages": [{"role": "user", "content": "x"}], "stream": True},
-        ) as answer,
-    ):  # fmt: skip
-        received = b""
-        async for part in answer.aiter_raw():
-            received += part
-            go_on.set()
+    received = await streamed(engine.url, beat, go_on)
     events = events_of(received.decode())
     assert isinstance(events[-1], dict)
     assert events[-1]["error"]["message"] == "no"
@@ -122,17 +96,7 @@ async def test_answer_that_is_not_a_stream_is_an_error_after_the_headers(
 ) -> None:
     go_on = asyncio.Event()
     engine.play(after(go_on, whole("not a stream")))
-    async with (
-        live(engine.url, HEARTBEAT_SECONDS=beat) as server,
-        server.http.stream(
-            "POST", "/v1/chat/completions",
-            json={"messages": [{"role": "user", "content": "x"}], "stream": True},
-        ) as answer,
-    ):  # fmt: skip
-        received = b""
-        async for part in answer.aiter_raw():
-            received += part
-            go_on.set()
+    received = await streamed(engine.url, beat, go_on)
     assert b"without a stream" in received
 
 
