@@ -21,7 +21,7 @@ _MAX_PATTERNS = 1_000
 _MARKED = re.compile(r"[<>\[\]|\uff5c\u2581]")
 _DIGITS = re.compile(r"\d+")
 # `<|im_start|>` and similar tokens in all families; `<|turn>` and `<turn|>` in Gemma.
-_SHAPES = (r"<\|[^\s<>|]{1,64}\|?>", r"<[\w/]{1,64}\|>")
+_SHAPES = (r"\|[^\s<>|]{1,64}\|?>", r"[\w/]{1,64}\|>")
 
 _QWEN = "<tool_call> </tool_call> <tool_response> </tool_response> <think> </think> <tools> </tools>"
 TOKENS: Mapping[str, str] = {
@@ -76,6 +76,8 @@ class ControlTokens:
 
     def neutralize(self, text: str) -> str:
         """Returns the text with all control tokens and call markup made harmless."""
+        if not self._pattern.search(text):
+            return text
         return self._pattern.sub(r"\g<0> ", text)
 
     def neutralize_content(self, content: Any) -> Any:
@@ -92,10 +94,21 @@ class ControlTokens:
         ]
 
     def _compile(self) -> re.Pattern[str]:
-        """Matches the first character of each token. A number matches any number: families have thousands."""
-        literal = {_DIGITS.sub(r"\\d+", re.escape(token)) for token in self._tokens}
-        longest_first = sorted(literal, key=lambda pattern: (-len(pattern), pattern))[:_MAX_PATTERNS]
-        return re.compile(f"(?=(?:{'|'.join([*_SHAPES, *longest_first])})).", re.DOTALL)
+        """Matches the first character of each token. A number matches any number: families have thousands.
+
+        Grouping the tokens by that character makes the search skip all other characters quickly.
+        """
+        split = {(_pattern_of(token[0]), _pattern_of(token[1:])) for token in self._tokens}
+        longest_first = sorted(split, key=lambda parts: (-len(parts[1]), parts))[:_MAX_PATTERNS]
+        rests: dict[str, list[str]] = {"<": [*_SHAPES]}
+        for first, rest in longest_first:
+            rests.setdefault(first, []).append(rest)
+        return re.compile("|".join(f"{first}(?={'|'.join(rest)})" for first, rest in rests.items()))
+
+
+def _pattern_of(text: str) -> str:
+    """Matches the text with any numbers in place of its numbers."""
+    return _DIGITS.sub(r"\\d+", re.escape(text))
 
 
 def _tokens_in(tokenizer_info: Any) -> Iterable[str]:

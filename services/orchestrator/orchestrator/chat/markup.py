@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import orjson
@@ -44,6 +44,7 @@ class Markup:
         between: characters other than white space that separate two calls.
         bare: whether a JSON object that is the whole text is a call.
         read: returns the calls in a whole text from opening to closing, or None.
+        opening, opening_start: patterns of an opening and of the first character of one.
     """
 
     openings: tuple[str, ...]
@@ -54,6 +55,13 @@ class Markup:
     read: Callable[[str, Parameters], list[WrittenCall] | None]
     between: str = ""
     bare: bool = False
+    opening: re.Pattern[str] = field(init=False)
+    opening_start: re.Pattern[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name, texts in (("opening", self.openings), ("opening_start", [o[0] for o in self.openings])):
+            pattern = re.compile("|".join(map(re.escape, texts)) or r"(?!)")
+            object.__setattr__(self, name, pattern)
 
 
 def _beginnings(text: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from enum import IntEnum, auto
 
 from .markup import BARE, MAX_HEAD, Markup, Parameters, WrittenCall, cut_name
 from .quotation import Quotation
@@ -21,9 +21,10 @@ _WRAPPER = "</tool_call>"
 _OUTSIDE = re.compile(r"[\s\w:,.+-]*")
 _INSIDE = re.compile(r'[^"\\]*')
 _NOT_SPACE = re.compile(r"\S")
+_NEVER = re.compile(r"(?!)")
 
 
-class _State(Enum):
+class _State(IntEnum):
     TEXT = auto()
     HEAD = auto()
     BODY = auto()
@@ -124,8 +125,8 @@ class CallScanner:
         self._parameters = parameters
         self._drop = drop
         self._openings = markup.openings if markup else ()
-        self._first = "".join({opening[0] for opening in self._openings})
-        self._opening = re.compile("|".join(map(re.escape, self._openings)) or r"(?!)")
+        self._opening = markup.opening if markup else _NEVER
+        self._opening_start = markup.opening_start if markup else _NEVER
         self._quotation = Quotation()
         self._unread: list[str] = []  # not yet read by the quotation
         self._state = _State.HEAD if bare else _State.TEXT
@@ -141,7 +142,11 @@ class CallScanner:
 
     def feed(self, text: str) -> str:
         """Adds a part and returns the text that can be shown now."""
-        if self._state is _State.TEXT and not self._tail and not self._after_call and self._is_plain(text):
+        if self._tail or self._after_call:
+            return self._run(text, final=False)
+        if self._state is _State.HEAD and self._form is BARE and not self._units and text[:1].isalnum():
+            self._state, self._form = _State.TEXT, self._markup
+        if self._state is _State.TEXT and not self._opening_start.search(text):
             self._unread.append(text)
             return text
         return self._run(text, final=False)
@@ -153,7 +158,7 @@ class CallScanner:
             cut: whether the turn was truncated.
         """
         self._cut = cut
-        shown = self._run("", final=True)
+        shown = self._run("", final=True) if self._tail or self._state is not _State.TEXT else ""
         if self._state is _State.HEAD and self._form is not BARE:
             shown += self._end_head(cut=cut)
         elif self._state is _State.HEAD:
@@ -166,9 +171,6 @@ class CallScanner:
                 self.found.calls += calls
                 self.found.source.append(source)
         return shown
-
-    def _is_plain(self, text: str) -> bool:
-        return not any(first in text for first in self._first)
 
     def _run(self, text: str, *, final: bool) -> str:
         """Advances from state to state until one needs more text."""

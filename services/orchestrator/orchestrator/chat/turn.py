@@ -8,7 +8,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..errors import EngineFailed
 from ..protocol import JsonObject, ToolCall
@@ -137,7 +136,6 @@ class TurnReader:
         if choice.get("finish_reason"):
             self._finish_reason = choice["finish_reason"]
         visible: JsonObject = {}
-        self._count(choice)
         for key, value in (choice.get("delta") or choice.get("message") or {}).items():
             if key == "tool_calls":
                 calls = self._read_calls(value) if value else None
@@ -148,6 +146,8 @@ class TurnReader:
             elif key == "content":
                 visible["content"] = self._read_text(value)
             elif key != "role" or self._first:
+                if isinstance(value, str):
+                    self._count(len(value))
                 if key in ("reasoning", "reasoning_content"):
                     self._reasoning.append(value)
                 visible[key] = value
@@ -156,16 +156,13 @@ class TurnReader:
         self._first = False
         return visible
 
-    def _count(self, choice: JsonObject) -> None:
-        """
+    def _count(self, size: int) -> None:
+        """Counts characters that are kept until the end of the turn.
+
         Raises:
             EngineFailed: the turn is longer than any model writes.
         """
-        for value in (choice.get("delta") or choice.get("message") or {}).values():
-            if isinstance(value, str):
-                self._size += len(value)
-            elif isinstance(value, list):
-                self._size += sum(_CALL_SIZE + len(_arguments_of(call)) for call in value)
+        self._size += size
         if self._size > _MAX_CHARACTERS:
             raise EngineFailed(f"The engine's answer has more than {_MAX_CHARACTERS:,} characters")
 
@@ -212,6 +209,7 @@ class TurnReader:
         return shown, rescued, found.hidden
 
     def _read_text(self, text: str) -> str:
+        self._count(len(text))
         if self._scanner is None:
             self._scanner = CallScanner(
                 self._rescue.markup,
@@ -235,6 +233,7 @@ class TurnReader:
             if draft is None:
                 draft = self._drafts[index] = _Draft(delta.get("id") or _new_id(), [])
             arguments = function.get("arguments")
+            self._count(_CALL_SIZE + len(arguments or ""))
             if arguments:
                 draft.arguments.append(arguments)
             if function.get("name") and not draft.name:
@@ -258,12 +257,6 @@ class TurnReader:
     def _client_delta(self, call: ToolCall) -> JsonObject:
         self._client_calls += 1
         return {"index": self._client_calls - 1, **call.wire()}
-
-
-def _arguments_of(call: Any) -> str:
-    function = call.get("function") if isinstance(call, dict) else None
-    arguments = function.get("arguments") if isinstance(function, dict) else None
-    return arguments if isinstance(arguments, str) else ""
 
 
 def _new_id() -> str:
