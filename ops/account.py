@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +26,31 @@ from botocore.exceptions import (
 from infra.deployment.file import Deployment
 from infra.deployment.plan import Plan
 
+from .waiting import Waiting
+
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackTypeDef
 
-_CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3})
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for AWS, in seconds per attempt, and when to report that there is no answer."""
+
+    connect: float = 5
+    read: float = 10
+    attempts: int = 3
+    report_after: float = 5
+
+    @property
+    def config(self) -> Config:
+        return Config(
+            connect_timeout=self.connect,
+            read_timeout=self.read,
+            retries={"mode": "standard", "total_max_attempts": self.attempts},
+        )
+
+
+PATIENCE = Patience()
 _NOT_KNOWN = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, ProfileNotFound)
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
 _REFUSED = {
@@ -44,6 +65,10 @@ _NOT_ALLOWED = {
 
 class NoAccess(Exception):
     """AWS cannot be called: no or expired credentials, no region, or no network. Says how to fix it."""
+
+
+class Unreachable(NoAccess):
+    """An endpoint of AWS does not answer."""
 
 
 class NotAllowed(Exception):
@@ -91,7 +116,9 @@ def translated() -> Iterator[None]:
     except NoRegionError:
         raise NoAccess("no region is set; set region in tandem.yaml, or AWS_REGION") from None
     except (HTTPClientError, ConnectionError) as error:
-        raise NoAccess(f"AWS cannot be reached: {error}") from None
+        raise Unreachable(
+            f"AWS cannot be reached: {error}. Check the network, proxies, VPN and AWS_ENDPOINT_URL."
+        ) from None
 
 
 def _action(error: ClientError) -> str:
@@ -128,6 +155,7 @@ class Account:
             if not session.region_name:
                 raise NoRegionError
         self._session = session
+        self._waiting = Waiting(PATIENCE.report_after)
         self.region: str = session.region_name
         self.certificate: str | None = plan.deployment.ingress.certificate_arn
 
@@ -143,11 +171,22 @@ class Account:
     def client(self, service: str, *, region: str | None = None) -> Any:
         """Returns a boto3 client; callers add the type."""
         with translated():
-            return self._session.client(
+            client: Any = self._session.client(
                 service,  # type: ignore[call-overload]
                 region_name=region or self.region,
-                config=_CONFIG,
+                config=PATIENCE.config,
             )
+        _report_silence(client, service, self._waiting)
+        return client
+
+    def reach(self) -> None:
+        """Checks with one small request that AWS answers and accepts the credentials.
+
+        Raises:
+            NoAccess: It does not.
+        """
+        with suppress(NotAllowed), translated():
+            self.client("sts").get_caller_identity()
 
     def stack(self, name: str) -> Stack | None:
         """Returns the stack of that name, or None if it does not exist."""
@@ -173,6 +212,21 @@ class Account:
                 "region in tandem.yaml or AWS_REGION"
             )
         return stack.outputs
+
+
+def _report_silence(client: Any, service: str, waiting: Waiting) -> None:
+    """Reports calls of this client that take long."""
+
+    def start(model: Any, context: dict[str, Any], **_: Any) -> None:
+        context["waiting"] = token = object()
+        waiting.start(token, f"AWS {service} {model.name}")
+
+    def end(context: dict[str, Any], **_: Any) -> None:
+        waiting.end(context.get("waiting"))
+
+    client.meta.events.register_first("before-call", start)
+    client.meta.events.register("after-call", end)
+    client.meta.events.register("after-call-error", end)
 
 
 def _stack(described: StackTypeDef) -> Stack:

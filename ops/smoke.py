@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import openai
 from openai.types.chat import ChatCompletion
 
 from .report import Result, Status
+from .waiting import Waiting
 
 WEATHER: Any = {"type": "function", "function": {"name": "get_current_weather"}}
 MATH: Any = {"type": "function", "function": {"name": "calculate_math"}}
@@ -30,8 +31,24 @@ CLIENT_TOOL: Any = {
 LONG_SECONDS = 60.0
 """The default idle timeout of a load balancer."""
 
-_ANSWER_SECONDS = 330.0  # a little more than the orchestrator's own deadline
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Time limits in seconds.
+
+    A connection takes milliseconds, and the list of models comes from a cache. A request may wait 30 s for an
+    engine, and none of the answers is long.
+    """
+
+    connect: float = 5
+    models: float = 15
+    answer: float = 120
+    report_after: float = 10
+
+
+PATIENCE = Patience()
 _MOST_LONG_TOKENS = 8000
+_NO_ANSWER = "no answer within"
 
 
 class Unexpected(Exception):
@@ -53,38 +70,45 @@ class Target:
 
 
 def smoke(target: Target, *, long_seconds: float | None = None) -> list[Result]:
-    """Returns a result per request; `long_seconds` adds an answer that takes longer than that."""
+    """Returns a result per request; `long_seconds` adds an answer that takes longer than that.
+
+    It reports what takes long. If the server gives no answer to a question, it skips the others.
+    """
+    waiting = Waiting(PATIENCE.report_after)
     with openai.OpenAI(
         base_url=target.url,
         api_key=target.key or "none",
         max_retries=0,
-        timeout=_ANSWER_SECONDS,
+        timeout=openai.Timeout(PATIENCE.answer, connect=PATIENCE.connect),
         http_client=openai.DefaultHttpxClient(event_hooks={"request": [_connecting_to(target.connect_to)]}),
     ) as client:
-        results = [_result("models", lambda: _models(client), target)]
+        results = [_result("models", lambda: _models(client), target, waiting)]
         if results[0].status is not Status.OK:
             return results
         model = target.model or client.models.list().data[0].id
-        questions: list[tuple[str, Callable[[], str]]] = [
-            ("chat", lambda: _chat(client, model)),
-            ("streamed chat", lambda: _streamed(client, model)),
-            (
-                "weather",
-                lambda: _server_tool(
-                    client, model, WEATHER, "What is the weather in San Francisco?", "temperature"
-                ),
-            ),
-            ("calculator", lambda: _server_tool(client, model, MATH, "Calculate 123 * 456", "56088")),
-            ("client-side tool", lambda: _client_tool(client, model)),
-        ]
-        if target.key:
-            questions.append(("wrong key", lambda: _wrong_key(client, model)))
-        if long_seconds is not None:
-            questions.append(("long answer", lambda: _long(client, model, long_seconds)))
-        results += [_result(subject, ask, target) for subject, ask in questions]
+        for subject, ask in _questions(client, model, target, long_seconds):
+            results.append(_result(subject, ask, target, waiting))
+            if results[-1].found.startswith(_NO_ANSWER):
+                results.append(Result(Status.UNKNOWN, "other tests", "skipped: the server does not answer"))
+                return results
         if not target.key:
             results.append(Result(Status.UNKNOWN, "wrong key", "skipped: needs a key", "--key KEY"))
         return results
+
+
+def _questions(
+    client: openai.OpenAI, model: str, target: Target, long_seconds: float | None
+) -> Iterator[tuple[str, Callable[[], str]]]:
+    yield "chat", lambda: _chat(client, model)
+    yield "streamed chat", lambda: _streamed(client, model)
+    weather = "What is the weather in San Francisco?"
+    yield "weather", lambda: _server_tool(client, model, WEATHER, weather, "temperature")
+    yield "calculator", lambda: _server_tool(client, model, MATH, "Calculate 123 * 456", "56088")
+    yield "client-side tool", lambda: _client_tool(client, model)
+    if target.key:
+        yield "wrong key", lambda: _wrong_key(client, model)
+    if long_seconds is not None:
+        yield "long answer", lambda: _long(client, model, long_seconds)
 
 
 def _connecting_to(host: str | None) -> Callable[[Any], None]:
@@ -98,10 +122,11 @@ def _connecting_to(host: str | None) -> Callable[[Any], None]:
     return redirect
 
 
-def _result(subject: str, ask: Callable[[], str], target: Target) -> Result:
+def _result(subject: str, ask: Callable[[], str], target: Target, waiting: Waiting) -> Result:
     start = time.monotonic()
     try:
-        found = ask()
+        with waiting.on(f"{subject} of {target.url}"):
+            found = ask()
     except Unexpected as error:
         return Result(Status.ERROR, subject, str(error))
     except openai.APIError as error:
@@ -114,7 +139,7 @@ def _explain(error: openai.APIError, target: Target, seconds: float) -> tuple[st
     """Explains an error of the client; returns a message and the command that fixes it or shows more."""
     match error:
         case openai.APITimeoutError():
-            return f"no answer within {seconds:.0f} s", "make logs"
+            return f"{_NO_ANSWER} {round(seconds, 1):g} s", "make logs"
         case openai.APIConnectionError():
             return f"{target.url} cannot be reached: {error.__cause__ or error}", "make doctor"
         case openai.AuthenticationError():
@@ -130,7 +155,7 @@ def _message(error: openai.APIStatusError) -> str:
 
 
 def _models(client: openai.OpenAI) -> str:
-    models = [model.id for model in client.models.list().data]
+    models = [model.id for model in client.models.list(timeout=PATIENCE.models).data]
     if not models:
         raise Unexpected("the list of models is empty")
     return ", ".join(models)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ops.account import Account, NoAccess, NotAllowed, translated
+from ops.account import Account, NoAccess, NotAllowed, Unreachable, translated
 from ops.report import Result, Status
 
 from . import domain, identity, machine_image, network, quotas, running, stacks
@@ -62,6 +62,7 @@ def doctor(account: Account, *, certificate: str | None = None, deploying: bool 
     Raises:
         NoAccess: AWS cannot be called.
     """
+    account.reach()
     account.certificate = certificate or account.deployment.ingress.certificate_arn
     try:
         deployed = not deploying and stacks.are_up(account)
@@ -71,10 +72,10 @@ def doctor(account: Account, *, certificate: str | None = None, deploying: bool 
 
 
 def run(checks: Sequence[Check], account: Account) -> list[Result]:
-    """Runs checks in parallel. A missing permission or an error of AWS does not stop the others.
+    """Runs checks in parallel. A missing permission, a silent service or an error does not stop the others.
 
     Raises:
-        NoAccess: AWS cannot be called.
+        NoAccess: AWS rejects the credentials.
     """
     with ThreadPoolExecutor(max_workers=8) as pool:
         return [
@@ -89,6 +90,8 @@ def _run(check: Check, account: Account) -> list[Result]:
     except NotAllowed as error:
         fix = f"allow {error.action} for these credentials, or ask someone who has the permission"
         return [Result(Status.UNKNOWN, check.subject, f"not checked: {error}", fix)]
+    except Unreachable as error:
+        return [Result(Status.UNKNOWN, check.subject, f"not checked: {error}")]
     except NoAccess:
         raise
     except (ClientError, BotoCoreError) as error:
