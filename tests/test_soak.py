@@ -77,7 +77,7 @@ def event(delta: Json | None = None, finish: str | None = None, **fields: object
 
 
 ROLE, FINISH = event({"role": "assistant", "content": ""}), event({}, "stop")
-TEXT = event({"content": "6 * 7"}) + b": keep-alive\n\n" + event({"content": " = 42."})
+TEXT = event({"content": "6 * 7"}) + b": keep-alive\n" + event({"content": " = 42."})
 GONE = {"message": "gone", "type": "engine_error", "param": None, "code": "engine_failed"}
 BROKEN = b"data: " + json.dumps({"error": GONE}).encode() + b"\n\n"
 

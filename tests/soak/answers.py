@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ from tests.soak.client import Response
 
 Json = dict[str, Any]
 
+_HEARTBEATS = re.compile(r"(?:^|(?<=\n\n))(?:: keep-alive\n)+")
 _ERROR_KEYS = {"message", "type", "param", "code"}
 
 
@@ -82,11 +84,11 @@ def _read_stream(body: bytes) -> Reply:
 
 
 def _events(body: bytes) -> list[str]:
-    blocks = body.decode().removesuffix("\n\n").split("\n\n")
+    blocks = _HEARTBEATS.sub("", body.decode()).removesuffix("\n\n").split("\n\n")
     for block in blocks:
-        if not block.startswith("data: ") and block != ": keep-alive":
+        if not block.startswith("data: "):
             raise Wrong(f"not an event: {block!r}")
-    return [block for block in blocks if block != ": keep-alive"]
+    return blocks
 
 
 def _read_chunk(chunk: Json, reply: Reply) -> int:

@@ -15,7 +15,7 @@ from tests.soak.client import NEVER, Leave, Response
 
 Error = tuple[int, int | str]
 """Status and code of an error."""
-REFUSED: Error = (400, 400)
+REFUSED: Error = (400, "400")
 FAILED: Error = (502, "engine_failed")
 UNAVAILABLE: Error = (503, "engine_unavailable")
 INVALID: Error = (400, "invalid_request")

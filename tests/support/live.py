@@ -47,11 +47,19 @@ class Live:
 
 
 def events_of(text: str) -> list[Json | str]:
-    blocks = [block for block in text.split("\n\n") if block]
-    return [
-        json.loads(block[6:]) if block.startswith("data: {") else block.removeprefix("data: ")
-        for block in blocks
-    ]
+    """Returns the comments and events of a stream in order."""
+    found: list[Json | str] = []
+    data: list[str] = []
+    for line in [*text.split("\n"), ""]:
+        if line.startswith(":"):
+            found.append(line)
+        elif line.startswith("data:"):
+            data.append(line[5:].removeprefix(" "))
+        elif data and not line:
+            payload = "\n".join(data)
+            found.append(json.loads(payload) if payload.startswith("{") else payload)
+            data = []
+    return found
 
 
 def text_of(events: list[Json | str]) -> str:

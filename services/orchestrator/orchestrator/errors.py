@@ -44,7 +44,7 @@ class ApiError(TandemError):
 
     status = 500
     type = "server_error"
-    code: str | int | None = "internal_error"
+    code: str | None = "internal_error"
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class ApiError(TandemError):
 class CallerError(ApiError):
     status = 400
     type = "invalid_request_error"
-    code = "invalid_request"
+    code: str | None = "invalid_request"
 
 
 class InvalidRequest(CallerError):
@@ -95,11 +95,15 @@ class Overloaded(CallerError):
 
 
 class EngineRejected(CallerError):
-    """The engine rejected the request. Its error object is passed on unchanged."""
+    """The engine rejected the request. Its error object is passed on with OpenAI's types."""
 
-    def __init__(self, status: int, error: Mapping[str, Any]) -> None:
-        super().__init__(str(error.get("message", "")), status=status)
-        self.error = dict(error)
+    def __init__(
+        self, status: int, error: Mapping[str, Any], *, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(str(error.get("message", "")), status=status, headers=headers)
+        texts = {key: _text(error[key]) for key in ("message", "type", "param", "code") if key in error}
+        self.error = {**error, **texts}
+        self.code = texts.get("code")
 
     def body(self) -> dict[str, Any]:
         return {"error": self.error}
@@ -135,3 +139,8 @@ class ShuttingDown(ServiceError):
     status = 503
     type = "service_unavailable_error"
     code = "shutting_down"
+
+
+def _text(value: Any) -> str | None:
+    """Returns a value as OpenAI's types have it: vLLM's codes are numbers."""
+    return value if value is None or isinstance(value, str) else str(value)

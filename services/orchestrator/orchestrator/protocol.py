@@ -129,6 +129,15 @@ def add_usage(total: JsonObject, more: JsonObject | None) -> JsonObject:
     return result
 
 
+def without_lists(usage: JsonObject) -> JsonObject:
+    """The usage without vLLM's lists of counts per turn; OpenAI's types have numbers only."""
+    return {
+        key: without_lists(value) if isinstance(value, dict) else value
+        for key, value in usage.items()
+        if not isinstance(value, list)
+    }
+
+
 def event(payload: JsonObject) -> bytes:
     """One server-sent event with `payload` as its data."""
     return b"data: " + orjson.dumps(payload) + b"\n\n"

@@ -34,10 +34,18 @@ def test_one_error_can_have_its_own_status_code_and_headers() -> None:
     assert (CallerError.status, CallerError.code) == (400, "invalid_request")
 
 
-def test_error_object_of_the_engine_is_passed_on_unchanged() -> None:
+def test_error_object_of_the_engine_is_passed_on_with_openais_types() -> None:
     reported = {"message": "too long", "type": "BadRequestError", "param": None, "code": 400, "more": [1]}
     error = EngineRejected(400, reported)
-    assert (error.status, error.message, error.body()) == (400, "too long", {"error": reported})
+    assert (error.status, error.message) == (400, "too long")
+    assert error.body() == {"error": {**reported, "code": "400"}}
+
+
+@pytest.mark.parametrize("code", [None, "context_length_exceeded", 400, 4.5, ["x"], {"a": 1}])
+@pytest.mark.parametrize("field", ["message", "type", "param", "code"])
+def test_every_field_of_an_engines_error_is_text_or_null(field: str, code: object) -> None:
+    shown = EngineRejected(400, {field: code}).body()["error"][field]
+    assert shown is None if code is None else isinstance(shown, str)
 
 
 def test_settings_error_names_the_variable_and_shows_its_value_and_what_is_allowed() -> None:

@@ -91,7 +91,8 @@ class _EventEncoder:
             return self._chunk(item)
         if isinstance(item, ToolEvent):
             identity = self._identity.of({})
-            return event({**identity, "object": "chat.completion.chunk", "choices": [], "tandem": item.event})
+            shown = {**identity, "object": "chat.completion.chunk", "choices": [], "tandem": item.event}
+            return event(self._with_usage(shown))
         return self._end(item)
 
     def _chunk(self, item: Chunk) -> bytes:
@@ -100,13 +101,17 @@ class _EventEncoder:
         shown = {**item.chunk, **self._identity.of(item.chunk), "choices": [choice]}
         if item.usage:
             shown["usage"] = item.usage
-        return event(shown)
+        return event(self._with_usage(shown))
+
+    def _with_usage(self, chunk: JsonObject) -> JsonObject:
+        """Adds OpenAI's `usage: null` to a chunk without usage, if the client asked for usage."""
+        return {"usage": None, **chunk} if self._send_usage else chunk
 
     def _end(self, ending: Ending) -> bytes:
         last = {**ending.chunk, **self._identity.of(ending.chunk)}
         last.pop("usage", None)
         choice = {**ending.chunk["choices"][0], "delta": {}, "finish_reason": ending.finish_reason}
-        encoded = event({**last, "choices": [choice]})
+        encoded = event(self._with_usage({**last, "choices": [choice]}))
         if self._send_usage:
             encoded += event({**last, "choices": [], "usage": ending.usage})
         return encoded + DONE

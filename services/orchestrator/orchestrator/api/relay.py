@@ -56,7 +56,8 @@ class Relay:
                 elif reply.started:
                     raise EngineFailed("The engine answered a streaming request without a stream")
                 else:
-                    reply.whole(answer.status, await answer.body(), answer.content_type)
+                    headers = [(b"location", answer.location)] if answer.location else ()
+                    reply.whole(answer.status, await answer.body(), answer.content_type, headers)
             finally:
                 record.model = answer.model
                 record.count_tokens(answer.usage)

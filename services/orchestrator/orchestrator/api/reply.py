@@ -15,7 +15,8 @@ from .in_flight import InFlight
 
 Header = tuple[bytes, bytes]
 
-_HEARTBEAT = b": keep-alive\n\n"
+# A comment without a blank line: to some decoders, a blank line ends an event even if it has no data.
+HEARTBEAT = b": keep-alive\n"
 _STREAM_HEADERS = (
     b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 )
@@ -178,7 +179,7 @@ class Reply:
         if silence >= wait * 0.999:
             # A client that does not read needs no heartbeats.
             if not self._client.write_paused:
-                self._write(_HEARTBEAT)
+                self._write(HEARTBEAT)
         else:
             wait -= silence
         self._timer = self._loop.call_later(wait, self._tick)

@@ -32,6 +32,10 @@ class Address:
         models_at: when the engine's models were last requested, on the monotonic clock.
         gone: the name no longer resolves to this address, so its connections are not kept.
         probe_now: set this to probe the engine at once.
+
+    Args:
+        authority: host and port as in the engine's URL, for the Host header.
+        name: the host's name, for TLS.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class Address:
         host: str,
         port: int,
         *,
+        authority: str,
         name: str,
         tls: SSLContext | None,
         connect_seconds: float,
@@ -66,13 +71,24 @@ class Address:
         self._connect_seconds = connect_seconds
         self._budget = budget
         self._max_answer_bytes = max_answer_bytes
-        self._headers = tuple(f"Host: {self.label}\r\n".encode() + one for one in headers)
+        self._authority = authority.encode("ascii" if authority.isascii() else "idna")
+        host_header = b"Host: %b\r\n" % self._authority
+        self._headers = tuple(host_header + one for one in headers)
 
     def use_other_key(self, rejected: int) -> bool:
         """Changes to the next key unless another request already has. Returns False if there is only one."""
         if self.key == rejected:
             self.key = (rejected + 1) % len(self._headers)
         return len(self._headers) > 1
+
+    def without_origin(self, location: bytes) -> bytes:
+        """Returns a redirect's target without this engine's own origin, which clients may not reach."""
+        for scheme in (b"http://", b"https://"):
+            origin = scheme + self._authority
+            rest = location.removeprefix(origin)
+            if rest != location and (not rest or rest.startswith((b"/", b"?"))):
+                return rest or b"/"
+        return location
 
     async def post(self, path: str, body: bytes, request_id: str = "", *, whole: bool = True) -> Response:
         """Sends a client's request and waits for the first part of the response's body.
@@ -198,13 +214,16 @@ class Address:
 class Response:
     """An engine's HTTP response. Use it as a context manager: `close` returns its connection to the pool."""
 
-    __slots__ = ("_body", "_connection", "_release", "_share", "content_type", "retry_after", "status")
+    __slots__ = (
+        "_body", "_connection", "_release", "_share", "content_type", "location", "retry_after", "status",
+    )  # fmt: skip
 
     def __init__(
         self, connection: Connection, body: bytes, release: Callable[[Connection], None], share: Share
     ) -> None:
         self.status = connection.status
         self.content_type = connection.content_type
+        self.location = connection.location
         self.retry_after = connection.retry_after
         self._body = body
         self._connection = connection

@@ -17,7 +17,7 @@ from ..errors import (
     InvalidRequest,
     NotFound,
 )
-from ..protocol import DONE, EventBuffer, JsonObject, payloads
+from ..protocol import DONE, EventBuffer, JsonObject, payloads, without_lists
 from .address import Address, Response
 
 _NO_DONE = frozenset({"/v1/responses"})
@@ -25,6 +25,9 @@ _NO_DONE = frozenset({"/v1/responses"})
 
 _MARKS = (b'"usage"', b'"error"', b"[DONE]")
 """Marks of events that matter to the orchestrator itself."""
+
+_LIST_IN_USAGE = b'_per_turn"'
+"""vLLM's `input_tokens_per_turn` and its like (vllm/entrypoints/openai/responses/protocol.py)."""
 
 _DRAIN_SECONDS = 1.0
 
@@ -43,12 +46,13 @@ class Answer:
         address: the address of the engine that answers.
         is_stream: whether the answer is an event stream.
         status, content_type: status and content type of the response.
+        location: where a redirect leads; without the origin if that is the engine's own. Initially empty.
         model, usage: what has been read so far; initially `-` and empty.
     """
 
     __slots__ = (
         "_buffer", "_done", "_failure", "_needs_done", "_response", "address", "content_type", "is_stream",
-        "model", "status", "usage",
+        "location", "model", "status", "usage",
     )  # fmt: skip
 
     def __init__(self, address: Address, response: Response, path: str) -> None:
@@ -56,6 +60,7 @@ class Answer:
         self.is_stream = response.is_stream
         self.status = response.status
         self.content_type = response.content_type
+        self.location = response.location and address.without_origin(response.location)
         self.model = "-"
         self.usage: JsonObject = {}
         self._response = response
@@ -65,11 +70,11 @@ class Answer:
         self._failure: ApiError | None = None
 
     async def body(self) -> bytes:
-        """Returns the bytes of a whole answer, which must be JSON unless its content type is binary."""
+        """Returns the bytes of a whole answer: JSON, unless it is binary or a redirect."""
         content = await self._response.read()
-        if not self.content_type.startswith(b"application/octet-stream"):
-            self._parse(content)
-        return content
+        if self.status >= 300 or self.content_type.startswith(b"application/octet-stream"):
+            return content
+        return self._shown(self._parse(content), content)
 
     async def chunks(self) -> list[JsonObject]:
         """Returns the chunks that have arrived since the last call, or an empty list at the end.
@@ -80,6 +85,11 @@ class Answer:
             if self._done:
                 return []
             self._done = True
+            if self.status >= 300:
+                raise EngineFailed(
+                    f"The engine redirected the request to {self.location.decode('latin-1')!r}. "
+                    "Set VLLM_URL to the engine itself."
+                )
             return [self._parse(await self._response.read())]
         while block := await self._block():
             chunks: list[JsonObject] = []
@@ -99,6 +109,8 @@ class Answer:
     async def events(self, *, hide_usage: bool = False) -> bytes:
         """Returns the events that have arrived since the last call, unchanged, or `b""` at the end.
 
+        The engine's comments are left out: an event of nothing but comments ends the stream of some clients.
+
         Only events that may contain usage, an error or `[DONE]` are parsed. Most events of a stream do not.
 
         Args:
@@ -111,6 +123,8 @@ class Answer:
                 plain = block.rfind(b"\n\n", 0, min(marks)) + 2
                 start = plain if plain > 1 else 0
                 block = block[:start] + self._examine(block[start:], hide_usage=hide_usage)
+            if b"\n:" in block or block.startswith(b":"):
+                block = _without_comments(block)
             if b"data:" in block:
                 return block
         return b""
@@ -168,8 +182,20 @@ class Answer:
                     break
                 if hide_usage and "usage" in chunk and chunk.get("choices") == []:
                     continue
+                shown = self._shown(chunk, payload)
+                kept.append(raw if shown is payload else raw.replace(payload, shown))
+                continue
             kept.append(raw)
         return b"\n\n".join([*kept, b""])
+
+    def _shown(self, chunk: JsonObject, payload: bytes) -> bytes:
+        """Returns `payload`, or `chunk` encoded again if its usage has lists, which strict clients reject."""
+        if _LIST_IN_USAGE not in payload:
+            return payload
+        source = chunk["response"] if isinstance(chunk.get("response"), dict) else chunk
+        if isinstance(source.get("usage"), dict):
+            source["usage"] = without_lists(source["usage"])
+        return orjson.dumps(chunk)
 
     def _parse(self, payload: bytes) -> JsonObject:
         try:
@@ -185,9 +211,17 @@ class Answer:
         source = response if isinstance(response, dict) else chunk
         usage = source.get("usage")
         if isinstance(usage, dict):
-            self.usage = usage
+            self.usage = without_lists(usage) if _LIST_IN_USAGE in payload else usage
         self.model = str(source.get("model") or self.model)
         return chunk
+
+
+def _without_comments(block: bytes) -> bytes:
+    events = [
+        b"\n".join([line for line in raw.split(b"\n") if not line.startswith(b":")])
+        for raw in block.split(b"\n\n")
+    ]
+    return b"".join([event + b"\n\n" for event in events if event])
 
 
 def status_error(status: int, body: bytes, retry_after: bytes = b"") -> ApiError:
@@ -210,10 +244,12 @@ def status_error(status: int, body: bytes, retry_after: bytes = b"") -> ApiError
     if status >= 500:
         return EngineFailed(f"The engine failed with status {status}: {text}")
     if isinstance(error, dict):
-        return _rejected(status, error, text)
+        return _rejected(status, error, text, retry_after)
     if status == 404:
         return NotFound("The engine does not serve this route, or does not serve it for this model")
-    return InvalidRequest(f"The engine rejected the request: {text}", status=status)
+    return InvalidRequest(
+        f"The engine rejected the request: {text}", status=status, headers=_retry_header(retry_after)
+    )
 
 
 def reported_error(error: Any) -> ApiError:
@@ -227,10 +263,17 @@ def reported_error(error: Any) -> ApiError:
     return EngineFailed(f"The engine failed: {text}")
 
 
-def _rejected(status: int, error: JsonObject, text: str) -> EngineRejected:
+def _rejected(status: int, error: JsonObject, text: str, retry_after: bytes = b"") -> EngineRejected:
     return EngineRejected(
-        status, {"message": text, "type": "invalid_request_error", "param": None, "code": None, **error}
+        status,
+        {"message": text, "type": "invalid_request_error", "param": None, "code": None, **error},
+        headers=_retry_header(retry_after),
     )
+
+
+def _retry_header(retry_after: bytes) -> dict[str, str]:
+    """Returns the engine's Retry-After, in seconds or a date."""
+    return {"retry-after": retry_after.decode("latin-1")} if retry_after else {}
 
 
 def _key_rejected(text: str) -> EngineFailed:

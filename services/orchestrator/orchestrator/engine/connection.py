@@ -34,7 +34,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_body", "_broken", "_buffered", "_framed", "_keep_alive", "_loop", "_parser", "_paused",
         "_started", "_transport", "_waiter", "complete", "content_type", "given_up", "heard", "idle_since",
-        "retry_after", "status",
+        "location", "retry_after", "status",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -74,6 +74,7 @@ class Connection(asyncio.Protocol):
         self.status = 0
         self.content_type = b""
         self.retry_after = b""
+        self.location = b""
 
     def send(self, request: bytes) -> None:
         """Starts the next exchange on this connection."""
@@ -194,6 +195,8 @@ class Connection(asyncio.Protocol):
             self._framed = True
         elif lowered == b"retry-after":
             self.retry_after = value
+        elif lowered == b"location":
+            self.location = value
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()

@@ -251,6 +251,7 @@ class Discovery:
         return Address(
             key[1],
             key[2],
+            authority=url.netloc,
             name=name,
             tls=self._tls if url.scheme == "https" else None,
             connect_seconds=self._connect_seconds,

@@ -81,3 +81,24 @@ async def test_request_without_server_tools_is_relayed_unchanged(
     assert engine.requests[0].body == sent
     await server.chat(tools=[MATH], headers={"x-tool-execution": "client"})
     assert engine.requests[1].json["tools"] == [MATH]
+
+
+@pytest.mark.parametrize("include_usage", [True, False, None])
+async def test_every_chunk_has_usage_if_the_client_asks_for_it(
+    server: Live, engine: ScriptedEngine, include_usage: bool | None
+) -> None:
+    """OpenAI: all other chunks have `usage: null`."""
+    engine.play(
+        stream(*text("Let me see."), *call_deltas("calculate_math", '{"expression": "1+1"}')),
+        stream(*text("It is ", "2.")),
+    )
+    options: Json = {} if include_usage is None else {"stream_options": {"include_usage": include_usage}}
+    events = await server.chat_events(tools=[MATH], tandem={"events": True}, **options)
+    *chunks, done = events
+    assert done == "[DONE]"
+    if include_usage:
+        assert [chunk["usage"] is not None for chunk in chunks if isinstance(chunk, dict)] == [
+            *[False] * (len(chunks) - 1), True,
+        ]  # fmt: skip
+    else:
+        assert not any("usage" in chunk for chunk in chunks)

@@ -151,6 +151,8 @@ async def test_responses_stream_is_relayed_and_counted(server: Live, engine: Scr
             "no such model",
         ),
         (body({"detail": "odd"}, 418), 418, "odd"),
+        (body({"error": {"message": "slow down", "code": 429}}, 429, retry_after="7"), 429, "slow down"),
+        (body({"detail": "slow down"}, 429, retry_after="7"), 429, "slow down"),
     ],
 )
 async def test_errors_from_the_engine_get_the_same_format(
@@ -161,9 +163,79 @@ async def test_errors_from_the_engine_get_the_same_format(
     assert answer.status_code == status
     error = answer.json()["error"]
     assert {"message", "type", "param", "code"} <= set(error)
+    assert isinstance(error["code"], str)
     assert said in error["message"]
-    if status == 503:
+    if status in (429, 503):
         assert answer.headers["retry-after"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("{engine}/v1/embeddings/", "/v1/embeddings/"),
+        ("{engine}", "/"),
+        ("{engine}@evil.example/x", "{engine}@evil.example/x"),
+        ("https://other.example/v1/embeddings", "https://other.example/v1/embeddings"),
+        ("/elsewhere?a=1", "/elsewhere?a=1"),
+    ],
+)
+async def test_redirect_keeps_its_location_without_the_engines_own_address(
+    server: Live, engine: ScriptedEngine, location: str, shown: str
+) -> None:
+    engine.play(body(b"", 307, location=location.format(engine=engine.url)))
+    answer = await server.http.post("/v1/embeddings", json={"input": "x"})
+    assert answer.status_code == 307
+    assert answer.headers["location"] == shown.format(engine=engine.url)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_redirect_in_the_tool_loop_is_reported(
+    server: Live, engine: ScriptedEngine, stream: bool
+) -> None:
+    engine.play(body(b"", 307, location="/elsewhere"))
+    tools = [{"type": "function", "function": {"name": "calculate_math"}}]
+    answer = await server.chat(tools=tools, stream=stream)
+    assert answer.status_code == 502
+    assert "redirected the request to '/elsewhere'" in answer.json()["error"]["message"]
+
+
+PER_TURN = {
+    "input_tokens": 3,
+    "input_tokens_details": {"cached_tokens": 1, "input_tokens_per_turn": [3], "cached_tokens_per_turn": [1]},
+    "output_tokens": 2,
+    "output_tokens_details": {"reasoning_tokens": 0, "output_tokens_per_turn": [2]},
+    "total_tokens": 5,
+}
+NUMBERS = {
+    "input_tokens": 3, "input_tokens_details": {"cached_tokens": 1}, "output_tokens": 2,
+    "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 5,
+}  # fmt: skip
+
+
+async def test_usage_has_only_numbers(server: Live, engine: ScriptedEngine) -> None:
+    response = {"object": "response", "model": "m", "usage": PER_TURN}
+    engine.play(body(response))
+    answer = (await server.http.post("/v1/responses", json={"input": "x"})).json()
+    assert answer == {**response, "usage": NUMBERS}
+    end = json.dumps({"type": "response.completed", "response": response}).encode()
+    engine.play(raw_stream(b"event: response.completed\ndata: " + end + b"\n\n"))
+    streamed = (await server.http.post("/v1/responses", json={"input": "x", "stream": True})).text
+    name, data = streamed.strip().split("\n")
+    assert name == "event: response.completed"
+    assert json.loads(data[6:])["response"] == {**response, "usage": NUMBERS}
+
+
+@pytest.mark.parametrize("comment", [b": ping\n\n", b": ping\n", b":\n\n", b": a\n: b\n\n"])
+@pytest.mark.parametrize("stream", ["/v1/chat/completions", "/v1/responses"])
+async def test_comments_of_the_engine_are_left_out(
+    server: Live, engine: ScriptedEngine, comment: bytes, stream: str
+) -> None:
+    """vLLM's --sse-keep-alive-interval sends events of nothing but a comment (vllm#54424)."""
+    events = b'data: {"a": 1}\n\n', b'data: {"usage": {}}\n\n', b"data: [DONE]\n\n"
+    engine.play(raw_stream(comment + comment.join(events)))
+    request = {"messages": [{"role": "user", "content": "x"}], "stream": True}
+    answer = await server.http.post(stream, json=request)
+    assert answer.content == b"".join(events)
 
 
 async def test_request_id_is_passed_to_the_engine_and_back(server: Live, engine: ScriptedEngine) -> None:

@@ -72,7 +72,7 @@ async def test_error_from_the_engine_keeps_its_status_and_message(
     error = {"message": "too long", "type": "BadRequestError", "param": "input_tokens", "code": 400}
     engine.play(body({"error": error}, 400))
     refused = await server.chat(stream=True, tools=[MATH])
-    assert (refused.status_code, refused.json()) == (400, {"error": error})
+    assert (refused.status_code, refused.json()) == (400, {"error": {**error, "code": "400"}})
     engine.play(whole(calls=[call("calculate_math", SUM)]), body({"error": error}, 400))
     with pytest.raises(openai.BadRequestError, match="too long"):
         await server.openai.chat.completions.create(

@@ -15,10 +15,11 @@ from tests.support.scripted_engine import CUT, ScriptedEngine, after, body, cut,
 CHAT = "/v1/chat/completions"
 
 
-def address_of(engine: ScriptedEngine, *, connect_seconds: float = 1) -> Address:
+def address_of(engine: ScriptedEngine, *, connect_seconds: float = 1, authority: str = "engine") -> Address:
     return Address(
-        "127.0.0.1", engine.port, name="engine", tls=None, connect_seconds=connect_seconds,
-        budget=Budget(1_000_000_000), max_answer_bytes=1_000_000, headers=(b"X-From: test\r\n",),
+        "127.0.0.1", engine.port, authority=authority, name="engine", tls=None,
+        connect_seconds=connect_seconds, budget=Budget(1_000_000_000), max_answer_bytes=1_000_000,
+        headers=(b"X-From: test\r\n",),
     )  # fmt: skip
 
 
@@ -29,13 +30,14 @@ async def _read_all(response: Response) -> None:
 
 async def test_request_has_host_request_id_and_the_given_headers(engine: ScriptedEngine) -> None:
     engine.play(whole("ok"))
-    with await address_of(engine).post(CHAT, b'{"a": 1}', "r-1") as response:
+    address = address_of(engine, authority="vllm.example:8000")
+    with await address.post(CHAT, b'{"a": 1}', "r-1") as response:
         assert response.status == 200
         assert b"ok" in await response.read()
         assert await response.read() == b""
     (request,) = engine.requests
     assert (request.path, request.body) == (CHAT, b'{"a": 1}')
-    assert request.headers["host"] == f"127.0.0.1:{engine.port}"
+    assert request.headers["host"] == "vllm.example:8000"
     assert request.headers["x-request-id"] == "r-1"
     assert request.headers["x-from"] == "test"
 

@@ -126,6 +126,43 @@ async def test_names_are_resolved_repeatedly(
         await until(lambda: len(known.states()) == 1)
 
 
+@pytest.mark.parametrize(
+    ("authority", "host"),
+    [
+        ("engine.internal:{port}", "engine.internal:{port}"),
+        ("Engine_1:{port}", "Engine_1:{port}"),
+        ("bücher.test:{port}", "xn--bcher-kva.test:{port}"),
+        ("127.0.0.1:{port}", "127.0.0.1:{port}"),
+    ],
+)
+async def test_engine_sees_the_urls_authority(
+    engine: ScriptedEngine, monkeypatch: Any, authority: str, host: str
+) -> None:
+    async def lookup(name: str, port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    monkeypatch.setattr(discovery_module, "lookup", lookup)
+    async with watching(f"http://{authority.format(port=engine.port)}") as known:
+        engine.play(whole("fine"))
+        with await known.up()[0].post(CHAT, b"{}"):
+            pass
+    assert engine.requests[0].headers["host"] == host.format(port=engine.port)
+
+
+async def test_host_has_no_port_where_the_url_has_none(engine: ScriptedEngine, monkeypatch: Any) -> None:
+    async def lookup(name: str, port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    monkeypatch.setattr(discovery_module, "lookup", lookup)
+    async with watching("http://engine.internal") as known:
+        (address,) = known._addresses.values()
+        address._port = engine.port
+        engine.play(whole("fine"))
+        with await address.post(CHAT, b"{}"):
+            pass
+    assert engine.requests[0].headers["host"] == "engine.internal"
+
+
 async def test_name_that_does_not_resolve_is_reported(monkeypatch: Any) -> None:
     async def lookup(name: str, port: int) -> list[str]:
         raise OSError("no such name")
