@@ -8,6 +8,7 @@ import orjson
 
 from ..chat.conversation import Chunk, Ending, Event, ToolEvent
 from ..chat.loop import ChatLoop
+from ..chat.token_data import FIELDS
 from ..chat.tool_plan import ToolPlan, plan_tools
 from ..protocol import DONE, JsonObject, check_chat_request, event, parse_object
 from ..tools.toolbox import Toolbox
@@ -96,9 +97,9 @@ class _EventEncoder:
         return self._end(item)
 
     def _chunk(self, item: Chunk) -> bytes:
-        choice = {**item.chunk["choices"][0], "delta": item.delta, "finish_reason": None}
-        choice.pop("message", None)
-        shown = {**item.chunk, **self._identity.of(item.chunk), "choices": [choice]}
+        choice = {**_choice(item), "delta": item.delta, "finish_reason": None}
+        chunk = _without_news(item.chunk) if item.repeats else item.chunk
+        shown = {**chunk, **self._identity.of(item.chunk), "choices": [choice]}
         if item.usage:
             shown["usage"] = item.usage
         return event(self._with_usage(shown))
@@ -108,13 +109,39 @@ class _EventEncoder:
         return {"usage": None, **chunk} if self._send_usage else chunk
 
     def _end(self, ending: Ending) -> bytes:
-        last = {**ending.chunk, **self._identity.of(ending.chunk)}
+        chunk = _without_news(ending.chunk) if ending.repeats else ending.chunk
+        last = {**chunk, **self._identity.of(ending.chunk)}
         last.pop("usage", None)
-        choice = {**ending.chunk["choices"][0], "delta": {}, "finish_reason": ending.finish_reason}
+        choice = {**_choice(ending), "delta": {}, "finish_reason": ending.finish_reason}
         encoded = event(self._with_usage({**last, "choices": [choice]}))
         if self._send_usage:
             encoded += event({**last, "choices": [], "usage": ending.usage})
         return encoded + DONE
+
+
+_IDENTITY = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
+_STATE = ("index", "finish_reason", "stop_reason")
+_PROMPT = ("prompt_token_ids", "prompt_logprobs", "prompt_text")
+
+
+def _choice(item: Chunk | Ending) -> JsonObject:
+    """Returns the engine's choice, without what was already sent, and with the data of the shown tokens."""
+    choice: JsonObject = item.chunk["choices"][0]
+    choice = {key: value for key, value in choice.items() if key in _STATE} if item.repeats else {**choice}
+    choice.pop("message", None)
+    if item.tokens is not None:
+        choice.update({field: item.tokens.get(field) for field in FIELDS if field in choice} | item.tokens)
+    return choice
+
+
+def _of_prompt(chunk: JsonObject) -> JsonObject:
+    """Returns what describes the prompt of the first round, which is the client's own."""
+    return {key: chunk[key] for key in _PROMPT if key in chunk}
+
+
+def _without_news(chunk: JsonObject) -> JsonObject:
+    """Returns the fields that all chunks of an answer share."""
+    return {key: chunk[key] for key in _IDENTITY if key in chunk}
 
 
 class _Folder:
@@ -128,7 +155,8 @@ class _Folder:
 
     def fold(self, item: Event) -> None:
         if isinstance(item, Chunk):
-            self._identity.of(item.chunk)
+            if not self.answer:
+                self.answer = {**self._identity.of(item.chunk), **_of_prompt(item.chunk)}
             self._fold_delta(item.delta)
         elif isinstance(item, ToolEvent):
             if self._trace is not None:
@@ -160,12 +188,12 @@ class _Folder:
                 calls.append(call)
 
     def _end(self, ending: Ending) -> None:
-        choice = {**ending.chunk["choices"][0], "message": self._message}
+        choice = {**ending.chunk["choices"][0], **(ending.tokens or {}), "message": self._message}
         choice["finish_reason"] = ending.finish_reason
         choice.pop("delta", None)
         self.answer = {
             **ending.chunk,
-            **self._identity.of(ending.chunk),
+            **(self.answer or self._identity.of(ending.chunk)),
             "choices": [choice],
             "usage": ending.usage,
         }

@@ -12,6 +12,7 @@ from ..engine.address import Address
 from ..protocol import JsonObject, ToolCall, add_usage
 from ..tools.toolbox import ToolResult
 from .markup import Rescue
+from .token_data import TokenData, covering, is_requested, merged
 from .tool_plan import ToolPlan
 from .turn import Turn, TurnReader
 
@@ -24,11 +25,18 @@ CallKey = tuple[str, str]
 
 @dataclass(slots=True)
 class Chunk:
-    """An engine's chunk, the part of its delta that the client may see, and the usage so far."""
+    """An engine's chunk, the part of its delta that the client may see, and the usage so far.
+
+    Attributes:
+        tokens: the data of the delta's tokens, which replaces that of the chunk; None if not requested.
+        repeats: whether an earlier event has the same chunk, so that only its delta is new.
+    """
 
     chunk: JsonObject
     delta: JsonObject
     usage: JsonObject | None
+    tokens: JsonObject | None = None
+    repeats: bool = False
 
 
 @dataclass(slots=True)
@@ -40,11 +48,17 @@ class ToolEvent:
 
 @dataclass(slots=True)
 class Ending:
-    """The end of an answer: the engine's last chunk, the finish reason, and the usage of all rounds."""
+    """The end of an answer: the engine's last chunk, the finish reason, and the usage of all rounds.
+
+    Attributes:
+        tokens, repeats: as in `Chunk`. If the answer is not streamed, `tokens` has those of the whole answer.
+    """
 
     chunk: JsonObject
     finish_reason: str
     usage: JsonObject
+    tokens: JsonObject | None = None
+    repeats: bool = False
 
 
 Event = Chunk | ToolEvent | Ending
@@ -63,6 +77,9 @@ class Conversation:
         self.usage: JsonObject = {}
         self.engine: Address | None = None
         self.last_chunk: JsonObject = {}
+        self._shown_chunk: JsonObject | None = None
+        self._tokens = TokenData() if is_requested(plan.request) else None
+        self._whole_tokens: list[JsonObject] = []
         self._shown_tail = ""
         self.shown_this_turn = False
         self._text_this_turn = False
@@ -86,6 +103,9 @@ class Conversation:
         plan = self.plan
         self.shown_this_turn = False
         self._text_this_turn = False
+        self._left_out = (0, 0)
+        if self._tokens:
+            self._tokens.drop()
         self._reader = TurnReader(
             plan.server | plan.client,
             plan.client,
@@ -100,7 +120,15 @@ class Conversation:
     def end_turn(self) -> tuple[Event | None, Turn]:
         """Returns the rest of what the client may see, and the turn."""
         rest, turn = self._reader.end()
-        return (self.tail(rest) if rest else None), turn
+        event = self.tail(rest) if rest else None
+        if self._tokens:
+            if not self.plan.stream:
+                data = self._tokens.take_all()
+                in_part = turn.calls or turn.hidden
+                self._whole_tokens.append(covering(data, turn.text.rstrip()) if in_part else data)
+            elif turn.hidden and not turn.client_calls:
+                self._tokens.drop()
+        return event, turn
 
     def visible(self, chunks: list[JsonObject]) -> list[Event]:
         """Returns what the client may see of some chunks of this turn."""
@@ -111,9 +139,30 @@ class Conversation:
                 continue
             self.last_chunk = chunk
             delta = self._reader.read(choices[0])
+            if self._tokens:
+                self._track(choices[0], delta)
             if delta is not None:
                 events.append(self._show(chunk, delta))
         return events
+
+    def _track(self, choice: JsonObject, shown: JsonObject | None) -> None:
+        """Keeps the data of a choice's tokens, unless they belong to a call that the client does not see."""
+        assert self._tokens is not None
+        written = choice.get("delta") or choice.get("message") or {}
+        hides_calls = bool(written.get("tool_calls")) and not (shown and any(shown.values()))
+        if self.plan.stream and hides_calls:
+            return
+        # The data of text that is not shown here waits for it, in `_show`.
+        text = written.get("content")
+        length = len(text) if isinstance(text, str) else 0
+        (drops, stripped), left_out = self._left_out, self._reader.left_out
+        if left_out[0] > drops:
+            self._tokens.drop()
+            length = len((shown or {}).get("content") or "")
+        else:
+            length -= left_out[1] - stripped
+        self._left_out = left_out
+        self._tokens.add(choice, length)
 
     def tail(self, delta: JsonObject) -> Event:
         return self._show(self.last_chunk, delta)
@@ -121,16 +170,24 @@ class Conversation:
     def _show(self, chunk: JsonObject, delta: JsonObject) -> Chunk:
         self.shown_this_turn = True
         text = delta.get("content")
+        tokens = None
+        if self._tokens:
+            tokens = self._tokens.take(len(text) if text else 0) if self.plan.stream else {}
         if text:
             if not self._text_this_turn and self._shown_tail and not self._shown_tail.isspace():
                 delta["content"] = "\n\n" + text
             self._text_this_turn = True
             self._shown_tail = text[-1:]
         usage = chunk.get("usage") if self.plan.stream else None
-        return Chunk(chunk, delta, add_usage(self.usage, usage) if usage else None)
+        repeats = chunk is self._shown_chunk
+        self._shown_chunk = chunk
+        return Chunk(chunk, delta, add_usage(self.usage, usage) if usage else None, tokens, repeats)
 
     def ending(self, reason: str) -> Ending:
-        return Ending(self.last_chunk, reason, self.usage)
+        tokens = None
+        if self._tokens:
+            tokens = self._tokens.take_all() if self.plan.stream else merged(self._whole_tokens)
+        return Ending(self.last_chunk, reason, self.usage, tokens, self.last_chunk is self._shown_chunk)
 
     def remember(self, turn: Turn, results: list[tuple[ToolCall, ToolResult]]) -> None:
         """Adds a turn and its results to the history, in the order of the calls."""

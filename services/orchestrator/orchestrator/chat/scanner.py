@@ -120,6 +120,7 @@ class CallScanner:
     ) -> None:
         self.steps = 0
         self.found = Found()
+        self.left_out = [0, 0]  # calls that were dropped, and characters of white space after them
         self._markup = markup
         self._names = names
         self._parameters = parameters
@@ -318,6 +319,7 @@ class CallScanner:
             return self._release("")
         self._forget()
         self._after_call = True
+        self.left_out[0] += 1
         return ""
 
     def _end_head(self, *, cut: bool) -> str:
@@ -373,6 +375,7 @@ class CallScanner:
     def _show(self, text: str) -> str:
         """Returns text for the client, without white space that follows a dropped call."""
         if self._after_call:
+            self.left_out[1] += len(text) - len(text.lstrip())
             text = text.lstrip()
             self._after_call = not text
         if text:

@@ -131,6 +131,11 @@ class TurnReader:
     def complete(self) -> bool:
         return self._finish_reason is not None
 
+    @property
+    def left_out(self) -> tuple[int, int]:
+        """How many times calls were dropped from the text, and how many white characters after them."""
+        return (self._scanner.left_out[0], self._scanner.left_out[1]) if self._scanner else (0, 0)
+
     def read(self, choice: JsonObject) -> JsonObject | None:
         """Returns what the client may see of the choice's delta, or None."""
         if choice.get("finish_reason"):
