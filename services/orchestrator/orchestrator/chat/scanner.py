@@ -11,15 +11,13 @@ import re
 from dataclasses import dataclass, field
 from enum import IntEnum, auto
 
+from .json_end import JsonEnd
 from .markup import BARE, MAX_HEAD, Markup, Parameters, WrittenCall, cut_name
 from .quotation import Quotation
 
 _MAX_HELD = 65_536
-_MAX_DEPTH = 128
 _LEAST_CUT = 5  # characters of a truncated opening that distinguish it from other text
 _WRAPPER = "</tool_call>"
-_OUTSIDE = re.compile(r"[\s\w:,.+-]*")
-_INSIDE = re.compile(r'[^"\\]*')
 _NOT_SPACE = re.compile(r"\S")
 _NEVER = re.compile(r"(?!)")
 
@@ -45,57 +43,6 @@ class Found:
     calls: list[WrittenCall] = field(default_factory=list)
     source: list[str] = field(default_factory=list)
     hidden: bool = False
-
-
-class _Json:
-    """Finds the end of a JSON value in text that arrives in parts."""
-
-    def __init__(self) -> None:
-        self.ended = False
-        self.broken = False
-        self._depth = 0
-        self._in_string = False
-        self._escaped = False
-
-    def feed(self, text: str, at: int) -> int:
-        """Reads from `at` and returns where the value ends or is invalid, or the end of the text."""
-        while at < len(text):
-            if self._in_string:
-                at = self._string(text, at)
-                continue
-            match = _OUTSIDE.match(text, at)
-            at = match.end() if match else at
-            if at == len(text):
-                break
-            character = text[at]
-            if character == '"':
-                self._in_string = True
-            elif character in "{[":
-                self._depth += 1
-                self.broken = self._depth > _MAX_DEPTH
-            elif character in "}]":
-                self._depth -= 1
-                self.ended = self._depth == 0
-            else:
-                self.broken = True
-            if self.broken:
-                return at
-            at += 1
-            if self.ended:
-                return at
-        return at
-
-    def _string(self, text: str, at: int) -> int:
-        if self._escaped:
-            self._escaped = False
-            return at + 1
-        match = _INSIDE.match(text, at)
-        at = match.end() if match else at
-        if at == len(text):
-            return at
-        self._escaped = text[at] == "\\"
-        self._in_string = self._escaped
-        return at + 1
 
 
 class CallScanner:
@@ -137,7 +84,7 @@ class CallScanner:
         self._units: list[tuple[str, list[WrittenCall]]] = []
         self._space: list[str] = []
         self._held = 0
-        self._json = _Json()
+        self._json = JsonEnd()
         self._after_call = False
         self._cut = False
 
@@ -217,7 +164,7 @@ class CallScanner:
         head = self._form.head.match(buffer, at, at + MAX_HEAD)
         self.steps += min(MAX_HEAD, len(buffer) - at)
         if head:
-            self._state, self._json = _State.BODY, _Json()
+            self._state, self._json = _State.BODY, JsonEnd()
             self._hold(head[0])
             return head.end(), ""
         if len(buffer) - at < MAX_HEAD and self._form.partial.fullmatch(buffer, at):
