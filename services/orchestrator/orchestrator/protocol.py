@@ -16,6 +16,7 @@ DONE = b"data: [DONE]\n\n"
 _NUMBER = (int, float)
 _NAME_AT_MOST = 256
 _SHOWN_CHARACTERS = 80
+_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
 def parse_object(body: bytes) -> JsonObject:
@@ -192,11 +193,19 @@ class EventBuffer:
 
 
 def payloads(block: bytes) -> Iterator[bytes]:
-    """The data of each event in a block of whole events; events without data are skipped."""
+    """The data of each event in a block of whole events; events without data are skipped.
+
+    Raises:
+        ValueError: a line is no part of an event. A client would skip it, and miss what it stands for.
+    """
     for raw in block.split(b"\n\n"):
         if raw.startswith(b"data: ") and b"\n" not in raw:
             yield raw[6:]
             continue
-        lines = [line[5:].removeprefix(b" ") for line in raw.split(b"\n") if line.startswith(b"data:")]
-        if lines:
-            yield b"\n".join(lines)
+        lines = raw.split(b"\n")
+        wrong = next((line for line in lines if line and not line.startswith(_FIELDS)), None)
+        if wrong is not None:
+            raise ValueError(f"a line is not part of an event: {wrong[:80]!r}")
+        data = [line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")]
+        if data:
+            yield b"\n".join(data)

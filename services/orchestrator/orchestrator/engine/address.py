@@ -199,8 +199,10 @@ class Address:
     def _kept(self) -> Connection | None:
         while self.idle:
             connection = self.idle.pop()
-            if not connection.broken:
+            # An unread answer belongs to an earlier request: the next one must not be taken for its own.
+            if not connection.broken and not connection.has_unread_data():
                 return connection
+            connection.abort()
         return None
 
     async def _connect(self) -> Connection:
@@ -233,6 +235,11 @@ class Response:
     @property
     def is_stream(self) -> bool:
         return self.status == 200 and self.content_type.startswith(b"text/event-stream")
+
+    @property
+    def framed(self) -> bool:
+        """Whether the body has a known end, so that a part of it cannot be taken for the whole."""
+        return self._connection.framed
 
     @property
     def complete(self) -> bool:

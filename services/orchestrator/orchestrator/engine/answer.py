@@ -19,9 +19,14 @@ from ..errors import (
 )
 from ..protocol import DONE, EventBuffer, JsonObject, payloads, without_lists
 from .address import Address, Response
+from .event_check import EventCheck
 
-_NO_DONE = frozenset({"/v1/responses"})
-"""Routes whose streams end without `[DONE]`."""
+_RESPONSES = "/v1/responses"
+_RESPONSE_ENDS = frozenset({"response.completed", "response.failed", "response.incomplete", "error"})
+"""The types of the events that end a stream of `/v1/responses`. All other streams end with `[DONE]`."""
+
+_BINARY_ROUTES = frozenset({"/v1/embeddings"})
+"""Routes whose whole answers need not be JSON: vLLM's `encoding_format: bytes`."""
 
 _MARKS = (b'"usage"', b'"error"', b"[DONE]")
 """Marks of events that matter to the orchestrator itself."""
@@ -51,8 +56,8 @@ class Answer:
     """
 
     __slots__ = (
-        "_buffer", "_done", "_failure", "_needs_done", "_response", "address", "content_type", "is_stream",
-        "location", "model", "status", "usage",
+        "_buffer", "_check", "_done", "_failure", "_path", "_response", "address", "content_type",
+        "is_stream", "location", "model", "status", "usage",
     )  # fmt: skip
 
     def __init__(self, address: Address, response: Response, path: str) -> None:
@@ -65,14 +70,19 @@ class Answer:
         self.usage: JsonObject = {}
         self._response = response
         self._buffer = EventBuffer()
-        self._needs_done = path not in _NO_DONE
+        self._check = EventCheck()
+        self._path = path
         self._done = False
         self._failure: ApiError | None = None
 
     async def body(self) -> bytes:
-        """Returns the bytes of a whole answer: JSON, unless it is binary or a redirect."""
+        """Returns the bytes of a whole answer: JSON, unless it is a redirect or its route has binary ones."""
         content = await self._response.read()
-        if self.status >= 300 or self.content_type.startswith(b"application/octet-stream"):
+        if self.status >= 300:
+            return content
+        if self._path in _BINARY_ROUTES and self.content_type.startswith(b"application/octet-stream"):
+            if not self._response.framed:
+                raise EngineBroke("The engine's binary answer has no length, so it may be incomplete")
             return content
         return self._shown(self._parse(content), content)
 
@@ -93,15 +103,14 @@ class Answer:
             return [self._parse(await self._response.read())]
         while block := await self._block():
             chunks: list[JsonObject] = []
-            for payload in payloads(block):
-                if payload == b"[DONE]":
-                    self._done = True
-                    break
-                try:
+            try:
+                for payload in payloads(block):
+                    if payload == b"[DONE]":
+                        self._done = True
+                        break
                     chunks.append(self._parse(payload))
-                except ApiError as error:
-                    self._failure = error
-                    break
+            except (ApiError, ValueError) as error:
+                self._failure = _unreadable(error)
             if chunks:
                 return chunks
         return []
@@ -111,23 +120,32 @@ class Answer:
 
         The engine's comments are left out: an event of nothing but comments ends the stream of some clients.
 
-        Only events that may contain usage, an error or `[DONE]` are parsed. Most events of a stream do not.
+        All events are JSON. Only those that may contain usage, an error or the end are read: most do not.
 
         Args:
             hide_usage: whether to drop events that contain only usage.
         """
         while block := await self._block():
-            marks = [at for mark in _MARKS if (at := block.find(mark)) >= 0]
-            if marks:
-                # Most of a block need not be parsed: only the events from the first mark on are split.
-                plain = block.rfind(b"\n\n", 0, min(marks)) + 2
+            if self._path == _RESPONSES:
+                start = 0
+            else:
+                marks = [at for mark in _MARKS if (at := block.find(mark)) >= 0]
+                # Most of a block need not be read: only the events from the first mark on are split.
+                plain = block.rfind(b"\n\n", 0, min(marks)) + 2 if marks else len(block)
                 start = plain if plain > 1 else 0
-                block = block[:start] + self._examine(block[start:], hide_usage=hide_usage)
+            block = self._checked(block[:start]) + self._examine(block[start:], hide_usage=hide_usage)
             if b"\n:" in block or block.startswith(b":"):
                 block = _without_comments(block)
             if b"data:" in block:
                 return block
         return b""
+
+    def _checked(self, block: bytes) -> bytes:
+        """Returns the events of `block` up to the first one that is not JSON."""
+        valid = self._check.valid(block) if block else b""
+        if len(valid) < len(block):
+            self._failure = EngineFailed(self._check.problem)
+        return valid
 
     def close(self) -> None:
         self._response.close()
@@ -145,13 +163,11 @@ class Answer:
         while not self._done:
             piece = await self._response.read()
             if not piece:
-                if self._needs_done or not self._buffer.empty:
-                    raise EngineBroke("The engine's stream ended before it was complete")
-                return b""
+                raise EngineBroke("The engine's stream ended before it was complete")
             try:
                 block = self._buffer.feed(piece)
             except ValueError as error:
-                raise EngineFailed(f"The engine's stream cannot be read: {error}") from None
+                raise _unreadable(error) from None
             if block:
                 return block
         await self._drain()
@@ -167,25 +183,25 @@ class Answer:
 
     def _examine(self, block: bytes, *, hide_usage: bool) -> bytes:
         """Returns the part of `block` that the client may see."""
+        if not block or self._failure:
+            return b""
         kept = []
         for raw in block[:-2].split(b"\n\n"):
-            payload = next(payloads(raw), b"")
-            if payload == b"[DONE]":
-                self._done = True
-                kept.append(DONE[:-2])
+            try:
+                payload = next(payloads(raw), None)
+                chunk = {} if payload is None or payload == b"[DONE]" else self._parse(payload)
+                shown = self._shown(chunk, payload) if chunk and payload else b""
+            except (ApiError, ValueError, orjson.JSONEncodeError) as error:
+                self._failure = _unreadable(error)
                 break
-            if b'"usage"' in payload or b'"error"' in payload:
-                try:
-                    chunk = self._parse(payload)
-                except ApiError as error:
-                    self._failure = error
-                    break
-                if hide_usage and "usage" in chunk and chunk.get("choices") == []:
-                    continue
-                shown = self._shown(chunk, payload)
-                kept.append(raw if shown is payload else raw.replace(payload, shown))
-                continue
-            kept.append(raw)
+            if payload == b"[DONE]":
+                kept.append(DONE[:-2])
+            elif not (hide_usage and "usage" in chunk and chunk.get("choices") == []):
+                kept.append(raw.replace(payload, shown) if payload and shown else raw)
+            is_response = self._path == _RESPONSES
+            self._done = chunk.get("type") in _RESPONSE_ENDS if is_response else payload == b"[DONE]"
+            if self._done:
+                break
         return b"\n\n".join([*kept, b""])
 
     def _shown(self, chunk: JsonObject, payload: bytes) -> bytes:
@@ -222,6 +238,12 @@ def _without_comments(block: bytes) -> bytes:
         for raw in block.split(b"\n\n")
     ]
     return b"".join([event + b"\n\n" for event in events if event])
+
+
+def _unreadable(error: Exception) -> ApiError:
+    return (
+        error if isinstance(error, ApiError) else EngineFailed(f"The engine's stream cannot be read: {error}")
+    )
 
 
 def status_error(status: int, body: bytes, retry_after: bytes = b"") -> ApiError:

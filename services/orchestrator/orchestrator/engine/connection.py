@@ -7,7 +7,9 @@ This is our own client because it halves the CPU time of a relayed request compa
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
+import termios
 from ssl import SSLContext
 from typing import cast
 
@@ -28,12 +30,13 @@ class Connection(asyncio.Protocol):
 
     Attributes:
         heard: when the engine last sent something, or else when the request was sent, on the loop's clock.
+        framed: whether the body's end is marked by its length or its last chunk.
         given_up: whether it was closed because the engine does not answer.
     """
 
     __slots__ = (
-        "_body", "_broken", "_buffered", "_framed", "_keep_alive", "_loop", "_parser", "_paused",
-        "_started", "_transport", "_waiter", "complete", "content_type", "given_up", "heard", "idle_since",
+        "_body", "_broken", "_buffered", "_file", "_keep_alive", "_loop", "_parser", "_paused", "_started",
+        "_transport", "_waiter", "complete", "content_type", "framed", "given_up", "heard", "idle_since",
         "location", "retry_after", "status",
     )  # fmt: skip
 
@@ -68,7 +71,7 @@ class Connection(asyncio.Protocol):
         self._buffered = 0
         self._paused = False
         self._started = False
-        self._framed = False
+        self.framed = False
         self._keep_alive = False
         self.complete = False
         self.status = 0
@@ -129,6 +132,15 @@ class Connection(asyncio.Protocol):
         """Whether nothing is read because the client is too slow."""
         return self._paused
 
+    def has_unread_data(self) -> bool:
+        """Whether the kernel holds bytes that the engine sent although nothing was requested."""
+        if self._transport is None:
+            return False
+        try:
+            return fcntl.ioctl(self._file, termios.FIONREAD, bytes(4)) != bytes(4)
+        except OSError:  # closed
+            return True
+
     def give_up(self) -> None:
         """Closes the connection because the engine does not answer, and reports that to the reader."""
         self.given_up = True
@@ -157,6 +169,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         used = transport.get_extra_info("socket")
+        self._file = used.fileno()
         used.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _TCP_OPTIONS.items():
             if hasattr(socket, name):  # Linux has all of them
@@ -170,8 +183,11 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._broken = self._broken or "the engine switched to another protocol, which was not requested"
         except httptools.HttpParserError as error:
-            self._broken = f"the answer is not HTTP: {error}"
+            self._broken = self._broken or f"the answer is not HTTP: {error}"
+        if self._broken:
             self.abort()
         if self._buffered > _PAUSE_AT and not self._paused and self._transport is not None:
             self._paused = True
@@ -179,7 +195,7 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._started and not self._framed and exc is None and not self._broken:
+        if self._started and not self.framed and exc is None and not self._broken:
             self.complete = True  # a body without a length ends with its connection
         self._broken = self._broken or (str(exc) if exc else "closed by the engine")
         self._wake()
@@ -187,12 +203,17 @@ class Connection(asyncio.Protocol):
 
     # httptools' callbacks
 
+    def on_message_begin(self) -> None:
+        if self._started:
+            self._broken = self._broken or "the engine sent two answers to one request"
+            self._body, self.complete = [], False
+
     def on_header(self, name: bytes, value: bytes) -> None:
         lowered = name.lower()
         if lowered == b"content-type":
             self.content_type = value
         elif lowered in (b"content-length", b"transfer-encoding"):
-            self._framed = True
+            self.framed = True
         elif lowered == b"retry-after":
             self.retry_after = value
         elif lowered == b"location":
@@ -200,17 +221,17 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if self._started:
-            self._broken = "the engine sent two answers"
-        elif status >= 200:
+        if status >= 200:
             self.status = status
             self._started = True
 
     def on_body(self, body: bytes) -> None:
+        if self._broken:
+            return
         self._body.append(body)
         self._buffered += len(body)
 
     def on_message_complete(self) -> None:
-        if self._started:
+        if self._started and self._broken is None:
             self.complete = True
             self._keep_alive = self._parser.should_keep_alive()

@@ -231,7 +231,8 @@ async def test_comments_of_the_engine_are_left_out(
     server: Live, engine: ScriptedEngine, comment: bytes, stream: str
 ) -> None:
     """vLLM's --sse-keep-alive-interval sends events of nothing but a comment (vllm#54424)."""
-    events = b'data: {"a": 1}\n\n', b'data: {"usage": {}}\n\n', b"data: [DONE]\n\n"
+    end = b'{"type": "response.completed"}' if stream == "/v1/responses" else b"[DONE]"
+    events = b'data: {"a": 1}\n\n', b'data: {"usage": {}}\n\n', b"data: %b\n\n" % end
     engine.play(raw_stream(comment + comment.join(events)))
     request = {"messages": [{"role": "user", "content": "x"}], "stream": True}
     answer = await server.http.post(stream, json=request)

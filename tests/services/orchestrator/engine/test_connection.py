@@ -121,3 +121,33 @@ async def test_abort_closes_the_connection_at_once(peer: Peer) -> None:
         await everything(peer.connection)
     with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
         await asyncio.wait_for(peer.reader.readexactly(1), 5)
+
+
+ONE = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
+
+
+@pytest.mark.parametrize("second", [ONE + b"no", ONE, b"HTTP/1.1 200", b"H", b"HTTP/1.1 500 No\r\n\r\n"])
+async def test_two_answers_to_one_request_break_the_connection(peer: Peer, second: bytes) -> None:
+    await peer.answer(ONE + b"ok" + second)
+    with pytest.raises(ConnectionBroken, match="two answers"):
+        await everything(peer.connection)
+    assert not peer.connection.reusable
+    assert await asyncio.wait_for(peer.reader.read(), 5) == b""
+
+
+async def test_second_answer_that_has_arrived_is_seen_before_the_connection_is_used_again(peer: Peer) -> None:
+    await peer.answer(ONE + b"ok")
+    assert await everything(peer.connection) == b"ok"
+    assert not peer.connection.has_unread_data()
+    assert peer.connection._transport
+    peer.connection._transport.pause_reading()
+    peer.writer.write(ONE + b"no")
+    await peer.writer.drain()
+    assert peer.connection.reusable
+    assert peer.connection.has_unread_data()
+
+
+async def test_switch_of_protocols_breaks_the_connection(peer: Peer) -> None:
+    await peer.answer(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\nabc")
+    with pytest.raises(ConnectionBroken, match="another protocol"):
+        await everything(peer.connection)
