@@ -196,7 +196,7 @@ def payloads(block: bytes) -> Iterator[bytes]:
     """The data of each event in a block of whole events; events without data are skipped.
 
     Raises:
-        ValueError: a line is no part of an event. A client would skip it, and miss what it stands for.
+        ValueError: a line is not a part of an event. A client would skip it, and miss its content.
     """
     for raw in block.split(b"\n\n"):
         if raw.startswith(b"data: ") and b"\n" not in raw:
