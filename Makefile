@@ -107,6 +107,9 @@ soak: .venv/developer ## Send 10,000 requests while engines and orchestrators ar
 soak-restarts: .venv/developer ## Send 100,000 requests while three orchestrators restart behind nginx and HAProxy
 	$(PATHS) $(RUN) -m tests.soak.restarts
 
+fuzz: .venv/developer ## Fuzz the orchestrator and the deployment file for FUZZ_SECONDS (600); FUZZ_SEED repeats a run
+	@$(PATHS) $(RUN) -m tests.fuzz
+
 check: .venv/developer ## Check lint, types, imports and generated documents
 	$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy && $(PATHS) .venv/bin/lint-imports
 	$(RUN) docs/settings_table.py --check && $(RUN) docs/deployment_reference.py --check
@@ -119,6 +122,7 @@ gate: ## Run everything that CI runs
 	$(MAKE) e2e
 	$(MAKE) containers
 	$(MAKE) rehearse
+	FUZZ_SECONDS=60 $(MAKE) fuzz
 	$(MAKE) bench-guard
 
 UI := services/orchestrator/orchestrator/api/swagger_ui
@@ -137,4 +141,4 @@ lock: .venv/developer ## Write the lock files from requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt examples/requirements.in -o examples/requirements.txt
 	$(LOCK) -c examples/requirements.txt requirements.in -o requirements.txt
 
-.PHONY: help swagger-ui record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth synth rehearse doctor deploy smoke keys cost destroy logs tiny-model soak soak-restarts check lock
+.PHONY: help swagger-ui record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth synth rehearse doctor deploy smoke keys cost destroy logs tiny-model soak soak-restarts fuzz check lock

@@ -66,7 +66,7 @@ def test_gate_runs_every_kind_of_check() -> None:
     recipe = re.search(r"^gate:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert recipe
     ran = re.findall(r"\$\(MAKE\) ([a-z0-9-]+)", recipe[1])
-    assert ran == ["check", "synth", "test", "e2e", "containers", "rehearse", "bench-guard"]
+    assert ran == ["check", "synth", "test", "e2e", "containers", "rehearse", "fuzz", "bench-guard"]
 
 
 def test_node_is_one_that_the_cdk_supports() -> None:

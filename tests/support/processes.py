@@ -56,6 +56,15 @@ class Service:
     def log(self) -> str:
         return "".join(self._lines)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def exit_status(self) -> int | None:
+        """The exit status of a service that has ended, None while it runs."""
+        return self._process.poll()
+
     def wait(self) -> None:
         """Waits until the service has printed its port.
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic_core import to_json
 
+_ROOM_FOR_NOTE = 128
+
 
 def render(value: Any, limit: int) -> str:
     """Returns `value` as text of at most `limit` bytes of UTF-8, plus a note if it was truncated.
@@ -27,5 +29,10 @@ def render(value: Any, limit: int) -> str:
 
 
 def render_error(message: str, limit: int) -> str:
-    """Returns `{"error": message}`, where the message is truncated like a result."""
-    return to_json({"error": render(message, limit)}).decode()
+    """Returns `{"error": message}` in at most `limit` bytes of UTF-8, plus the note of a truncated result."""
+    text = render(message, limit)
+    kept = limit
+    while len(encoded := to_json({"error": text})) > limit + _ROOM_FOR_NOTE and kept > 0:
+        kept //= 2  # control characters take six bytes each in JSON
+        text = render(message, kept)
+    return encoded.decode()

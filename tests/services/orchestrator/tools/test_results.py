@@ -86,3 +86,12 @@ def test_longest_prefix_within_the_limit_is_kept(text: str, limit: int) -> None:
 def test_error_is_rendered_as_json_and_truncated() -> None:
     assert json.loads(render_error('no "x"', LIMIT)) == {"error": 'no "x"'}
     assert len(render_error("long " * 10_000, 100)) < 200
+
+
+@given(st.text(max_size=300), st.integers(20, 100))
+def test_error_is_bounded_after_its_characters_have_been_escaped(text: str, limit: int) -> None:
+    for message in (text, "\0" * 1000):
+        rendered = render_error(message, limit)
+        assert len(rendered.encode()) <= limit + 128
+        assert set(json.loads(rendered)) == {"error"}
+    assert len(render_error("\0" * 1000, 200)) > 150

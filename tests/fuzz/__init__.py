@@ -1,0 +1,1 @@
+"""Fuzzing: generated and mutated input for a running orchestrator and for the deployment file."""

@@ -1,0 +1,20 @@
+"""All targets by name."""
+
+from __future__ import annotations
+
+from tests.fuzz.target import Target
+
+from . import bodies, deployment_files, engine_bytes, http_bytes, schemas, tool_results, written_calls
+
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for target in (
+        http_bytes.TARGET,
+        bodies.TARGET,
+        engine_bytes.TARGET,
+        written_calls.TARGET,
+        tool_results.TARGET,
+        schemas.TARGET,
+        deployment_files.TARGET,
+    )
+}
