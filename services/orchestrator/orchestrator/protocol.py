@@ -14,6 +14,7 @@ JsonObject = dict[str, Any]
 
 DONE = b"data: [DONE]\n\n"
 _NUMBER = (int, float)
+_COUNT_AT_MOST = 2**53  # JSON encoders, and JavaScript, have limits
 _NAME_AT_MOST = 256
 _SHOWN_CHARACTERS = 80
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
@@ -126,7 +127,7 @@ def add_usage(total: JsonObject, more: JsonObject | None) -> JsonObject:
         elif isinstance(value, dict):
             result[key] = add_usage(before if isinstance(before, dict) else {}, value)
         elif isinstance(value, _NUMBER) and isinstance(before, _NUMBER):
-            result[key] = before + value
+            result[key] = min(before + value, _COUNT_AT_MOST)
     return result
 
 

@@ -50,8 +50,13 @@ class Record:
 
     def count_tokens(self, usage: dict[str, Any] | None) -> None:
         if usage:
-            self.prompt_tokens += usage.get("prompt_tokens") or usage.get("input_tokens") or 0
-            self.completion_tokens += usage.get("completion_tokens") or usage.get("output_tokens") or 0
+            self.prompt_tokens += _count(usage.get("prompt_tokens") or usage.get("input_tokens"))
+            self.completion_tokens += _count(usage.get("completion_tokens") or usage.get("output_tokens"))
+
+
+def _count(value: Any) -> int:
+    """Returns an engine's count, 0 if it is not one."""
+    return value if type(value) is int and 0 <= value < 2**53 else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,8 +67,9 @@ TOKENS = (
     "data: {\"choices\": [{\"delta\": null}]}\n\n", "data: {oops}\n\n",
     "data: {\"choices\": [{\"index\": 1, \"delta\": {\"content\": 5}}]}\n\n", _ERROR.decode(),
     "data: {\"choices\": [{\"delta\": {\"tool_calls\": [{\"index\": 7, \"function\": null}]}}]}\n\n",
-    "\"usage\": null,", "\"usage\": 5,", "\"usage\": {\"total_tokens\": \"x\"},", "\"error\": \"x\",",
-    "null", "{}", "[]", "-1", "1e999", "NaN", "\\ud800", "\xff", "\0", "\"index\": 99999999,",
+    "\"usage\": null,", "\"usage\": 5,", "18446744073709551615", "-5",
+    "\"usage\": {\"total_tokens\": \"x\"},", "\"error\": \"x\",", "null",
+    "{}", "[]", "-1", "1e999", "NaN", "\\ud800", "\xff", "\0", "\"index\": 99999999,",
     "\"tool_calls\": [],", "\"tool_calls\": {},",
 )  # fmt: skip
 _HTTP_TOKENS = (

@@ -75,6 +75,8 @@ def test_tokens_are_summed_over_rounds_under_either_name() -> None:
     record.count_tokens({"prompt_tokens": 10, "completion_tokens": 5})
     record.count_tokens({"input_tokens": 3, "output_tokens": None})
     record.count_tokens(None)
+    record.count_tokens({"prompt_tokens": "7", "completion_tokens": -1})
+    record.count_tokens({"prompt_tokens": 2**80, "completion_tokens": {"text": 1}})
     telemetry = Telemetry()
     telemetry.finished(record)
     found = samples(telemetry)

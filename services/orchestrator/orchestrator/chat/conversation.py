@@ -9,9 +9,11 @@ import orjson
 
 from ..control_tokens import ControlTokens
 from ..engine.address import Address
+from ..errors import EngineFailed
 from ..protocol import JsonObject, ToolCall, add_usage
 from ..tools.toolbox import ToolResult
 from .markup import Rescue
+from .shapes import first_choice
 from .token_data import TokenData, covering, is_requested, merged
 from .tool_plan import ToolPlan
 from .turn import Turn, TurnReader
@@ -81,6 +83,7 @@ class Conversation:
         self._tokens = TokenData() if is_requested(plan.request) else None
         self._whole_tokens: list[JsonObject] = []
         self._shown_tail = ""
+        self._has_choice = False
         self.shown_this_turn = False
         self._text_this_turn = False
         self._streaks: dict[CallKey, int] = {}
@@ -106,6 +109,7 @@ class Conversation:
         self._left_out = (0, 0)
         if self._tokens:
             self._tokens.drop()
+        self._has_choice = False
         self._reader = TurnReader(
             plan.server | plan.client,
             plan.client,
@@ -118,7 +122,13 @@ class Conversation:
         )
 
     def end_turn(self) -> tuple[Event | None, Turn]:
-        """Returns the rest of what the client may see, and the turn."""
+        """Returns the rest of what the client may see, and the turn.
+
+        Raises:
+            EngineFailed: there was no turn in the engine's answer.
+        """
+        if not self._has_choice:
+            raise EngineFailed("The engine's answer has no choices, so it is not a chat completion")
         rest, turn = self._reader.end()
         event = self.tail(rest) if rest else None
         if self._tokens:
@@ -131,16 +141,21 @@ class Conversation:
         return event, turn
 
     def visible(self, chunks: list[JsonObject]) -> list[Event]:
-        """Returns what the client may see of some chunks of this turn."""
+        """Returns what the client may see of some chunks of this turn.
+
+        Raises:
+            EngineFailed: a chunk does not have the shape of a chat completion.
+        """
         events: list[Event] = []
         for chunk in chunks:
-            choices = chunk.get("choices")
-            if not choices:
+            choice = first_choice(chunk)
+            if choice is None:
                 continue
             self.last_chunk = chunk
-            delta = self._reader.read(choices[0])
+            self._has_choice = True
+            delta = self._reader.read(choice)
             if self._tokens:
-                self._track(choices[0], delta)
+                self._track(choice, delta)
             if delta is not None:
                 events.append(self._show(chunk, delta))
         return events
