@@ -81,7 +81,7 @@ def test_smallest_failing_case_is_stored_and_replayed(rig: Rig, tmp_path: Path) 
 
 
 def test_growth_is_a_failure(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = iter(range(100, 100_000, 10))
+    sizes = iter(range(100, 100_000, 100))
     monkeypatch.setattr(rig, "memory_mib", lambda: float(next(sizes)))
     result = campaign.run(numbers(lambda *_: None), rig, seed=1, seconds=1)
     assert "the orchestrator grew from 100 to" in result.reason
