@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
 DONE = b"[DONE]"
+_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
 ENDS_OF_RESPONSES = ("response.completed", "response.incomplete", "response.failed")
 
 
@@ -19,6 +21,14 @@ def payloads(stream: bytes) -> list[bytes]:
         if lines:
             found.append(b"\n".join(lines))
     return found
+
+
+def is_clean(stream: bytes) -> bool:
+    """Returns whether each line up to the end of the stream belongs to an event."""
+    lines = stream.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+    ends = (b"data: [DONE]", b"data:[DONE]")
+    before_end = itertools.takewhile(lambda line: line.strip() not in ends, lines)
+    return all(not line or line.startswith(_FIELDS) for line in before_end)
 
 
 def parsed(payload: bytes) -> Any:
