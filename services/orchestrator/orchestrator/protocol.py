@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from pydantic_core import from_json, to_json
 
 from .errors import InvalidRequest
 
@@ -18,6 +20,29 @@ _COUNT_AT_MOST = 2**53  # JSON encoders, and JavaScript, have limits
 _NAME_AT_MOST = 256
 _SHOWN_CHARACTERS = 80
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_LONG = b"0" * 19  # the shortest integer that may exceed 64 bits has 19 digits
+
+
+def loads(data: bytes) -> Any:
+    """The JSON value in `data`. Integers of any size are exact; orjson turns those above 64 bits into floats.
+
+    Raises:
+        orjson.JSONDecodeError: the data is not JSON.
+    """
+    value = orjson.loads(data)
+    if _LONG in data.translate(_ZEROS):
+        with contextlib.suppress(ValueError):
+            return from_json(data, allow_inf_nan=False)
+    return value
+
+
+def dumps(value: Any) -> bytes:
+    """The value as JSON. Integers may have any size; orjson rejects those above 64 bits."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return to_json(value)
 
 
 def parse_object(body: bytes) -> JsonObject:
@@ -27,7 +52,7 @@ def parse_object(body: bytes) -> JsonObject:
         InvalidRequest: the body is not UTF-8, not JSON, nested too deeply, or not an object.
     """
     try:
-        value = orjson.loads(body)
+        value = loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"The request body is not valid JSON: {error}", code="invalid_json") from None
     if not isinstance(value, dict):
@@ -142,7 +167,7 @@ def without_lists(usage: JsonObject) -> JsonObject:
 
 def event(payload: JsonObject) -> bytes:
     """One server-sent event with `payload` as its data."""
-    return b"data: " + orjson.dumps(payload) + b"\n\n"
+    return b"data: " + dumps(payload) + b"\n\n"
 
 
 class EventBuffer:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from typing import Any
 
@@ -10,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import InvalidRequest
-from orchestrator.protocol import EventBuffer, add_usage, check_chat_request, parse_object, payloads
+from orchestrator.protocol import (
+    EventBuffer,
+    add_usage,
+    check_chat_request,
+    dumps,
+    loads,
+    parse_object,
+    payloads,
+)
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
@@ -147,3 +156,25 @@ def test_small_pieces_of_a_long_event_are_read_in_linear_time(piece: bytes) -> N
         buffer.feed(piece)
     buffer.feed(b"x" * 1_000_000)
     assert time.process_time() - began < 2
+
+
+@given(
+    value=st.recursive(
+        st.none()
+        | st.booleans()
+        | st.text()
+        | st.integers(-(10**40), 10**40)
+        | st.floats(allow_nan=False, allow_infinity=False),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=10,
+    )
+)
+def test_json_values_stay_exact(value: Any) -> None:
+    assert loads(dumps(value)) == value
+    assert loads(json.dumps(value).encode()) == value
+
+
+def test_long_digits_in_invalid_json_are_an_error() -> None:
+    with pytest.raises(orjson.JSONDecodeError):
+        loads(b"{" + b"1" * 30)
+    assert loads(b'"' + b"1" * 30 + b'"') == "1" * 30

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import orjson
-
 from ..chat.conversation import Chunk, Ending, Event, ToolEvent
 from ..chat.loop import ChatLoop
 from ..chat.token_data import FIELDS
 from ..chat.tool_plan import ToolPlan, plan_tools
-from ..protocol import DONE, JsonObject, check_chat_request, event, parse_object
+from ..protocol import DONE, JsonObject, check_chat_request, dumps, event, parse_object
 from ..tools.toolbox import Toolbox
 from .endpoint import Request
 from .relay import Relay
@@ -37,7 +35,7 @@ class Chat:
             attached=self._attached,
         )
         if not plan.runs_tools:
-            body = orjson.dumps(plan.request) if plan.changed else request.body
+            body = dumps(plan.request) if plan.changed else request.body
             await self._relay.forward(request, reply, plan.request, body)
             return
         request.body = b""  # the plan has its content
@@ -64,7 +62,7 @@ class Chat:
                 folder.fold(item)
 
         await self._loop.run(plan, request.record, emit)
-        reply.whole(200, orjson.dumps(folder.answer))
+        reply.whole(200, dumps(folder.answer))
 
 
 class _Identity:
@@ -128,7 +126,8 @@ def _choice(item: Chunk | Ending) -> JsonObject:
     """Returns the engine's choice, without what was already sent, and with the data of the shown tokens."""
     choice: JsonObject = item.chunk["choices"][0]
     choice = {key: value for key, value in choice.items() if key in _STATE} if item.repeats else {**choice}
-    choice.pop("message", None)
+    for field in ("message", "text"):
+        choice.pop(field, None)
     if item.tokens is not None:
         choice.update({field: item.tokens.get(field) for field in FIELDS if field in choice} | item.tokens)
     return choice
@@ -190,7 +189,8 @@ class _Folder:
     def _end(self, ending: Ending) -> None:
         choice = {**ending.chunk["choices"][0], **(ending.tokens or {}), "message": self._message}
         choice["finish_reason"] = ending.finish_reason
-        choice.pop("delta", None)
+        for field in ("delta", "text"):
+            choice.pop(field, None)
         self.answer = {
             **ending.chunk,
             **(self.answer or self._identity.of(ending.chunk)),

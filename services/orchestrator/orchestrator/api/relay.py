@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import orjson
-
 from ..engine.client import Engines
 from ..errors import EngineFailed
-from ..protocol import JsonObject, parse_object
+from ..protocol import JsonObject, dumps, parse_object
 from .endpoint import Request
 from .reply import Reply
 
@@ -72,4 +70,4 @@ def _asking_for_usage(payload: JsonObject, body: bytes) -> bytes:
     if options is not None and not isinstance(options, dict):
         return body  # the engine reports the error
     kept = {key: value for key, value in (options or {}).items() if key != "continuous_usage_stats"}
-    return orjson.dumps({**payload, "stream_options": {**kept, "include_usage": True}})
+    return dumps({**payload, "stream_options": {**kept, "include_usage": True}})

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import orjson
-
 from ..control_tokens import ControlTokens
 from ..engine.address import Address
 from ..errors import EngineFailed
-from ..protocol import JsonObject, ToolCall, add_usage
+from ..protocol import JsonObject, ToolCall, add_usage, dumps
 from ..tools.toolbox import ToolResult
 from .markup import Rescue
-from .shapes import first_choice
+from .shapes import choice_of, message_of
 from .token_data import TokenData, covering, is_requested, merged
 from .tool_plan import ToolPlan
 from .turn import Turn, TurnReader
@@ -83,9 +81,11 @@ class Conversation:
         self._tokens = TokenData() if is_requested(plan.request) else None
         self._whole_tokens: list[JsonObject] = []
         self._shown_tail = ""
-        self._has_choice = False
         self.shown_this_turn = False
         self._text_this_turn = False
+        self._shown_reasoning_tail = ""
+        self._reasoning_this_turn = False
+        self._has_choice = False
         self._streaks: dict[CallKey, int] = {}
 
     def body(self) -> bytes:
@@ -99,17 +99,16 @@ class Conversation:
                 request.pop(field, None)
         if self.plan.stream:
             request["stream_options"] = {**(request.get("stream_options") or {}), "include_usage": True}
-        return orjson.dumps(request)
+        return dumps(request)
 
     def begin_turn(self) -> None:
         """Starts a turn and discards what an earlier attempt read."""
         plan = self.plan
         self.shown_this_turn = False
-        self._text_this_turn = False
+        self._text_this_turn = self._reasoning_this_turn = self._has_choice = False
         self._left_out = (0, 0)
         if self._tokens:
             self._tokens.drop()
-        self._has_choice = False
         self._reader = TurnReader(
             plan.server | plan.client,
             plan.client,
@@ -125,10 +124,10 @@ class Conversation:
         """Returns the rest of what the client may see, and the turn.
 
         Raises:
-            EngineFailed: there was no turn in the engine's answer.
+            EngineFailed: the engine's answer cannot be read.
         """
         if not self._has_choice:
-            raise EngineFailed("The engine's answer has no choices, so it is not a chat completion")
+            raise EngineFailed("The engine's answer has no choices")
         rest, turn = self._reader.end()
         event = self.tail(rest) if rest else None
         if self._tokens:
@@ -144,13 +143,15 @@ class Conversation:
         """Returns what the client may see of some chunks of this turn.
 
         Raises:
-            EngineFailed: a chunk does not have the shape of a chat completion.
+            EngineFailed: a chunk cannot be read.
         """
         events: list[Event] = []
         for chunk in chunks:
-            choice = first_choice(chunk)
+            choice = choice_of(chunk)
             if choice is None:
                 continue
+            if type(chunk["choices"]) is not list:
+                chunk = {**chunk, "choices": [choice]}  # noqa: PLW2901
             self.last_chunk = chunk
             self._has_choice = True
             delta = self._reader.read(choice)
@@ -163,7 +164,7 @@ class Conversation:
     def _track(self, choice: JsonObject, shown: JsonObject | None) -> None:
         """Keeps the data of a choice's tokens, unless they belong to a call that the client does not see."""
         assert self._tokens is not None
-        written = choice.get("delta") or choice.get("message") or {}
+        written = message_of(choice)
         hides_calls = bool(written.get("tool_calls")) and not (shown and any(shown.values()))
         if self.plan.stream and hides_calls:
             return
@@ -193,10 +194,24 @@ class Conversation:
                 delta["content"] = "\n\n" + text
             self._text_this_turn = True
             self._shown_tail = text[-1:]
+        if "reasoning" in delta or "reasoning_content" in delta:
+            self._separate_reasoning(delta)
         usage = chunk.get("usage") if self.plan.stream else None
         repeats = chunk is self._shown_chunk
         self._shown_chunk = chunk
-        return Chunk(chunk, delta, add_usage(self.usage, usage) if usage else None, tokens, repeats)
+        return Chunk(
+            chunk, delta, add_usage(self.usage, usage) if type(usage) is dict else None, tokens, repeats
+        )
+
+    def _separate_reasoning(self, delta: JsonObject) -> None:
+        """Separates the reasoning of two rounds, like their texts."""
+        separates = not self._reasoning_this_turn and self._shown_reasoning_tail.strip()
+        for field in ("reasoning", "reasoning_content"):
+            text = delta.get(field)
+            if text:
+                delta[field] = "\n\n" + text if separates else text
+                self._reasoning_this_turn = True
+                self._shown_reasoning_tail = text[-1:]
 
     def ending(self, reason: str) -> Ending:
         tokens = None

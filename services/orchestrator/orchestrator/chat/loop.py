@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable
 import orjson
 
 from ..control_tokens import ControlTokens
+from ..engine.answer import exceeds_context
 from ..engine.client import Engines
-from ..errors import EngineBroke
+from ..errors import EngineBroke, EngineFailed, EngineRejected
 from ..protocol import JsonObject, ToolCall, add_usage
 from ..telemetry import Record, Telemetry, log
 from ..tools.toolbox import Toolbox, ToolResult, canonical_arguments
@@ -27,6 +28,7 @@ Emit = Callable[[list[Event]], Awaitable[None]]
 """Takes the next events of an answer and returns when the client can take more."""
 
 _ROUND_RETRIES = 2
+_REQUEST_ERRORS = (400, 413, 422)
 _MAX_CALLS = 128
 """In one turn. Further calls are left out of the history: the model can make them in its next turn."""
 
@@ -60,7 +62,9 @@ class ChatLoop:
         talk = Conversation(plan, self._rescue, self._control_tokens)
         while True:
             talk.rounds = record.rounds = talk.rounds + 1
-            turn = await self._ask(talk, record, emit)
+            turn = await self._ask_within_context(talk, record, emit)
+            if turn is None:
+                return
             match turn.next_step():
                 case RunTools(calls):
                     await self._run_tools(talk, turn, calls[:_MAX_CALLS], record, emit)
@@ -73,6 +77,22 @@ class ChatLoop:
                         await emit([talk.tail({"content": note})])
                     await emit([talk.ending(reason)])
                     return
+
+    async def _ask_within_context(self, talk: Conversation, record: Record, emit: Emit) -> Turn | None:
+        """Runs one round, or ends the answer and returns None if the history exceeds the context."""
+        try:
+            return await self._ask(talk, record, emit)
+        except EngineRejected as error:
+            # The client wrote the first request, but not what the tools added to it.
+            if talk.rounds == 1 or error.status not in _REQUEST_ERRORS:
+                raise
+            if not exceeds_context(error):
+                raise EngineFailed(
+                    f"The engine rejected the request with the results of the tools: {error.message}"
+                ) from error
+            note = f"(The tool results do not fit into the model's context: {error.message})"
+            await emit([talk.tail({"content": note}), talk.ending("length")])
+            return None
 
     async def _ask(self, talk: Conversation, record: Record, emit: Emit) -> Turn:
         """Runs one round, and retries it as long as the client has seen none of it."""

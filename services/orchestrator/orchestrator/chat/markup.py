@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import orjson
 
-from ..protocol import JsonObject
+from ..protocol import JsonObject, dumps, loads
 from .gemma import GemmaSyntaxError, parse_object
 
 WrittenCall = tuple[str, str]
@@ -95,7 +95,7 @@ def _read_gemma(text: str, _: Parameters) -> list[WrittenCall] | None:
         return None
     body = text[head.end() - 1 :].removesuffix("<tool_call|>").strip()
     try:
-        return [(head["name"], orjson.dumps(parse_object(body)).decode())]
+        return [(head["name"], dumps(parse_object(body)).decode())]
     except GemmaSyntaxError:
         return [(head["name"], body)]
 
@@ -111,7 +111,7 @@ def _read_xml(text: str, parameters: Parameters) -> list[WrittenCall] | None:
         name, _, value = part.partition(">")
         value = value.partition("</parameter>")[0].removeprefix("\n").removesuffix("\n")
         arguments[name] = value if _is_text(properties.get(name)) else _json_or_text(value)
-    return [(head["name"], orjson.dumps(arguments).decode())]
+    return [(head["name"], dumps(arguments).decode())]
 
 
 def _is_text(schema: Any) -> bool:
@@ -162,7 +162,7 @@ def _calls_of(values: list[Any]) -> list[WrittenCall] | None:
         if not isinstance(name, str):
             return None
         arguments = value.get("arguments", value.get("parameters"))
-        text = arguments if isinstance(arguments, str) else orjson.dumps(arguments or {}).decode()
+        text = arguments if isinstance(arguments, str) else dumps(arguments or {}).decode()
         calls.append((name, text))
     return calls
 
@@ -179,7 +179,7 @@ def _broken_call(text: str) -> WrittenCall | None:
 
 def _loads(text: str) -> Any:
     try:
-        return orjson.loads(text)
+        return loads(text.encode())
     except orjson.JSONDecodeError:
         return None
 

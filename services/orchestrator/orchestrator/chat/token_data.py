@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Iterable
+from typing import Any
 
 from ..protocol import JsonObject
 
@@ -56,10 +57,12 @@ def merged(parts: Iterable[JsonObject]) -> JsonObject:
     result: JsonObject = {}
     for part in parts:
         for field, value in part.items():
-            if isinstance(value, list):
-                result[field] = [*result.get(field, ()), *value]
+            if isinstance(value, dict):
+                lists = result.setdefault(field, {})
+                for name, entries in value.items():
+                    lists[name] = [*lists.get(name, ()), *entries]
             else:
-                result[field] = merged([result.get(field, {}), value])
+                result[field] = [*result.get(field, ()), *value]
     return result
 
 
@@ -68,8 +71,8 @@ def covering(data: JsonObject, text: str) -> JsonObject:
 
     The tokens are compared with the text by their bytes. Without those, nothing is returned.
     """
-    entries = (data.get("logprobs") or {}).get("content") or []
-    pieces = [bytes(entry.get("bytes") or ()) for entry in entries]
+    entries = data.get("logprobs", {}).get("content", [])
+    pieces = [_bytes_of(entry) for entry in entries]
     wanted = text.encode()
     found = b"".join(pieces).find(wanted) if wanted else -1
     if found < 0:
@@ -81,8 +84,18 @@ def covering(data: JsonObject, text: str) -> JsonObject:
 
 
 def _data_of(choice: JsonObject) -> JsonObject:
-    data = {field: value for field in FIELDS if (value := choice.get(field))}
-    logprobs = data.get("logprobs")
+    """Returns the lists of a choice that have an entry per token."""
+    data: JsonObject = {}
+    logprobs, ids = choice.get("logprobs"), choice.get("token_ids")
     if isinstance(logprobs, dict):
-        data["logprobs"] = {name: list_ for name, list_ in logprobs.items() if isinstance(list_, list)}
-    return {field: value for field, value in data.items() if isinstance(value, (dict, list))}
+        data["logprobs"] = {name: value for name, value in logprobs.items() if isinstance(value, list)}
+    if isinstance(ids, list):
+        data["token_ids"] = ids
+    return {field: value for field, value in data.items() if value}
+
+
+def _bytes_of(entry: Any) -> bytes:
+    try:
+        return bytes(entry["bytes"] or ())
+    except (TypeError, KeyError, ValueError):
+        return b""

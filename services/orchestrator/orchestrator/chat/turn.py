@@ -8,11 +8,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import EngineFailed
 from ..protocol import JsonObject, ToolCall
 from .markup import Parameters, Rescue
 from .scanner import CallScanner
+from .shapes import calls_of, function_of, index_of, message_of, reject_nameless_call, text_of
 
 _MAX_CHARACTERS = 16_777_216
 _CALL_SIZE = 256  # bytes kept for a call, without its arguments
@@ -79,6 +81,7 @@ class Turn:
 class _Draft:
     """A structured call whose parts are still arriving."""
 
+    index: int
     id: str
     arguments: list[str]
     name: str = ""
@@ -121,7 +124,8 @@ class TurnReader:
         self._is_repeated = is_repeated
         self._scanner: CallScanner | None = None
         self._size = 0
-        self._drafts: dict[int, _Draft] = {}
+        self._drafts: list[_Draft] = []
+        self._current: dict[int, _Draft] = {}  # by index: the call that further parts belong to
         self._client_calls = 0
         self._text: list[str] = []
         self._reasoning: list[str] = []
@@ -137,29 +141,41 @@ class TurnReader:
         return (self._scanner.left_out[0], self._scanner.left_out[1]) if self._scanner else (0, 0)
 
     def read(self, choice: JsonObject) -> JsonObject | None:
-        """Returns what the client may see of the choice's delta, or None."""
+        """Returns what the client may see of the choice's delta, or None.
+
+        Raises:
+            EngineFailed: the delta cannot be read, or the turn is too long.
+        """
         if choice.get("finish_reason"):
-            self._finish_reason = choice["finish_reason"]
+            reason = choice["finish_reason"]
+            self._finish_reason = reason if isinstance(reason, str) else "stop"
         visible: JsonObject = {}
-        for key, value in (choice.get("delta") or choice.get("message") or {}).items():
-            if key == "tool_calls":
-                calls = self._read_calls(value) if value else None
-                if calls:
-                    visible["tool_calls"] = calls
-            elif not value and key != "role":
-                visible[key] = value
-            elif key == "content":
-                visible["content"] = self._read_text(value)
-            elif key != "role" or self._first:
-                if isinstance(value, str):
-                    self._count(len(value))
-                if key in ("reasoning", "reasoning_content"):
-                    self._reasoning.append(value)
-                visible[key] = value
+        message = message_of(choice)
+        for key, value in message.items():
+            if key == "content":
+                visible[key] = self._read_text(value) if value else text_of(value, key)
+            elif key == "role":
+                if self._first:
+                    visible[key] = value if isinstance(value, str) else "assistant"
+            elif key == "tool_calls":
+                if value and (calls := self._read_calls(value)):
+                    visible[key] = calls
+            else:
+                visible[key] = self._read_other(key, value, message)
         if "role" not in visible and not any(visible.values()):
             return None
         self._first = False
         return visible
+
+    def _read_other(self, key: str, value: Any, message: JsonObject) -> Any:
+        if key in ("reasoning", "reasoning_content"):
+            text = text_of(value, key)
+            if text and (key == "reasoning" or not message.get("reasoning")):  # some engines send both
+                self._reasoning.append(text)
+            value = text if value else value
+        if isinstance(value, str):
+            self._count(len(value))
+        return value
 
     def _count(self, size: int) -> None:
         """Counts characters that are kept until the end of the turn.
@@ -174,15 +190,14 @@ class TurnReader:
     def end(self) -> tuple[JsonObject | None, Turn]:
         """Returns the rest of what the client may see, and the turn."""
         visible: JsonObject = {}
-        shown, rescued, hidden = self._end_text()
+        shown, rescued, hidden = self._end_text(self._scanner)
+        reasoning = "".join(self._reasoning)
+        if reasoning and not (shown or hidden or self._drafts or "".join(self._text).strip()):
+            reasoning, rescued, hidden = self._end_reasoning(reasoning)
         if shown:
             self._text.append(shown)
             visible["content"] = shown
-        calls = [
-            ToolCall(d.id, d.name, "".join(d.arguments))
-            for _, d in sorted(self._drafts.items())
-            if d.client_index is None and d.name
-        ]
+        calls = self._finished_calls()
         if (self._client_calls or rescued) and self._finish_reason != "length" and self._tools_offered:
             handed = self._missing_arguments()
             handed += [self._client_delta(call) for call in rescued if call.name in self._client]
@@ -191,7 +206,7 @@ class TurnReader:
             calls += [call for call in rescued if call.name not in self._client]
         turn = Turn(
             text="".join(self._text),
-            reasoning="".join(self._reasoning),
+            reasoning=reasoning,
             calls=calls if self._tools_offered else [],
             client_calls=self._client_calls,
             finish_reason=self._finish_reason or "stop",
@@ -199,13 +214,28 @@ class TurnReader:
         )
         return visible or None, turn
 
-    def _end_text(self) -> tuple[str, list[ToolCall], bool]:
+    def _finished_calls(self) -> list[ToolCall]:
+        """Returns the calls for the server that the engine's parser found.
+
+        Raises:
+            EngineFailed: a call has no name.
+        """
+        drafts = sorted(self._drafts, key=lambda draft: draft.index)
+        if self._finish_reason != "length" and any(d.arguments and not d.name for d in drafts):
+            reject_nameless_call()
+        return [
+            ToolCall(draft.id, draft.name, "".join(draft.arguments))
+            for draft in drafts
+            if draft.client_index is None and draft.name
+        ]
+
+    def _end_text(self, scanner: CallScanner | None) -> tuple[str, list[ToolCall], bool]:
         """Returns the rest of the text, the calls to run at its end, and whether any text was hidden."""
-        if self._scanner is None:
+        if scanner is None:
             return "", [], False
         cut = self._finish_reason == "length"
-        shown = self._scanner.end(cut=cut)
-        found = self._scanner.found
+        shown = scanner.end(cut=cut)
+        found = scanner.found
         if any(self._is_repeated(name, arguments) for name, arguments in found.calls):
             return shown + "".join(found.source), [], False
         # If the engine's parser found calls, what it left in the text is not a call.
@@ -213,30 +243,38 @@ class TurnReader:
         rescued = [ToolCall(_new_id(), *call) for call in found.calls] if runs else []
         return shown, rescued, found.hidden
 
-    def _read_text(self, text: str) -> str:
+    def _end_reasoning(self, reasoning: str) -> tuple[str, list[ToolCall], bool]:
+        """Does the same for reasoning that nothing follows: some models call tools before they end it."""
+        scanner = self._new_scanner(bare=False)
+        kept = scanner.feed(reasoning)
+        rest, rescued, hidden = self._end_text(scanner)
+        return kept + rest, rescued, hidden
+
+    def _read_text(self, value: Any) -> str:
+        text = value if type(value) is str else text_of(value, "content")
         self._count(len(text))
         if self._scanner is None:
-            self._scanner = CallScanner(
-                self._rescue.markup,
-                bare=self._bare,
-                names=self._in_play,
-                parameters=self._parameters,
-                drop=not self._tools_offered,
-            )
+            self._scanner = self._new_scanner(bare=self._bare)
         shown = self._scanner.feed(text)
         if shown:
             self._text.append(shown)
         return shown
 
-    def _read_calls(self, deltas: list[JsonObject]) -> list[JsonObject]:
+    def _new_scanner(self, *, bare: bool) -> CallScanner:
+        return CallScanner(
+            self._rescue.markup,
+            bare=bare,
+            names=self._in_play,
+            parameters=self._parameters,
+            drop=not self._tools_offered,
+        )
+
+    def _read_calls(self, deltas: Any) -> list[JsonObject]:
         """Collects parts of calls and returns those for the client, numbered from 0."""
         visible = []
-        for position, delta in enumerate(deltas):
-            index = delta.get("index", position)
-            function = delta.get("function") or {}
-            draft = self._drafts.get(index)
-            if draft is None:
-                draft = self._drafts[index] = _Draft(delta.get("id") or _new_id(), [])
+        for position, delta in enumerate(calls_of(deltas)):
+            function = function_of(delta)
+            draft = self._draft_of(delta, function, position)
             arguments = function.get("arguments")
             self._count(_CALL_SIZE + len(arguments or ""))
             if arguments:
@@ -246,16 +284,39 @@ class TurnReader:
                 if draft.name in self._client and self._tools_offered:
                     draft.client_index = self._client_calls
                     self._client_calls += 1
-                    visible.append({**delta, "id": draft.id, "type": "function", "index": draft.client_index})
+                    named = {"id": draft.id, "type": "function", "index": draft.client_index}
+                    visible.append({**delta, **named, "function": function})
             elif draft.client_index is not None:
-                visible.append({**delta, "index": draft.client_index})
+                visible.append({**delta, "index": draft.client_index, "function": function})
         return visible
+
+    def _draft_of(self, delta: JsonObject, function: JsonObject, position: int) -> _Draft:
+        """Returns the call that a part belongs to.
+
+        A name with a new id starts another call, even if the engine gives both the same index.
+        """
+        index = delta.get("index")
+        if type(index) is not int:
+            index = index_of(delta, position)
+        draft = self._current.get(index)
+        given = delta.get("id")
+        if draft and given and str(given) != draft.id:
+            same = [other for other in self._drafts if other.id == str(given) and other.index == index]
+            if same:
+                draft = same[0]
+            elif function.get("name") and draft.name:
+                draft = None
+        if draft is None:
+            draft = _Draft(index, str(given) if given else _new_id(), [])
+            self._drafts.append(draft)
+        self._current[index] = draft
+        return draft
 
     def _missing_arguments(self) -> list[JsonObject]:
         """Adds `{}` to calls without arguments: engines omit them, but clients expect JSON text."""
         return [
             {"index": draft.client_index, "function": {"arguments": "{}"}}
-            for draft in self._drafts.values()
+            for draft in self._drafts
             if draft.client_index is not None and not draft.arguments
         ]
 

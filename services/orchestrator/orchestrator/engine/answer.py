@@ -17,7 +17,7 @@ from ..errors import (
     InvalidRequest,
     NotFound,
 )
-from ..protocol import DONE, EventBuffer, JsonObject, payloads, without_lists
+from ..protocol import DONE, EventBuffer, JsonObject, loads, payloads, without_lists
 from .address import Address, Response
 from .event_check import EventCheck
 
@@ -100,7 +100,7 @@ class Answer:
                     f"The engine redirected the request to {self.location.decode('latin-1')!r}. "
                     "Set VLLM_URL to the engine itself."
                 )
-            return [self._parse(await self._response.read())]
+            return [self._parse(await self._response.read(), exact=True)]
         while block := await self._block():
             chunks: list[JsonObject] = []
             try:
@@ -213,9 +213,9 @@ class Answer:
             source["usage"] = without_lists(source["usage"])
         return orjson.dumps(chunk)
 
-    def _parse(self, payload: bytes) -> JsonObject:
+    def _parse(self, payload: bytes, *, exact: bool = False) -> JsonObject:
         try:
-            chunk: Any = orjson.loads(payload)
+            chunk: Any = loads(payload) if exact else orjson.loads(payload)
         except orjson.JSONDecodeError as error:
             raise EngineFailed(f"The engine sent invalid JSON: {error}") from None
         if not isinstance(chunk, dict):
@@ -283,6 +283,16 @@ def reported_error(error: Any) -> ApiError:
     if isinstance(code, int) and 400 <= code < 500:
         return _rejected(code, fields, text)
     return EngineFailed(f"The engine failed: {text}")
+
+
+def exceeds_context(error: EngineRejected) -> bool:
+    """Whether the engine rejected a request because prompt and answer do not fit into the model's context.
+
+    Source: `vllm/renderers/params.py`; the code is OpenAI's.
+    """
+    if error.error.get("code") == "context_length_exceeded" or error.error.get("param") == "input_tokens":
+        return True
+    return "context length" in error.message or "max_model_len" in error.message
 
 
 def _rejected(status: int, error: JsonObject, text: str, retry_after: bytes = b"") -> EngineRejected:

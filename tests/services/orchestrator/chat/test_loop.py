@@ -236,7 +236,7 @@ async def test_reasoning_is_relayed_and_kept_in_the_history(server: Live, engine
     )
     events = await server.chat_events(tools=[MATH])
     deltas = [e["choices"][0]["delta"] for e in events if isinstance(e, dict)]
-    assert "".join(d.get("reasoning", "") for d in deltas) == "I must add.Done."
+    assert "".join(d.get("reasoning", "") for d in deltas) == "I must add.\n\nDone."
     assert engine.requests[1].json["messages"][1]["reasoning"] == "I must add."
 
 

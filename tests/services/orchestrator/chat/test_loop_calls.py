@@ -278,6 +278,49 @@ async def test_hidden_call_without_any_answer_is_explained(engine: ScriptedEngin
     assert len(engine.requests) == 1
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("rescue", ["never", "end_of_turn"])
+async def test_call_in_the_reasoning_alone_does_not_end_in_an_empty_answer(
+    engine: ScriptedEngine, rescue: str, streaming: bool
+) -> None:
+    async with live(engine.url, RESCUE=rescue) as server:
+        if streaming:
+            engine.play(stream({"reasoning": f"So: {TAGGED}"}), stream(*text("It is 2.")))
+            content = text_of(await server.chat_events(tools=[MATH]))
+        else:
+            engine.play(whole(reasoning=f"So: {TAGGED}"), whole("It is 2."))
+            content = (await server.chat(tools=[MATH])).json()["choices"][0]["message"]["content"]
+    assert content == "It is 2." if rescue == "end_of_turn" else "which was not run" in content
+
+
+BIG = 123456789012345678901234567890
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_integers_of_any_size_stay_exact(server: Live, engine: ScriptedEngine, streaming: bool) -> None:
+    sent: Any = call("calculate_math", {"expression": str(BIG), "x": BIG})
+    written = f'<tool_call>{{"name": "my_tool", "arguments": {{"x": {BIG}}}}}</tool_call>'
+    if streaming:
+        engine.play(stream({"tool_calls": [{"index": 0, **sent}]}), stream(*text(*written)))
+        events = await server.chat_events(tools=[MATH, MINE], vllm_xargs={"x": BIG})
+        pieces = [
+            piece
+            for e in events
+            if isinstance(e, dict)
+            for piece in e["choices"][0]["delta"].get("tool_calls", [])
+        ]
+        arguments = "".join(piece["function"].get("arguments", "") for piece in pieces)
+    else:
+        sent["function"]["arguments"] = json.loads(sent["function"]["arguments"])  # an object, not text
+        engine.play(whole(calls=[sent]), whole(written))
+        answer = (await server.chat(tools=[MATH, MINE], vllm_xargs={"x": BIG})).json()
+        arguments = answer["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"]
+    assert json.loads(arguments) == {"x": BIG}
+    assert [request.json["vllm_xargs"] for request in engine.requests] == [{"x": BIG}] * 2
+    replayed = engine.requests[1].json["messages"][1]["tool_calls"][0]["function"]["arguments"]
+    assert json.loads(replayed)["x"] == BIG
+
+
 async def test_response_format_text_has_no_effect(server: Live, engine: ScriptedEngine) -> None:
     engine.play(whole('{"tool": "calculate_math", "arguments": {"expression": "1+1"}}'), whole("2"))
     answer = (await server.chat(tools=[MATH], response_format={"type": "text"})).json()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import openai
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -73,11 +72,69 @@ async def test_error_from_the_engine_keeps_its_status_and_message(
     engine.play(body({"error": error}, 400))
     refused = await server.chat(stream=True, tools=[MATH])
     assert (refused.status_code, refused.json()) == (400, {"error": {**error, "code": "400"}})
-    engine.play(whole(calls=[call("calculate_math", SUM)]), body({"error": error}, 400))
-    with pytest.raises(openai.BadRequestError, match="too long"):
-        await server.openai.chat.completions.create(
-            model="m", messages=[{"role": "user", "content": "x"}], tools=[MATH]
-        )
+
+
+OVERFLOW = {
+    "message": "This model's maximum context length is 1024 tokens. However, your prompt contains at least "
+    "1025 input tokens, which exceeds this limit even without any output tokens.",
+    "type": "BadRequestError",
+    "param": "input_tokens",
+    "code": 400,
+}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("said", ["", "One moment."])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OVERFLOW,
+        {**OVERFLOW, "param": None},
+        {"message": "too long", "code": "context_length_exceeded"},
+        {"message": "max_tokens=9 cannot be greater than max_model_len=8", "code": 400},
+    ],
+)
+async def test_answer_ends_with_what_is_there_if_the_results_exceed_the_context(
+    server: Live, engine: ScriptedEngine, streaming: bool, said: str, error: Any
+) -> None:
+    first = whole(said or None, calls=[call("calculate_math", SUM)])
+    if streaming:
+        first = stream(*text(*said), *call_deltas("calculate_math", SUM), finish="tool_calls")
+    engine.play(first, body({"error": error}, 400))
+    response = await server.chat(stream=streaming, tools=[MATH], stream_options={"include_usage": streaming})
+    assert response.status_code == 200
+    if streaming:
+        events: list[Any] = events_of(response.text)
+        content, usage = text_of(events), events[-2]["usage"]
+        reasons = [choice["finish_reason"] for event in events[:-1] for choice in event["choices"]]
+        assert [reason for reason in reasons if reason] == ["length"]
+        assert events[-1] == "[DONE]"
+    else:
+        (choice,) = response.json()["choices"]
+        content, usage = choice["message"]["content"], response.json()["usage"]
+        assert choice["finish_reason"] == "length"
+    assert content.startswith(said)
+    assert error["message"] in content
+    assert usage["completion_tokens"] == 5
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+async def test_request_that_only_the_tools_made_invalid_is_not_the_fault_of_the_caller(
+    server: Live, engine: ScriptedEngine, status: int
+) -> None:
+    engine.play(
+        whole(calls=[call("calculate_math", SUM)]), body({"error": {"message": "odd", "code": 400}}, status)
+    )
+    refused = await server.chat(tools=[MATH])
+    assert refused.status_code == 502
+    assert "odd" in refused.json()["error"]["message"]
+
+
+async def test_rate_limit_of_a_later_round_stays_one(server: Live, engine: ScriptedEngine) -> None:
+    limit = body({"error": {"message": "slow down"}}, 429, retry_after="7")
+    engine.play(whole(calls=[call("calculate_math", SUM)]), limit)
+    refused = await server.chat(tools=[MATH])
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "7")
 
 
 async def test_invalid_data_from_the_engine_is_an_error_at_once(server: Live, engine: ScriptedEngine) -> None:

@@ -206,3 +206,99 @@ def test_names_of_both_sides_do_not_mix() -> None:
         assert [call["id"] for call in relayed] == mine
         assert [call["index"] for call in relayed] == list(range(len(mine)))
         assert isinstance(turn.next_step(), HandBack if mine else RunTools)
+
+
+def part(name: str | None = None, arguments: str | None = None, **fields: Any) -> dict[str, Any]:
+    given = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}
+    return {"delta": {"tool_calls": [{**fields, "function": given}]}}
+
+
+@pytest.mark.parametrize("client", [NOBODY, frozenset({"mine"})])
+@pytest.mark.parametrize("index", [{"index": 0}, {}, {"index": None}])
+def test_calls_with_one_index_and_different_ids_are_different_calls(
+    client: frozenset[str], index: dict[str, Any]
+) -> None:
+    name = "mine" if client else "calculate_math"
+    reading, seen = reader(client), []
+    for number in "123":
+        pieces = [
+            part(name, id=f"c{number}", **index),
+            part(None, f"[{number}", **index),
+            part(None, "]", **index),
+        ]
+        seen += [reading.read(piece) for piece in pieces]
+    rest, turn = reading.end()
+    if client:
+        shown = [piece for delta in [*seen, rest] if delta for piece in delta["tool_calls"]]
+        assert turn.client_calls == 3
+        for position, number in enumerate("123"):
+            mine = [piece for piece in shown if piece["index"] == position]
+            assert mine[0]["id"] == f"c{number}"
+            assert "".join(piece["function"].get("arguments", "") for piece in mine) == f"[{number}]"
+    else:
+        assert [(c.id, c.arguments) for c in turn.calls] == [(f"c{n}", f"[{n}]") for n in "123"]
+
+
+def test_parts_of_calls_with_one_index_follow_their_id() -> None:
+    reading = reader()
+    for piece in (
+        part("calculate_math", "[", index=0, id="a"),
+        part("calculate_math", "{", index=0, id="b"),
+        part(None, "]", index=0, id="a"),
+        part(None, "}", index=0, id="b"),
+    ):
+        reading.read(piece)
+    assert [(c.id, c.arguments) for c in reading.end()[1].calls] == [("a", "[]"), ("b", "{}")]
+
+
+def test_new_id_without_a_name_continues_the_call() -> None:
+    reading = reader()
+    reading.read(part("calculate_math", "[", index=0, id="a"))
+    reading.read(part(None, "]", index=0, id="other"))
+    assert [(c.id, c.arguments) for c in reading.end()[1].calls] == [("a", "[]")]
+
+
+def test_reasoning_in_both_fields_is_remembered_once() -> None:
+    reading = reader()
+    seen = [
+        reading.read({"delta": {"reasoning": "a", "reasoning_content": "a"}}),
+        reading.read({"delta": {"reasoning_content": "b", "reasoning": "b"}}),
+        reading.read({"delta": {"reasoning_content": "c"}}),
+        reading.read({"delta": {"reasoning_content": "d", "reasoning": None}}),
+    ]
+    assert "".join(delta["reasoning_content"] for delta in seen if delta) == "abcd"
+    assert reading.end()[1].reasoning == "abcd"
+
+
+THOUGHT = f"I must calculate. {TAGGED}"
+
+
+@pytest.mark.parametrize("content", [None, "", "\n"])
+def test_call_at_the_end_of_reasoning_without_an_answer_is_rescued(content: str | None) -> None:
+    reading = reader()
+    reading.read({"message": {"reasoning": THOUGHT, "content": content}, "finish_reason": "stop"})
+    rest, turn = reading.end()
+    assert rest is None
+    assert calls_of(turn) == [("calculate_math", {"expression": "1+1"})]
+    assert turn.reasoning == "I must calculate. "
+    assert isinstance(turn.next_step(), RunTools)
+
+
+@pytest.mark.parametrize(
+    ("message", "options", "finish"),
+    [
+        ({"reasoning": THOUGHT, "content": "2"}, {}, "stop"),
+        ({"reasoning": f"{THOUGHT} is how one does it."}, {}, "stop"),
+        ({"reasoning": f"`{TAGGED}"}, {}, "stop"),
+        ({"reasoning": THOUGHT}, {"is_repeated": lambda *_: True}, "stop"),
+        ({"reasoning": THOUGHT}, {"tools_offered": False}, "stop"),
+        ({"reasoning": THOUGHT}, {"rescue": NEVER}, "stop"),
+        ({"reasoning": THOUGHT}, {}, "length"),
+    ],
+)
+def test_other_calls_in_reasoning_are_not_run(message: Any, options: Any, finish: str) -> None:
+    reading = reader(**options)
+    reading.read({"message": message, "finish_reason": finish})
+    turn = reading.end()[1]
+    assert turn.calls == []
+    assert turn.next_step() == Finish(finish)
