@@ -16,6 +16,7 @@ from ..settings import Settings
 from ..telemetry import Record, Telemetry
 from .auth import Keys
 from .body import too_large
+from .encoding import coding_of, decoded
 from .head import Head
 from .in_flight import InFlight
 from .reply import Client, Reply
@@ -99,7 +100,7 @@ class Endpoint:
         """Returns the name of the request's key.
 
         Raises:
-            ApiError: the method, the key or the announced size is not accepted.
+            ApiError: the method, the key, the announced size or the encoding is not accepted.
         """
         if self._methods and head.method not in self._methods:
             allowed = b", ".join(self._methods).decode()
@@ -113,6 +114,8 @@ class Endpoint:
         length = head.headers.get(b"content-length", b"").strip(b" \t")
         if length.isdigit() and int(length) > self.max_body_bytes:
             raise too_large(int(length), self.max_body_bytes)
+        if b"content-encoding" in head.headers:
+            coding_of(head)
         return name
 
     def finished(self, record: Record) -> None:
@@ -234,6 +237,8 @@ class Exchange:
         record, reply, head = self._record, self._reply, self._head
         try:
             if self._endpoint.limited:
+                if b"content-encoding" in head.headers:
+                    body = await self._decode(body)
                 self._share.resize_for(body, self._endpoint.max_values)
             request = Request(self._endpoint.route, head.headers, body, record, head, self._share)
             del body  # the request's to free
@@ -251,6 +256,18 @@ class Exchange:
             self._fail_unexpectedly()
         finally:
             self._finish()
+
+    async def _decode(self, body: bytes) -> bytes:
+        """Decodes a compressed body, and holds the memory for it while it grows."""
+        coding = coding_of(self._head)
+        if not coding:
+            return body
+        parts = []
+        for part in decoded(body, coding, self._endpoint.max_body_bytes):
+            parts.append(part)
+            self.hold(2 * len(part))  # once as a part, once in the whole body
+            await asyncio.sleep(0)  # other requests go on
+        return b"".join(parts)
 
     def _fail(self, error: ApiError) -> None:
         if self._reply.finished:
