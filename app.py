@@ -11,6 +11,7 @@ import infra  # noqa: F401  before aws_cdk, whose runtime it keeps from printing
 # isort: split
 import aws_cdk as cdk
 
+from infra.deployment import service_check
 from infra.deployment.checks import checked_plan
 from infra.deployment.cost import summary
 from infra.deployment.file import DeploymentError, load_deployment
@@ -20,6 +21,7 @@ app = cdk.App(stack_traces=False)
 deployment_file = Path(app.node.try_get_context("deployment") or "tandem.yaml")
 try:
     plan = checked_plan(load_deployment(deployment_file), report=sys.stderr.write)
+    service_check.checked(plan, report=sys.stderr.write)
 except DeploymentError as error:
     sys.exit(str(error))
 preflight = build_stacks(app, plan)

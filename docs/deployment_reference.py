@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -14,7 +15,9 @@ from docs.generated import write_or_check  # noqa: E402
 from infra.deployment.checks import RULES  # noqa: E402
 from infra.deployment.checks.rule import Severity  # noqa: E402
 from infra.deployment.file import Deployment  # noqa: E402
-from infra.deployment.settings import ExistingVpc, Section  # noqa: E402
+from infra.deployment.settings import ExistingVpc, ModelSize  # noqa: E402
+from infra.deployment.tool_settings import ToolEgress, ToolSecret, ToolStatement  # noqa: E402
+from infra.deployment.values import Section  # noqa: E402
 
 COMMAND = ".venv/bin/python docs/deployment_reference.py"
 
@@ -27,6 +30,15 @@ INTRODUCTION = f"""\
 default, and an unknown name is an error. `npx cdk synth -c deployment=FILE` reads another file. The first
 line of `tandem.yaml` names a JSON schema, with which many editors complete and check the file.
 """
+
+PARTS = {
+    "network.existing_vpc": ExistingVpc,
+    "model.size": ModelSize,
+    "tools.secrets.NAME": ToolSecret,
+    "tools.statements[]": ToolStatement,
+    "tools.egress[]": ToolEgress,
+}
+"""Sections of which there may be none, one or several."""
 
 CHECKS = """\
 ## Checks
@@ -53,7 +65,8 @@ def reference() -> str:
     for name, section in sections:
         if _is_section(section):
             parts.append(f"## `{name}`\n\n{_first_line(section)}\n\n{_table(section)}")
-    parts.append(f"## `network.existing_vpc`\n\n{_first_line(ExistingVpc)}\n\n{_table(ExistingVpc)}")
+    for name, part in PARTS.items():
+        parts.append(f"## `{name}`\n\n{_description(part)}\n\n{_table(part)}")
     parts.append(CHECKS + "".join(_rule_rows()))
     return "\n".join(parts)
 
@@ -66,8 +79,15 @@ def _first_line(documented: Any) -> str:
     return str(documented.__doc__).strip().splitlines()[0]
 
 
+def _description(documented: Any) -> str:
+    return inspect.cleandoc(str(documented.__doc__))
+
+
 def _table(section: Any) -> str:
-    properties = section.model_json_schema()["properties"]
+    schema = section.model_json_schema()
+    while "properties" not in schema:
+        schema = schema["$defs"][section.__name__] if "$ref" in schema else schema["anyOf"][-1]
+    properties = schema["properties"]
     rows = ["| setting | allowed | default | what it is |", "|---|---|---|---|"]
     for name, field in section.model_fields.items():
         if not _is_section(field.annotation):

@@ -46,7 +46,8 @@ def test_copied_files_exist(file: str) -> None:
         if line.startswith("COPY ") and "--from" not in line:
             *sources, _ = line.split()[1:]
             for source in sources:
-                assert (folder / source).exists(), source
+                # A pattern names a file that may be missing.
+                assert "[" in source or (folder / source).exists(), source
 
 
 def test_only_the_orchestrator_is_published() -> None:

@@ -26,10 +26,9 @@ from .settings import (
     Model,
     Network,
     Orchestrator,
-    Section,
-    Tools,
 )
-from .values import EXAMPLES, Name, Region, Tags
+from .tool_settings import Tools
+from .values import EXAMPLES, Name, PolicyArn, Region, Section, Tags
 from .yaml_lines import Place, YamlError, YamlSource, read_yaml
 
 __all__ = [
@@ -69,6 +68,9 @@ class Deployment(Section):
     tags: Tags = Field(default={}, description="Tags to add to every resource.")
     removal_policy: Literal["destroy", "retain"] = Field(
         default="destroy", description="What `cdk destroy` does with images, keys and logs."
+    )
+    permissions_boundary_arn: PolicyArn | None = Field(
+        default=None, description="Managed policy that limits every role of the deployment."
     )
     network: Network = Network()
     model: Model = Model()

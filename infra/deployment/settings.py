@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
 
 from .values import (
     Ami,
@@ -17,56 +18,62 @@ from .values import (
     RepoId,
     RetentionDays,
     SecretArn,
+    Section,
     SecurityGroupId,
     SubnetId,
+    Variable,
     VpcId,
     VpcNetwork,
     Word,
     Zone,
+    yaml_list,
 )
 
 
-def _list(default: tuple[str, ...], description: str, **limits: Any) -> Any:
-    # YAML's lists become tuples: the only conversion that strict mode would refuse.
-    return Field(default, description=description, strict=False, **limits)
+class ExistingVpc(Section):
+    """An existing VPC for the deployment. Its subnets are listed in the order of its zones.
 
+    The ID alone is enough: `make doctor` and `make deploy` look up the rest and write it into the file.
+    """
 
-class Section(BaseModel):
-    """A section of the deployment file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    vpc_id: VpcId = Field(description="ID of the VPC.")
+    cidr: Ipv4Network | None = Field(
+        default=None, description="IPv4 network of the VPC. Looked up by `make doctor`."
+    )
+    availability_zones: tuple[Zone, ...] = yaml_list(
+        (), "Availability zones of the subnets; a load balancer needs two. Looked up by `make doctor`."
+    )
+    private_subnet_ids: tuple[SubnetId, ...] = yaml_list(
+        (), "One subnet per zone with a route to a NAT gateway. Looked up by `make doctor`."
+    )
+    public_subnet_ids: tuple[SubnetId, ...] = yaml_list(
+        (), "One subnet per zone with a route to an internet gateway; none for an internal load balancer."
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _empty_is_default(cls, data: Any) -> Any:
-        return {} if data is None else data
-
-
-class ExistingVpc(Section):
-    """An existing VPC for the deployment. Its subnets are listed in the order of its zones."""
-
-    vpc_id: VpcId = Field(description="ID of the VPC.")
-    cidr: Ipv4Network = Field(description="IPv4 network of the VPC.")
-    availability_zones: tuple[Zone, ...] = Field(
-        strict=False,
-        min_length=2,
-        description="Availability zones of the subnets; a load balancer needs two.",
-    )
-    private_subnet_ids: tuple[SubnetId, ...] = Field(
-        strict=False, min_length=2, description="One subnet per zone with a route to a NAT gateway."
-    )
-    public_subnet_ids: tuple[SubnetId, ...] = _list(
-        (), "One subnet per zone with a route to an internet gateway; none for an internal load balancer."
-    )
+    def _id_alone(cls, data: Any) -> Any:
+        return {"vpc_id": data} if isinstance(data, str) else data
 
     @model_validator(mode="after")
     def _one_subnet_a_zone(self) -> Self:
         zones = len(self.availability_zones)
+        if zones == 1:
+            raise ValueError("availability_zones lists one zone; a load balancer needs two")
         for name in ("private_subnet_ids", "public_subnet_ids"):
             subnets = len(getattr(self, name))
             if subnets not in (zones, 0):
                 raise ValueError(f"{name} has {subnets} subnets for {zones} zones; list one per zone")
         return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string"}, handler(core)]}
+
+    @property
+    def known(self) -> bool:
+        """Whether the file has everything that synthesis needs."""
+        return bool(self.cidr and self.private_subnet_ids)
 
 
 class Network(Section):
@@ -81,7 +88,7 @@ class Network(Section):
         le=6,
         description="Number of availability zones of the new VPC; with more, GPUs are found more often.",
     )
-    availability_zones: tuple[Zone, ...] = _list((), "Specific zones to use; overrides `zones`.")
+    availability_zones: tuple[Zone, ...] = yaml_list((), "Specific zones to use; overrides `zones`.")
     nat: Literal["one", "per_zone", "none"] = Field(
         default="one", description="NAT gateways of the new VPC; `per_zone` survives the loss of a zone."
     )
@@ -90,7 +97,35 @@ class Network(Section):
     )
     existing_vpc: ExistingVpc | None = Field(
         default=None,
-        description="An existing VPC to use; the other network settings are then ignored.",
+        description="An existing VPC to use, as an ID or a section; the other network settings are then "
+        "ignored.",
+    )
+
+
+class ModelSize(Section):
+    """The size of a model that `services/vllm/models.yaml` lacks, if all its layers are alike."""
+
+    config: str | None = Field(
+        default=None,
+        description="Path of the model's `config.json`, from which the other values are taken. If "
+        "`model.safetensors.index.json` is beside it, so is the size of the weights.",
+    )
+    weights_gib: float | None = Field(
+        default=None, gt=0, description="Size of the weights in GiB: that of the model's files."
+    )
+    weights_format: Word = Field(
+        default="bf16", description="Format of the weights in the files: `bf16`, `fp8`, `awq`, ..."
+    )
+    layers: int | None = Field(default=None, ge=1, description="`num_hidden_layers` in `config.json`.")
+    kv_heads: int | None = Field(default=None, ge=1, description="`num_key_value_heads` in `config.json`.")
+    head_dim: int | None = Field(
+        default=None, ge=1, description="`head_dim`, or `hidden_size` / `num_attention_heads`."
+    )
+    attention_heads: int | None = Field(
+        default=None, ge=1, description="`num_attention_heads` in `config.json`."
+    )
+    max_positions: int | None = Field(
+        default=None, ge=1, description="`max_position_embeddings` in `config.json`."
     )
 
 
@@ -144,17 +179,20 @@ class Model(Section):
         default=None,
         description="Path of a Jinja file in the image. Default: the one in `models.yaml`, if any.",
     )
-    extra_args: tuple[Word, ...] = _list((), "Further arguments for `vllm serve`, one word per entry.")
+    extra_args: tuple[Word, ...] = yaml_list((), "Further arguments for `vllm serve`, one word per entry.")
     hf_token_secret_arn: SecretArn | None = Field(
         default=None,
         description="Secrets Manager secret with a Hugging Face token; required for gated models.",
+    )
+    size: ModelSize | None = Field(
+        default=None, description="Size of a model that `models.yaml` lacks, so that it can be checked."
     )
 
 
 class Gpu(Section):
     """The instances that engines run on, and an engine's share of them."""
 
-    instance_types: tuple[InstanceType, ...] = _list(
+    instance_types: tuple[InstanceType, ...] = yaml_list(
         ("g5.xlarge",),
         "Instance types, in order of preference; the model must fit on all of them.",
         min_length=1,
@@ -233,31 +271,10 @@ class Orchestrator(Section):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Minimum level to log."
     )
-
-
-class Tools(Section):
-    """The tools that the orchestrator runs for the model."""
-
-    modules: tuple[Word, ...] = _list(
-        (), "Python modules in the image whose public functions are also tools."
+    environment: dict[Variable, str] = Field(
+        default={},
+        description="Any other setting of the orchestrator, by the name of its variable in the README.",
     )
-    attach: tuple[Word, ...] = _list((), "Tools to add to requests that bring none; `all` adds every tool.")
-    max_rounds: int = Field(
-        default=8, ge=1, le=100, description="Maximum number of rounds of tool calls per request."
-    )
-    timeout_seconds: int = Field(default=10, ge=1, le=3600, description="Time limit of one tool call.")
-    rescue: Literal["never", "end_of_turn"] | None = Field(
-        default=None,
-        description="Whether to run a call that the engine left in the text at the end of a turn. Default: "
-        "never for parsers that are known to work.",
-    )
-    weather_source: Literal["open-meteo", "sample"] = Field(
-        default="open-meteo", description="Source of weather data; `sample` is a table of climate averages."
-    )
-    database_url_secret_arn: SecretArn | None = Field(
-        default=None, description="Secret with the `postgresql://` URL. Default: a SQLite sample database."
-    )
-    database_tables: tuple[Word, ...] = _list((), "Tables that query_database may read.")
 
 
 class Ingress(Section):
@@ -288,7 +305,7 @@ class Ingress(Section):
         description="Whether port 80 is open and redirects to HTTPS; by then, the client has sent its key "
         "unencrypted.",
     )
-    allowed_cidrs: tuple[Ipv4Network, ...] = _list(
+    allowed_cidrs: tuple[Ipv4Network, ...] = yaml_list(
         ("0.0.0.0/0",), "IPv4 networks that may connect.", min_length=1
     )
     waf: bool = Field(

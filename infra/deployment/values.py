@@ -1,11 +1,11 @@
-"""The types of single settings: what a value must look like, with an example for error messages."""
+"""The types of settings and sections: what a value must look like, with an example for error messages."""
 
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 
 def _ipv4_network(value: str) -> str:
@@ -82,8 +82,34 @@ CertificateArn = Annotated[
 SecretArn = Annotated[
     str,
     _name(
-        r"^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:[\w/+=.@-]+$",
+        r"^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:[\w/+=.@-]+-[A-Za-z0-9]{6}$",
         "arn:aws:secretsmanager:us-east-1:123456789012:secret:hf-token-AbCdEf",
     ),
 ]
+PolicyArn = Annotated[
+    str,
+    _name(
+        r"^arn:aws[a-z-]*:iam::(\d{12}|aws):policy/[\w+=,.@/-]+$",
+        "arn:aws:iam::123456789012:policy/tools",
+    ),
+]
+Variable = Annotated[str, _name(r"^[A-Z_][A-Z0-9_]*$", "CRM_URL")]
+Action = Annotated[str, _name(r"^[a-z0-9-]+:[A-Za-z0-9]+$", "s3:GetObject")]
+ResourceArn = Annotated[str, _name(r"^(\*|arn:aws[a-z-]*:\S+)$", "arn:aws:s3:::documents/*")]
 Email = Annotated[str, _name(r"^[^@\s]+@[^@\s]+\.[^@\s]+$", "someone@example.com")]
+
+
+def yaml_list(default: tuple[Any, ...], description: str, **limits: Any) -> Any:
+    """A field for a list, which YAML gives and strict mode would not convert to a tuple."""
+    return Field(default, description=description, strict=False, **limits)
+
+
+class Section(BaseModel):
+    """A section of the deployment file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, data: Any) -> Any:
+        return {} if data is None else data

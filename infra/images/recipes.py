@@ -15,6 +15,8 @@ from aws_cdk import aws_ecs as ecs
 from constructs import Construct
 
 SERVICES = Path(__file__).parents[2] / "services"
+TOOLS_FOLDER = "tools"
+TOOLS_REQUIREMENTS = "tools-requirements.txt"
 
 Architecture = Literal["x86_64", "arm64"]
 
@@ -29,6 +31,7 @@ class Recipe:
         arguments: Build arguments of the Dockerfile.
         compute: The CodeBuild machine type.
         minutes: The time limit of a build.
+        context: The directory to build from, if that is not the service's own.
     """
 
     service: str
@@ -36,16 +39,17 @@ class Recipe:
     arguments: Mapping[str, str]
     compute: Literal["BUILD_GENERAL1_SMALL", "BUILD_GENERAL1_LARGE"]
     minutes: int
+    context: Path | None = None
 
     @property
     def directory(self) -> str:
         """The path of the directory with the Dockerfile."""
-        return str(SERVICES / self.service)
+        return str(self.context or SERVICES / self.service)
 
     @property
     def ignored(self) -> list[str]:
         """The .dockerignore patterns that keep only `files`."""
-        return ["**", *(f"!{pattern}" for pattern in self.files), "**/__pycache__", "**/*.pyc"]
+        return ["**", *(f"!{pattern}" for pattern in self.files), "**/__pycache__", "**/*.pyc", "**/.*"]
 
     def tag(self, source_hash: str, architecture: Architecture) -> str:
         """A tag that changes whenever the image's sources change."""
@@ -55,7 +59,7 @@ class Recipe:
 
 ORCHESTRATOR = Recipe(
     service="orchestrator",
-    files=("Dockerfile", "requirements.txt", "orchestrator"),
+    files=("Dockerfile", "requirements.txt", TOOLS_REQUIREMENTS, "orchestrator", TOOLS_FOLDER),
     # The same image as on Docker Hub, from a registry without rate limits for CodeBuild's shared addresses.
     arguments={"PYTHON_IMAGE": "public.ecr.aws/docker/library/python:3.11.14-slim-bookworm"},
     compute="BUILD_GENERAL1_SMALL",

@@ -9,55 +9,23 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
+from infra.deployment.environment import ORCHESTRATOR_PORT, orchestrator_environment
 from infra.deployment.file import Deployment
 from infra.deployment.plan import Plan
+from infra.deployment.tool_settings import Tools
 from infra.foundation.network import private_subnets
 from infra.foundation.secrets import Keys
 from infra.images.recipes import Architecture, Image
+from infra.suppressions import accept
 
 from .engine import PORT as ENGINE_PORT
 from .engine import Engine
 from .scaling import scale_on_cpu
 from .task_definition import accept_design, container_logs
 
-PORT = 8001
+PORT = ORCHESTRATOR_PORT
 HEALTH_CHECK_PATH = "/v1/models"
 POSTGRESQL_PORT = 5432
-
-_KEEP_ALIVE_MARGIN_SECONDS = 30
-_STOP_MARGIN_SECONDS = 10
-_DRAIN_SECONDS = 10
-
-
-def orchestrator_environment(plan: Plan, *, engine_url: str, api_keys_secret_arn: str) -> dict[str, str]:
-    """Returns the orchestrator's environment without secrets. Unset variables have their defaults.
-
-    The load balancer closes idle connections first (KEEP_ALIVE_SECONDS), and requests end with an error
-    before ECS kills the task (STOP_SECONDS).
-    """
-    deployment = plan.deployment
-    settings, tools, model = deployment.orchestrator, deployment.tools, deployment.model
-    stop_seconds = settings.stop_timeout_seconds - _STOP_MARGIN_SECONDS
-    environment = {
-        "VLLM_URL": engine_url,
-        "DEFAULT_MODEL": model.served_name or model.id,
-        "TOOL_CALL_PARSER": plan.tool_call_parser,
-        "RESCUE": tools.rescue,
-        "PORT": str(PORT),
-        "API_KEYS_SECRET_ARN": api_keys_secret_arn,
-        "REQUEST_TIMEOUT_SECONDS": str(settings.request_timeout_seconds),
-        "KEEP_ALIVE_SECONDS": str(deployment.ingress.idle_timeout_seconds + _KEEP_ALIVE_MARGIN_SECONDS),
-        "DRAIN_SECONDS": str(_DRAIN_SECONDS),
-        "STOP_SECONDS": str(stop_seconds),
-        "MAX_TOOL_ROUNDS": str(tools.max_rounds),
-        "TOOL_TIMEOUT_SECONDS": str(tools.timeout_seconds),
-        "TOOL_MODULES": ",".join(tools.modules),
-        "ATTACH_TOOLS": ",".join(tools.attach),
-        "WEATHER_SOURCE": tools.weather_source,
-        "DATABASE_TABLES": ",".join(tools.database_tables),
-        "LOG_LEVEL": settings.log_level,
-    }
-    return {name: value for name, value in environment.items() if value}
 
 
 class Orchestrator(Construct):
@@ -96,6 +64,11 @@ class Orchestrator(Construct):
             group.add_egress_rule(
                 ec2.Peer.any_ipv4(), ec2.Port.tcp(POSTGRESQL_PORT), "Database of query_database"
             )
+        for one in deployment.tools.egress:
+            peer = (
+                ec2.Peer.ipv4(one.cidr) if one.cidr else ec2.Peer.security_group_id(one.security_group or "")
+            )
+            group.add_egress_rule(peer, ec2.Port.tcp(one.port), "Tools: tools.egress")
         scraper = deployment.metrics.scraper_security_group
         if scraper:
             group.add_ingress_rule(
@@ -125,6 +98,7 @@ class Orchestrator(Construct):
                 actions=["secretsmanager:GetSecretValue"], resources=[keys.api_keys.secret_arn]
             )
         )
+        self._let_tools(task, deployment.tools)
         task.add_container(
             "orchestrator",
             image=image.source,
@@ -140,6 +114,19 @@ class Orchestrator(Construct):
         accept_design(task)
         return task
 
+    def _let_tools(self, task: ecs.FargateTaskDefinition, tools: Tools) -> None:
+        """Gives the task role what the tools need in the account."""
+        for number, arn in enumerate(tools.policy_arns, 1):
+            task.task_role.add_managed_policy(
+                iam.ManagedPolicy.from_managed_policy_arn(self, f"ToolsPolicy{number}", arn)
+            )
+        for statement in tools.statements:
+            task.add_to_task_role_policy(
+                iam.PolicyStatement(actions=list(statement.actions), resources=list(statement.resources))
+            )
+            wide = [f"AwsSolutions-IAM5[Resource::{one}]" for one in statement.resources if "*" in one]
+            accept(task.task_role, *wide, reason="The deployment file declares it: tools.statements.")
+
     def _secrets(self, deployment: Deployment, keys: Keys) -> dict[str, ecs.Secret]:
         secrets = {
             "BOOTSTRAP_API_KEY": ecs.Secret.from_secrets_manager(keys.bootstrap),
@@ -150,6 +137,9 @@ class Orchestrator(Construct):
                 self, "DatabaseUrl", deployment.tools.database_url_secret_arn
             )
             secrets["DATABASE_URL"] = ecs.Secret.from_secrets_manager(url)
+        for name, given in deployment.tools.secrets.items():
+            secret = secretsmanager.Secret.from_secret_complete_arn(self, f"ToolSecret{name}", given.arn)
+            secrets[name] = ecs.Secret.from_secrets_manager(secret, given.json_key)
         return secrets
 
     def _service(

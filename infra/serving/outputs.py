@@ -57,6 +57,9 @@ class Outputs(Construct):
         self._add("ApiKeysSecretArn", keys.api_keys.secret_arn, "Named hashes of API keys, for `ops keys`")
         self._add("ClusterName", cluster.cluster_name, "ECS cluster")
         self._add("EngineService", engine.service.service_name, "ECS service of the engines")
+        if any(one.security_group for one in deployment.tools.egress):
+            groups = orchestrator.service.connections.security_groups
+            self._add("OrchestratorSecurityGroup", groups[0].security_group_id, "Where tools connect from")
         self._add("OrchestratorService", orchestrator.service.service_name, "ECS service of the orchestrator")
 
     def _add(self, name: str, value: str, description: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
@@ -13,6 +15,7 @@ from infra.deployment.plan import Plan
 from infra.foundation.certificate import certificate_arn
 from infra.foundation.stack import FoundationStack
 from infra.images.builder import ImageBuilder
+from infra.images.context import with_tools
 from infra.images.recipes import ORCHESTRATOR, VLLM, Image, local_image
 from infra.suppressions import accept
 
@@ -119,9 +122,12 @@ class ServingStack(cdk.Stack):
     def _images(self, deployment: Deployment, foundation: FoundationStack) -> tuple[Image, Image]:
         """Returns the images of the orchestrator and the engine."""
         architecture = deployment.orchestrator.architecture
+        stage = cdk.Stage.of(self)
+        assert stage
+        recipe = with_tools(ORCHESTRATOR, deployment.tools, into=Path(stage.outdir) / "orchestrator-image")
         if deployment.images.build == "local":
             return (
-                local_image(self, "OrchestratorImage", recipe=ORCHESTRATOR, architecture=architecture),
+                local_image(self, "OrchestratorImage", recipe=recipe, architecture=architecture),
                 local_image(self, "EngineImage", recipe=VLLM, architecture="x86_64"),
             )
         builder = ImageBuilder(
@@ -133,7 +139,7 @@ class ServingStack(cdk.Stack):
         return (
             builder.image(
                 "Orchestrator",
-                recipe=ORCHESTRATOR,
+                recipe=recipe,
                 architecture=architecture,
                 repository=foundation.registries.orchestrator,
             ),

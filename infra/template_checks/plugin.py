@@ -18,6 +18,7 @@ from . import (
     roles,
     security_groups,
     services,
+    tools,
     user_data,
 )
 from .template import Assembly, Resource
@@ -32,6 +33,7 @@ TEMPLATE_RULES: tuple[Rule[Assembly, Resource], ...] = (
     *security_groups.RULES,
     *builds.RULES,
     *roles.RULES,
+    *tools.RULES,
     *access.RULES,
 )
 

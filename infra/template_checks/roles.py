@@ -39,7 +39,8 @@ def role_purpose(assembly: Assembly) -> Found[Resource]:
                 "add its use there and its requests to permissions/requests.yaml",
             )
         for arn in policies.managed_arns(role):
-            if managed_policy(arn) is None:
+            declared = policies.tools.policy_arns if policies.is_of_tools(role) else ()
+            if managed_policy(arn) is None and arn not in declared:
                 yield (role, f"the statements of {arn} are not in permissions/requests.yaml; add them")
 
 
@@ -100,12 +101,13 @@ def _excesses(policies: Policies, caller: Caller) -> Iterator[str]:
     always = expectations()["every_role"].denied if caller.role else []
     for request in _requests(policies, caller, [*expectations()[caller.kind].denied, *always]):
         try:
-            if policies.decide(caller, request).allowed:
+            if policies.decide(caller, request, with_declared=False).allowed:
                 yield f"as {caller.kind} it may {request.action} on {request.resource}, which must be denied"
         except CannotEvaluate:
             continue  # T-role-may reports it
+    declared = policies.declared(caller.role) if caller.role else []
     for statement in policies.own(caller.role) if caller.role else []:
-        if unneeded := _unneeded(policies, caller.role, statement):
+        if statement not in declared and (unneeded := _unneeded(policies, caller.role, statement)):
             yield f"it may {unneeded}, which no request in requests.yaml needs"
 
 
@@ -167,10 +169,34 @@ def trust(assembly: Assembly) -> Found[Resource]:
             yield (caller.role, f"{sorted(map(str, principals))} may assume it; it must be {service}")
 
 
+@rule("T-tool-permissions")
+def tool_permissions(assembly: Assembly) -> Found[Resource]:
+    """The tools may do what the deployment file declares for them; other roles have no such policies."""
+    policies = Policies(assembly)
+    for role in assembly.of_kind("AWS::IAM::Role"):
+        for missing in policies.missing(role):
+            yield (role, f"it lacks {missing}, which the deployment file declares for the tools")
+        declared = policies.tools.policy_arns if policies.is_of_tools(role) else ()
+        for arn in policies.all_managed_arns(role):
+            if ":iam::aws:policy/" not in arn and arn not in declared:
+                yield (role, f"it has {arn}, which tools.policy_arns does not list for it")
+
+
+@rule("T-boundary")
+def boundary(assembly: Assembly) -> Found[Resource]:
+    """Every role of every stack has the permissions boundary of the deployment file, and no other."""
+    expected = assembly.plan.deployment.permissions_boundary_arn
+    for kind in ("AWS::IAM::Role", "AWS::IAM::User"):
+        for one in assembly.of_kind(kind):
+            found = one.get("PermissionsBoundary")
+            if found != expected:
+                yield (one, f"its permissions boundary is {found}; it must be {expected}")
+
+
 def _requests(policies: Policies, caller: Caller, expected: Sequence[Expected]) -> Iterator[Request]:
     principal = policies.principal(caller)
     for one in expected:
         yield from one.requests(principal, caller.names)
 
 
-RULES = (role_purpose, role_may, role_may_not, role_conditions, trust)
+RULES = (role_purpose, role_may, role_may_not, role_conditions, trust, tool_permissions, boundary)

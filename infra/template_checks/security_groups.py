@@ -69,8 +69,10 @@ def egress(assembly: Assembly) -> Found[Resource]:
     parts = _Parts(assembly)
     internet = Flow(_HTTPS, _EVERYWHERE)
     orchestrators = {internet, *(Flow(_ENGINE, one) for one in parts.engines)}
-    if assembly.plan.deployment.tools.database_url_secret_arn:
+    tools = assembly.plan.deployment.tools
+    if tools.database_url_secret_arn:
         orchestrators.add(Flow(_POSTGRESQL, _EVERYWHERE))
+    orchestrators |= {Flow(one.port, one.cidr or one.security_group or "") for one in tools.egress}
     tiers = (
         (parts.balancers, {Flow(_ORCHESTRATOR, one) for one in parts.orchestrators}),
         (parts.orchestrators, orchestrators),

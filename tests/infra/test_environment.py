@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 import launch
+from infra.deployment.environment import OWNED, orchestrator_environment
+from infra.deployment.file import settings as all_settings
 from infra.serving.monitoring import ENGINE_FAILURES
-from infra.serving.orchestrator import orchestrator_environment
 from infra.template_checks.gpu_instances import engine_services
 from infra.template_checks.services import orchestrator_services
 from infra.template_checks.template import container, environment
@@ -50,7 +51,8 @@ def _values(task: Any) -> dict[str, str]:
 def test_orchestrator_reads_every_variable(variant: str) -> None:
     values = _values(_orchestrator(synthesize(variant)))
     known = {name.upper() for name in Settings.model_fields}
-    assert values.keys() - known == set()
+    tools = synthesize(variant).plan.deployment.tools
+    assert values.keys() - known == {*tools.environment, *tools.secrets}
     if "DATABASE_URL" in values:
         values["DATABASE_URL"] = "postgresql://reader:secret@database.example.com:5432/shop"
     Settings.from_environment(values)
@@ -101,6 +103,26 @@ def test_tool_settings_reach_the_orchestrator() -> None:
     settings = Settings.from_environment(_values(_orchestrator(synthesize("internal"))))
     assert settings.tool_modules == ("shipping",)
     assert settings.attach_tools == ("all",)
+
+
+def test_every_setting_of_the_orchestrator_can_be_set() -> None:
+    """Those that the deployment sets are named with the setting to use; all others go through by name."""
+    known = {name.upper() for name in Settings.model_fields}
+    assert set(OWNED) <= known
+    settings = {setting.path for setting in all_settings()}
+    assert {setting for setting in OWNED.values() if setting} <= settings
+    plan = synthesize("default").plan
+    given = {"GEOCODING_URL": "https://geo.example.com", "LOG_CONTENT": "true", "TOOL_THREADS": "8"}
+    deployment = plan.deployment.with_setting("orchestrator.environment", given)
+    values = orchestrator_environment(
+        dataclasses.replace(plan, deployment=deployment),
+        engine_url="http://vllm.tandem.internal:8000",
+        api_keys_secret_arn="",
+    )
+    settings_ = Settings.from_environment(values)
+    assert (settings_.geocoding_url, settings_.log_content, settings_.tool_threads) == (
+        "https://geo.example.com", True, 8
+    )  # fmt: skip
 
 
 def test_gated_model_gets_its_token() -> None:

@@ -11,13 +11,14 @@ from infra.deployment.catalog import Catalog, load_catalog
 from infra.deployment.file import Deployment, DeploymentError
 from infra.deployment.plan import Plan
 
-from . import gpu_instances, ingress, model, network, orchestrator
+from . import gpu_instances, ingress, model, network, orchestrator, tools
 from .rule import Changes, Finding, Fix, Rule, Severity, errors
 
 RULES: tuple[Rule[Plan, str], ...] = (
     *model.RULES,
     *gpu_instances.RULES,
     *orchestrator.RULES,
+    *tools.RULES,
     *network.RULES,
     *ingress.RULES,
 )

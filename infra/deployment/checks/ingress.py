@@ -66,7 +66,9 @@ def idle_timeout(plan: Plan) -> Found[str]:
 def public_subnets(plan: Plan) -> Found[str]:
     """A public load balancer needs public subnets."""
     existing, ingress = plan.deployment.network.existing_vpc, plan.deployment.ingress
-    if existing is None or existing.public_subnet_ids or ingress.scheme == "internal" or ingress.cloudfront:
+    if existing is None or not existing.known or existing.public_subnet_ids:
+        return
+    if ingress.scheme == "internal" or ingress.cloudfront:
         return
     yield ("ingress.scheme", "a public load balancer needs network.existing_vpc.public_subnet_ids")
 

@@ -26,6 +26,19 @@ def nat(plan: Plan) -> Found[str]:
     yield ("network.nat", "without a NAT gateway the engine cannot download the model's weights")
 
 
+@rule("existing-vpc", Severity.ERROR)
+def existing_vpc(plan: Plan) -> Found[str]:
+    """The subnets of an existing VPC are known, since synthesis does not ask AWS."""
+    vpc = plan.deployment.network.existing_vpc
+    if vpc is None or vpc.known:
+        return
+    yield (
+        "network.existing_vpc",
+        f"the network and the subnets of {vpc.vpc_id} are not in the file yet; make doctor looks them up and "
+        "writes them into it",
+    )
+
+
 @rule("zones", Severity.ERROR, lambda _: [{"network.availability_zones": ()}])
 def zones(plan: Plan) -> Found[str]:
     """A load balancer needs two zones."""
@@ -94,6 +107,7 @@ def _regions(plan: Plan) -> dict[str, str]:
         "ingress.certificate_arn": deployment.ingress.certificate_arn,
         "model.hf_token_secret_arn": deployment.model.hf_token_secret_arn,
         "tools.database_url_secret_arn": deployment.tools.database_url_secret_arn,
+        **{f"tools.secrets.{name}": secret.arn for name, secret in deployment.tools.secrets.items()},
     }
     zones_ = {
         f"network.availability_zones.{i}": zone
@@ -109,6 +123,7 @@ def _regions(plan: Plan) -> dict[str, str]:
 
 RULES = (
     nat,
+    existing_vpc,
     zones,
     addresses,
     region,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from infra.deployment.tool_settings import Tools, ToolStatement
+
 from ..template import Assembly, Resource, listed, statements
 from .arns import ACCOUNT, Arns
 from .callers import Caller, callers
@@ -28,13 +30,15 @@ class Policies:
         self.arns = Arns(assembly)
         self.callers = tuple(callers(assembly))
 
-    def decide(self, caller: Caller, request: Request) -> Decision:
-        """Whether AWS would allow a request of a caller.
+    def decide(self, caller: Caller, request: Request, *, with_declared: bool = True) -> Decision:
+        """Whether AWS would allow a request of a caller; with or without what the file declares for tools.
 
         Raises:
             CannotEvaluate: a policy uses something that is not covered.
         """
         identity = [*self.own(caller.role), *self.managed(caller.role)] if caller.role else []
+        if not with_declared and caller.role:
+            identity = [one for one in identity if one not in self.declared(caller.role)]
         return decide(request, identity=identity, resource=self._of_resource(request.resource))
 
     def principal(self, caller: Caller) -> str:
@@ -58,6 +62,35 @@ class Policies:
         ]
         return [one for policy in (role, *attached) for one in self._resolved(policy)]
 
+    def declared(self, role: Resource) -> list[Statement]:
+        """The statements of a role that the deployment file declares for the tools, which act with it."""
+        if not self.is_of_tools(role):
+            return []
+        wanted = [_terms(statement) for statement in self.tools.statements]
+        return [one for one in self.own(role) if _granted_terms(one) in wanted]
+
+    def missing(self, role: Resource) -> list[str]:
+        """What the deployment file declares for the tools and the role lacks."""
+        if not self.is_of_tools(role):
+            return []
+        has = [_granted_terms(one) for one in self.own(role)]
+        lacking = [
+            f"tools.statements.{number}"
+            for number, statement in enumerate(self.tools.statements)
+            if _terms(statement) not in has
+        ]
+        arns = self.all_managed_arns(role)
+        return lacking + [arn for arn in self.tools.policy_arns if arn not in arns]
+
+    def is_of_tools(self, role: Resource) -> bool:
+        """Whether tools act with a role."""
+        return any(one.role == role and one.kind == "orchestrator_task" for one in self.callers)
+
+    @property
+    def tools(self) -> Tools:
+        """What the deployment file says of tools."""
+        return self.assembly.plan.deployment.tools
+
     def trust(self, role: Resource) -> list[Statement]:
         """The statements on who may assume a role."""
         resolved: list[Statement] = self.arns.resolve(
@@ -72,8 +105,16 @@ class Policies:
 
     def managed_arns(self, role: Resource) -> list[str]:
         """AWS's own policies that a role has."""
-        arns = self.arns.resolve(role.template, role.get("ManagedPolicyArns", []))
-        return [arn for arn in arns if ":iam::aws:policy/" in str(arn)]
+        return [arn for arn in self.all_managed_arns(role) if ":iam::aws:policy/" in arn]
+
+    def all_managed_arns(self, role: Resource) -> list[str]:
+        """Every policy that a role has by its ARN, except for those of the templates."""
+        given = [
+            arn
+            for arn in role.get("ManagedPolicyArns", [])
+            if self.assembly.target(role.template, arn) is None
+        ]
+        return [str(arn) for arn in self.arns.resolve(role.template, given)]
 
     def _of_resource(self, arn: str) -> Sequence[Statement]:
         """The statements of the policy of the resource that an ARN names."""
@@ -105,6 +146,17 @@ class Policies:
     def _resolved(self, policy: Resource) -> list[Statement]:
         resolve = self.arns.resolve
         return [resolve(policy.template, dict(statement)) for statement in statements(policy)]
+
+
+def _terms(statement: ToolStatement) -> tuple[frozenset[str], frozenset[str]]:
+    return frozenset(statement.actions), frozenset(statement.resources)
+
+
+def _granted_terms(statement: Statement) -> tuple[frozenset[str], frozenset[str]] | None:
+    """The actions and resources of a statement that allows them and says nothing else."""
+    if statement["Effect"] != "Allow" or {*statement} - {"Effect", "Action", "Resource", "Sid"}:
+        return None
+    return frozenset(listed(statement["Action"])), frozenset(map(str, listed(statement["Resource"])))
 
 
 def granted(statement: Statement) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import functools
 
 from .api.asgi import asgi_endpoints
@@ -63,6 +64,11 @@ class Orchestrator:
         )
         self._toolbox = self._build_toolbox(settings)
         self.router = self._build_router(settings, engines)
+
+    @property
+    def tool_names(self) -> frozenset[str]:
+        """The names of the tools that the server runs."""
+        return frozenset(self._toolbox.names)
 
     async def start(self) -> None:
         """Starts the clients.
@@ -153,5 +159,7 @@ def _attached(settings: Settings, toolbox: Toolbox) -> tuple[str, ...]:
     for name in settings.attach_tools:
         if name not in toolbox.names:
             known = ", ".join(sorted(toolbox.names))
-            raise SettingsError("ATTACH_TOOLS", name, f"must be `all` or a list of these: {known}")
+            near = difflib.get_close_matches(name, toolbox.names, n=1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            raise SettingsError("ATTACH_TOOLS", name, f"must be `all` or a list of these: {known}{meant}")
     return settings.attach_tools

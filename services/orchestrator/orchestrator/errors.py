@@ -33,6 +33,9 @@ class SettingsError(TandemError):
 
     def __init__(self, name: str, value: str, allowed: str) -> None:
         super().__init__(f"{name}={value!r} cannot be used: {allowed}")
+        self.name = name
+        self.value = value
+        self.allowed = allowed
 
 
 class ToolError(TandemError):

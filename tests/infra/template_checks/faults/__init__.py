@@ -11,6 +11,7 @@ from tests.infra.template_checks.faults import (
     network,
     roles,
     services,
+    tools,
     user_data,
 )
 from tests.infra.template_checks.mutations import Mutation
@@ -24,5 +25,6 @@ FAULTS: tuple[Mutation, ...] = (
     *network.FAULTS,
     *builds.FAULTS,
     *roles.FAULTS,
+    *tools.FAULTS,
     *access.FAULTS,
 )

@@ -1,0 +1,79 @@
+"""The environment of the orchestrator's container."""
+
+from __future__ import annotations
+
+from .plan import Plan
+
+ORCHESTRATOR_PORT = 8001
+
+_KEEP_ALIVE_MARGIN_SECONDS = 30
+_STOP_MARGIN_SECONDS = 10
+_DRAIN_SECONDS = 10
+
+OWNED = {
+    "VLLM_URL": "",
+    "VLLM_API_KEY": "",
+    "DEFAULT_MODEL": "model.served_name",
+    "TOOL_CALL_PARSER": "model.tool_call_parser",
+    "RESCUE": "tools.rescue",
+    "HOST": "",
+    "PORT": "",
+    "API_KEYS": "",
+    "API_KEYS_FILE": "",
+    "API_KEYS_SECRET_ARN": "",
+    "BOOTSTRAP_API_KEY": "",
+    "REQUEST_TIMEOUT_SECONDS": "orchestrator.request_timeout_seconds",
+    "KEEP_ALIVE_SECONDS": "ingress.idle_timeout_seconds",
+    "DRAIN_SECONDS": "",
+    "STOP_SECONDS": "orchestrator.stop_timeout_seconds",
+    "MAX_TOOL_ROUNDS": "tools.max_rounds",
+    "TOOL_TIMEOUT_SECONDS": "tools.timeout_seconds",
+    "TOOL_MODULES": "tools.modules",
+    "ATTACH_TOOLS": "tools.attach",
+    "WEATHER_SOURCE": "tools.weather_source",
+    "DATABASE_URL": "tools.database_url_secret_arn",
+    "DATABASE_TABLES": "tools.database_tables",
+    "LOG_LEVEL": "orchestrator.log_level",
+}
+"""Variables of the orchestrator that the deployment sets, and the setting for each; "" if there is none."""
+
+OTHERS = ("PATH", "PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "AWS_REGION")
+"""Variables of the image and of ECS."""
+
+
+def secret_variables(plan: Plan) -> tuple[str, ...]:
+    """Returns the variables whose values ECS reads from secrets."""
+    database = ("DATABASE_URL",) if plan.deployment.tools.database_url_secret_arn else ()
+    return ("BOOTSTRAP_API_KEY", "VLLM_API_KEY", *database, *plan.deployment.tools.secrets)
+
+
+def orchestrator_environment(plan: Plan, *, engine_url: str, api_keys_secret_arn: str) -> dict[str, str]:
+    """Returns the orchestrator's environment without secrets. Unset variables have their defaults.
+
+    The load balancer closes idle connections first (KEEP_ALIVE_SECONDS), and requests end with an error
+    before ECS kills the task (STOP_SECONDS).
+    """
+    deployment = plan.deployment
+    settings, tools, model = deployment.orchestrator, deployment.tools, deployment.model
+    stop_seconds = settings.stop_timeout_seconds - _STOP_MARGIN_SECONDS
+    environment = {
+        "VLLM_URL": engine_url,
+        "DEFAULT_MODEL": model.served_name or model.id,
+        "TOOL_CALL_PARSER": plan.tool_call_parser,
+        "RESCUE": tools.rescue,
+        "PORT": str(ORCHESTRATOR_PORT),
+        "API_KEYS_SECRET_ARN": api_keys_secret_arn,
+        "REQUEST_TIMEOUT_SECONDS": str(settings.request_timeout_seconds),
+        "KEEP_ALIVE_SECONDS": str(deployment.ingress.idle_timeout_seconds + _KEEP_ALIVE_MARGIN_SECONDS),
+        "DRAIN_SECONDS": str(_DRAIN_SECONDS),
+        "STOP_SECONDS": str(stop_seconds),
+        "MAX_TOOL_ROUNDS": str(tools.max_rounds),
+        "TOOL_TIMEOUT_SECONDS": str(tools.timeout_seconds),
+        "TOOL_MODULES": ",".join(tools.modules),
+        "ATTACH_TOOLS": ",".join(tools.attach),
+        "WEATHER_SOURCE": tools.weather_source,
+        "DATABASE_TABLES": ",".join(tools.database_tables),
+        "LOG_LEVEL": settings.log_level,
+    }
+    set_here = {name: value for name, value in environment.items() if value}
+    return {**tools.environment, **settings.environment, **set_here}
