@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ops.account import Account, NoAccess, NotAllowed, Unreachable, translated
 from ops.report import Result, Status
 
-from . import domain, identity, machine_image, network, quotas, running, stacks
+from . import domain, identity, machine_image, network, quotas, running, stacks, tools
 
 
 class Check(NamedTuple):
@@ -23,6 +23,7 @@ class Check(NamedTuple):
 
 BEFORE = (
     Check("deployment file", identity.check_file),
+    Check("tools", tools.check_tools),
     Check("credentials", identity.check_identity),
     Check("CDK bootstrap", identity.check_bootstrap),
     Check("stacks", stacks.check_stacks),
@@ -39,6 +40,7 @@ BEFORE = (
     Check("hosted zone", domain.check_zone),
     Check("CloudFront", domain.check_cloudfront),
     Check("secrets", identity.check_secrets),
+    Check("permissions", identity.check_policies),
     Check("service roles", identity.check_service_roles),
 )
 AFTER = (

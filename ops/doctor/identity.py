@@ -13,6 +13,8 @@ from ops.report import Result, Status
 BOOTSTRAP_VERSION = 6
 """Minimum version that aws-cdk-lib 2 requires (`BootstrapVersion` in cdk.out/*.assets.json)."""
 
+_PERMISSIONS = "permissions"
+_DEFAULT_KEY = "alias/aws/secretsmanager"
 _VERSION_PARAMETER = "/cdk-bootstrap/hnb659fds/version"
 
 
@@ -73,6 +75,7 @@ def check_secrets(account: Account) -> list[Result]:
     named = {
         "model.hf_token_secret_arn": deployment.model.hf_token_secret_arn,
         "tools.database_url_secret_arn": deployment.tools.database_url_secret_arn,
+        **{f"tools.secrets.{name}": secret.arn for name, secret in deployment.tools.secrets.items()},
     }
     results = []
     for setting, arn in named.items():
@@ -93,4 +96,31 @@ def _secret(account: Account, setting: str, arn: str) -> Result:
     if secret.get("DeletedDate"):
         restore = f"aws secretsmanager restore-secret --secret-id {arn}"
         return Result(Status.ERROR, "secrets", f"{setting}: {secret['Name']} is being deleted", restore)
+    key = secret.get("KmsKeyId", "")
+    if key and not key.endswith(_DEFAULT_KEY):
+        found = f"{setting}: {secret['Name']} is encrypted with {key}, which ECS may not use for the tasks"
+        fix = "allow kms:Decrypt in the key's policy for the orchestrator's and the engine's execution roles"
+        return Result(Status.WARNING, "secrets", found, fix)
     return Result(Status.OK, "secrets", f"{setting}: {secret['Name']}")
+
+
+def check_policies(account: Account) -> list[Result]:
+    """Checks that the permissions boundary and the policies of the tools exist."""
+    deployment = account.deployment
+    named = {f"tools.policy_arns.{number}": arn for number, arn in enumerate(deployment.tools.policy_arns)}
+    if deployment.permissions_boundary_arn:
+        named["permissions_boundary_arn"] = deployment.permissions_boundary_arn
+    results = [_policy(account, setting, arn) for setting, arn in named.items()]
+    return results or [Result(Status.OK, _PERMISSIONS, "the file names no policies")]
+
+
+def _policy(account: Account, setting: str, arn: str) -> Result:
+    try:
+        with translated():
+            account.client("iam").get_policy(PolicyArn=arn)
+    except ClientError as error:
+        if code_of(error) != "NoSuchEntity":
+            raise
+        fix = f"correct {setting}; aws iam list-policies --scope Local shows yours"
+        return Result(Status.ERROR, _PERMISSIONS, f"{setting}: {arn} does not exist in this account", fix)
+    return Result(Status.OK, _PERMISSIONS, f"{setting}: {arn.rpartition('/')[2]}")

@@ -16,6 +16,8 @@ IDENTITY: dict[str, Answer] = {
     "sts.GetCallerIdentity": {"UserId": "u", "Account": "123456789012", "Arn": ARN},
 }
 
+POLICY = "arn:aws:iam::123456789012:policy/developers"
+
 
 def test_file_is_checked_as_in_synthesis() -> None:
     (vcpu,) = identity.check_file(account({}))
@@ -59,6 +61,31 @@ def test_secrets(answer: Answer, mark: Status, found: str, fix: str) -> None:
     one = account({"secretsmanager.DescribeSecret": answer}, model__hf_token_secret_arn=SECRET)
     expect(identity.check_secrets(one)[0], mark, found, fix)
     assert identity.check_secrets(account({}))[0].status is Status.OK
+
+
+def test_secrets_of_tools_are_checked_and_so_is_their_key() -> None:
+    described: Answer = {"Name": "crm", "KmsKeyId": "arn:aws:kms:us-east-1:123456789012:key/1"}
+    one = account(
+        {"secretsmanager.DescribeSecret": described},
+        tools__secrets={"CRM_TOKEN": {"arn": SECRET, "json_key": "token"}},
+    )
+    expect(identity.check_secrets(one)[0], Status.WARNING, "tools.secrets.CRM_TOKEN", "kms:Decrypt")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("permissions_boundary_arn", POLICY), ("tools__policy_arns", [POLICY])]
+)
+def test_policies_exist(setting: str, value: object) -> None:
+    exists: Answer = {"Policy": {"PolicyName": "developers", "Arn": POLICY}}
+    (result,) = identity.check_policies(account({"iam.GetPolicy": exists}, **{setting: value}))
+    expect(result, Status.OK, "developers")
+    missing: Answer = Refused("NoSuchEntity")
+    (result,) = identity.check_policies(account({"iam.GetPolicy": missing}, **{setting: value}))
+    expect(result, Status.ERROR, f"{POLICY} does not exist", "list-policies")
+
+
+def test_no_policies_are_nothing_to_check() -> None:
+    assert identity.check_policies(account({}))[0].status is Status.OK
 
 
 def test_service_roles_that_do_not_exist_are_reported_with_the_command() -> None:
