@@ -26,9 +26,7 @@ def install(plan: Plan) -> Path:
     found = interpreter(plan)
     if found:
         return found
-    say(
-        "Installing the packages of the orchestrator's image, to import your tools (once, about a minute) ..."
-    )
+    say("Installing the packages of the image, to import your tools (once, about a minute) ...")
     directory = environment_directory(plan)
     shutil.rmtree(ENVIRONMENTS, ignore_errors=True)  # those of earlier lock files
     python = directory / "bin" / "python"
