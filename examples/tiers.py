@@ -6,6 +6,7 @@ The engine is the stand-in, which is not a language model; see services/vllm/sta
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import signal
@@ -143,7 +144,8 @@ def start(
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise StartError(
-                f"the {name} cannot start: port {port} on 127.0.0.1 is in use; stop what uses it"
+                f"the {name} cannot start: port {port} on 127.0.0.1 is in use; stop what uses it, or choose "
+                f"another with {'ENGINE_PORT' if name == 'engine' else 'PORT'}=NUMBER"
             )
     RUN.mkdir(exist_ok=True)
     log = RUN / f"{name}-{port}.log"
@@ -208,11 +210,20 @@ def running_tiers() -> Iterator[tuple[Tier, Tier]]:
 
 
 def up() -> None:
-    """Starts both tiers on ports 8000 and 8001 and leaves them running."""
-    engine = start_engine(8000)
-    _write_pid(engine)
-    orchestrator = start_orchestrator([engine.url], 8001)
-    _write_pid(orchestrator)
+    """Starts both tiers and leaves them running. PORT is the orchestrator's port, ENGINE_PORT the engine's.
+
+    Raises:
+        StartError: A tier did not start. Then none is left running.
+    """
+    port, engine_port = _port("PORT", 8001), _port("ENGINE_PORT", 8000)
+    engine = start_engine(engine_port)
+    try:
+        orchestrator = start_orchestrator([engine.url], port)
+    except BaseException:
+        engine.stop()
+        raise
+    for tier in (engine, orchestrator):
+        _record(tier)
     print(f"""\
 engine        {engine.url}  a stand-in, not a language model; log: {engine.log.relative_to(ROOT)}
 orchestrator  {orchestrator.url}  log: {orchestrator.log.relative_to(ROOT)}; API docs: {orchestrator.url}/docs
@@ -226,30 +237,67 @@ curl -s {orchestrator.url}/v1/chat/completions -H 'Content-Type: application/jso
 }}'""")
 
 
-def _write_pid(tier: Tier) -> None:
-    (RUN / f"{tier.name}.pid").write_text(f"{tier.process.pid}\n")
+def _port(variable: str, default: int) -> int:
+    value = os.environ.get(variable) or str(default)
+    if not value.isdigit() or not 0 < int(value) < 65536:
+        raise StartError(f"{variable}={value!r} is not a port: use a number from 1 to 65535")
+    return int(value)
+
+
+def _record(tier: Tier) -> None:
+    record = {"pid": tier.process.pid, "identity": process_identity(tier.process.pid)}
+    (RUN / f"{tier.name}.json").write_text(json.dumps(record) + "\n")
+
+
+def process_identity(pid: int) -> str | None:
+    """Returns what tells this process from every other one that ever has its id; None if there is none."""
+    try:
+        # The last field of the name ends in a parenthesis; the 20th after it is the start time in ticks.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        command = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ")
+    except OSError:
+        return _start_time(pid)
+    return None if fields[0] == "Z" else f"{boot} {fields[19]} {command}"
+
+
+def _start_time(pid: int) -> str | None:
+    """The start time and command where there is no /proc, as on macOS."""
+    command = ["ps", "-o", "lstart=,command=", "-p", str(pid)]
+    environment = {"LC_ALL": "C", "PATH": os.defpath}
+    try:
+        shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    except OSError:
+        return None
+    return shown.stdout.strip() or None
 
 
 def down() -> None:
-    """Stops what `up` left running."""
+    """Stops what `up` left running, and no other process that has its id now."""
     for name in reversed(TIERS):
-        file = RUN / f"{name}.pid"
-        if not file.exists():
+        file = RUN / f"{name}.json"
+        try:
+            record = json.loads(file.read_text())
+        except FileNotFoundError:
             print(f"the {name} is not running")
             continue
-        pid = int(file.read_text())
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGINT)
-            _wait_until_gone(pid)
+        pid, identity = record["pid"], record["identity"]
+        if identity is None or process_identity(pid) != identity:
+            print(f"the {name} was not running any more")
+        else:
+            _stop(pid, identity)
+            print(f"the {name} has stopped")
         file.unlink()
-        print(f"the {name} has stopped")
 
 
-def _wait_until_gone(pid: int) -> None:
-    for _ in range(200):
-        os.kill(pid, 0)
-        time.sleep(0.05)
-    os.kill(pid, signal.SIGKILL)
+def _stop(pid: int, identity: str) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGINT)
+        for _ in range(200):
+            if process_identity(pid) != identity:
+                return
+            time.sleep(0.05)
+        os.kill(pid, signal.SIGKILL)
 
 
 def main() -> None:
