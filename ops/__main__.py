@@ -18,7 +18,7 @@ from rich.table import Table
 
 from infra.deployment.cost import summary
 
-from . import cost, deploy, destroy, dns, doctor, logs, machine_image, smoke
+from . import cdk, cost, deploy, destroy, dns, doctor, logs, machine_image, smoke
 from .account import Account, NoAccess, NotAllowed
 from .command_line import (
     FAILURE,
@@ -44,6 +44,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(keys_app, name="keys")
+
+
+@app.command("synth")
+def run_synth(deployment: DeploymentFile = FILE) -> None:
+    """Write the templates of the deployment to cdk.out/ and check them. Needs no account and no network."""
+    with errors_reported():
+        status = cdk.synth(deployment)
+    if status:
+        raise typer.Exit(status)
 
 
 @app.command("doctor")

@@ -9,16 +9,17 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .account import Account, Failed
+from .account import Failed
 
 ROOT = Path(__file__).resolve().parents[1]
 _TAIL = 30
+_NOISE = ("Supply a stack id", "Successfully synthesized", ".venv/bin/python app.py: Subprocess exited")
 
 
 class Cdk:
     """A run of the CLI."""
 
-    def __init__(self, account: Account, arguments: Sequence[str], *, deployment_file: Path) -> None:
+    def __init__(self, arguments: Sequence[str], *, deployment_file: Path, region: str | None = None) -> None:
         command = [
             "npx",
             "cdk",
@@ -37,11 +38,8 @@ class Cdk:
             command,
             cwd=ROOT,
             env=os.environ
-            | {
-                "AWS_REGION": account.region,
-                "CDK_DISABLE_CLI_TELEMETRY": "true",
-                "CDK_DISABLE_VERSION_CHECK": "1",
-            },
+            | ({"AWS_REGION": region} if region else {})
+            | {"CDK_DISABLE_CLI_TELEMETRY": "true", "CDK_DISABLE_VERSION_CHECK": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -64,6 +62,11 @@ class Cdk:
                     each(line.rstrip())
         self._process.wait()
 
+    @property
+    def status(self) -> int:
+        """The exit status, after the output was read."""
+        return self._process.returncode or 0
+
     def finish(self, what: str) -> None:
         """Checks the exit status.
 
@@ -81,6 +84,17 @@ class Cdk:
             self._process.wait()
 
 
-def show_line(line: str) -> None:
-    """Prints a line of the CLI's output unchanged."""
-    sys.stderr.write(f"  {line}\n")
+def synth(deployment_file: Path) -> int:
+    """Synthesizes into cdk.out and prints what the app and the CLI report; returns the exit status."""
+    cdk = Cdk(["synth", "--quiet"], deployment_file=deployment_file)
+    try:
+        cdk.read(_show)
+    except KeyboardInterrupt:
+        cdk.stop()
+        raise
+    return cdk.status
+
+
+def _show(line: str) -> None:
+    if not line.startswith(_NOISE):
+        sys.stderr.write(f"{line}\n")

@@ -136,7 +136,7 @@ def deploy(account: Account, *, deployment_file: Path, certificate: str | None) 
     arguments = ["deploy", "--all", "--require-approval", "never", "--progress", "events"]
     if certificate and account.deployment.ingress.takes_certificate:
         arguments += ["--parameters", f"{foundation}:CertificateArn={certificate}"]
-    cdk = Cdk(account, arguments, deployment_file=deployment_file)
+    cdk = Cdk(arguments, deployment_file=deployment_file, region=account.region)
     reader = threading.Thread(target=cdk.read, name="output of the CDK", daemon=True)
     reader.start()
     progress = Progress(account)

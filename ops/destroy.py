@@ -53,7 +53,7 @@ def destroy(account: Account, *, deployment_file: Path) -> None:
     arguments = ["destroy", "--all", "--force"]
     if account.deployment.ingress.certificate_arn is None:
         say("Deleting the stacks; terminating the GPU instances takes a few minutes")
-    cdk = Cdk(account, arguments, deployment_file=deployment_file)
+    cdk = Cdk(arguments, deployment_file=deployment_file, region=account.region)
     try:
         cdk.read(_show_deleted)
     except KeyboardInterrupt:

@@ -82,6 +82,7 @@ def test_two_runs_without_network_or_credentials_give_the_same_bytes(cdk: str, t
         assert "NETWORK" not in done.stderr
         assert "engine" in done.stderr  # the summary
         assert "end-of-life" not in done.stderr  # jsii's banner, if this is Node 20
+        assert "feature flags" not in done.stderr
     one, two = tmp_path / "one", tmp_path / "two"
     names = _names(one)
     assert names == _names(two)
@@ -132,6 +133,14 @@ def test_unknown_setting_ends_with_status_1_and_the_nearest_name(cdk: str, tmp_p
     assert done.returncode == 1
     assert f"{path}:2: gpu.replica: unknown setting; did you mean gpu.replicas?" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_missing_package_is_named_without_a_traceback() -> None:
+    command = [sys.executable, "-S", "app.py"]  # without site-packages
+    done = subprocess.run(command, cwd=ROOT, env={}, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("The package ")
+    assert done.stderr.endswith("is not installed in .venv. Run make synth, which installs what it needs.\n")
 
 
 def test_fault_in_the_templates_ends_with_status_1(cdk: str, tmp_path: Path) -> None:
