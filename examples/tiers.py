@@ -250,7 +250,7 @@ def _record(tier: Tier) -> None:
 
 
 def process_identity(pid: int) -> str | None:
-    """Returns what tells this process from every other one that ever has its id; None if there is none."""
+    """Returns what identifies this process among all that ever have its id; None if there is none."""
     try:
         # The last field of the name ends in a parenthesis; the 20th after it is the start time in ticks.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
