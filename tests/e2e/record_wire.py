@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from tests.e2e.engine import request_fields
 from tests.e2e.engine.serve import RealEngine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,6 +59,7 @@ def _told(response: httpx.Response) -> dict[str, Any]:
 
 def main() -> None:
     python = ROOT / ".venv-vllm/bin/python"
+    request_fields.record(python)
     with tempfile.TemporaryDirectory() as folder:
         for flags, groups in (((), ("errors", "answers", "streams")), (FLAGS, ("flags",))):
             engine = RealEngine(python, Path(folder) / "engine.log", flags=flags, context=CONTEXT)

@@ -11,6 +11,7 @@ from ..errors import EngineFailed
 from ..protocol import JsonObject, ToolCall, add_usage, dumps
 from ..tools.toolbox import ToolResult
 from .markup import Rescue
+from .request_fields import fields_of_round
 from .shapes import choice_of, message_of
 from .token_data import TokenData, covering, is_requested, merged
 from .tool_plan import ToolPlan
@@ -90,13 +91,8 @@ class Conversation:
 
     def body(self) -> bytes:
         """Returns the request to the engine for this round."""
-        request = {**self.plan.request, "messages": self.messages}
-        if self.rounds > 1:
-            # A forced call only applies to the first round. Otherwise, the model could never answer.
-            request.pop("tool_choice", None)
-        if self.last_ask:
-            for field in ("tools", "tool_choice", "parallel_tool_calls"):
-                request.pop(field, None)
+        request = fields_of_round(self.plan.request, first=self.rounds == 1, tools=self.last_ask is None)
+        request["messages"] = self.messages
         if self.plan.stream:
             request["stream_options"] = {**(request.get("stream_options") or {}), "include_usage": True}
         return dumps(request)
@@ -221,7 +217,10 @@ class Conversation:
 
     def remember(self, turn: Turn, results: list[tuple[ToolCall, ToolResult]]) -> None:
         """Adds a turn and its results to the history, in the order of the calls."""
-        self.messages.append(turn.message([call.wire(result.arguments) for call, result in results]))
+        message = turn.message([call.wire(result.arguments) for call, result in results])
+        if self.rounds == 1 and self.plan.request.get("continue_final_message"):
+            message = self._continued(message)
+        self.messages.append(message)
         self.messages += [
             {
                 "role": "tool",
@@ -232,6 +231,17 @@ class Conversation:
         ]
         keys = {(call.name, _arguments(call, result)) for call, result in results}
         self._streaks = {key: self._streaks.get(key, 0) + 1 for key in keys}
+
+    def _continued(self, message: JsonObject) -> JsonObject:
+        """Takes the message that the turn continues from the history, and returns both as one."""
+        start = self.messages[-1]
+        text = start.get("content") or ""
+        if start.get("role") != "assistant" or not isinstance(text, str):
+            return message
+        self.messages.pop()
+        more = message["content"] or ""
+        repeats = self.plan.request.get("echo") and more.startswith(text)
+        return {**start, **message, "content": more if repeats else text + more}
 
     def _prepared(self, message: JsonObject) -> JsonObject:
         """Returns a message of the client in the form that the engine gets."""
