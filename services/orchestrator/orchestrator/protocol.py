@@ -18,6 +18,7 @@ DONE = b"data: [DONE]\n\n"
 _NUMBER = (int, float)
 _COUNT_AT_MOST = 2**53  # JSON encoders, and JavaScript, have limits
 _NAME_AT_MOST = 256
+_DEPTH_AT_MOST = 254  # orjson reads 1,024 levels but writes 254
 _SHOWN_CHARACTERS = 80
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
@@ -38,7 +39,11 @@ def loads(data: bytes) -> Any:
 
 
 def dumps(value: Any) -> bytes:
-    """The value as JSON. Integers may have any size; orjson rejects those above 64 bits."""
+    """The value as JSON. Integers may have any size; orjson rejects those above 64 bits.
+
+    Raises:
+        ValueError: the value is nested too deeply.
+    """
     try:
         return orjson.dumps(value)
     except TypeError:
@@ -59,7 +64,40 @@ def parse_object(body: bytes) -> JsonObject:
         raise InvalidRequest(
             f"The request body must be a JSON object, not {_kind(value)}", code="invalid_json"
         )
+    if body.count(b"[") + body.count(b"{") > _DEPTH_AT_MOST:
+        _check_depth(value)
     return value
+
+
+def _check_depth(request: JsonObject) -> None:
+    """
+    Raises:
+        InvalidRequest: the request is nested more deeply than it could be encoded again.
+    """
+    if _too_deep(request):
+        where = next((name for name, value in request.items() if _too_deep([value])), None)
+        raise InvalidRequest(
+            f"{where} is nested too deeply: a request may have {_DEPTH_AT_MOST} levels of lists and objects",
+            param=where,
+            code="nested_too_deeply",
+        )
+
+
+def _too_deep(value: Any) -> bool:
+    try:
+        orjson.dumps(value)
+    except orjson.JSONEncodeError as error:
+        return "Recursion limit" in str(error) or _fails(value)
+    return False
+
+
+def _fails(value: Any) -> bool:
+    """Whether a value with a large integer cannot be encoded either way."""
+    try:
+        to_json(value)
+    except ValueError:
+        return True
+    return False
 
 
 def check_chat_request(request: JsonObject) -> None:

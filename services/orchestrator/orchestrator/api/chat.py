@@ -8,6 +8,7 @@ from ..chat.conversation import Chunk, Ending, Event, ToolEvent
 from ..chat.loop import ChatLoop
 from ..chat.token_data import FIELDS
 from ..chat.tool_plan import ToolPlan, plan_tools
+from ..errors import EngineFailed
 from ..protocol import DONE, JsonObject, check_chat_request, dumps, event, parse_object
 from ..tools.toolbox import Toolbox
 from .endpoint import Request
@@ -50,7 +51,11 @@ class Chat:
         encoder = _EventEncoder(plan)
 
         async def emit(events: list[Event]) -> None:
-            await reply.write(b"".join([encoder.encode(item) for item in events]))
+            try:
+                encoded = b"".join([encoder.encode(item) for item in events])
+            except ValueError as error:
+                raise _not_encoded(error) from None
+            await reply.write(encoded)
 
         await self._loop.run(plan, request.record, emit)
 
@@ -62,7 +67,15 @@ class Chat:
                 folder.fold(item)
 
         await self._loop.run(plan, request.record, emit)
-        reply.whole(200, dumps(folder.answer))
+        try:
+            encoded = dumps(folder.answer)
+        except ValueError as error:
+            raise _not_encoded(error) from None
+        reply.whole(200, encoded)
+
+
+def _not_encoded(error: Exception) -> EngineFailed:
+    return EngineFailed(f"The engine's answer cannot be passed on, because it is nested too deeply: {error}")
 
 
 class _Identity:
@@ -148,6 +161,8 @@ class _Folder:
 
     def __init__(self, plan: ToolPlan) -> None:
         self._message: JsonObject = {"role": "assistant", "content": None}
+        self._texts: dict[str, list[str]] = {}
+        self._arguments: list[list[str]] = []
         self._trace: list[JsonObject] | None = [] if plan.events else None
         self._identity = _Identity()
         self.answer: JsonObject = {}
@@ -171,7 +186,7 @@ class _Folder:
             elif value is None:
                 message.setdefault(key, None)
             elif isinstance(value, str) and isinstance(message.get(key), str) and key != "role":
-                message[key] += value
+                self._texts.setdefault(key, [message[key]]).append(value)
             else:
                 message[key] = value
 
@@ -179,14 +194,22 @@ class _Folder:
         calls: list[JsonObject] = self._message.setdefault("tool_calls", [])
         for delta in deltas:
             index = delta["index"]
-            call = {key: value for key, value in delta.items() if key != "index"}
             if index < len(calls):
-                function = calls[index]["function"]
-                function["arguments"] = function.get("arguments", "") + call["function"].get("arguments", "")
+                self._arguments[index].append((delta.get("function") or {}).get("arguments") or "")
             else:
-                calls.append(call)
+                call = {key: value for key, value in delta.items() if key != "index"}
+                calls.append({**call, "function": {**call["function"]}})
+                self._arguments.append([call["function"].get("arguments") or ""])
+
+    def _join_texts(self) -> None:
+        """Joins the parts once, since joining each to the text before it would take quadratic time."""
+        for key, parts in self._texts.items():
+            self._message[key] = "".join(parts)
+        for call, parts in zip(self._message.get("tool_calls") or (), self._arguments, strict=True):
+            call["function"]["arguments"] = "".join(parts)
 
     def _end(self, ending: Ending) -> None:
+        self._join_texts()
         choice = {**ending.chunk["choices"][0], **(ending.tokens or {}), "message": self._message}
         choice["finish_reason"] = ending.finish_reason
         for field in ("delta", "text"):

@@ -56,8 +56,8 @@ class Answer:
     """
 
     __slots__ = (
-        "_buffer", "_check", "_done", "_failure", "_path", "_response", "address", "content_type",
-        "is_stream", "location", "model", "status", "usage",
+        "_buffer", "_check", "_done", "_failure", "_path", "_response", "address",
+        "content_type", "is_stream", "location", "model", "status", "usage",
     )  # fmt: skip
 
     def __init__(self, address: Address, response: Response, path: str) -> None:

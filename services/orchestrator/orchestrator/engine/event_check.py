@@ -25,7 +25,8 @@ class EventCheck:
 
     def __init__(self) -> None:
         self.problem = ""
-        self._before = self._rest = b"\0"  # of the string in the last event that was parsed
+        # What surrounds the string in the last event that was parsed; at first, what no event contains.
+        self._before = self._rest = b"\n\n"
 
     def valid(self, block: bytes) -> bytes:
         """Returns the events of `block` up to the first invalid one, which `problem` then describes."""

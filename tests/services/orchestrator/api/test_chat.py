@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from orchestrator.api.chat import _Folder
+from orchestrator.chat.conversation import Chunk, Ending
+from orchestrator.chat.tool_plan import ToolPlan
 from tests.support.live import Json, Live, text_of
 from tests.support.scripted_engine import ScriptedEngine, call, call_deltas, stream, text, whole
 
@@ -102,3 +105,30 @@ async def test_every_chunk_has_usage_if_the_client_asks_for_it(
         ]  # fmt: skip
     else:
         assert not any("usage" in chunk for chunk in chunks)
+
+
+def test_folding_takes_linear_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine may stream an answer that is not streamed to the client."""
+    folder = _Folder(ToolPlan({"messages": []}))
+    pieces = 20_000
+    call = {"id": "c", "type": "function", "function": {"name": "own"}}
+    chunk = {"id": "x", "choices": [{"index": 0}]}
+    copied = 0
+
+    class Text(str):
+        def __add__(self, other: str) -> Text:
+            nonlocal copied
+            copied += len(self) + len(other)
+            return Text(str.__add__(self, other))
+
+    for number in range(pieces):
+        delta: dict[str, Any] = {"content": Text("ab"), "reasoning": Text("c")}
+        function = {"arguments": Text("[")}
+        delta["tool_calls"] = [{"index": 0, **(call if number == 0 else {}), "function": function}]
+        folder.fold(Chunk(chunk, delta, None))
+    folder.fold(Ending(chunk, "tool_calls", {}))
+    message = folder.answer["choices"][0]["message"]
+    assert message["content"] == "ab" * pieces
+    assert message["reasoning"] == "c" * pieces
+    assert message["tool_calls"][0]["function"]["arguments"] == "[" * pieces
+    assert copied == 0
