@@ -287,11 +287,11 @@ class Exchange:
         log.exception("unexpected error", extra={"fields": {"request_id": record.request_id}})
         record.status, record.error = 500, "unexpected error"
         if not self._reply.finished:
-            self._reply.fail(
-                ApiError(
-                    f"The server failed unexpectedly; its log has details for request {record.request_id}"
-                )
-            )
+            text = f"The server failed unexpectedly; its log has details for request {record.request_id}"
+            try:
+                self._reply.fail(ApiError(text))
+            except Exception:
+                log.exception("the error could not be written either")
 
     def _finish(self) -> None:
         """Ends the exchange. This runs last, whatever happened."""
@@ -301,7 +301,10 @@ class Exchange:
         self._share.resize(0)
         reply, connection = self._reply, self._connection
         self._endpoint.in_flight.leave(self)
-        self._endpoint.finished(self._record)
+        try:
+            self._endpoint.finished(self._record)
+        except Exception:
+            log.exception("the request could not be counted")
         if not reply.finished or (self._reason is not None and connection.write_paused):
             reply.abandon()
             connection.abort()  # the answer cannot be completed, or the client does not read
