@@ -71,7 +71,7 @@ ODD: list[Any] = [None, 5, "x", [], {}, [5], [{}], {"a": None}]
 
 
 @pytest.mark.parametrize("put", ODD, ids=str)
-async def test_odd_value_anywhere_in_an_answer_is_no_failure_of_the_server(
+async def test_odd_value_anywhere_in_an_answer_causes_no_failure_of_the_server(
     server: Live, engine: ScriptedEngine, put: Any
 ) -> None:
     for path in paths(CHUNK):
@@ -91,7 +91,7 @@ async def test_odd_value_anywhere_in_an_answer_is_no_failure_of_the_server(
         max_leaves=5,
     ),
 )
-async def test_any_value_anywhere_in_an_answer_is_no_failure_of_the_server(
+async def test_any_value_anywhere_in_an_answer_causes_no_failure_of_the_server(
     server: Live, engine: ScriptedEngine, path: tuple[Any, ...], put: Any
 ) -> None:
     await ask_in_each_way(server, engine, replaced(path, put))
@@ -112,7 +112,7 @@ async def test_answer_without_choices_is_a_failure_of_the_engine(
 
 @pytest.mark.parametrize("depth", [100, 260, 900])
 @pytest.mark.parametrize("stream", [False, True])
-async def test_deeply_nested_answer_is_no_failure_of_the_server(
+async def test_deeply_nested_answer_causes_no_failure_of_the_server(
     server: Live, engine: ScriptedEngine, depth: int, stream: bool
 ) -> None:
     deep = b'"deep":' + b"[" * depth + b"]" * depth
