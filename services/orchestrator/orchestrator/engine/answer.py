@@ -298,7 +298,7 @@ def exceeds_context(error: EngineRejected) -> bool:
 def _rejected(status: int, error: JsonObject, text: str, retry_after: bytes = b"") -> EngineRejected:
     return EngineRejected(
         status,
-        {"message": text, "type": "invalid_request_error", "param": None, "code": None, **error},
+        {"type": "invalid_request_error", "param": None, "code": None, **error, "message": text},
         headers=_retry_header(retry_after),
     )
 
