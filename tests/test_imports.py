@@ -1,4 +1,4 @@
-"""Only the engine client and the tools can connect to anything. The checks notice every other module that could."""
+"""Only the engine client and the tools connect to anything: the checks report any other module that could."""
 
 from __future__ import annotations
 
