@@ -123,6 +123,7 @@ check: .venv/developer ## Check lint, types, imports and generated documents
 	$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy && $(PATHS) .venv/bin/lint-imports
 	$(RUN) docs/settings_table.py --check && $(RUN) docs/deployment_reference.py --check
 	$(PATHS) $(RUN) docs/seeded_faults.py --check && $(PATHS) $(RUN) docs/architecture.py --check
+	$(PATHS) $(RUN) docs/compatibility.py --check
 
 gate: ## Run everything that CI runs
 	$(MAKE) check

@@ -81,38 +81,6 @@ def test_attached_tools_do_not_change_requests_that_cannot_have_calls(fields: di
     assert "tools" not in made.request
 
 
-def allowing(mode: str, *tools: Any) -> Any:
-    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": list(tools)}}
-
-
-SEARCH = {"type": "web_search"}
-
-
-@pytest.mark.parametrize("mode", ["auto", "required"])
-@pytest.mark.parametrize("execution", [None, "client"])
-def test_allowed_tools_are_the_only_ones_offered(execution: str | None, mode: str) -> None:
-    for allowed in ([MATH], [{"type": "function", "name": "calculate_math"}]):
-        made = plan(execution, tools=[MATH, MINE, SEARCH], tool_choice=allowing(mode, *allowed))
-        assert [tool["function"]["name"] for tool in made.request["tools"]] == ["calculate_math"]
-        assert made.request["tool_choice"] == mode
-        assert made.changed
-        assert (made.server, made.client) == (frozenset() if execution else {"calculate_math"}, frozenset())
-    made = plan(execution, tools=[MATH, MINE, SEARCH], tool_choice=allowing(mode, MINE, SEARCH))
-    assert made.request["tools"] == [MINE, SEARCH]
-    assert not made.runs_tools
-
-
-def test_attached_tools_may_be_allowed() -> None:
-    made = plan(attached=("calculate_math",), tool_choice=allowing("auto", MATH))
-    assert made.server == {"calculate_math"}
-
-
-def test_no_tool_is_offered_if_none_is_allowed() -> None:
-    made = plan(tools=[MATH], tool_choice=allowing("auto"))
-    assert not {"tools", "tool_choice"} & set(made.request)
-    assert not made.runs_tools
-
-
 ODD: list[Any] = [None, 1, "x", [], {}, {"name": None}, {"name": ["calculate_math"]}, {"name": {}}]
 
 
@@ -142,12 +110,6 @@ def test_tandem_field_never_reaches_the_engine(tandem: Any, events: bool) -> Non
         (None, {"tandem": {"other": True}}, "tandem"),
         (None, {"tandem": {"events": "yes"}}, "tandem.events"),
         (None, {"tools": [MATH], "n": 2}, "n"),
-        (None, {"tools": [MATH], "tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
-        (None, {"tools": [MATH], "tool_choice": allowing("never", MATH)}, "tool_choice"),
-        (None, {"tools": [MATH], "tool_choice": allowing("auto", MINE)}, "tool_choice"),
-        (None, {"tools": [MATH], "tool_choice": allowing("auto", None, 1, [])}, "tool_choice"),
-        (None, {"tools": [MATH], "tool_choice": allowing("required")}, "tool_choice"),
-        (None, {"tool_choice": allowing("auto", MATH)}, "tool_choice"),
     ],
 )
 def test_invalid_field_is_rejected_by_name(execution: str | None, fields: dict[str, Any], param: str) -> None:
