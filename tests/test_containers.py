@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import launch
+from infra.deployment.file import Deployment
 from orchestrator.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -67,6 +68,21 @@ def test_orchestrator_starts_once_the_engine_is_healthy() -> None:
     assert ORCHESTRATOR["depends_on"] == {"vllm": {"condition": "service_healthy"}}
     for name, engine in ENGINES.items():
         assert "healthcheck" in engine or name == "gpu"  # its health check is in the image
+
+
+def test_every_service_has_a_memory_limit_and_keeps_seccomp() -> None:
+    for name, service in {"orchestrator": ORCHESTRATOR, **ENGINES}.items():
+        assert service["mem_limit"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert not service.get("privileged"), name
+    assert ORCHESTRATOR["mem_limit"] == ORCHESTRATOR["memswap_limit"] == "2g"
+    assert Deployment().orchestrator.memory_mib == 2048
+    files = [
+        path for path in ROOT.glob("**/*compose*.y*ml") if not {".cache", "node_modules"} & set(path.parts)
+    ]
+    assert len(files) == 2
+    for path in files:
+        assert "unconfined" not in path.read_text()
 
 
 def test_named_volumes_of_the_engines_are_declared() -> None:

@@ -11,6 +11,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
+CHECK = FILES[0]
 TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
@@ -88,10 +89,31 @@ def test_deployment_waits_for_approval_and_for_the_previous_one() -> None:
 
 
 def test_diff_is_skipped_with_a_notice_without_a_role() -> None:
-    (check,) = [file for file in FILES if file.stem == "check"]
-    job = workflow(check)["jobs"]["diff"]
-    assert "fork" not in job["if"]
-    assert "head.repo.full_name == github.repository" in job["if"]
-    conditions = [step["if"] for step in job["steps"]]
+    jobs = workflow(CHECK)["jobs"]
+    assert "head.repo.full_name == github.repository" in jobs["deployed"]["if"]
+    conditions = [step["if"] for step in jobs["deployed"]["steps"]]
     assert conditions[0] == "env.DIFF_ROLE_ARN == ''"
     assert set(conditions[1:]) == {"env.DIFF_ROLE_ARN != ''"}
+    assert jobs["diff"]["needs"] == "deployed"
+    assert jobs["diff"]["if"] == "needs.deployed.outputs.has-role == 'true'"
+    assert jobs["comment"]["needs"] == "diff"
+
+
+def test_code_of_a_pull_request_never_runs_in_a_job_with_permissions() -> None:
+    for name, job in workflow(CHECK)["jobs"].items():
+        runs_code = any("actions/checkout" in step.get("uses", "") for step in job["steps"])
+        granted = job.get("permissions", {"contents": "read"})
+        if runs_code:
+            assert granted == {"contents": "read"}, name
+            assert "secrets." not in str(job), name
+            assert "configure-aws-credentials" not in str(job), name
+        else:  # nothing that an artifact or a checkout could bring is run
+            ran = "\n".join(step.get("run", "") for step in job["steps"])
+            assert not re.search(r"\b(make|npm|npx|node|python3?|pip|bash|sh|eval|source)\b|\./", ran), name
+    assert "pull_request_target" not in CHECK.read_text()
+
+
+def test_no_expression_of_a_pull_request_is_pasted_into_a_script() -> None:
+    for file in FILES:
+        for step in steps(file):
+            assert "${{" not in step.get("run", "") + step.get("with", {}).get("script", "")
