@@ -18,7 +18,7 @@ from rich.table import Table
 
 from infra.deployment.cost import summary
 
-from . import cdk, cost, deploy, destroy, dns, doctor, logs, machine_image, smoke
+from . import cdk, cost, deploy, destroy, dns, doctor, existing_vpc, logs, machine_image, smoke
 from .account import Account, NoAccess, NotAllowed
 from .command_line import (
     FAILURE,
@@ -59,9 +59,12 @@ def run_synth(deployment: DeploymentFile = FILE) -> None:
 def run_doctor(
     deployment: DeploymentFile = FILE, certificate: Certificate = None, as_json: AsJson = False
 ) -> None:
-    """Check whether a deployment would succeed, or how the deployed one is doing. Changes nothing."""
+    """Check whether a deployment would succeed, or how the deployed one is doing.
+
+    Changes nothing in AWS. Writes what belongs to an existing VPC into the deployment file.
+    """
     with errors_reported(as_json=as_json):
-        account = account_of(deployment)
+        account = existing_vpc.completed(account_of(deployment), deployment)
         results = doctor.doctor(account, certificate=certificate)
         finish(f"{account.deployment.name} in {account.region}", results, as_json=as_json)
 
@@ -76,8 +79,8 @@ def run_deploy(
 ) -> None:
     """Run doctor, deploy with progress, and test the deployed system."""
     with errors_reported(as_json=as_json):
-        plan = plan_of(deployment)
-        account = account_of(deployment)
+        account = existing_vpc.completed(account_of(deployment), deployment)
+        plan = account.plan
         results = doctor.doctor(account, certificate=certificate, deploying=True)
         if worst(results) is Status.ERROR:
             finish("Not deployed, because it would fail", results, as_json=as_json)

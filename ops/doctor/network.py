@@ -93,6 +93,8 @@ def check_existing_vpc(account: Account) -> list[Result]:
     vpc = account.deployment.network.existing_vpc
     if vpc is None:
         return [Result(Status.OK, SUBJECT, "not used: the deployment creates its own")]
+    if not vpc.known:
+        return []  # the check of the file reports it
     ec2 = account.client("ec2")
     try:
         with translated():
@@ -145,7 +147,7 @@ def _subnet(subnet: Any, vpc: ExistingVpc, tables: list[Any], *, public: bool) -
         return [
             Result(Status.ERROR, SUBJECT, f"{name} is in {subnet['VpcId']}", "correct network.existing_vpc")
         ]
-    target = _default_route(name, tables)
+    target = default_route(name, tables)
     if public and not target.startswith("igw-"):
         found = f"public subnet {name}: its default route leads to {target or 'nothing'}"
         return [Result(Status.ERROR, SUBJECT, found, "route 0.0.0.0/0 to the VPC's internet gateway")]
@@ -158,7 +160,7 @@ def _subnet(subnet: Any, vpc: ExistingVpc, tables: list[Any], *, public: bool) -
     return []
 
 
-def _default_route(subnet: str, tables: list[Any]) -> str:
+def default_route(subnet: str, tables: list[Any]) -> str:
     """Returns the target of 0.0.0.0/0 for a subnet. The VPC's main table applies if it has no own table."""
 
     def serves(table: Any, *, main: bool) -> bool:
