@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .catalog import HOURS_PER_MONTH, Instance
 from .plan import Plan
-from .sizing import visible_gib
+from .sizing import tasks_per_instance, visible_gib, wanted_vcpu
 
 WIDTH = 80
 
@@ -171,8 +171,15 @@ def _instance_line(plan: Plan, instance: Instance) -> str:
     others = f", or {', '.join(plan.deployment.gpu.instance_types[1:])}" if len(plan.instances) > 1 else ""
     return (
         f"{plan.instance_count} x {instance.name}{others}, {bought}: {instance.gpus} x {instance.gpu.name}, "
-        f"{instance.vcpu} vCPU, {instance.memory_mib // 1024} GiB"
+        f"{instance.vcpu} vCPU{_vcpu_note(plan, instance)}, {instance.memory_mib // 1024} GiB"
     )
+
+
+def _vcpu_note(plan: Plan, instance: Instance) -> str:
+    """What vLLM recommends, if the instance has less; it works, but is slower under load."""
+    gpus = plan.deployment.gpu.gpus_per_task
+    wanted = wanted_vcpu(gpus) * tasks_per_instance(instance, gpus)
+    return f" (vLLM recommends {wanted})" if instance.vcpu < wanted else ""
 
 
 def _fit_lines(plan: Plan, instance: Instance) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from .catalog import Catalog, Instance, Model
 from .file import Deployment
+from .model_size import sized_model
 from .sizing import (
     EngineSize,
     TaskShare,
@@ -32,8 +33,15 @@ class Plan:
 
     @cached_property
     def model(self) -> Model | None:
-        """The facts about the model; None if it is not in `models.yaml`."""
-        return self.catalog.models.get(self.deployment.model.id)
+        """The facts about the model; None if neither `models.yaml` nor `model.size` has them."""
+        given = self.deployment.model
+        known = self.catalog.models.get(given.id)
+        if given.size is None:
+            return known
+        try:
+            return sized_model(given.id, given.size, known)
+        except ValueError:
+            return known  # the rule model-size reports it
 
     @property
     def tool_call_parser(self) -> str | None:

@@ -28,21 +28,21 @@ def check(deployment: Deployment, catalog: Catalog | None = None) -> list[Findin
     """Returns all findings, errors first; none for a deployment that satisfies every rule.
 
     A fix is offered only if it satisfies the rule and breaks no other. If an error has no such fix, one that
-    leads to a warning is offered.
+    leads to a warning is offered. The fixes of all findings agree: none sets a setting to another value than
+    those of earlier findings.
     """
     plan = Plan(deployment, catalog or load_catalog())
     broken = {rule.name: findings for rule in RULES if (findings := rule.find(plan))}
-    kept = [rule for rule in RULES if rule.name not in broken]
-    kept_errors = [rule for rule in kept if rule.severity is Severity.ERROR]
+    order = sorted(
+        (rule for rule in RULES if rule.name in broken), key=lambda rule: rule.severity is not Severity.ERROR
+    )
+    offered: list[Fix] = []
     found = []
-    for rule in RULES:
-        if rule.name not in broken:
-            continue
-        fixes = _fixes(plan, rule, kept)
-        if not fixes and rule.severity is Severity.ERROR:
-            fixes = _fixes(plan, rule, kept_errors)
+    for rule in order:
+        fixes = _agreeing(plan, rule, order, offered)
+        offered += fixes
         found += [replace(finding, fixes=fixes) for finding in broken[rule.name]]
-    return sorted(found, key=lambda finding: finding.severity is not Severity.ERROR)
+    return found
 
 
 def checked_plan(deployment: Deployment, *, report: Callable[[str], object]) -> Plan:
@@ -60,18 +60,49 @@ def checked_plan(deployment: Deployment, *, report: Callable[[str], object]) -> 
     return Plan(deployment, catalog)
 
 
+def _agreeing(
+    plan: Plan, rule: Rule[Plan, str], broken: Sequence[Rule[Plan, str]], offered: Sequence[Fix]
+) -> tuple[Fix, ...]:
+    """The fixes of a broken rule that do not contradict those offered before, or else one of those."""
+    kept = [one for one in RULES if one not in broken]
+    errors_kept = [one for one in kept if one.severity is Severity.ERROR]
+    errors_broken = [one for one in broken if one.severity is Severity.ERROR and one is not rule]
+    # At best a fix resolves every error at once.
+    choices = [[*kept, *errors_broken], kept]
+    if rule.severity is Severity.ERROR:
+        choices.append(errors_kept)
+    for others in choices:
+        fixes = _fixes(plan, rule, others)
+        if agreeing := tuple(fix for fix in fixes if not _contradicts(fix, offered)):
+            return agreeing
+        for fix in offered:
+            if _works(plan, fix, [rule, *others]):
+                return (fix,)
+    return ()
+
+
+def _contradicts(fix: Fix, offered: Sequence[Fix]) -> bool:
+    """Whether earlier fixes set one of its settings, and never to the same value."""
+    for setting, value in fix.changes.items():
+        values = [one.changes[setting] for one in offered if setting in one.changes]
+        if values and value not in values:
+            return True
+    return False
+
+
 def _fixes(plan: Plan, broken: Rule[Plan, str], kept: Sequence[Rule[Plan, str]]) -> tuple[Fix, ...]:
     firsts = (_first_working(plan, [broken, *kept], candidates(plan)) for candidates in broken.candidates)
     return tuple(fix for fix in firsts if fix)
 
 
 def _first_working(plan: Plan, rules: Sequence[Rule[Plan, str]], candidates: Iterable[Changes]) -> Fix | None:
-    for changes in candidates:
-        fix = Fix(changes)
-        try:
-            tried = Plan(fix.apply(plan.deployment), plan.catalog)
-        except ValidationError:
-            continue
-        if not any(rule.find(tried) for rule in rules):
-            return fix
-    return None
+    return next((fix for changes in candidates if _works(plan, fix := Fix(changes), rules)), None)
+
+
+def _works(plan: Plan, fix: Fix, rules: Sequence[Rule[Plan, str]]) -> bool:
+    """Whether a deployment with the fix satisfies the rules."""
+    try:
+        tried = Plan(fix.apply(plan.deployment), plan.catalog)
+    except ValidationError:
+        return False
+    return not any(rule.find(tried) for rule in rules)

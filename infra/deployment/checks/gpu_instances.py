@@ -12,7 +12,6 @@ from infra.deployment.sizing import (
     registered_memory_mib,
     root_volume_gb,
     tasks_per_instance,
-    wanted_vcpu,
 )
 
 from .candidates import nearest, other_instances
@@ -115,21 +114,6 @@ def task_memory(plan: Plan) -> Found[str]:
                 setting,
                 f"{share.shm_mib} MiB of /dev/shm leaves an engine {share.memory_mib} MiB of the {of}; "
                 f"it needs {LEAST_TASK_MEMORY_MIB}",
-            )
-            return
-
-
-@rule("vcpu", Severity.WARNING, other_instances)
-def vcpu(plan: Plan) -> Found[str]:
-    """vLLM recommends two physical cores plus one per GPU; with fewer it works, but more slowly."""
-    gpus = plan.deployment.gpu.gpus_per_task
-    for instance in plan.instances:
-        tasks = tasks_per_instance(instance, gpus)
-        if instance.vcpu // tasks < wanted_vcpu(gpus):
-            yield (
-                "gpu.instance_types",
-                f"{instance.name} has {instance.vcpu} vCPU, but vLLM recommends "
-                f"{tasks * wanted_vcpu(gpus)}; it works, but is slower under load",
             )
             return
 
@@ -253,7 +237,6 @@ RULES = (
     gpus_per_task,
     gpu_driver,
     task_memory,
-    vcpu,
     idle_gpus,
     root_volume,
     instance_store,

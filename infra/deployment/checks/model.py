@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from infra.deployment.catalog import Instance
+from infra.deployment.model_size import sized_model
 from infra.deployment.plan import Plan
 from infra.deployment.sizing import EngineSize, visible_gib, weights_format
 
@@ -75,13 +76,16 @@ def tool_parser(plan: Plan) -> Found[str]:
     """The engine needs a known tool-call parser to offer tools."""
     model, engine = plan.deployment.model, plan.catalog.engine
     if model.tool_call_parser is None:
-        if plan.model is None:
+        known = plan.catalog.models.get(model.id)
+        if known is None:
             yield (
                 "model.id",
-                f"{model.id} is not in services/vllm/models.yaml, so its tool-call parser is unknown",
+                f"{model.id} is not in services/vllm/models.yaml, so its tool-call parser is unknown: set "
+                "model.tool_call_parser to the one that the model's card names, or to none to serve without "
+                f"tools; vLLM {engine.version} has {', '.join(sorted(engine.tool_call_parsers))}",
             )
             return
-        if plan.model.tool_call_parser is None:
+        if known.tool_call_parser is None:
             yield (
                 "model.tool_call_parser",
                 f"vLLM {engine.version} documents no tool-call parser for {model.id}",
@@ -263,12 +267,28 @@ def _misfit(plan: Plan, instance: Instance, size: EngineSize) -> tuple[str, str]
     )
 
 
+@rule("model-size", Severity.ERROR)
+def model_size(plan: Plan) -> Found[str]:
+    """The stated size of a model is complete, and its config.json can be read."""
+    given = plan.deployment.model
+    if given.size is None:
+        return
+    try:
+        sized_model(given.id, given.size, plan.catalog.models.get(given.id))
+    except ValueError as error:
+        yield ("model.size", str(error))
+
+
 @rule("model-not-sized", Severity.WARNING)
 def model_not_sized(plan: Plan) -> Found[str]:
     """Without facts about the model, whether it fits cannot be checked."""
     name = plan.deployment.model.id
     if plan.model is None:
-        yield ("model.id", f"the size of {name} is unknown, so whether it fits was not checked")
+        yield (
+            "model.id",
+            f"the size of {name} is unknown, so whether it fits was not checked; model.size states it, for "
+            "example {config: PATH} with the path of its config.json",
+        )
         return
     for instance in plan.instances:
         size = plan.size(instance)
@@ -357,6 +377,7 @@ RULES = (
     gpu_dtype,
     tensor_parallel,
     model_fits,
+    model_size,
     model_not_sized,
     gpu_headroom,
     queue,

@@ -102,7 +102,8 @@ def test_the_summary_of_the_default_deployment() -> None:
     assert summary(plan()) == (
         'Tandem deployment "tandem", 1 engine\n'
         "  model       Qwen/Qwen2.5-7B-Instruct, bfloat16, context 16,384 tokens\n"
-        "  instance    1 x g5.xlarge, on demand: 1 x A10G, 4 vCPU, 16 GiB\n"
+        "  instance    1 x g5.xlarge, on demand: 1 x A10G, 4 vCPU (vLLM recommends 6), 16\n"
+        "              GiB\n"
         "  weights     14.2 of the 19.9 GiB that an engine may use on 1 GPU\n"
         "  KV cache    50,488 tokens: 3.1 requests at full context\n"
         "  releases    the engine is unavailable for about 6 minutes; gpu.spare_instance:\n"

@@ -20,8 +20,10 @@ POLICY = "arn:aws:iam::123456789012:policy/developers"
 
 
 def test_file_is_checked_as_in_synthesis() -> None:
-    (vcpu,) = identity.check_file(account({}))
-    expect(vcpu, Status.WARNING, "4 vCPU", "gpu.instance_types")
+    (result,) = identity.check_file(account({}))
+    expect(result, Status.OK, "no problems found")
+    (queue,) = identity.check_file(account({}, model__max_num_seqs=128))
+    expect(queue, Status.WARNING, "never runs the 128 concurrent requests", "model.max_num_queued_reqs")
     results = identity.check_file(account({}, model__max_model_len=40_000))
     assert any(result.status is Status.ERROR and "model.max_model_len" in result.found for result in results)
 

@@ -57,6 +57,10 @@ BROKEN = {
         deployment(model__id="acme/Model-1", model__tool_call_parser="hermes"),
         deployment(model__quantization="compressed-tensors"),
     ],
+    "model-size": [
+        deployment(model__size={"weights_gib": 14.2, "layers": 28, "kv_heads": 4}),
+        deployment(model__size={"config": "no/such/config.json"}),
+    ],
     "gpu-headroom": [deployment(model__gpu_memory_utilization=0.99)],
     "queue": [deployment(model__max_num_seqs=128)],
     "extra-args": [
@@ -80,7 +84,6 @@ BROKEN = {
         deployment(gpu__task_memory_mib=15_000),
         deployment(gpu__instance_types=["g5.12xlarge"], gpu__replicas=4, gpu__task_memory_mib=60_000),
     ],
-    "vcpu": [deployment(), deployment(gpu__instance_types=["g6.xlarge"])],
     "idle-gpus": [deployment(gpu__instance_types=["g5.12xlarge"])],
     "root-volume": [deployment(gpu__root_volume_gib=30)],
     "instance-store": [
