@@ -54,7 +54,7 @@ def of_file(file: Path, found: dict[str, Answer]) -> ScriptedAccount:
     return ScriptedAccount(one.aws, load_deployment(file).with_setting("region", "us-east-1"))
 
 
-def test_subnets_are_told_apart_by_their_routes() -> None:
+def test_default_routes_decide_which_subnets_are_private() -> None:
     assert look_up(account(answers("b", "a")), VPC) == {
         "cidr": "10.7.0.0/16",
         "availability_zones": "[us-east-1a, us-east-1b]",
