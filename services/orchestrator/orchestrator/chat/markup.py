@@ -44,6 +44,7 @@ class Markup:
         between: characters other than white space that separate two calls.
         bare: whether a JSON object that is the whole text is a call.
         read: returns the calls in a whole text from opening to closing, or None.
+        formats: the alternatives, if this stands for several formats.
         opening, opening_start: patterns of an opening and of the first character of one.
     """
 
@@ -55,6 +56,7 @@ class Markup:
     read: Callable[[str, Parameters], list[WrittenCall] | None]
     between: str = ""
     bare: bool = False
+    formats: tuple[Markup, ...] = ()
     opening: re.Pattern[str] = field(init=False)
     opening_start: re.Pattern[str] = field(init=False)
 
@@ -269,18 +271,29 @@ MARKUPS: dict[str, Markup] = {
 }
 """The markups by the name of vLLM's parser."""
 
+_ANY = Markup(
+    openings=tuple(dict.fromkeys(opening for markup in MARKUPS.values() for opening in markup.openings)),
+    head=re.compile("(?!)"),
+    partial=re.compile("(?!)"),
+    body="json",
+    closing="",
+    read=_read_json,
+    formats=tuple(MARKUPS.values()),
+)
+"""All of them, for an unknown parser."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rescue:
     """How to handle calls that the engine left in the text.
 
     Attributes:
-        markup: the format of the calls, None if unknown.
+        markup: the format of the calls.
         bare: whether a JSON object that is the whole text is a call.
         runs: whether calls at the end of a turn are run. If not, they are hidden from the client.
     """
 
-    markup: Markup | None
+    markup: Markup
     bare: bool
     runs: bool
 
@@ -292,9 +305,7 @@ def rescue_for(parser: str | None, setting: Literal["never", "end_of_turn"] | No
         parser: the engine's tool-call parser, `none` if it has none, None if unknown.
         setting: None for the default, which leaves calls to a parser that is known to work.
     """
-    if parser is None:
-        return Rescue(HERMES, bare=True, runs=setting != "never")
-    markup = MARKUPS.get(parser)
-    bare = parser == "none" or (markup is not None and markup.bare)
-    by_default = parser == "none"
+    markup = MARKUPS.get(parser or "", _ANY)
+    by_default = parser in (None, "none")
+    bare = by_default or markup.bare
     return Rescue(markup, bare=bare, runs=setting == "end_of_turn" or (setting is None and by_default))

@@ -161,13 +161,15 @@ class CallScanner:
 
     def _read_head(self, buffer: str, at: int, _: bool) -> tuple[int, str]:
         assert self._form is not None
-        head = self._form.head.match(buffer, at, at + MAX_HEAD)
+        forms = self._form.formats or (self._form,)
         self.steps += min(MAX_HEAD, len(buffer) - at)
-        if head:
-            self._state, self._json = _State.BODY, JsonEnd()
-            self._hold(head[0])
-            return head.end(), ""
-        if len(buffer) - at < MAX_HEAD and self._form.partial.fullmatch(buffer, at):
+        for form in forms:
+            head = form.head.match(buffer, at, at + MAX_HEAD)
+            if head:
+                self._state, self._form, self._json = _State.BODY, form, JsonEnd()
+                self._hold(head[0])
+                return head.end(), ""
+        if len(buffer) - at < MAX_HEAD and any(form.partial.fullmatch(buffer, at) for form in forms):
             return at, ""
         return self._reject_head(buffer, at)
 

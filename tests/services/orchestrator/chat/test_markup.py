@@ -15,15 +15,18 @@ from tests.support.live import live, text_of
 from tests.support.scripted_engine import ScriptedEngine, call, stream, text, whole
 
 from .loop_requests import WEATHER
-from .written_calls import ALL_WRITTEN, TAGGED, WRITTEN
+from .written_calls import ALL_WRITTEN as OF_PARSERS
+from .written_calls import TAGGED as TAGGED_OF_PARSERS
+from .written_calls import WRITTEN
 
 NAMES = frozenset({"get_current_weather"})
 SCHEMA = {"properties": {"location": {"type": "string"}, "days": {"type": "integer"}, "all": {}}}
 
 
 def scan(parser: str, written: str, *, size: int | None = None, cut: bool = False, drop: bool = False) -> Any:
+    rescue = rescue_for(parser or None, None)
     scanner = CallScanner(
-        MARKUPS[parser], bare=MARKUPS[parser].bare, names=NAMES, parameters=lambda _: SCHEMA, drop=drop
+        rescue.markup, bare=rescue.bare, names=NAMES, parameters=lambda _: SCHEMA, drop=drop
     )
     size = size or len(written) or 1
     pieces = [written[at : at + size] for at in range(0, len(written), size)]
@@ -38,6 +41,12 @@ def test_table_has_every_parser_in_models_yaml() -> None:
     models = yaml.safe_load(Path("services/vllm/models.yaml").read_text())["models"].values()
     offered = {model["tool_call_parser"] for model in models} - {None}
     assert offered == set(MARKUPS) == set(WRITTEN)
+
+
+# With an unknown parser, the formats of all parsers count.
+ALL_WRITTEN = [*OF_PARSERS, *(("", written) for _, written in OF_PARSERS)]
+UNKNOWN = ("", "a_parser_of_tomorrow")
+TAGGED = [*TAGGED_OF_PARSERS, *((parser, text) for _, text in TAGGED_OF_PARSERS for parser in UNKNOWN)]
 
 
 @pytest.mark.parametrize(("parser", "written"), ALL_WRITTEN)
@@ -130,7 +139,7 @@ async def test_no_markup_reaches_the_client(
             "last request": [stream(*calls), stream(*text("\n", *written))],
             "whole": [stream(*text(*written))],
         }
-    async with live(engine.url, TOOL_CALL_PARSER=parser, MAX_TOOL_ROUNDS="1") as server:
+    async with live(engine.url, TOOL_CALL_PARSER=parser, MAX_TOOL_ROUNDS="1", RESCUE="never") as server:
         for case, script in replies.items():
             engine.play(*script)
             if streaming:
