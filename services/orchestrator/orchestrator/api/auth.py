@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import hmac
 import logging
-import os
 from typing import Any
 
 import orjson
@@ -26,7 +25,7 @@ def parse_hashes(document: bytes | str) -> dict[str, list[str]]:
     """Parses the named hashes in a key file or secret.
 
     `{"alice": "<sha256 hex>", "bob": {"sha256": "<hex>", ...}, "carol": [<either>, ...], "dave": null}`.
-    null removes a key, for example to revoke the bootstrap key.
+    null revokes a name, whichever source the key is from, for example the bootstrap key.
 
     Raises:
         ValueError: the document is invalid; the message does not show any value.
@@ -62,7 +61,7 @@ class Keys:
         )
         self._from_file: dict[str, list[str]] = {}
         self._from_secret: dict[str, list[str]] | None = None
-        self._file_version: tuple[int, int, int] | None = None
+        self._file_content: bytes | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.open = not (self._fixed or self._bootstrap or self._file or self._secret_arn)
         self._all: Hashes = []
@@ -118,19 +117,20 @@ class Keys:
     def _join(self) -> None:
         secret = self._from_secret or {}
         hashes = list(self._fixed)
-        if self._bootstrap and not (_BOOTSTRAP in secret and not secret[_BOOTSTRAP]):
+        if self._bootstrap:
             hashes.append((_BOOTSTRAP, self._bootstrap))
         for source in (self._from_file, secret):
             hashes += [(name, digest) for name, digests in source.items() for digest in digests]
-        self._all = hashes
+        revoked = {name for source in (self._from_file, secret) for name in source if not source[name]}
+        self._all = [(name, digest) for name, digest in hashes if name not in revoked]
 
     def _read_file(self, path: str) -> None:
-        status = os.stat(path)
-        version = (status.st_mtime_ns, status.st_size, status.st_ino)
-        if version != self._file_version:
-            self._file_version = version
-            with open(path, "rb") as file:
-                self._from_file = parse_hashes(file.read())
+        """Reads the file. Its size and time would not show every change, and it is small."""
+        with open(path, "rb") as file:
+            content = file.read()
+        if content != self._file_content:
+            self._from_file = parse_hashes(content)
+            self._file_content = content
             self._join()
 
     async def _watch_file(self, path: str) -> None:
@@ -138,7 +138,7 @@ class Keys:
             await asyncio.sleep(_FILE_POLL_SECONDS)
             try:
                 self._read_file(path)
-            except (OSError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 (whatever fails, the next attempt may succeed)
                 log.error(
                     "API_KEYS_FILE could not be read; the last valid copy stays in use", extra=_reason(error)
                 )

@@ -10,6 +10,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from orchestrator.api import auth as auth_module
 from orchestrator.api.auth import Keys, parse_hashes
 from orchestrator.errors import InvalidKey, ServiceError, SettingsError
 from orchestrator.settings import Settings
@@ -112,6 +113,75 @@ async def test_file_is_reloaded_when_it_changes(tmp_path: Path, monkeypatch: Any
         file.write_text("{broken")
         await until(lambda: "last valid copy" in caplog.text)
         assert accepts(known, "two")
+    finally:
+        await known.close()
+
+
+async def test_key_is_revoked_although_a_read_of_the_file_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each way in which a read may fail once, after the file has changed."""
+    monkeypatch.setattr("orchestrator.api.auth._FILE_POLL_SECONDS", 0.01)
+    file = tmp_path / "keys.json"
+    file.write_text(json.dumps({"alice": sha("one"), "bob": sha("two")}))
+    known = keys(API_KEYS_FILE=str(file))
+    await known.start()
+    failures = iter([OSError("too many open files"), ValueError("half a file"), MemoryError("a busy moment")])
+    real = auth_module.parse_hashes
+
+    def parse_hashes(document: bytes) -> Any:
+        failure = next(failures, None)
+        if failure:
+            raise failure
+        return real(document)
+
+    monkeypatch.setattr(auth_module, "parse_hashes", parse_hashes)
+    try:
+        file.write_text(json.dumps({"bob": sha("two")}))
+        await until(lambda: not accepts(known, "one"))
+        assert accepts(known, "two")
+        assert caplog.text.count("last valid copy") == 3
+    finally:
+        await known.close()
+
+
+async def test_change_that_keeps_the_size_and_time_of_the_file_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.api.auth._FILE_POLL_SECONDS", 0.01)
+    file = tmp_path / "keys.json"
+    file.write_text(json.dumps({"alice": sha("one")}))
+    os.utime(file, ns=(1, 1))
+    known = keys(API_KEYS_FILE=str(file))
+    await known.start()
+    try:
+        with file.open("r+") as same:
+            same.write(json.dumps({"alice": sha("two")}))
+        os.utime(file, ns=(1, 1))
+        await until(lambda: accepts(known, "two"))
+        assert not accepts(known, "one")
+    finally:
+        await known.close()
+
+
+@pytest.mark.parametrize("nothing", [None, []])
+async def test_null_in_the_file_revokes_a_key_of_any_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nothing: Any
+) -> None:
+    monkeypatch.setattr("orchestrator.api.auth._FILE_POLL_SECONDS", 0.01)
+    file = tmp_path / "keys.json"
+    file.write_text("{}")
+    known = keys(
+        API_KEYS_FILE=str(file), BOOTSTRAP_API_KEY="a-long-secret-key", API_KEYS=f"alice:{sha('one')}"
+    )
+    await known.start()
+    try:
+        assert accepts(known, "a-long-secret-key")
+        assert accepts(known, "one")
+        file.write_text(json.dumps({"bootstrap": nothing, "alice": nothing, "bob": sha("two")}))
+        await until(lambda: accepts(known, "two"))
+        assert not accepts(known, "a-long-secret-key")
+        assert not accepts(known, "one")
     finally:
         await known.close()
 
