@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import logging
 import sys
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, TextIO
+from typing import Any
 
 import orjson
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
+
+from .log_lines import LineHandler, dropped_lines
 
 log = logging.getLogger("orchestrator")
 
@@ -84,6 +84,16 @@ class _EngineCollector(Collector):
             busy.add_metric([state.engine], float(state.in_flight))
         yield up
         yield busy
+
+
+class _Watched(Collector):
+    """A single value that is read when /metrics is requested."""
+
+    def __init__(self, read: Callable[[], Metric]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._read()
 
 
 class _Counts(Collector):
@@ -168,6 +178,20 @@ class Telemetry:
             self._first_token, self._rounds, self._retries, self._not_accepted,
         ):  # fmt: skip
             registry.register(collector)
+        registry.register(
+            _Watched(
+                lambda: CounterMetricFamily(
+                    "log_lines_dropped", "Log lines that nobody read in time", value=dropped_lines()
+                )
+            )
+        )
+
+    def watch_threads(self, hung: Callable[[], int]) -> None:
+        """Reports the threads of tools that have not returned although nobody waits for them any longer."""
+        documentation = "Threads of tools that are still busy after their call has ended"
+        self._registry.register(
+            _Watched(lambda: GaugeMetricFamily("tool_threads_hung", documentation, value=hung()))
+        )
 
     def watch_engines(self, states: Callable[[], Iterable[EngineState]]) -> None:
         self._registry.register(_EngineCollector(states))
@@ -252,38 +276,6 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return orjson.dumps(line, default=str).decode()
-
-
-class LineHandler(logging.Handler):
-    """Writes lines to a stream. In an event loop, the lines of one iteration share a single write."""
-
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__()
-        self._stream = stream
-        self._lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self._lines.append(self.format(record) + "\n")
-            if len(self._lines) == 1:
-                self._flush_soon()
-        except Exception:  # noqa: BLE001 (as logging does: a failing log must not fail the request)
-            self.handleError(record)
-
-    def flush(self) -> None:
-        with self.lock or nullcontext():
-            lines, self._lines = self._lines, []
-            if lines:
-                self._stream.write("".join(lines))
-                self._stream.flush()
-
-    def _flush_soon(self) -> None:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # a thread, or no loop yet
-            self.flush()
-        else:
-            loop.call_soon(self.flush)
 
 
 def configure_logging(level: str) -> None:

@@ -103,6 +103,32 @@ async def test_invalid_setting_prevents_startup(settings: dict[str, str], said: 
     assert b"Traceback" not in err
 
 
+async def test_log_that_nobody_reads_stops_no_request(engine: ScriptedEngine) -> None:
+    reading, writing = os.pipe()
+    settings = environment(VLLM_URL=engine.url, DRAIN_SECONDS="0")
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "orchestrator", env=settings, stdout=writing
+    )
+    os.close(writing)
+    try:
+        with os.fdopen(reading) as log:
+            line = ""
+            while '"listening"' not in line:
+                line = await asyncio.to_thread(log.readline)
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{json.loads(line)['port']}") as http:
+                for _ in range(20):  # 500 bytes per request in the log, and a pipe takes 64 KB
+                    names = {"x-request-id": "r" * 128}
+                    answers = [http.get("/" + "n" * 2000, headers=names) for _ in range(10)]
+                    assert {answer.status_code for answer in await asyncio.gather(*answers)} == {404}
+                assert (await http.get("/health")).status_code == 200
+            running.terminate()
+            assert await asyncio.wait_for(running.wait(), 10) in (0, -signal.SIGTERM)
+    finally:
+        if running.returncode is None:
+            running.kill()
+            await running.wait()
+
+
 async def test_unreadable_key_file_prevents_startup(tmp_path: Path) -> None:
     settings = environment(API_KEYS_FILE=str(tmp_path / "missing"))
     running = await asyncio.create_subprocess_exec(

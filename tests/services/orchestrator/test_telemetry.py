@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from orchestrator.telemetry import EngineState, JsonFormatter, LineHandler, Record, Telemetry
+from orchestrator.log_lines import LineHandler
+from orchestrator.telemetry import EngineState, JsonFormatter, Record, Telemetry
 
 
 @pytest.fixture
