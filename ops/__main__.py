@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import sys
+import time
 from typing import Annotated
 
 import typer
@@ -18,8 +19,8 @@ from rich.table import Table
 
 from infra.deployment.cost import summary
 
-from . import cdk, cost, deploy, destroy, dns, doctor, existing_vpc, logs, machine_image, smoke
-from .account import Account, NoAccess, NotAllowed
+from . import acceptance, cdk, cost, deploy, destroy, doctor, existing_vpc, logs, machine_image, releases
+from .account import NoAccess, NotAllowed
 from .command_line import (
     FAILURE,
     FILE,
@@ -31,10 +32,15 @@ from .command_line import (
     finish,
     plan_of,
 )
+from .curl import VARIABLE
 from .key_commands import keys_app
 from .report import Status, console, say, show, worst
 from .smoke import LONG_SECONDS, Target
 
+ConnectTo = Annotated[
+    str | None,
+    typer.Option(help="HOST or HOST:PORT to connect to instead of the URL's, such as a tunnel's end."),
+]
 Certificate = Annotated[str | None, typer.Option(help="ARN of the load balancer's certificate.")]
 
 app = typer.Typer(
@@ -74,6 +80,7 @@ def run_deploy(
     deployment: DeploymentFile = FILE,
     certificate: Certificate = None,
     yes: Yes = False,
+    connect_to: ConnectTo = None,
     no_smoke: Annotated[bool, typer.Option("--no-smoke", help="Do not test the deployed system.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -93,6 +100,7 @@ def run_deploy(
     )
     with errors_reported(state, as_json=as_json):
         machine_image.pin(account, deployment)
+        releases.keep(account)
         deploy.deploy(account, deployment_file=deployment, certificate=certificate)
         record = account.outputs().get("DnsRecord")
         if record:
@@ -100,8 +108,33 @@ def run_deploy(
         if no_smoke:
             say(f"Deployed: {account.outputs()['Url']}")
             return
-        target = _deployed(account)
-        finish(f"Smoke test of {target.url}", smoke.smoke(target), as_json=as_json)
+        target = acceptance.deployed(account, connect_to=connect_to)
+        acceptance.accept(target, as_json=as_json, account=account)
+
+
+@app.command("rollback")
+def run_rollback(
+    yes: Yes = False,
+    connect_to: ConnectTo = None,
+    deployment: DeploymentFile = FILE,
+    as_json: AsJson = False,
+) -> None:
+    """Return the serving stack to the release before the deployed one, and test it."""
+    with errors_reported(as_json=as_json):
+        account = account_of(deployment)
+        release = releases.previous(account)
+        change_set, changes = releases.prepare(account, release)
+        show(f"Back to the release of {release.deployed:%Y-%m-%d %H:%M} UTC", changes, as_json=False)
+        if not yes and not typer.confirm("Roll back?", err=True):
+            releases.discard(account, change_set)
+            raise typer.Exit(FAILURE)
+        releases.keep(account)
+    state = "CloudFormation continues on its own: make doctor shows its state."
+    with errors_reported(state, as_json=as_json):
+        releases.execute(account, change_set)
+        say("Your files still have the newer release: the next make deploy deploys it again.")
+        target = acceptance.deployed(account, connect_to=connect_to)
+        acceptance.accept(target, as_json=as_json, account=account)
 
 
 @app.command("smoke")
@@ -113,16 +146,21 @@ def run_smoke(
         str | None, typer.Option(help="API key. Default: TANDEM_API_KEY, or the bootstrap key.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Model. Default: the first one served.")] = None,
+    connect_to: ConnectTo = None,
     long: Annotated[bool, typer.Option("--long", help="Include an answer that takes over 60 s.")] = False,
     deployment: DeploymentFile = FILE,
     as_json: AsJson = False,
 ) -> None:
     """Test a server like its users would: chat, streams, tools, keys."""
     with errors_reported(as_json=as_json):
-        key = key or os.environ.get("TANDEM_API_KEY")
-        target = Target(_base_url(url), key, model) if url else _deployed(account_of(deployment), key, model)
-        results = smoke.smoke(target, long_seconds=LONG_SECONDS if long else None)
-        finish(f"Smoke test of {target.url}", results, as_json=as_json)
+        account = None if url else account_of(deployment)
+        if account:
+            target = acceptance.deployed(account, key=key, model=model, connect_to=connect_to)
+        else:
+            key = key or os.environ.get(VARIABLE)
+            target = Target(acceptance.base_url(url or ""), key, model, connect_to)
+        long_seconds = LONG_SECONDS if long else None
+        acceptance.accept(target, as_json=as_json, long_seconds=long_seconds, account=account)
 
 
 @app.command("cost")
@@ -171,6 +209,7 @@ def run_destroy(deployment: DeploymentFile = FILE, yes: Yes = False, as_json: As
     with errors_reported(state, as_json=as_json):
         destroy.destroy(account, deployment_file=deployment)
         destroy.deleted(account)
+        releases.forget(account)
         finish("What is left", destroy.left(account), as_json=as_json)
 
 
@@ -180,48 +219,31 @@ def run_logs(
     request: Annotated[
         str | None, typer.Option(help="Show everything about one request, by its X-Request-Id.")
     ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until interrupted.")] = False,
     deployment: DeploymentFile = FILE,
     as_json: AsJson = False,
 ) -> None:
     """Show recent errors of both tiers, grouped by request id."""
     with errors_reported(as_json=as_json):
         account = account_of(deployment)
-        entries = logs.errors(account, since=logs.seconds(since), request_id=request)
+        period = logs.seconds(since)
+        if follow:
+            for entry in logs.follow(account, since=period, request_id=request, pause=_pause):
+                sys.stdout.write(
+                    json.dumps(dataclasses.asdict(entry)) + "\n" if as_json else logs.shown(entry)
+                )
+                sys.stdout.flush()
+        entries = logs.errors(account, since=period, request_id=request)
         if as_json:
             sys.stdout.write(json.dumps([dataclasses.asdict(entry) for entry in entries]) + "\n")
             return
         if not entries:
             say(f"No errors in the last {since}.")
-        for entry in entries:
-            sys.stdout.write(
-                f"{logs.clock(entry.time)} {entry.tier:<12} {entry.request_id or '-':<32} {entry.text}\n"
-            )
+        sys.stdout.writelines(logs.shown(entry) for entry in entries)
 
 
-def _base_url(url: str) -> str:
-    return url.rstrip("/").removesuffix("/v1") + "/v1"
-
-
-def _deployed(account: Account, key: str | None = None, model: str | None = None) -> Target:
-    """Returns the deployed URL, with the bootstrap key unless a key is given."""
-    outputs = account.outputs()
-    if account.deployment.ingress.scheme == "internal":
-        say("The load balancer is internal: the test succeeds only from a machine inside its network.")
-    if key is None:
-        command = outputs["ReadApiKey"]
-        arn = command.rpartition("--secret-id ")[2].strip()
-        key = account.client("secretsmanager").get_secret_value(SecretId=arn)["SecretString"]
-    return Target(outputs["Url"], key, model, _connect_to(account, outputs))
-
-
-def _connect_to(account: Account, outputs: dict[str, str]) -> str | None:
-    """Returns the load balancer's name while the domain does not resolve, and says so."""
-    domain = account.deployment.ingress.domain
-    if not domain or dns.addresses(domain):
-        return None
-    balancer = outputs["LoadBalancerName"]
-    say(f"{domain} does not resolve yet, so the test connects to {balancer} under that name.")
-    return balancer
+def _pause() -> None:
+    time.sleep(deploy.POLL_SECONDS)
 
 
 if __name__ == "__main__":

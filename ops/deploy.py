@@ -144,7 +144,7 @@ def deploy(account: Account, *, deployment_file: Path, certificate: str | None) 
     try:
         while reader.is_alive():
             reader.join(POLL_SECONDS)
-            _look(progress)
+            look(progress)
             if progress.reason:
                 _give_up(account, cdk)
                 raise Failed(f"{progress.reason}\nThe deployment was cancelled. Run make doctor for details.")
@@ -165,7 +165,8 @@ def _create_service_roles(account: Account) -> None:
         say(f"  ✓ created {', '.join(created)}")
 
 
-def _look(progress: Progress) -> None:
+def look(progress: Progress) -> None:
+    """Reports progress; if it cannot be read, reports that once."""
     try:
         progress.look()
     except (NoAccess, NotAllowed, BotoCoreError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +18,7 @@ _FILTERS = {
     "engine": "?ERROR ?CRITICAL ?Traceback ?WARNING",
 }
 _MOST = 200
+_LATE_SECONDS = 60.0
 _REQUEST_ID = re.compile(r"(?:chatcmpl-|cmpl-|x-request-id[:= ]+)?([0-9a-f]{32})")
 _SINCE = re.compile(r"(\d+)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -49,20 +51,46 @@ def errors(account: Account, *, since: int, request_id: str | None = None) -> li
 
     With `request_id`, returns everything that both tiers logged about that request.
     """
+    found = _events(account, groups(account), start=time.time() - since, request_id=request_id)
+    return joined([entry(tier, event) for tier, event in found])
+
+
+def follow(
+    account: Account, *, since: int, request_id: str | None = None, pause: Callable[[], None]
+) -> Iterator[Entry]:
+    """Yields the same entries in the order of their times, and then new ones, without end.
+
+    `pause` waits before it looks again. It looks back a little, since tiers deliver their lines late.
+    """
+    tiers = groups(account)
+    start = time.time() - since
+    seen: set[str] = set()
+    while True:
+        found = _events(account, tiers, start=start, request_id=request_id)
+        new = [(tier, event) for tier, event in found if event["eventId"] not in seen]
+        seen |= {event["eventId"] for _, event in new}
+        for tier, event in sorted(new, key=lambda one: float(one[1]["timestamp"])):
+            yield entry(tier, event)
+        start = max(start, time.time() - _LATE_SECONDS)
+        pause()
+
+
+def _events(
+    account: Account, tiers: dict[str, str], *, start: float, request_id: str | None
+) -> list[tuple[str, Any]]:
     logs = account.client("logs")
-    start = int((time.time() - since) * 1000)
-    entries = []
-    for tier, group in groups(account).items():
+    found = []
+    for tier, group in tiers.items():
         pattern = f'"{request_id}"' if request_id else _FILTERS[tier]
         with translated():
             pages = logs.get_paginator("filter_log_events").paginate(
                 logGroupName=group,
-                startTime=start,
+                startTime=int(start * 1000),
                 filterPattern=pattern,
                 PaginationConfig={"MaxItems": _MOST},
             )
-            entries += [entry(tier, event) for page in pages for event in page["events"]]
-    return joined(entries)
+            found += [(tier, event) for page in pages for event in page["events"]]
+    return found
 
 
 def groups(account: Account) -> dict[str, str]:
@@ -103,6 +131,11 @@ _SHOWN = ("status", "route", "error", "reason", "engine", "seconds", "exception"
 def clock(seconds: float) -> str:
     """Formats a time in UTC, to the second."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def shown(entry: Entry) -> str:
+    """Formats an entry as a line."""
+    return f"{clock(entry.time)} {entry.tier:<12} {entry.request_id or '-':<32} {entry.text}\n"
 
 
 def joined(entries: list[Entry]) -> list[Entry]:

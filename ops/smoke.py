@@ -59,8 +59,8 @@ class Unexpected(Exception):
 class Target:
     """The server to test. `url` ends in /v1; without a key, the server must accept all requests.
 
-    With `connect_to`, requests go to that host instead, with the URL's host as the TLS server name: the
-    certificate is checked as usual, and DNS records are not needed yet.
+    With `connect_to`, requests go to that HOST or HOST:PORT instead, with the URL's host as the TLS server
+    name: the certificate is checked as usual, and DNS records are not needed yet.
     """
 
     url: str
@@ -111,13 +111,14 @@ def _questions(
         yield "long answer", lambda: _long(client, model, long_seconds)
 
 
-def _connecting_to(host: str | None) -> Callable[[Any], None]:
-    """Returns a hook that sends requests to another host than the URL's; Host and TLS server name stay."""
+def _connecting_to(address: str | None) -> Callable[[Any], None]:
+    """Returns a hook that sends requests to another address than the URL's; Host and TLS server name stay."""
+    host, _, port = (address or "").partition(":")
 
     def redirect(request: Any) -> None:
         if host:
             request.extensions["sni_hostname"] = request.url.host
-            request.url = request.url.copy_with(host=host)
+            request.url = request.url.copy_with(host=host, port=int(port) if port else request.url.port)
 
     return redirect
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,9 @@ from infra.deployment.catalog import HOURS_PER_MONTH, load_catalog
 from infra.deployment.cost import gpu_usd_per_hour
 from infra.deployment.file import Deployment
 from infra.deployment.plan import Plan
-from ops import command_line, cost, deploy, dns, doctor, keys, logs, machine_image, smoke
+from ops import command_line, cost, deploy, doctor, keys, logs, machine_image
 from ops.account import Failed, NoAccess, NotAllowed, translated
 from ops.report import Result, Status, show, worst
-from ops.smoke import Target
 from tests.ops.scripted_aws import Refused, ScriptedAccount, account
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +43,9 @@ def run(*arguments: str) -> Any:
     return CliRunner().invoke(commands.app, list(arguments))
 
 
-@pytest.mark.parametrize("command", [["doctor"], ["keys", "list"], ["smoke"], ["logs"], ["destroy", "--yes"]])
+@pytest.mark.parametrize(
+    "command", [["doctor"], ["keys", "list"], ["smoke"], ["logs"], ["rollback"], ["destroy", "--yes"]]
+)
 def test_without_a_region_or_credentials_the_error_says_how_to_set_them(command: list[str]) -> None:
     without_region = run(*command)
     assert without_region.exit_code == 3
@@ -125,49 +125,6 @@ def test_interrupted_deployment_says_what_continues(monkeypatch: pytest.MonkeyPa
     result = run("deploy", "--yes")
     assert result.exit_code == 130
     assert "CloudFormation continues on its own" in result.stderr
-
-
-@pytest.mark.parametrize("url", ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/"])
-def test_smoke_accepts_a_url_with_or_without_its_last_part(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    targets: list[Target] = []
-
-    def remember(target: Target, **_: Any) -> list[Result]:
-        targets.append(target)
-        return []
-
-    monkeypatch.setattr(smoke, "smoke", remember)
-    assert run("smoke", "--url", url).exit_code == 0
-    assert targets[0].url == "http://h:1/v1"
-
-
-@pytest.mark.parametrize(
-    ("settings", "connect_to", "said"),
-    [
-        ({"ingress__scheme": "internal"}, None, "inside its network"),
-        ({"ingress__domain": "api.tandem.invalid"}, "lb.example.com", "does not resolve yet"),
-        ({"ingress__domain": "localhost.localdomain"}, None, ""),
-    ],
-)
-def test_smoke_reaches_the_deployed_load_balancer(
-    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], connect_to: str | None, said: str
-) -> None:
-    outputs = {"Url": "https://api/v1", "LoadBalancerName": "lb.example.com"}
-    listed = [{"OutputKey": key, "OutputValue": value} for key, value in outputs.items()]
-    stack = {"StackName": "s", "StackStatus": "CREATE_COMPLETE", "CreationTime": datetime.now(UTC)}
-    answers: Any = {"cloudformation.DescribeStacks": {"Stacks": [{**stack, "Outputs": listed}]}}
-    targets: list[Target] = []
-
-    def remember(target: Target, **_: Any) -> list[Result]:
-        targets.append(target)
-        return []
-
-    monkeypatch.setattr(command_line, "Account", lambda _plan: account(answers, **settings))
-    monkeypatch.setattr(smoke, "smoke", remember)
-    monkeypatch.setattr(dns, "addresses", lambda name: {"127.0.0.1"} if "localhost" in name else set())
-    result = run("smoke", "--key", "k")
-    assert result.exit_code == 0, result.stderr
-    assert targets == [Target("https://api/v1", "k", None, connect_to)]
-    assert said in result.stderr
 
 
 def test_deployment_file_can_be_named_by_a_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -131,8 +131,8 @@ def test_unreadable_progress_is_reported_once_and_stops_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     progress = Progress(account({"cloudformation.DescribeStackEvents": Refused("ExpiredToken")}))
-    deploy._look(progress)
-    deploy._look(progress)
+    deploy.look(progress)
+    deploy.look(progress)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert "the deployment continues" in lines[0]

@@ -89,7 +89,7 @@ def test_services_are_scaled_to_zero_before_the_stacks_are_deleted(monkeypatch: 
         return {}
 
     class Cli:
-        def __init__(self, _account: object, arguments: list[str], *, deployment_file: Path) -> None:
+        def __init__(self, arguments: list[str], *, deployment_file: Path, region: str) -> None:
             order.append(f"cdk {arguments[0]}")
 
         def read(self, _each: object) -> None: ...
