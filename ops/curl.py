@@ -40,7 +40,7 @@ def run(target: Target) -> Result:
         return Result(Status.UNKNOWN, "curl", "not run: curl is not installed")
     start = time.monotonic()
     command = line(target).replace("curl", f"curl --max-time {PATIENCE.answer:g}", 1)
-    ended = subprocess.run(  # noqa: S602  the line that users are told to type into a shell
+    ended = subprocess.run(  # noqa: S602  the line is written for a shell
         command,
         shell=True,
         env=os.environ | {VARIABLE: target.key or ""},

@@ -167,6 +167,6 @@ def test_key_is_in_no_line() -> None:
     assert "Authorization" not in curl.line(Target("https://api/v1", None))
 
 
-def test_missing_curl_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_curl_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert curl.run(Target("https://api/v1", None)).status is Status.UNKNOWN

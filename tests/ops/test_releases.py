@@ -150,7 +150,7 @@ def test_rollback_of_a_rollback_returns_to_the_newer_release(aws: Aws) -> None:
     assert deployed(aws) == {"First", "Second"}
 
 
-def test_deployment_that_changed_nothing_or_failed_is_no_release(aws: Aws) -> None:
+def test_deployment_that_changed_nothing_or_failed_adds_no_release(aws: Aws) -> None:
     deploy(aws, "First", "Second")
     releases.keep(aws.account)  # a deployment that fails afterwards leaves what was deployed
     releases.keep(aws.account)
