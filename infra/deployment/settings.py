@@ -15,6 +15,7 @@ from .values import (
     HostedZoneId,
     InstanceType,
     Ipv4Network,
+    Origin,
     RepoId,
     RetentionDays,
     SecretArn,
@@ -307,6 +308,9 @@ class Ingress(Section):
     )
     allowed_cidrs: tuple[Ipv4Network, ...] = yaml_list(
         ("0.0.0.0/0",), "IPv4 networks that may connect.", min_length=1
+    )
+    cors_origins: tuple[Origin, ...] = yaml_list(
+        (), "Origins of web pages that may use the API from a browser, e.g. https://app.example.com, or `*`."
     )
     waf: bool = Field(
         default=False, description="Whether to put AWS WAF in front, with a request limit per client address."

@@ -72,6 +72,9 @@ SubnetId = Annotated[str, _name(r"^subnet-[0-9a-f]{8,17}$", "subnet-0123456789ab
 SecurityGroupId = Annotated[str, _name(r"^sg-[0-9a-f]{8,17}$", "sg-0123456789abcdef0")]
 HostedZoneId = Annotated[str, _name(r"^Z[A-Z0-9]{5,31}$", "Z0123456789ABCDEFGHIJ")]
 Domain = Annotated[str, _name(r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}$", "llm.example.com")]
+Origin = Annotated[
+    str, _name(r"^(\*|[a-z][a-z0-9+.-]*://[a-z0-9._\[\]:-]+)$", "https://app.example.com, or * for all")
+]
 CertificateArn = Annotated[
     str,
     _name(

@@ -8,7 +8,11 @@ from .services import orchestrator_services
 from .template import Assembly, Resource, attributes, container, environment
 
 _TLS_1_2_OR_NEWER = ("ELBSecurityPolicy-TLS13-1-2-2021-06", "ELBSecurityPolicy-TLS13-1-3-2021-06")
-_PUBLIC = {"/v1/*", "/health"}
+# /metrics and /ready have only one spelling (api/router.py), so none of these forwards them.
+_PUBLIC = {
+    "/v1/*", "//v1/*", "/openai/*", "/health", "/chat/completions*", "/completions*", "/embeddings*",
+    "/responses*", "/models*",
+}  # fmt: skip
 _DEADLINE_MARGIN_SECONDS = 30
 
 
@@ -82,7 +86,7 @@ def https(assembly: Assembly) -> Found[Resource]:
 @rule("T-public-paths")
 def public_paths(assembly: Assembly) -> Found[Resource]:
     """Only the API's paths are forwarded; metrics and readiness are not public."""
-    forwarded = 0
+    forwarded: set[str] = set()
     for listener in assembly.of_kind("AWS::ElasticLoadBalancingV2::Listener"):
         if any(action["Type"] == "forward" for action in listener.get("DefaultActions", [])):
             yield (listener, "its default action forwards every path; it must be a fixed response")
@@ -92,12 +96,12 @@ def public_paths(assembly: Assembly) -> Found[Resource]:
             for condition in entry.get("Conditions", [])
             for path in condition.get("PathPatternConfig", {}).get("Values", [])
         }
-        forwarded += len(paths & _PUBLIC)
+        forwarded |= paths
         if not paths or paths - _PUBLIC:
             yield (entry, f"it forwards {sorted(paths) or 'every path'}; only {sorted(_PUBLIC)} are public")
     for group in assembly.of_kind("AWS::ElasticLoadBalancingV2::TargetGroup"):
-        if forwarded < len(_PUBLIC):
-            yield (group, f"not all of {sorted(_PUBLIC)} are forwarded to it")
+        if missing := _PUBLIC - forwarded:
+            yield (group, f"{sorted(missing)} are not forwarded to it")
 
 
 @rule("T-timeouts")

@@ -125,6 +125,12 @@ def test_every_setting_of_the_orchestrator_can_be_set() -> None:
     )  # fmt: skip
 
 
+def test_origins_reach_the_orchestrator() -> None:
+    settings = Settings.from_environment(_values(_orchestrator(synthesize("own_domain"))))
+    assert settings.cors_origins == ("https://app.example.com", "http://localhost:5173")
+    assert Settings.from_environment(_values(_orchestrator(synthesize("default")))).cors_origins == ()
+
+
 def test_gated_model_gets_its_token() -> None:
     assert "HF_TOKEN" in _values(_engine(synthesize("internal")))
     assert "HF_TOKEN" not in _values(_engine(synthesize("default")))

@@ -16,6 +16,16 @@ from .services import DeployedServices, DeploymentFailed
 from .steps import saw, step
 from .traffic import Traffic
 
+_PATHS = {
+    "/metrics": 404,
+    "//metrics": 404,
+    "/v1//metrics": 404,
+    "/ready": 404,
+    "/health": 200,
+    "/models": 200,
+}
+"""What is public, and the status of the rest."""
+
 
 class Serving:
     """What is done with running services."""
@@ -50,8 +60,8 @@ class Serving:
 
     def _only_public_paths(self, services: DeployedServices) -> None:
         with httpx.Client(verify=services.balancer.tls, base_url=services.balancer.url) as client:
-            statuses = {path: client.get(path).status_code for path in ("/metrics", "/ready", "/health")}
-        same(statuses, {"/metrics": 404, "/ready": 404, "/health": 200}, "what the load balancer forwards")
+            statuses = {path: client.get(path).status_code for path in _PATHS}
+        same(statuses, _PATHS, "what the load balancer forwards")
         saw("/metrics and /ready are not public")
 
     def _keys(self, services: DeployedServices) -> None:

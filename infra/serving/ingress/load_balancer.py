@@ -21,8 +21,14 @@ from .access_logs import AccessLogs
 from .cloudfront import CloudFront
 from .waf import Firewall
 
-PUBLIC_PATHS = ("/v1/*", "/health")
-"""The load balancer answers all other paths itself: /metrics and /ready are not public."""
+PUBLIC_PATHS = {
+    "Public": ("/v1/*", "//v1/*", "/openai/*", "/health"),
+    "WithoutV1": ("/chat/completions*", "/completions*", "/embeddings*", "/responses*", "/models*"),
+}
+"""The paths of each listener rule, at most five: the API as clients spell it, and the health check.
+
+The load balancer answers all other paths itself: /metrics and /ready are not public.
+"""
 
 _NOT_FOUND = {
     "error": {
@@ -171,12 +177,13 @@ class Ingress(Construct):
         )
 
     def _forward_public_paths(self, listener: elbv2.ApplicationListener) -> None:
-        listener.add_action(
-            "Public",
-            priority=1,
-            conditions=[elbv2.ListenerCondition.path_patterns(list(PUBLIC_PATHS))],
-            action=elbv2.ListenerAction.forward([self.target_group]),
-        )
+        for priority, (name, paths) in enumerate(PUBLIC_PATHS.items(), 1):
+            listener.add_action(
+                name,
+                priority=priority,
+                conditions=[elbv2.ListenerCondition.path_patterns(list(paths))],
+                action=elbv2.ListenerAction.forward([self.target_group]),
+            )
 
     def _name(self, settings: Settings) -> str:
         if settings.cloudfront:

@@ -11,6 +11,7 @@ from .api.auth import Keys
 from .api.chat import Chat
 from .api.endpoint import Endpoint, Handler, Request
 from .api.in_flight import InFlight
+from .api.preflight import Preflight
 from .api.relay import Relay
 from .api.reply import Reply
 from .api.router import Router, not_found
@@ -104,12 +105,20 @@ class Orchestrator:
             default_model=settings.default_model,
             needs_key=not self._keys.open,
         )
+        preflight = endpoint(
+            "preflight",
+            Preflight(settings.cors_origins),
+            methods=(b"OPTIONS",),
+            needs_key=False,
+            limited=False,
+        )
         return Router(
             [
                 *[endpoint(route, handler) for route, handler in handlers.items()],
                 *asgi_endpoints(app, endpoint),
             ],
             unknown=endpoint("unknown", _no_route, methods=(), needs_key=False, limited=False),
+            preflight=preflight if settings.cors_origins else None,
         )
 
     def _handlers(self, settings: Settings, engines: Engines, telemetry: Telemetry) -> dict[str, Handler]:

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from .errors import SettingsError
 
 KEY_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9._\[\]:-]+")
 SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -59,6 +60,15 @@ def _key_hashes(value: Any) -> Any:
     return hashes
 
 
+def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    for origin in value:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise ValueError(
+                "must be `*` or origins such as https://app.example.com, separated by commas, without a path"
+            )
+    return value
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
@@ -99,6 +109,11 @@ class Settings(BaseModel):
         None, min_length=16, description="One plaintext key, hashed at startup and named `bootstrap`."
     )
     keys_refresh_seconds: Seconds = Field(30, description="Interval at which the secret is polled.")
+    cors_origins: Annotated[Names, AfterValidator(_origins)] = Field(
+        (),
+        description="Origins of web pages that may use the API from a browser, such as "
+        "`https://app.example.com`, separated by commas, or `*`.",
+    )
 
     max_body_bytes: int = Field(
         8_388_608, ge=1024, description="Maximum size of a request body; a larger one gets a 413."

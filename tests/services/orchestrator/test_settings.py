@@ -49,6 +49,10 @@ def test_values_are_parsed() -> None:
         ("HEARTBEAT_SECONDS", "nan", "."),
         ("WEATHER_SOURCE", "moon", "'open-meteo' or 'sample'"),
         ("LOG_LEVEL", "loud", "'debug'"),
+        ("CORS_ORIGINS", "app.example.com", "https://app.example.com"),
+        ("CORS_ORIGINS", "https://app.example.com/", "without a path"),
+        ("CORS_ORIGINS", "https://a.example,https://*.b.example", "origins such as"),
+        ("CORS_ORIGINS", "null", "origins such as"),
         ("STOP_SECONDS", "5", "at least DRAIN_SECONDS"),
     ],
 )

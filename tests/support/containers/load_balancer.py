@@ -52,7 +52,7 @@ class Listener:
     """What the load balancer is configured with, by the names of its attributes in AWS."""
 
     port: int
-    paths: Sequence[str] = ("/v1/*", "/health")
+    paths: Sequence[str] = ("/v1/*", "//v1/*", "/openai/*", "/health", "/models*")
     health_check_path: str = "/v1/models"
     interval_seconds: int = 15
     healthy_threshold: int = 2

@@ -160,7 +160,7 @@ class Keys:
 
 
 def _presented(headers: dict[bytes, bytes]) -> bytes:
-    key = headers.get(b"x-api-key", b"")
+    key = headers.get(b"x-api-key") or headers.get(b"api-key", b"")  # the latter is Azure's
     scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
     if scheme.lower() == b"bearer" and token.strip():
         key = token.strip()

@@ -9,7 +9,7 @@ from ..chat.loop import ChatLoop
 from ..chat.token_data import FIELDS
 from ..chat.tool_plan import ToolPlan, plan_tools
 from ..errors import EngineFailed
-from ..protocol import DONE, JsonObject, check_chat_request, dumps, event, parse_object
+from ..protocol import DONE, JsonObject, check_chat_request, dumps, event
 from ..tools.toolbox import Toolbox
 from .endpoint import Request
 from .relay import Relay
@@ -26,7 +26,7 @@ class Chat:
         self._attached = attached
 
     async def __call__(self, request: Request, reply: Reply) -> None:
-        payload = parse_object(request.body)
+        payload = request.payload()
         check_chat_request(payload)
         execution = request.headers.get(b"x-tool-execution")
         plan = plan_tools(

@@ -12,10 +12,12 @@ from typing import Protocol
 
 from ..errors import ApiError, CallerError, DeadlineExceeded, InvalidRequest
 from ..memory import Share
+from ..protocol import JsonObject, dumps, parse_object
 from ..settings import Settings
 from ..telemetry import Record, Telemetry
 from .auth import Keys
 from .body import too_large
+from .cors import Cors
 from .encoding import coding_of, decoded
 from .head import Head
 from .in_flight import InFlight
@@ -38,6 +40,18 @@ class Request:
     record: Record
     head: Head
     share: Share
+
+    def payload(self) -> JsonObject:
+        """Parses the body. The deployment in one of Azure's paths is its model.
+
+        Raises:
+            InvalidRequest: the body is not a JSON object.
+        """
+        payload = parse_object(self.body)
+        if self.head.deployment and payload.get("model") != self.head.deployment:
+            payload["model"] = self.head.deployment
+            self.body = dumps(payload)
+        return payload
 
     def free(self) -> None:
         """Frees the body, which the engine has and nobody needs any longer."""
@@ -88,6 +102,7 @@ class Endpoint:
         self.max_body_bytes = settings.max_body_bytes if limited else _MAX_OTHER_BODY_BYTES
         self.heartbeat_seconds = settings.heartbeat_seconds
         self.max_values = settings.max_json_values
+        self.cors = Cors(settings.cors_origins) if settings.cors_origins else None
         self._keys = keys
         self._telemetry = telemetry
         self._methods = tuple(methods)
@@ -173,6 +188,7 @@ class Exchange:
             keep_alive=head.keep_alive,
             chunked=head.http_1_1,
             head_only=head.method == b"HEAD",
+            lines=endpoint.cors.lines(head) if endpoint.cors else b"",
             heartbeat_seconds=endpoint.heartbeat_seconds,
         )
 

@@ -22,7 +22,9 @@ _REQUEST_LINE = re.compile(rb"([A-Z-]+) ([!-~]+) HTTP/1\.([01])\r\n")
 _METHOD = re.compile(rb"[A-Z-]{1,20}(?: |$)")
 _ABSOLUTE = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 # If these were repeated, a proxy and this server might read different requests or check different keys.
-_AT_MOST_ONCE = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-api-key"})
+_AT_MOST_ONCE = frozenset(
+    {b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-api-key", b"api-key"}
+)
 
 
 class Head:
@@ -30,9 +32,10 @@ class Head:
 
     Attributes:
         headers: the fields by name. If a name is repeated, this has its last value.
+        deployment: the model in the path, if it is one of Azure's paths.
     """
 
-    __slots__ = ("_complete", "fields", "headers", "http_1_1", "method", "target")
+    __slots__ = ("_complete", "deployment", "fields", "headers", "http_1_1", "method", "target")
 
     def __init__(self, method: bytes = b"", target: bytes = b"", *, http_1_1: bool = True) -> None:
         self.method = method
@@ -40,6 +43,7 @@ class Head:
         self.http_1_1 = http_1_1
         self.fields: list[tuple[bytes, bytes]] = []
         self.headers: dict[bytes, bytes] = {}
+        self.deployment = ""
         self._complete = False
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..engine.client import Engines
 from ..errors import EngineFailed
-from ..protocol import JsonObject, dumps, parse_object
+from ..protocol import JsonObject, dumps
 from .endpoint import Request
 from .reply import Reply
 
@@ -23,7 +23,8 @@ class Relay:
         self._usage_on_request = usage_on_request
 
     async def __call__(self, request: Request, reply: Reply) -> None:
-        await self.forward(request, reply, parse_object(request.body), request.body)
+        payload = request.payload()
+        await self.forward(request, reply, payload, request.body)
 
     async def forward(self, request: Request, reply: Reply, payload: JsonObject, body: bytes) -> None:
         """Sends `body`, which encodes `payload`, to the engine and the engine's answer to the client.

@@ -48,6 +48,7 @@ class Reply:
     Args:
         chunked: whether the client supports chunked bodies, as HTTP/1.1 requires.
         head_only: whether the answer has no body, as for HEAD.
+        lines: header lines to add.
 
     Attributes:
         keep_alive: whether the connection stays open for another request.
@@ -55,8 +56,8 @@ class Reply:
     """
 
     __slots__ = (
-        "_chunked", "_client", "_head_only", "_heartbeat_seconds", "_in_flight", "_last_write", "_loop",
-        "_timer", "_transport", "finished", "keep_alive", "request_id", "started", "status",
+        "_chunked", "_client", "_head_only", "_heartbeat_seconds", "_in_flight", "_last_write", "_lines",
+        "_loop", "_timer", "_transport", "finished", "keep_alive", "request_id", "started", "status",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +70,7 @@ class Reply:
         chunked: bool,
         head_only: bool,
         heartbeat_seconds: float,
+        lines: bytes = b"",
     ) -> None:
         self._client = client
         self._transport = client.transport
@@ -76,6 +78,7 @@ class Reply:
         self._in_flight = in_flight
         self._chunked = chunked
         self._head_only = head_only
+        self._lines = lines
         self._heartbeat_seconds = heartbeat_seconds
         self._last_write = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -168,9 +171,9 @@ class Reply:
         if self._in_flight.draining:
             self.keep_alive = False
         closing = b"" if self.keep_alive else b"connection: close\r\n"
-        return b"%b%b%bx-request-id: %b\r\n%b\r\n" % (
-            _STATUS_LINES[status], self._client.general_headers, lines, self.request_id.encode("latin-1"),
-            closing,
+        return b"%b%b%b%bx-request-id: %b\r\n%b\r\n" % (
+            _STATUS_LINES[status], self._client.general_headers, lines, self._lines,
+            self.request_id.encode("latin-1"), closing,
         )  # fmt: skip
 
     def _tick(self) -> None:

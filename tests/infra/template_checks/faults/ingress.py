@@ -56,6 +56,7 @@ FAULTS = (
         "T-public-paths",
         put(LISTENER, ("DefaultActions", 0, "Type"), "forward", "Https"),
     ),
+    Mutation("paths without /v1 not forwarded", "T-public-paths", drop(LISTENER_RULE, (), "WithoutV1")),
     Mutation("nothing forwarded", "T-public-paths", drop(LISTENER_RULE, ())),
     Mutation(
         "idle timeout of 60 s",
