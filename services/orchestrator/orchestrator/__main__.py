@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Coroutine
 
 import uvloop
 
@@ -49,6 +50,18 @@ async def serve(settings: Settings) -> None:
     await server.serve()
 
 
+def run_until_done(loop: asyncio.AbstractEventLoop, serving: Coroutine[None, None, None]) -> None:
+    """Runs the server to its end, and goes on if a task or callback that a tool has started exits."""
+    task = loop.create_task(serving)
+    while not task.done():
+        try:
+            loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt):
+            if not task.done():
+                log.exception("a task tried to end the process")
+    task.result()
+
+
 def main() -> int:
     """Serves until a signal stops the process. Returns 2 if a setting cannot be used."""
     try:
@@ -56,7 +69,7 @@ def main() -> int:
         configure_logging(settings.log_level)
         raise_file_limit(settings.max_in_flight)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings))
+            run_until_done(runner.get_loop(), serve(settings))
     except (SettingsError, OSError) as error:
         print(f"orchestrator: {error}", file=sys.stderr)  # noqa: T201 (there may be no log yet)
         return 2

@@ -64,6 +64,7 @@ class Orchestrator:
             url.get_secret_value() if url else None, tables=settings.database_tables or None
         )
         self._toolbox = self._build_toolbox(settings)
+        telemetry.watch_tools(lambda: self._toolbox.hung)
         self.router = self._build_router(settings, engines)
 
     @property

@@ -194,7 +194,11 @@ class Settings(BaseModel):
         16_384, ge=256, description="Maximum size of a tool result; a longer one is truncated."
     )
     tool_threads: int = Field(
-        32, ge=1, le=1024, description="Maximum number of threads for tools that are not async."
+        32,
+        ge=1,
+        le=1024,
+        description="Maximum number of threads for tools that are not async. "
+        "One request uses at most a quarter of them; its further calls wait.",
     )
     tool_modules: Names = Field(
         (), description="Python modules whose public functions become tools, separated by commas."

@@ -186,11 +186,11 @@ class Telemetry:
             )
         )
 
-    def watch_threads(self, hung: Callable[[], int]) -> None:
-        """Reports the threads of tools that have not returned although nobody waits for them any longer."""
-        documentation = "Threads of tools that are still busy after their call has ended"
+    def watch_tools(self, hung: Callable[[], int]) -> None:
+        """Reports the calls of tools that go on although nobody waits for them."""
+        documentation = "Tool calls that go on in a thread or task although nobody waits for them"
         self._registry.register(
-            _Watched(lambda: GaugeMetricFamily("tool_threads_hung", documentation, value=hung()))
+            _Watched(lambda: GaugeMetricFamily("tool_calls_hung", documentation, value=hung()))
         )
 
     def watch_engines(self, states: Callable[[], Iterable[EngineState]]) -> None:

@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from tests.support.live import until
-from tests.support.scripted_engine import ScriptedEngine, after, stream, text, whole
+from tests.support.scripted_engine import ScriptedEngine, after, call, stream, text, whole
 
 SERVICE = Path(__file__).parents[3] / "services/orchestrator"
 
@@ -101,6 +101,48 @@ async def test_invalid_setting_prevents_startup(settings: dict[str, str], said: 
     assert said in err.decode()
     assert "secret" not in (out + err).decode()
     assert b"Traceback" not in err
+
+
+TOOLS = """
+import asyncio, sys
+
+async def exit_in_a_task() -> str:
+    '''Start a task that exits.'''
+    asyncio.create_task(leave())
+    await asyncio.sleep(0.01)
+    return "left"
+
+async def exit_in_a_callback() -> str:
+    '''Exit in a callback.'''
+    asyncio.get_running_loop().call_soon(sys.exit, 3)
+    await asyncio.sleep(0.01)
+    return "left"
+
+async def leave() -> None:
+    raise SystemExit(3)
+
+leave.__module__ = "elsewhere"  # so that it is not a tool
+"""
+
+
+@pytest.mark.parametrize("tool", ["exit_in_a_task", "exit_in_a_callback"])
+async def test_tool_that_exits_in_the_background_ends_neither_the_process_nor_other_requests(
+    engine: ScriptedEngine, tmp_path: Path, tool: str
+) -> None:
+    (tmp_path / "exits.py").write_text(TOOLS)
+    settings = {"PYTHONPATH": f"{SERVICE}:{tmp_path}", "TOOL_MODULES": "exits", "VLLM_URL": engine.url}
+    async with process(**settings) as server:
+        go_on = asyncio.Event()
+        engine.play(stream(*text("slow"), go_on, *text(" end")))
+        other = asyncio.create_task(server.chat(stream=True))
+        await until(lambda: engine.running == 1)
+        for _ in range(3):
+            engine.play(whole(calls=[call(tool, {})]), whole("done"))
+            answer = await server.chat(tools=[{"type": "function", "function": {"name": tool}}])
+            assert answer.json()["choices"][0]["message"]["content"] == "done"
+        go_on.set()
+        assert " end" in (await other).text
+        assert said("a task tried to end the process", server.lines)
 
 
 async def test_log_that_nobody_reads_stops_no_request(engine: ScriptedEngine) -> None:

@@ -60,5 +60,5 @@ def _run_each(callbacks: list[Callable[[], object]]) -> None:
     for callback in callbacks:
         try:
             callback()
-        except Exception as error:  # noqa: BLE001  the remaining callbacks still have to run
+        except BaseException as error:  # noqa: BLE001  the remaining callbacks still have to run
             log.warning("an on_cancel callback raised %s", type(error).__name__)

@@ -16,8 +16,9 @@ from .arguments import MalformedArguments, canonical_arguments, parse_arguments
 from .context import ToolContext
 from .loading import define_tools, load_tools
 from .results import render, render_error
+from .running import CallCancelled, CallFailed, CallTimeout, Runner
 from .schema import InvalidArguments, Tool, quick, where_defined
-from .threads import NoFreeThread, WorkerThreads
+from .threads import NoFreeThread
 
 __all__ = [
     "Outcome", "ToolContext", "ToolResult", "Toolbox", "canonical_arguments", "load_tools",
@@ -56,7 +57,7 @@ class Toolbox:
             run in a thread.
         timeout: time limit for one call in seconds.
         result_limit: maximum size of a result in bytes of UTF-8.
-        max_threads: maximum number of threads for blocking tools, including abandoned calls.
+        max_threads: maximum number of threads for blocking tools. One request uses at most a quarter.
 
     Raises:
         ValueError: a function cannot be a tool, or two have the same name.
@@ -74,8 +75,13 @@ class Toolbox:
         self._timeout = timeout
         self._result_limit = result_limit
         self._max_threads = max_threads
-        self._threads = WorkerThreads(max_threads)
+        self._runner = Runner(max_threads, timeout)
         self.names = frozenset(self._tools)
+
+    @property
+    def hung(self) -> int:
+        """The number of calls that go on although nobody waits for them."""
+        return self._runner.hung
 
     def __contains__(self, name: object) -> bool:
         return name in self._tools
@@ -129,7 +135,7 @@ class Toolbox:
 
     async def aclose(self) -> None:
         """Stop the threads. Further calls to blocking tools are rejected."""
-        self._threads.close()
+        self._runner.close()
 
     async def _run(self, tool: Tool, parsed: dict[str, Any], request_id: str) -> tuple[Outcome, str]:
         try:
@@ -141,34 +147,34 @@ class Toolbox:
                 return "ok", render(tool.function(**values), self._result_limit)
         except InvalidArguments:
             raise
-        except Exception as error:  # noqa: BLE001  a tool may raise anything, and so may a validator in its annotations
+        except BaseException as error:  # noqa: BLE001  a tool may raise anything, and so may a validator in its annotations
             return "error", self._explain(tool, error)
-        return await self._wait_for(tool, functools.partial(tool.function, **values), context)
+        return await self._wait_for(tool, functools.partial(tool.function, **values), context, request_id)
 
     async def _wait_for(
-        self, tool: Tool, call: Callable[[], Any], context: ToolContext | None
+        self, tool: Tool, call: Callable[[], Any], context: ToolContext | None, request_id: str
     ) -> tuple[Outcome, str]:
-        task = asyncio.current_task()
-        cancels = task.cancelling() if task else 0
-        limit: asyncio.Timeout | None = None
+        runner = self._runner
         try:
-            async with asyncio.timeout(self._timeout) as limit:
-                result = await (call() if tool.is_async else self._threads.run(call))
-                return "ok", render(result, self._result_limit)
-        except NoFreeThread:
-            return "busy", self._error(f"all {self._max_threads} tool threads are taken: try again later")
-        except Exception as error:  # noqa: BLE001  the model reads whatever a tool raises
-            if limit is None or not limit.expired():
-                return "error", self._explain(tool, error)
+            result = await (runner.waiting(call) if tool.is_async else runner.blocking(call, request_id))
+        except CallTimeout:
             if context:
                 context.cancel()
             return "timeout", self._error(f"{tool.name} took longer than {self._timeout:g} s and was stopped")
-        except BaseException as error:
+        except CallCancelled:
+            return "error", self._error(f"{tool.name} was cancelled by its own code")
+        except CallFailed as failure:
+            if isinstance(failure.error, NoFreeThread):
+                return "busy", self._error(f"all {self._max_threads} tool threads are taken: try again later")
+            return "error", self._explain(tool, failure.error)
+        except asyncio.CancelledError:
             if context:
                 context.cancel()
-            if isinstance(error, asyncio.CancelledError) and task and task.cancelling() == cancels:
-                return "error", self._error(f"{tool.name} was cancelled by its own code")
             raise
+        try:
+            return "ok", render(result, self._result_limit)
+        except BaseException as error:  # noqa: BLE001  a result may have a method that raises anything
+            return "error", self._explain(tool, error)
 
     def _reject(self, name: str, problem: str) -> tuple[Outcome, str]:
         tool = self._tools.get(name)
@@ -177,7 +183,7 @@ class Toolbox:
             return "error", self._error(f"unknown tool {name!r}; available tools: {known}")
         return "invalid_arguments", self._error(f"{problem}. {name} expects: {tool.expected()}")
 
-    def _explain(self, tool: Tool, error: Exception) -> str:
+    def _explain(self, tool: Tool, error: BaseException) -> str:
         if isinstance(error, ToolError):
             return self._error(str(error))
         frames = "".join(traceback.format_tb(error.__traceback__))

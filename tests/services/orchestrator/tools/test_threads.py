@@ -84,28 +84,44 @@ async def test_work_beyond_the_limit_is_rejected_at_once(two: WorkerThreads) -> 
     assert await two.run(lambda: 1) == 1
 
 
-async def test_abandoned_thread_stays_busy_until_its_work_ends(two: WorkerThreads) -> None:
-    started, go, ended = threading.Event(), threading.Event(), threading.Event()
+async def test_abandoned_thread_is_replaced_and_counted_until_its_work_ends(two: WorkerThreads) -> None:
+    go = threading.Event()
+    for number in range(1, 5):
+        started = threading.Event()
 
-    def stuck() -> None:
-        started.set()
-        go.wait(5)
+        def stuck(started: threading.Event = started) -> None:
+            started.set()
+            go.wait(10)
 
-    waiting = asyncio.create_task(two.run(stuck))
-    await until(started)
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    other = asyncio.create_task(two.run(ended.wait))
-    await asyncio.sleep(0)
-    with pytest.raises(NoFreeThread):
-        await two.run(lambda: None)
-    ended.set()
-    await other
+        waiting = asyncio.create_task(two.run(stuck))
+        await until(started)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert two.hung == number
+        async with asyncio.timeout(5):
+            while len(await both_at_once(two)) < 2:
+                pass
     go.set()
     async with asyncio.timeout(5):
-        while len(await both_at_once(two)) < 2:
-            pass
+        while two.hung:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    assert await two.run(lambda: 1) == 1
+    assert two._started == 2
+
+
+async def test_number_of_hung_threads_is_bounded() -> None:
+    threads, go = WorkerThreads(1), threading.Event()
+    for _ in range(8):
+        waiting = asyncio.create_task(threads.run(go.wait))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    assert threads.hung == 8
+    with pytest.raises(NoFreeThread):
+        await threads.run(lambda: None)
+    go.set()
+    threads.close()
 
 
 def test_work_may_end_after_the_event_loop_was_closed() -> None:

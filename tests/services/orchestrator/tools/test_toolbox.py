@@ -28,32 +28,6 @@ async def test_async_tool_returns_a_result(make_toolbox: Make) -> None:
     assert 0 < result.seconds < 5
 
 
-async def test_async_tool_runs_in_the_task_of_the_caller(make_toolbox: Make) -> None:
-    """A task per call would double the cost of a call."""
-    made: list[object] = []
-
-    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
-        made.append(coroutine)
-        return asyncio.Task(coroutine, loop=loop, **options)
-
-    async def which() -> str:
-        """Return the name of the task."""
-        task = asyncio.current_task()
-        return task.get_name() if task else ""
-
-    toolbox = make_toolbox(which)
-    loop = asyncio.get_running_loop()
-    loop.set_task_factory(factory)
-    try:
-        result = await call(toolbox, "which")
-    finally:
-        loop.set_task_factory(None)
-    assert made == []
-    here = asyncio.current_task()
-    assert here is not None
-    assert result.content == here.get_name()
-
-
 async def test_sync_tool_runs_in_its_own_thread_with_the_context_of_the_caller(make_toolbox: Make) -> None:
     def who() -> dict[str, str]:
         """Return the thread and the request."""
