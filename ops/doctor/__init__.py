@@ -44,6 +44,10 @@ BEFORE = (
     Check("service roles", identity.check_service_roles),
 )
 AFTER = (
+    Check("deployment file", identity.check_file),
+    Check("tools", tools.check_tools),
+    Check("secrets", identity.check_secrets),
+    Check("permissions", identity.check_policies),
     Check("credentials", identity.check_identity),
     Check("stacks", stacks.check_stacks),
     Check("machine image", machine_image.check_machine_image),

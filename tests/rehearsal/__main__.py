@@ -20,6 +20,7 @@ from .account import Account
 from .emulator import Emulator, EmulatorError
 from .expectations import CHECKS, Deployed, same
 from .inventory import inventory, leftovers
+from .own_tool import OwnTool
 from .project import CommandFailed, Project, Ran
 from .services import DeployedServices, DeploymentFailed
 from .serving import Serving
@@ -35,6 +36,7 @@ class Rehearsal:
         self.emulator = emulator
         self.project = project
         self.serving = Serving(project)
+        self.tool = OwnTool(emulator, project, self._make_deploy)
         acm = emulator.client("acm")
         self.certificate = acm.request_certificate(DomainName="api.example.com")["CertificateArn"]
 
@@ -120,17 +122,14 @@ class Rehearsal:
 
     def change(self, services: DeployedServices) -> None:
         with step("make deploy of the same file: records the machine image"):
-            deploy = ("deploy", "--yes", "--no-smoke", "--certificate", self.certificate)
-            changed = self._changed(lambda: self.project.ops(*deploy))
+            changed = self._changed(self._make_deploy)
             kinds = sorted({name.rpartition(" ")[0] for name in changed})
             same(kinds, ["launch template"], "what changed")
             assert "  ami: ami-0123456789abcdef0  # al2023-ami-ecs-gpu" in self.project.deployment_file
             saw("gpu.ami is pinned; only the launch template changed")
         with step("make deploy with orchestrator.max_tasks: 12"):
             self.project.change_setting("  max_tasks: 10 ", "  max_tasks: 12 ")
-            changed = self._changed(
-                lambda: self.project.ops("deploy", "--yes", "--no-smoke", "--certificate", self.certificate)
-            )
+            changed = self._changed(self._make_deploy)
             same(sorted(changed), ["scalable target"], "what changed")
             saw("only the scaling target changed: 3 to 12 tasks")
         with step("cdk deploy --all with another line in the orchestrator's code"):
@@ -165,9 +164,19 @@ class Rehearsal:
             saw("UPDATE_COMPLETE")
             self.serving.roll_out(services)
 
+    def own_tool(self, services: DeployedServices) -> None:
+        self.tool.prepare()
+        self.tool.release(self._changed)
+        self.serving.roll_out(services)
+        self.tool.call(services, services.key)
+
+    def _make_deploy(self) -> str:
+        return self.project.ops("deploy", "--yes", "--no-smoke", "--certificate", self.certificate)
+
     def destroy(self) -> None:
         with step("make destroy"):
             self.project.ops("destroy", "--yes")
+            self.tool.forget()
             same(leftovers(self.emulator), [], "what is left")
             saw("nothing is left, except for what cdk bootstrap made")
 
@@ -193,6 +202,7 @@ def rehearse(directory: Path, account: Account) -> None:
             rehearsal.roles()
             rehearsal.look()
             rehearsal.change(services)
+            rehearsal.own_tool(services)
             rehearsal.fail(services)
             rehearsal.serving.revoke_bootstrap(services)
         rehearsal.destroy()

@@ -118,6 +118,10 @@ class Project:
         file = self.directory / "services" / "orchestrator" / "orchestrator" / "app.py"
         file.write_text(file.read_text().rstrip().rpartition("\n")[0] + "\n")
 
+    def write(self, path: str, text: str) -> None:
+        """Writes a file of the project."""
+        (self.directory / path).write_text(text)
+
     def change_dockerfile(self, before: str, after: str) -> None:
         """Changes the Dockerfile of the orchestrator.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,10 +77,16 @@ def deployed_task(emulator: Emulator, service: str) -> Task:
     # As the ECS agent reads them: with the role that the task is started with.
     secrets = emulator.client("secretsmanager", role=definition["executionRoleArn"])
     for secret in container.get("secrets", []):
-        value = secrets.get_secret_value(SecretId=secret["valueFrom"])["SecretString"]
-        environment[secret["name"]] = value
+        environment[secret["name"]] = _secret_value(secrets, secret["valueFrom"])
     names = [_host_name(emulator, entry["registryArn"]) for entry in described.get("serviceRegistries", [])]
     return Task(definition, names, environment)
+
+
+def _secret_value(secrets: Any, reference: str) -> str:
+    """The value that ECS takes: of the ARN, or of the key that follows it in `ARN:key:stage:version`."""
+    parts = reference.split(":")
+    value = str(secrets.get_secret_value(SecretId=":".join(parts[:7]))["SecretString"])
+    return str(json.loads(value)[parts[7]]) if len(parts) > 7 and parts[7] else value
 
 
 def _host_name(emulator: Emulator, registry: str) -> str:
