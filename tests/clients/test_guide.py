@@ -12,10 +12,7 @@ The answers in the guide's troubleshooting section are messages of this product;
 from __future__ import annotations
 
 import json
-import re
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,38 +22,13 @@ import yaml
 
 from tests.clients.conftest import KEY
 from tests.clients.support import EMAIL, WEATHER, Json, metric, question, running
+from tests.support.guide import CHAT, at, block, log_messages, metric_names, own_tool, python, said, shell
 from tests.support.live import events_of, text_of
 from tests.support.processes import MODEL, NotStarted, Processes, Service
-
-CHAT = "/v1/chat/completions"
-_GUIDE = Path(__file__).with_name("guide.txt").read_text(encoding="utf-8")
-
-
-def block(heading: str) -> str:
-    """Returns the guide's code block under a heading."""
-    found = re.search(rf"^#+ {re.escape(heading)}\n+```\w+\n(.*?)^```", _GUIDE, re.MULTILINE | re.DOTALL)
-    assert found, f"guide.txt has no block under {heading!r}"
-    return found[1]
 
 
 def address(service: Service) -> str:
     return service.url.removeprefix("http://")
-
-
-def shell(script: str, *arguments: str) -> str:
-    """Runs a script of the guide in bash and returns its output."""
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script, "guide", *arguments],
-        capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def at(script: str, orchestrator: Service) -> str:
-    """Points a script of the guide at this orchestrator."""
-    assert "${AWS_IP}:8001" in script
-    return script.replace("${AWS_IP}:8001", address(orchestrator))
 
 
 def curl(service: Service, path: str, *arguments: str) -> tuple[int, Any]:
@@ -66,19 +38,11 @@ def curl(service: Service, path: str, *arguments: str) -> tuple[int, Any]:
     return int(status), json.loads(body)
 
 
-def said(answer: str) -> str:
-    choice = json.loads(answer)["choices"][0]
-    assert choice["finish_reason"] == "stop"
-    assert not choice["message"].get("tool_calls")
-    content: str = choice["message"]["content"]
-    return content
-
-
 # Step 4: deploy
 
 
 def test_step_4_orchestrator_logs_the_messages_to_wait_for(tandem: Service) -> None:
-    lines = re.findall(r"# orchestrator_1 \| (.+)", block("Check Logs on AWS"))
+    lines = log_messages()
     assert len(lines) == 2
     for line in lines:
         assert line.replace("0.0.0.0:8001", address(tandem)) in tandem.log
@@ -87,7 +51,7 @@ def test_step_4_orchestrator_logs_the_messages_to_wait_for(tandem: Service) -> N
 def test_step_4_services_are_up(tandem: Service, standin: Service) -> None:
     script = block("Verify Services (from Your Local Machine)")
     assert "${AWS_IP}:8000/health" in script
-    printed = shell(at(script, tandem).replace("${AWS_IP}:8000", address(standin)))
+    printed = shell(at(script, tandem.url).replace("${AWS_IP}:8000", address(standin)))
     models = json.loads(printed)  # the engine's /health printed nothing
     assert [model["id"] for model in models["data"]] == [MODEL]
     assert curl(tandem, "/health") == (200, {"status": "ok"})
@@ -97,44 +61,31 @@ def test_step_4_services_are_up(tandem: Service, standin: Service) -> None:
 
 
 def test_step_5_weather_by_curl(tandem: Service) -> None:
-    content = said(shell(at(block("Weather Tool Example"), tandem)))
+    content = said(shell(at(block("Weather Tool Example"), tandem.url)))
     assert "San Francisco" in content
     assert "14.6 °C" in content
 
 
 def test_step_5_calculator_by_curl(tandem: Service) -> None:
-    assert "123 * 456 = 56088" in said(shell(at(block("Calculator Tool Example"), tandem)))
+    assert "123 * 456 = 56088" in said(shell(at(block("Calculator Tool Example"), tandem.url)))
 
 
 def test_step_5_python_sdk(tandem: Service) -> None:
-    script = block("Python SDK Example (from Your Mac)")
-    assert "54.123.45.67:8001" in script
-    script = script.replace("54.123.45.67:8001", address(tandem))
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Tokyo" in done.stdout
-    assert "15.4 °C" in done.stdout
+    printed = python(at(block("Python SDK Example (from Your Mac)"), tandem.url, "54.123.45.67"))
+    assert "Tokyo" in printed
+    assert "15.4 °C" in printed
 
 
 def test_step_5_expected_flow(tandem: Service) -> None:
     """The guide's seven steps: the tool runs once, between two requests to the engine."""
     counters = [("tool_calls_total", {"tool_name": "get_current_weather"}), ("tool_rounds_sum", {})]
     before = [metric(tandem, name, **labels) for name, labels in counters]
-    shell(at(block("Weather Tool Example"), tandem))
+    shell(at(block("Weather Tool Example"), tandem.url))
     after = [metric(tandem, name, **labels) for name, labels in counters]
     assert [new - old for new, old in zip(after, before, strict=True)] == [1, 2]
 
 
 # Step 6: your own tools
-
-
-def guides_function() -> str:
-    """Extracts the guide's `query_database`, without the table of tools that this product does not need."""
-    function, _, _ = block("Custom Tool Example: Database Query").partition("# Add to AVAILABLE_TOOLS")
-    assert function.startswith("def query_database(table: str, filter_by: str) -> str:")
-    return function
 
 
 def test_step_6_query_database_exists_already(tandem: Service) -> None:
@@ -150,7 +101,7 @@ def test_step_6_query_database_exists_already(tandem: Service) -> None:
 def test_step_6_own_tool_is_a_function_in_a_module(
     processes: Processes, standin: Service, tmp_path: Path
 ) -> None:
-    (tmp_path / "our_tools.py").write_text(guides_function().replace("query_database", "query_archive"))
+    (tmp_path / "our_tools.py").write_text(own_tool().replace("query_database", "query_archive"))
     own = processes.orchestrator(standin.url, PYTHONPATH=str(tmp_path), TOOL_MODULES="our_tools")
     tool = {"type": "function", "function": {"name": "query_archive"}}
     request = question("Query the archive: table orders, filter by year", tool)
@@ -161,7 +112,7 @@ def test_step_6_own_tool_is_a_function_in_a_module(
 def test_step_6_duplicate_tool_name_stops_the_start_and_says_what_to_do(
     processes: Processes, standin: Service, tmp_path: Path
 ) -> None:
-    (tmp_path / "our_tools.py").write_text(guides_function())
+    (tmp_path / "our_tools.py").write_text(own_tool())
     with pytest.raises(NotStarted, match="two tools are named 'query_database'") as caught:
         processes.orchestrator(standin.url, PYTHONPATH=str(tmp_path), TOOL_MODULES="our_tools")
     assert "our_tools.query_database" in str(caught.value)
@@ -172,24 +123,19 @@ def test_step_6_duplicate_tool_name_stops_the_start_and_says_what_to_do(
 
 
 def test_step_7_metrics_have_the_guides_names(tandem: Service) -> None:
-    monitoring = block("Monitoring")
-    counter = re.search(r"Counter\('(\w+)', '[^']+', \['(\w+)'\]\)", monitoring)
-    histogram = re.search(r"Histogram\('(\w+)'", monitoring)
-    assert counter
-    assert histogram
-    assert counter.groups() == ("tool_calls_total", "tool_name")
-    assert histogram[1] == "request_latency_seconds"
+    counter, label, histogram = metric_names()
+    assert (counter, label, histogram) == ("tool_calls_total", "tool_name", "request_latency_seconds")
 
     def counts() -> list[float]:
         return [
-            metric(tandem, counter[1], **{counter[2]: "calculate_math"}),
-            metric(tandem, f"{histogram[1]}_count", route=CHAT),
+            metric(tandem, counter, **{label: "calculate_math"}),
+            metric(tandem, f"{histogram}_count", route=CHAT),
         ]
 
     before = counts()
-    shell(at(block("Calculator Tool Example"), tandem))
+    shell(at(block("Calculator Tool Example"), tandem.url))
     assert [new - old for new, old in zip(counts(), before, strict=True)] == [1, 1]
-    assert metric(tandem, f"{histogram[1]}_sum", route=CHAT) > 0
+    assert metric(tandem, f"{histogram}_sum", route=CHAT) > 0
 
 
 def test_step_7_key_in_the_guides_header(strict_tandem: Service) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from tests.support.containers.compose import Compose, compose, crash
 from tests.support.containers.container import until
 from tests.support.containers.engine import Engine
 
-MODEL = ROOT / "tests" / "e2e" / "engine" / "model"
-WEATHER = "What is the weather in San Francisco?"
+from . import guide_requests
+from .conftest import MODEL
+
+TINY = ROOT / "tests" / "e2e" / "engine" / "model"
 OWN_TOOL = '''
 def opening_hours(shop: str) -> str:
     """Look up the opening hours of a shop.
@@ -31,7 +33,7 @@ services:
     environment:
       MODEL: /model
       TOKENIZER: /model/tokenizer
-      SERVED_MODEL_NAME: tiny
+      SERVED_MODEL_NAME: Qwen/Qwen2.5-7B-Instruct
       DTYPE: float32
       MAX_MODEL_LEN: "2048"
       MAX_NUM_SEQS: "8"
@@ -40,7 +42,7 @@ services:
       VLLM_CPU_KVCACHE_SPACE: "1"
       HF_HUB_OFFLINE: "1"
     volumes:
-      - {MODEL}:/model:ro
+      - {TINY}:/model:ro
 """
 NO_GPU = "    deploy: !reset null\n"
 
@@ -69,10 +71,13 @@ def cpu_image(docker_engine: Engine) -> str:
     return cpu_engine(docker_engine)
 
 
-def test_standin_answers(standin: Compose) -> None:
-    assert "°C" in ask(standin.url, WEATHER, "get_current_weather")
-    assert "56088" in ask(standin.url, "Calculate 123 * 456", "calculate_math")
-    assert httpx.get(f"{standin.url}/v1/models", timeout=20).json()["data"]
+@pytest.mark.parametrize("step", guide_requests.STEPS, ids=lambda step: str(step.__name__))
+def test_standin_answers_the_guide(standin: Compose, step: Callable[[Compose], None]) -> None:
+    step(standin)
+
+
+def test_guides_own_tool_is_served_after_the_guides_rebuild(standin: Compose, tmp_path: Path) -> None:
+    guide_requests.own_tool_after_a_rebuild(standin, tmp_path)
 
 
 def test_only_the_orchestrator_is_published_on_this_machine_only(standin: Compose) -> None:
@@ -114,17 +119,18 @@ def test_goes_down_clean(standin: Compose) -> None:
     assert standin.leftovers() == []
 
 
-def test_cpu_engine_answers_and_keeps_its_cache(
+def test_cpu_engine_answers_the_guide_and_keeps_its_cache(
     docker_engine: Engine, cpu_image: str, python_image: str, tmp_path: Path
 ) -> None:
     overrides = tmp_path / "tiny-model.yml"
     overrides.write_text(TINY_MODEL)
     with (
         tagged(docker_engine, cpu_image, VLLM_CPU),
-        compose(docker_engine, "tandem-test-cpu", overrides, ENGINE="cpu", MODEL="tiny") as project,
+        compose(docker_engine, "tandem-test-cpu", overrides, ENGINE="cpu", MODEL=MODEL) as project,
     ):
         project.up()
-        assert "56088" in ask(project.url, "Calculate 123 * 456", "calculate_math", model="tiny")
+        for step in guide_requests.STEPS:
+            step(project)
         project.container("vllm").execute("touch", "/root/.cache/kept")
         project("down")
         assert project.leftovers() == []
@@ -143,9 +149,9 @@ def test_gpu_engine_is_valid_and_starts_on_the_cpu_build(
     overrides.write_text(TINY_MODEL + NO_GPU)
     with (
         tagged(docker_engine, cpu_image, VLLM),
-        compose(docker_engine, "tandem-test-gpu", overrides, MODEL="tiny") as project,
+        compose(docker_engine, "tandem-test-gpu", overrides, MODEL=MODEL) as project,
     ):
         project.up()
-        assert "56088" in ask(project.url, "Calculate 123 * 456", "calculate_math", model="tiny")
+        assert "56088" in ask(project.url, "Calculate 123 * 456", "calculate_math")
         owner = project.container("vllm").execute("stat", "--format", "%u", "/home/vllm/.cache")
         assert owner == (0, "2000\n")

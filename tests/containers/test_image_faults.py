@@ -7,13 +7,16 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from tests.support.containers import images
+from tests.support.containers.bases import VLLM, tagged
+from tests.support.containers.container import FAST_HEALTH, container
 from tests.support.containers.engine import Engine
 
-from .conftest import SERVICES
+from .conftest import MODEL, SERVICES
 
 FAULTY = "tandem-test/faulty"
 
@@ -37,8 +40,9 @@ def without(name: str) -> Callable[[Path], None]:
 
 @dataclass(frozen=True)
 class Fault:
-    """A change of the orchestrator's build context, and what the check must report."""
+    """A change of a service's build context, and what the check must report."""
 
+    service: Literal["orchestrator", "vllm"]
     name: str
     change: Callable[[Path], None]
     check: Callable[[Engine, str, str, str], None]
@@ -50,8 +54,13 @@ def serves(engine: Engine, image: str, network: str, _base: str) -> None:
         running.wait_until_healthy(20)
 
 
-def runs_as(engine: Engine, image: str, _network: str, _base: str) -> None:
-    images.runs_as(engine, image, "10001:10001")
+def serves_a_model(engine: Engine, image: str, _network: str, _base: str) -> None:
+    with container(engine, image, environment={"MODEL": MODEL}, healthcheck=FAST_HEALTH) as running:
+        running.wait_until_healthy(20)
+
+
+def runs_as(user: str) -> Callable[[Engine, str, str, str], None]:
+    return lambda engine, image, _network, _base: images.runs_as(engine, image, user)
 
 
 def is_read_only_for_its_user(engine: Engine, image: str, _network: str, _base: str) -> None:
@@ -63,22 +72,44 @@ def holds_only_what_it_needs(engine: Engine, image: str, _network: str, base: st
 
 
 FAULTS = [
-    Fault("a missing file", without("orchestrator/errors.py"), serves, "No module named"),
-    Fault("a wrong user", rewritten(r"USER 10001:10001", "USER 0:0"), runs_as, "0:0"),
-    Fault("a health check on a wrong port", rewritten(r"or 8001", "or 8002"), serves, "not within 20 s"),
+    Fault("orchestrator", "a missing file", without("orchestrator/errors.py"), serves, "No module named"),
     Fault(
+        "orchestrator",
+        "a wrong user",
+        rewritten(r"USER 10001:10001", "USER 0:0"),
+        runs_as("10001:10001"),
+        "0:0",
+    ),
+    Fault(
+        "orchestrator",
+        "a health check on a wrong port",
+        rewritten(r"or 8001", "or 8002"),
+        serves,
+        "not within 20 s",
+    ),
+    Fault(
+        "orchestrator",
         "files that the service could change",
         rewritten(r"COPY --from=build /app", "COPY --from=build --chown=10001:10001 /app"),
         is_read_only_for_its_user,
         "writable",
     ),
     Fault(
+        "orchestrator",
+        "files that the service cannot read",
+        rewritten(r"USER 10001:10001", "RUN chmod -R go-rwx /app\nUSER 10001:10001"),
+        serves,
+        "exited with status 1",
+    ),
+    Fault(
+        "orchestrator",
         "a package cache",
         rewritten(r"USER 10001", "RUN mkdir -p /root/.cache/pip && echo x > /root/.cache/pip/x\nUSER 10001"),
         holds_only_what_it_needs,
         "root/.cache/pip/x",
     ),
     Fault(
+        "orchestrator",
         "a secret in a layer that a later layer hides",
         rewritten(
             r"USER 10001",
@@ -87,22 +118,53 @@ FAULTS = [
         holds_only_what_it_needs,
         "a secret in app/token",
     ),
+    Fault(
+        "vllm",
+        "a missing file",
+        rewritten(r"watchdog.py models.yaml", "watchdog.py"),
+        serves_a_model,
+        "models.yaml",
+    ),
+    Fault("vllm", "a wrong user", rewritten(r"USER 2000:0", "USER 0:0"), runs_as("2000:0"), "0:0"),
+    Fault(
+        "vllm",
+        "a user who may not write to the cache",
+        rewritten(r"USER 2000:0", "USER 10001:10001"),
+        serves_a_model,
+        "Permission denied",
+    ),
+    Fault(
+        "vllm",
+        "files that the service cannot read",
+        rewritten(r"COPY launch.py", "COPY --chmod=0600 launch.py"),
+        serves_a_model,
+        "Permission denied",
+    ),
+    Fault(
+        "vllm",
+        "a health check on a wrong port",
+        rewritten(r"or '8000'", "or '8002'"),
+        serves_a_model,
+        "not within 20 s",
+    ),
 ]
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.service}: {fault.name}")
 def test_fault_is_found(
     fault: Fault,
     docker_engine: Engine,
     orchestrator_image: str,
     python_image: str,
+    standin_base: str,
     tiers: str,
     tmp_path: Path,
 ) -> None:
-    context = tmp_path / "orchestrator"
-    shutil.copytree(SERVICES / "orchestrator", context, ignore=shutil.ignore_patterns("__pycache__"))
+    context = tmp_path / fault.service
+    shutil.copytree(SERVICES / fault.service, context, ignore=shutil.ignore_patterns("__pycache__"))
     fault.change(context)
-    image = docker_engine.build(context, FAULTY)
+    with tagged(docker_engine, standin_base, VLLM):
+        image = docker_engine.build(context, FAULTY)
     with pytest.raises(AssertionError, match=re.escape(fault.reported)):
         fault.check(docker_engine, image, tiers, python_image)
 

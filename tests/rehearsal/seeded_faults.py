@@ -55,6 +55,10 @@ def _is_ready(services: DeployedServices, _task: Task, running: Running) -> None
     images.reaches_its_engine(services.address_of(running))
 
 
+def _has_its_user(_services: DeployedServices, _task: Task, running: Running) -> None:
+    images.runs_as_its_image_says(running)
+
+
 def _takes_the_bootstrap_key(services: DeployedServices, _task: Task, running: Running) -> None:
     headers = {"authorization": f"Bearer {services.key}"}
     answer = httpx.post(
@@ -131,6 +135,16 @@ FAULTS = (
         "less memory than the service needs",
         _orchestrator(_set_container(memory=24), _is_ready),
         "exited with status",
+    ),
+    Fault(
+        "an orchestrator that runs as root",
+        _orchestrator(_set_container(user="0:0"), _has_its_user),
+        "runs as 0:0 and not as 10001:10001",
+    ),
+    Fault(
+        "an engine whose user may not write to its cache",
+        _engine(_set_container(user="10001:10001")),
+        "Permission denied",
     ),
     Fault(
         "a health check on a wrong port",

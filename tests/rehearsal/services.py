@@ -17,6 +17,7 @@ from tests.support.containers.load_balancer import Listener, LoadBalancer, load_
 
 from .emulator import Emulator, aws_credentials
 from .forwarder import forwarded
+from .hosts import host_directories
 from .parts import Parts
 from .tasks import Task, deployed_task, image_of, run
 
@@ -62,10 +63,13 @@ class DeployedServices(Parts):
         directory = self._exit.enter_context(tempfile.TemporaryDirectory(prefix="tandem-hosts-"))
         self._hosts = Path(directory)
         self._exit.enter_context(network(self._docker, NETWORK))
+        self._exit.enter_context(
+            host_directories(self._docker, self._appliances, self._emulator, self._hosts)
+        )
         self._exit.callback(self._remove_all)
         aws = self._exit.enter_context(forwarded(self._docker, NETWORK, self._emulator.url))
         self._aws = aws_credentials(aws)
-        self.start_engine()
+        self.engine = self.start_engine()
         self.balancer: LoadBalancer = self._exit.enter_context(
             load_balancer(self._docker, self._appliances, NETWORK, self._listener())
         )
@@ -94,9 +98,6 @@ class DeployedServices(Parts):
         self._fit_engine(task)
         if change:
             change(task)
-        cache = self._hosts / "mnt/models/cache"
-        cache.mkdir(parents=True, exist_ok=True)
-        cache.chmod(0o777)  # the user data makes it the engine's; see tests/containers/test_user_data.py
         running = self._run(task)
         try:
             running.wait_until_healthy(_HEALTHY_SECONDS if self._engine_kind == "vllm" else 30)

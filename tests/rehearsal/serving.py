@@ -41,7 +41,9 @@ class Serving:
                 print(f"  instead  {substitution}")
             services.engine_port_is_the_orchestrators()
             same(services.balancer.healthy(), services.desired_count(), "healthy targets")
+            images.runs_as_its_image_says(services.engine)
             for _, running in services.orchestrators:
+                images.runs_as_its_image_says(running)
                 images.reaches_its_engine(services.address_of(running))
             self._smoke(services)
             self._only_public_paths(services)

@@ -65,6 +65,11 @@ class Compose:
         """Where the orchestrator is published."""
         return f"http://{self('port', 'orchestrator', '8001').strip()}"
 
+    @property
+    def network(self) -> str:
+        """The name of the network that all services share."""
+        return f"{self._project}_default"
+
     def container(self, service: str) -> Running:
         (identity,) = self("ps", "--all", "--quiet", service).split()
         return Running(self._engine.api.containers.get(identity))

@@ -69,6 +69,20 @@ class Running:
         self._container.reload()
         return int(self._container.attrs["RestartCount"])
 
+    @property
+    def image_user(self) -> str:
+        """The user and the group that the image names."""
+        image: Any = self._container.image
+        return str(image.attrs["Config"]["User"])
+
+    @property
+    def process_user(self) -> str:
+        """The user and the group of the container's first process, as numbers."""
+        status, text = self.execute("cat", "/proc/1/status")
+        assert status == 0, text
+        numbers = dict(line.split(":", 1) for line in text.splitlines())
+        return ":".join(numbers[kind].split()[1] for kind in ("Uid", "Gid"))
+
     def url(self, port: int) -> str:
         """The address on this machine at which a published port is reached."""
         self._container.reload()

@@ -44,6 +44,12 @@ def runs_as(engine: Engine, image: str, user: str) -> None:
     assert asked == [uid, gid], f"the image runs as {asked}, not as {user}"
 
 
+def runs_as_its_image_says(running: Running) -> None:
+    """The container's process has the user and the group that the image names."""
+    found = running.process_user
+    assert found == running.image_user, f"{running.name} runs as {found} and not as {running.image_user}"
+
+
 def cannot_change(engine: Engine, image: str, *directories: str) -> None:
     """The image's user can read these directories and write none of what is below them."""
     find = f"find {' '.join(directories)} -writable ! -type l; find {' '.join(directories)} ! -readable"

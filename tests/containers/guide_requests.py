@@ -1,0 +1,112 @@
+"""The requests of the user's guide to a compose project, as written there except for the address.
+
+The engine is not published, so the guide's request to port 8000 goes to the engine's own address.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import httpx
+
+from tests.support.containers.compose import Compose
+from tests.support.guide import CHAT, at, block, log_messages, metric_names, own_tool, python, said, shell
+
+from .conftest import MODEL
+
+_SECONDS = 120.0
+"""The real vLLM on two busy cores takes its time."""
+
+_KEY = "a-key-of-the-guides-reader"
+
+
+def step_4_messages_to_wait_for(project: Compose) -> None:
+    log = project("logs", "--no-color", "orchestrator")
+    for message in log_messages():
+        assert message in log
+
+
+def step_4_services_are_up(project: Compose) -> None:
+    script = block("Verify Services (from Your Local Machine)")
+    engine = project.container("vllm").address(project.network)
+    assert "${AWS_IP}:8000/health" in script
+    printed = shell(at(script, project.url).replace("${AWS_IP}:8000", f"{engine}:8000"), seconds=_SECONDS)
+    assert [model["id"] for model in json.loads(printed)["data"]] == [MODEL]
+
+
+def step_5_weather_by_curl(project: Compose) -> None:
+    answer = said(shell(at(block("Weather Tool Example"), project.url), seconds=_SECONDS))
+    assert "San Francisco" in answer
+    assert "14.6 °C" in answer
+
+
+def step_5_calculator_by_curl(project: Compose) -> None:
+    assert "56088" in said(shell(at(block("Calculator Tool Example"), project.url), seconds=_SECONDS))
+
+
+def step_5_python_sdk(project: Compose) -> None:
+    program = at(block("Python SDK Example (from Your Mac)"), project.url, "54.123.45.67")
+    assert "15.4 °C" in python(program, seconds=_SECONDS)
+
+
+def step_6_database_tool_is_there(project: Compose) -> None:
+    tools = httpx.get(f"{project.url}/v1/tools", timeout=_SECONDS).json()
+    assert "query_database" in [tool["function"]["name"] for tool in tools]
+
+
+def step_7_metrics(project: Compose) -> None:
+    counter, label, histogram = metric_names()
+    before = _metrics(project)
+    shell(at(block("Calculator Tool Example"), project.url), seconds=_SECONDS)
+    after = _metrics(project)
+    for pattern in (rf'{counter}\{{.*{label}="calculate_math"', rf'{histogram}_count\{{.*route="{CHAT}"'):
+        assert _total(after, pattern) == _total(before, pattern) + 1, pattern
+
+
+def step_7_key(project: Compose) -> None:
+    assert 'alias="X-API-Key"' in block("Security")
+    project.up("orchestrator", BOOTSTRAP_API_KEY=_KEY)
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
+    statuses = [
+        httpx.post(f"{project.url}{CHAT}", json=body, headers=headers, timeout=_SECONDS).status_code
+        for headers in ({}, {"X-API-Key": "another-key-than-that"}, {"X-API-Key": _KEY})
+    ]
+    assert statuses == [401, 401, 200]
+    project.up("orchestrator")
+
+
+STEPS = (
+    step_4_messages_to_wait_for,
+    step_4_services_are_up,
+    step_5_weather_by_curl,
+    step_5_calculator_by_curl,
+    step_5_python_sdk,
+    step_6_database_tool_is_there,
+    step_7_metrics,
+    step_7_key,
+)
+"""What every engine answers."""
+
+
+def own_tool_after_a_rebuild(project: Compose, directory: Path) -> None:
+    """Step 6: the guide's function, under a name that is free, is asked for once it is in a directory."""
+    (directory / "our_tools.py").write_text(own_tool().replace("query_database", "query_archive"))
+    directory.chmod(0o755)
+    project.up("orchestrator", TOOL_MODULES="our_tools", TOOLS_DIRECTORY=str(directory))
+    body = {
+        "messages": [{"role": "user", "content": "Query the archive: table orders, filter by year"}],
+        "tools": [{"type": "function", "function": {"name": "query_archive"}}],
+    }
+    answer = httpx.post(f"{project.url}{CHAT}", json=body, timeout=_SECONDS)
+    assert "Query results from orders: [sample data]" in said(answer.text)
+    project.up("orchestrator")
+
+
+def _metrics(project: Compose) -> str:
+    return httpx.get(f"{project.url}/metrics", timeout=_SECONDS).text
+
+
+def _total(metrics: str, pattern: str) -> float:
+    return sum(float(line.rsplit(" ", 1)[1]) for line in metrics.splitlines() if re.match(pattern, line))
