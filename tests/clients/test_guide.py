@@ -181,7 +181,7 @@ def test_refused_connection_names_the_address_and_the_setting(processes: Process
         reason, answer = no_engine(processes, f"http://{engine}")
     for message in (reason, answer.json()["error"]["message"]):
         assert engine in message
-        assert "it is still starting, or VLLM_URL is wrong" in message
+        assert "it is still starting or hangs, or VLLM_URL is wrong" in message
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "5"
     assert "Try again in a few seconds" in answer.json()["error"]["message"]
