@@ -208,7 +208,9 @@ class DeployedServices(Parts):
         task.definition["volumes"].append({"name": "model", "host": {"sourcePath": "/model"}})
         mount = {"sourceVolume": "model", "containerPath": "/model", "readOnly": True}
         task.container["mountPoints"].append(mount)
-        (self._hosts / "model").symlink_to(TINY_MODEL)
+        link = self._hosts / "model"
+        if not link.is_symlink():
+            link.symlink_to(TINY_MODEL)
 
     def _listener(self) -> Listener:
         """What the load balancer is configured with, as the emulator describes it."""

@@ -59,7 +59,7 @@ class Traffic:
 
 def _failure(client: httpx.Client, url: str, body: dict[str, Any]) -> str | None:
     """What is wrong with an answer; None if it is whole."""
-    message = {"messages": [{"role": "user", "content": "Hi"}]}
+    message = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 64}
     try:
         answer = client.post(url, json=message | body)
     except httpx.HTTPError as error:

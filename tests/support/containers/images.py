@@ -132,11 +132,14 @@ def reaches_its_engine(url: str) -> None:
 
 
 def drains(running: Running, url: str, stop_timeout: int, *, key: str = "") -> None:
-    """SIGTERM lets an answer of three seconds finish, and the process then exits with status 0."""
+    """SIGTERM lets an answer of some seconds finish, and the process then exits with status 0."""
     body = {
         "messages": [{"role": "user", "content": "Hi"}],
         "stream": True,
         "standin": {"chunks": 30, "delay_token": 0.1},
+        # The real vLLM ignores the field above. With these, it does not end before the limit.
+        "max_tokens": 1500,
+        "ignore_eos": True,
     }
     headers = {"authorization": f"Bearer {key}"} if key else {}
     address = f"{url}/v1/chat/completions"
