@@ -44,6 +44,9 @@ services:
     volumes:
       - {TINY}:/model:ro
 """
+_VLLM_SECONDS = 300.0
+"""Within this time, the real vLLM starts on two busy cores."""
+
 NO_GPU = "    deploy: !reset null\n"
 
 
@@ -57,6 +60,22 @@ def ask(url: str, question: str, tool: str, **fields: Any) -> str:
     answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=120)
     assert answer.status_code == 200, answer.text
     return str(answer.json()["choices"][0]["message"]["content"])
+
+
+def answers_after_a_crash(
+    project: Compose, service: str, engine: Engine, image: str, seconds: float = 60.0
+) -> None:
+    crash(engine, project.container(service), image)
+    project.container(service).wait_until_healthy(seconds)
+    until(lambda: httpx.get(f"{project.url}/ready", timeout=20).status_code == 200, "ready again", seconds)
+    assert "56088" in ask(project.url, "Calculate 123 * 456", "calculate_math")
+
+
+def goes_down_clean(project: Compose) -> None:
+    project("stop", "--timeout", "60")
+    assert project.exit_statuses() == {"orchestrator": 0, "vllm": 0}
+    project("down")
+    assert project.leftovers() == []
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +110,7 @@ def test_only_the_orchestrator_is_published_on_this_machine_only(standin: Compos
 def test_container_restarts_after_a_crash(
     service: str, standin: Compose, docker_engine: Engine, python_image: str
 ) -> None:
-    crash(docker_engine, standin.container(service), python_image)
-    standin.container(service).wait_until_healthy()
-    until(lambda: httpx.get(f"{standin.url}/ready", timeout=20).status_code == 200, "ready again")
-    assert "56088" in ask(standin.url, "Calculate 123 * 456", "calculate_math")
+    answers_after_a_crash(standin, service, docker_engine, python_image)
 
 
 def test_own_tool_is_served_from_a_directory(standin: Compose, tmp_path: Path) -> None:
@@ -113,13 +129,10 @@ def test_own_tool_is_served_from_a_directory(standin: Compose, tmp_path: Path) -
 
 
 def test_goes_down_clean(standin: Compose) -> None:
-    standin("stop", "--timeout", "60")
-    assert standin.exit_statuses() == {"orchestrator": 0, "vllm": 0}
-    standin("down")
-    assert standin.leftovers() == []
+    goes_down_clean(standin)
 
 
-def test_cpu_engine_answers_the_guide_and_keeps_its_cache(
+def test_cpu_engine_answers_the_guide_restarts_and_keeps_its_cache(
     docker_engine: Engine, cpu_image: str, python_image: str, tmp_path: Path
 ) -> None:
     overrides = tmp_path / "tiny-model.yml"
@@ -132,8 +145,9 @@ def test_cpu_engine_answers_the_guide_and_keeps_its_cache(
         for step in guide_requests.STEPS:
             step(project)
         project.container("vllm").execute("touch", "/root/.cache/kept")
-        project("down")
-        assert project.leftovers() == []
+        for service in ("orchestrator", "vllm"):
+            answers_after_a_crash(project, service, docker_engine, python_image, _VLLM_SECONDS)
+        goes_down_clean(project)
         kept = project("run", "--rm", "--no-deps", "--entrypoint", "ls", "vllm", "/root/.cache")
         assert "kept" in kept
 
