@@ -66,6 +66,11 @@ class Compose:
         return f"http://{self('port', 'orchestrator', '8001').strip()}"
 
     @property
+    def repeats_results(self) -> bool:
+        """Whether the engine is the stand-in, whose answers hold what a tool returned."""
+        return self._environment.get("ENGINE") == "standin"
+
+    @property
     def network(self) -> str:
         """The name of the network that all services share."""
         return f"{self._project}_default"
