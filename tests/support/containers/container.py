@@ -114,9 +114,12 @@ class Running:
 
     def execute(self, *command: str, user: str = "") -> tuple[int, str]:
         """Runs a command in the container; returns its status and what it wrote."""
-        ended = self._container.exec_run(list(command), user=user)
-        output: Any = ended.output
-        return int(ended.exit_code or 0), str(output.decode(errors="replace"))
+        client: Any = self._container.client
+        api = client.api
+        execution = api.exec_create(self.id, list(command), user=user)["Id"]
+        output: bytes = api.exec_start(execution)
+        until(lambda: not api.exec_inspect(execution)["Running"], f"the end of {' '.join(command)}")
+        return int(api.exec_inspect(execution)["ExitCode"]), output.decode(errors="replace")
 
     def signal(self, name: str) -> None:
         self._container.kill(name)
