@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import openai
 
+from tests.support.metrics import total
 from tests.support.processes import MODEL, Service
 from tests.support.scripted_engine import Exchange, whole
 
@@ -85,13 +86,7 @@ def text_of(chunks: list[Any]) -> str:
 
 def metric(service: Service, name: str, **labels: str) -> float:
     """Returns the sum of a service's samples of that name with at least these labels."""
-    wanted = [f'{key}="{value}"' for key, value in labels.items()]
-    lines = httpx.get(f"{service.url}/metrics").text.splitlines()
-    return sum(
-        float(line.rpartition(" ")[2])
-        for line in lines
-        if line.partition("{")[0].partition(" ")[0] == name and all(pair in line for pair in wanted)
-    )
+    return total(service.url, name, **labels)
 
 
 def running(engine: Service) -> int:

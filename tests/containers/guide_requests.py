@@ -6,7 +6,6 @@ The engine is not published, so the guide's request to port 8000 goes to the eng
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import httpx
 
 from tests.support.containers.compose import Compose
 from tests.support.guide import CHAT, at, block, log_messages, metric_names, own_tool, python, said, shell
+from tests.support.metrics import total
 
 from .conftest import MODEL
 
@@ -63,11 +63,16 @@ def step_6_database_tool_is_there(project: Compose) -> None:
 
 def step_7_metrics(project: Compose) -> None:
     counter, label, histogram = metric_names()
-    before = _metrics(project)
+
+    def counts() -> list[float]:
+        return [
+            total(project.url, counter, **{label: "calculate_math"}),
+            total(project.url, f"{histogram}_count", route=CHAT),
+        ]
+
+    before = counts()
     shell(at(block("Calculator Tool Example"), project.url), seconds=_SECONDS)
-    after = _metrics(project)
-    for pattern in (rf'{counter}\{{.*{label}="calculate_math"', rf'{histogram}_count\{{.*route="{CHAT}"'):
-        assert _total(after, pattern) == _total(before, pattern) + 1, pattern
+    assert counts() == [count + 1 for count in before]
 
 
 def step_7_key(project: Compose) -> None:
@@ -111,17 +116,8 @@ def own_tool_after_a_rebuild(project: Compose, directory: Path) -> None:
 
 def _after_a_call(project: Compose, tool: str, ask: Callable[[], str]) -> str:
     """Returns an answer before which the orchestrator ran this tool once."""
-    pattern = rf'tool_calls_total\{{tool_name="{tool}",outcome="ok"'
-    before = _total(_metrics(project), pattern)
+    before = total(project.url, "tool_calls_total", tool_name=tool, outcome="ok")
     answer = ask()
-    after = _total(_metrics(project), pattern)
-    assert after == before + 1, f"{tool} ran {after - before:g} times before the answer {answer}"
+    ran = total(project.url, "tool_calls_total", tool_name=tool, outcome="ok") - before
+    assert ran == 1, f"{tool} ran {ran:g} times before the answer {answer}"
     return answer
-
-
-def _metrics(project: Compose) -> str:
-    return httpx.get(f"{project.url}/metrics", timeout=_SECONDS).text
-
-
-def _total(metrics: str, pattern: str) -> float:
-    return sum(float(line.rsplit(" ", 1)[1]) for line in metrics.splitlines() if re.match(pattern, line))
