@@ -167,5 +167,5 @@ def test_gpu_engine_is_valid_and_starts_on_the_cpu_build(
     ):
         project.up()
         assert "56088" in ask(project.url, "Calculate 123 * 456", "calculate_math")
-        owner = project.container("vllm").execute("stat", "--format", "%u", "/home/vllm/.cache")
-        assert owner == (0, "2000\n")
+        owner = project.container("vllm").output("stat", "--format", "%u", "/home/vllm/.cache")
+        assert owner == "2000\n"

@@ -51,9 +51,13 @@ class Instance:
         self._running = running
         self.device = ""
         self.other = ""
+        self._runs = 0
 
     def run(self, script: str, user: str = "0") -> str:
-        status, output = self._running.execute("bash", "-c", script, user=user)
+        self._runs += 1
+        printed = f"/tmp/output-{self._runs}"
+        status, _ = self._running.execute("bash", "-c", f"{{\n{script}\n}} > {printed} 2>&1", user=user)
+        output = self._running.file(printed)
         assert status == 0, f"status {status}: {output}"
         return output.strip()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -78,9 +80,7 @@ class Running:
     @property
     def process_user(self) -> str:
         """The user and the group of the container's first process, as numbers."""
-        status, text = self.execute("cat", "/proc/1/status")
-        assert status == 0, text
-        numbers = dict(line.split(":", 1) for line in text.splitlines())
+        numbers = dict(line.split(":", 1) for line in self.output("cat", "/proc/1/status").splitlines())
         return ":".join(numbers[kind].split()[1] for kind in ("Uid", "Gid"))
 
     def url(self, port: int) -> str:
@@ -113,13 +113,37 @@ class Running:
         return self.state["Status"] in ("exited", "dead")
 
     def execute(self, *command: str, user: str = "") -> tuple[int, str]:
-        """Runs a command in the container; returns its status and what it wrote."""
+        """Runs a command in the container; returns its status and what it wrote.
+
+        Docker loses the output at times if the machine is busy (moby/moby#27289): see `output` and `file`.
+        """
         client: Any = self._container.client
         api = client.api
         execution = api.exec_create(self.id, list(command), user=user)["Id"]
         output: bytes = api.exec_start(execution)
         until(lambda: not api.exec_inspect(execution)["Running"], f"the end of {' '.join(command)}")
         return int(api.exec_inspect(execution)["ExitCode"]), output.decode(errors="replace")
+
+    def output(self, *command: str) -> str:
+        """What a command prints that only reads, and prints something: it runs again if that was lost."""
+        printed = ""
+
+        def ask() -> bool:
+            nonlocal printed
+            status, printed = self.execute(*command)
+            assert status == 0, f"{command} ended with status {status}: {printed}"
+            return bool(printed)
+
+        until(ask, f"output of {' '.join(command)}")
+        return printed
+
+    def file(self, path: str) -> str:
+        """The text of a file."""
+        parts, _ = self._container.get_archive(path)
+        with tarfile.open(fileobj=io.BytesIO(b"".join(parts))) as archive:
+            (member,) = archive.getmembers()
+            content: Any = archive.extractfile(member)
+            return str(content.read().decode(errors="replace"))
 
     def signal(self, name: str) -> None:
         self._container.kill(name)
@@ -138,11 +162,8 @@ class Running:
 
     def peak_memory(self) -> int:
         """The most memory that it used, in bytes, as its cgroup counted."""
-        for file in ("memory/memory.max_usage_in_bytes", "memory.peak"):
-            status, text = self.execute("cat", f"/sys/fs/cgroup/{file}")
-            if status == 0:
-                return int(text)
-        raise AssertionError("the cgroup of the container counts no peak of memory")
+        files = "/sys/fs/cgroup/memory/memory.max_usage_in_bytes /sys/fs/cgroup/memory.peak"
+        return int(self.output("sh", "-c", f"cat {files} 2>/dev/null || true").split()[0])
 
     def remove(self) -> None:
         with suppress(NotFound):
