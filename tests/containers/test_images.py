@@ -44,10 +44,8 @@ def test_orchestrator_answers_read_only_and_without_capabilities(orchestrator: R
     }
     answer = httpx.post(f"{orchestrator.url(8001)}/v1/chat/completions", json=asked, timeout=60)
     assert "56088" in answer.json()["choices"][0]["message"]["content"]
-    with_error = (
-        "try:\n open('/app/new', 'w')\nexcept OSError as error:\n print(error)\nelse:\n print('written')"
-    )
-    assert "Read-only file system" in orchestrator.output("python", "-c", with_error)
+    write = "try:\n open('/app/new', 'w')\nexcept OSError as error:\n print(error)\nelse:\n print('written')"
+    assert "Read-only file system" in orchestrator.output("python", "-c", write)
 
 
 def test_orchestrators_health_check_sees_a_service_that_hangs(orchestrator: Running) -> None:
