@@ -19,7 +19,7 @@ from .emulator import Emulator, aws_credentials
 from .forwarder import forwarded
 from .hosts import host_directories
 from .parts import Parts
-from .tasks import Task, deployed_task, image_of, run
+from .tasks import Task, can_write_to_mounts, deployed_task, image_of, run
 
 NETWORK = "tandem-rehearsal"
 _HEALTHY_SECONDS = 240.0  # the real vLLM loads for up to three minutes on two busy cores
@@ -101,6 +101,7 @@ class DeployedServices(Parts):
         running = self._run(task)
         try:
             running.wait_until_healthy(_HEALTHY_SECONDS if self._engine_kind == "vllm" else 30)
+            can_write_to_mounts(running, task)
         except AssertionError as error:
             raise DeploymentFailed(str(error)) from error
         self.substitutions += [] if change else task.substitutions

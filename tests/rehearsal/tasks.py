@@ -144,6 +144,15 @@ def run(engine: Engine, task: Task, image: str, network: str, hosts: Path) -> Ru
     return start(engine, image, container.get("command"), network=network, aliases=task.names, **given)
 
 
+def can_write_to_mounts(running: Running, task: Task) -> None:
+    """Checks that the container's user can write wherever the task mounts something to write to."""
+    for mount in task.container.get("mountPoints", []):
+        path = mount["containerPath"]
+        if not mount.get("readOnly"):
+            status, _ = running.execute("sh", "-c", f"touch {path}/.written && rm {path}/.written")
+            assert status == 0, f"the user of {task.name} may not write to {path}: Permission denied"
+
+
 def _volumes(task: Task, hosts: Path) -> dict[str, dict[str, str]]:
     """Mounts of host directories, which are below `hosts`; other volumes are Docker's own."""
     sources = {volume["name"]: volume.get("host", {}) for volume in task.definition.get("volumes", [])}
