@@ -138,11 +138,13 @@ _PROMPT = ("prompt_token_ids", "prompt_logprobs", "prompt_text")
 def _choice(item: Chunk | Ending) -> JsonObject:
     """Returns the engine's choice, without what was already sent, and with the data of the shown tokens."""
     choice: JsonObject = item.chunk["choices"][0]
-    choice = {key: value for key, value in choice.items() if key in _STATE} if item.repeats else {**choice}
-    for field in ("message", "text"):
-        choice.pop(field, None)
+    if item.repeats:
+        choice = {key: value for key, value in choice.items() if key in _STATE}
+    elif "message" in choice or "text" in choice:
+        choice = {key: value for key, value in choice.items() if key not in ("message", "text")}
     if item.tokens is not None:
-        choice.update({field: item.tokens.get(field) for field in FIELDS if field in choice} | item.tokens)
+        none: JsonObject = {field: None for field in FIELDS if field in choice}
+        choice = {**choice, **none, **item.tokens}
     return choice
 
 

@@ -143,10 +143,13 @@ class Conversation:
         """
         events: list[Event] = []
         for chunk in chunks:
-            choice = choice_of(chunk)
-            if choice is None:
+            choices = chunk.get("choices")
+            if type(choices) is list and choices and type(choices[0]) is dict:
+                choice = choices[0]
+            elif (odd := choice_of(chunk)) is None:
                 continue
-            if type(chunk["choices"]) is not list:
+            else:
+                choice = odd
                 chunk = {**chunk, "choices": [choice]}  # noqa: PLW2901
             self.last_chunk = chunk
             self._has_choice = True
@@ -190,7 +193,7 @@ class Conversation:
                 delta["content"] = "\n\n" + text
             self._text_this_turn = True
             self._shown_tail = text[-1:]
-        if "reasoning" in delta or "reasoning_content" in delta:
+        if not text or len(delta) > 1:
             self._separate_reasoning(delta)
         usage = chunk.get("usage") if self.plan.stream else None
         repeats = chunk is self._shown_chunk

@@ -38,7 +38,10 @@ def message_of(choice: JsonObject) -> JsonObject:
     Raises:
         EngineFailed: it is not readable.
     """
-    message = choice.get("delta") or choice.get("message") or {}
+    delta = choice.get("delta")
+    if type(delta) is dict and delta and "function_call" not in delta:
+        return delta  # the usual shape, at little cost per chunk
+    message = delta or choice.get("message") or {}
     if isinstance(message, str):
         return {"content": message}
     if not isinstance(message, dict):
@@ -75,9 +78,11 @@ def calls_of(value: Any) -> list[JsonObject]:
     """
     calls = value if isinstance(value, list) else [value]
     for call in calls:
-        if call is not None and not isinstance(call, dict):
-            _reject("tool_calls", value)
-    return [call for call in calls if call]
+        if type(call) is not dict or not call:
+            if call not in (None, {}):
+                _reject("tool_calls", value)
+            return calls_of([call for call in calls if call not in (None, {})])
+    return calls
 
 
 def function_of(call: JsonObject) -> JsonObject:

@@ -300,6 +300,8 @@ class TurnReader:
             index = index_of(delta, position)
         draft = self._current.get(index)
         given = delta.get("id")
+        if draft and not given:
+            return draft
         if draft and given and str(given) != draft.id:
             same = [other for other in self._drafts if other.id == str(given) and other.index == index]
             if same:
