@@ -60,9 +60,9 @@ def merged(parts: Iterable[JsonObject]) -> JsonObject:
             if isinstance(value, dict):
                 lists = result.setdefault(field, {})
                 for name, entries in value.items():
-                    lists[name] = [*lists.get(name, ()), *entries]
+                    lists.setdefault(name, []).extend(entries)
             else:
-                result[field] = [*result.get(field, ()), *value]
+                result.setdefault(field, []).extend(value)
     return result
 
 
