@@ -198,6 +198,16 @@ def units() -> dict[str, str]:
     return {name: unit for name, (unit, _) in figures} | later
 
 
+def store(result: dict[str, Any], prefix: str, start: float) -> None:
+    """Writes a result, begun at `start` of the monotonic clock, to a file named by the time, and plots it."""
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / f"{prefix}{datetime.now(UTC):%Y-%m-%dT%H%M}.json"
+    file.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"stored in {file.relative_to(peers.ROOT)}, {time.monotonic() - start:.0f} s")
+    peers.install("plot", peers.LOCKS / "plot.txt")
+    subprocess.run([peers._python("plot"), "-m", "bench.plot", str(file)], cwd=peers.ROOT, check=True)
+
+
 def main() -> int:
     wanted, rounds = chosen()
     start = time.monotonic()
@@ -215,12 +225,7 @@ def main() -> int:
     print(aims_text(result["rounds"]))
     for missing, why in result["missing"].items():
         print(f"not measured: {missing}: {why}")
-    RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"{datetime.now(UTC):%Y-%m-%dT%H%M}.json"
-    file.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"stored in {file.relative_to(peers.ROOT)}, {time.monotonic() - start:.0f} s")
-    peers.install("plot", peers.LOCKS / "plot.txt")
-    subprocess.run([peers._python("plot"), "-m", "bench.plot", str(file)], cwd=peers.ROOT, check=True)
+    store(result, "", start)
     return 0
 
 

@@ -10,7 +10,6 @@ import json
 import math
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,8 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from bench import gateways as peers
-from bench.__main__ import RESULTS, engine_at, started, versions
+from bench.__main__ import engine_at, started, store, versions
 from bench.gateways import ENGINE_PORT, GATEWAYS, Running, build
 from bench.measure import CHUNKS, TOOLS, history, load, write_bodies
 
@@ -237,11 +235,7 @@ def main() -> int:
         "series": [asdict(series) for series in found],
         "memory_mb": memory,
     }
-    file = RESULTS / f"growth-{datetime.now(UTC):%Y-%m-%dT%H%M}.json"
-    file.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"stored in {file.relative_to(peers.ROOT)}, {time.monotonic() - start:.0f} s")
-    peers.install("plot", peers.LOCKS / "plot.txt")
-    subprocess.run([peers._python("plot"), "-m", "bench.plot", str(file)], cwd=peers.ROOT, check=True)
+    store(result, "growth-", start)
     return 0
 
 

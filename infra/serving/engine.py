@@ -18,7 +18,7 @@ from infra.images.recipes import Image
 from infra.suppressions import accept
 
 from .gpu_instances import CACHE_DIRECTORY, GpuCapacity
-from .task_definition import accept_design, container_logs
+from .task_definition import accept_design, container_logs, existing_secret
 
 PORT = 8000
 USER = "2000:0"
@@ -172,11 +172,9 @@ class Engine(Construct):
 
     def _secrets(self, deployment: Deployment, key: secretsmanager.ISecret) -> dict[str, ecs.Secret]:
         secrets = {"VLLM_API_KEY": ecs.Secret.from_secrets_manager(key)}
-        if deployment.model.hf_token_secret_arn:
-            token = secretsmanager.Secret.from_secret_complete_arn(
-                self, "HfToken", deployment.model.hf_token_secret_arn
-            )
-            secrets["HF_TOKEN"] = ecs.Secret.from_secrets_manager(token)
+        token = deployment.model.hf_token_secret_arn
+        if token:
+            secrets["HF_TOKEN"] = existing_secret(self, "HfToken", token)
         return secrets
 
     def _service(

@@ -6,7 +6,6 @@ import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from infra.deployment.environment import ORCHESTRATOR_PORT, orchestrator_environment
@@ -21,7 +20,7 @@ from infra.suppressions import accept
 from .engine import PORT as ENGINE_PORT
 from .engine import Engine
 from .scaling import scale_on_cpu
-from .task_definition import accept_design, container_logs
+from .task_definition import accept_design, container_logs, existing_secret
 
 PORT = ORCHESTRATOR_PORT
 HEALTH_CHECK_PATH = "/v1/models"
@@ -132,14 +131,11 @@ class Orchestrator(Construct):
             "BOOTSTRAP_API_KEY": ecs.Secret.from_secrets_manager(keys.bootstrap),
             "VLLM_API_KEY": ecs.Secret.from_secrets_manager(keys.engine),
         }
-        if deployment.tools.database_url_secret_arn:
-            url = secretsmanager.Secret.from_secret_complete_arn(
-                self, "DatabaseUrl", deployment.tools.database_url_secret_arn
-            )
-            secrets["DATABASE_URL"] = ecs.Secret.from_secrets_manager(url)
+        url = deployment.tools.database_url_secret_arn
+        if url:
+            secrets["DATABASE_URL"] = existing_secret(self, "DatabaseUrl", url)
         for name, given in deployment.tools.secrets.items():
-            secret = secretsmanager.Secret.from_secret_complete_arn(self, f"ToolSecret{name}", given.arn)
-            secrets[name] = ecs.Secret.from_secrets_manager(secret, given.json_key)
+            secrets[name] = existing_secret(self, f"ToolSecret{name}", given.arn, given.json_key)
         return secrets
 
     def _service(

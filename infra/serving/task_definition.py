@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_logs as logs
+from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from infra.deployment.file import Deployment
@@ -19,6 +20,12 @@ def container_logs(scope: Construct, deployment: Deployment) -> logs.LogGroup:
         retention_days=deployment.logs.retention_days,
         retain=deployment.removal_policy == "retain",
     )
+
+
+def existing_secret(scope: Construct, name: str, arn: str, json_key: str | None = None) -> ecs.Secret:
+    """An existing secret, or one of its JSON fields, to be injected into a container."""
+    secret = secretsmanager.Secret.from_secret_complete_arn(scope, name, arn)
+    return ecs.Secret.from_secrets_manager(secret, json_key)
 
 
 def accept_design(task: ecs.TaskDefinition) -> None:
