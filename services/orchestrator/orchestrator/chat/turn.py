@@ -293,23 +293,22 @@ class TurnReader:
     def _draft_of(self, delta: JsonObject, function: JsonObject, position: int) -> _Draft:
         """Returns the call that a part belongs to.
 
-        A name with a new id starts another call, even if the engine gives both the same index.
+        A name with a new id, or another name without an id, starts another call, even at the same index.
         """
         index = delta.get("index")
         if type(index) is not int:
             index = index_of(delta, position)
         draft = self._current.get(index)
-        given = delta.get("id")
-        if draft and not given:
+        given, name = delta.get("id"), function.get("name")
+        if draft and not given and not name:
             return draft
-        if draft and given and str(given) != draft.id:
-            same = [other for other in self._drafts if other.id == str(given) and other.index == index]
-            if same:
-                draft = same[0]
-            elif function.get("name") and draft.name:
-                draft = None
+        id = str(given) if given else None
+        if draft and id != draft.id:
+            same = [other for other in self._drafts if other.id == id and other.index == index]
+            starts = bool(name and draft.name) and (id is not None or name != draft.name)
+            draft = same[0] if same else None if starts else draft
         if draft is None:
-            draft = _Draft(index, str(given) if given else _new_id(), [])
+            draft = _Draft(index, id or _new_id(), [])
             self._drafts.append(draft)
         self._current[index] = draft
         return draft

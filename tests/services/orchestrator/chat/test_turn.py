@@ -251,6 +251,23 @@ def test_parts_of_calls_with_one_index_follow_their_id() -> None:
     assert [(c.id, c.arguments) for c in reading.end()[1].calls] == [("a", "[]"), ("b", "{}")]
 
 
+def test_calls_with_one_index_and_no_ids_differ_by_name() -> None:
+    reading = reader()
+    for piece in (
+        part("calculate_math", "[", index=0),
+        part("calculate_math", "1", index=0),
+        part(None, "]", index=0),
+        part("get_current_weather", "{}", index=0),
+    ):
+        reading.read(piece)
+    calls = reading.end()[1].calls
+    assert [(call.name, call.arguments) for call in calls] == [
+        ("calculate_math", "[1]"),
+        ("get_current_weather", "{}"),
+    ]
+    assert len({call.id for call in calls}) == 2
+
+
 def test_new_id_without_a_name_continues_the_call() -> None:
     reading = reader()
     reading.read(part("calculate_math", "[", index=0, id="a"))
