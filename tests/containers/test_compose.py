@@ -18,15 +18,6 @@ from . import guide_requests
 from .conftest import MODEL
 
 TINY = ROOT / "tests" / "e2e" / "engine" / "model"
-OWN_TOOL = '''
-def opening_hours(shop: str) -> str:
-    """Look up the opening hours of a shop.
-
-    Args:
-        shop: Name of the shop.
-    """
-    return f"{shop} is open from 10:00 to 18:42"
-'''
 TINY_MODEL = f"""
 services:
   vllm:
@@ -113,21 +104,6 @@ def test_container_restarts_after_a_crash(
     answers_after_a_crash(standin, service, docker_engine, python_image)
 
 
-def test_own_tool_is_served_from_a_directory(standin: Compose, tmp_path: Path) -> None:
-    (tmp_path / "shop.py").write_text(OWN_TOOL)
-    tmp_path.chmod(0o755)
-    standin.up("orchestrator", TOOL_MODULES="shop", TOOLS_DIRECTORY=str(tmp_path))
-    names = [tool["function"]["name"] for tool in httpx.get(f"{standin.url}/v1/tools").json()]
-    assert "opening_hours" in names
-    answer = ask(
-        standin.url,
-        "When is the shop Bakery open?",
-        "opening_hours",
-        tool_choice={"type": "function", "function": {"name": "opening_hours"}},
-    )
-    assert "18:42" in answer
-
-
 def test_goes_down_clean(standin: Compose) -> None:
     goes_down_clean(standin)
 
@@ -142,11 +118,11 @@ def test_cpu_engine_answers_the_guide_restarts_and_keeps_its_cache(
         compose(docker_engine, "tandem-test-cpu", overrides, ENGINE="cpu", MODEL=MODEL) as project,
     ):
         project.up()
-        for step in guide_requests.STEPS:
-            step(project)
         project.container("vllm").execute("touch", "/root/.cache/kept")
         for service in ("orchestrator", "vllm"):
             answers_after_a_crash(project, service, docker_engine, python_image, _VLLM_SECONDS)
+        for step in guide_requests.STEPS:
+            step(project)
         goes_down_clean(project)
         kept = project("run", "--rm", "--no-deps", "--entrypoint", "ls", "vllm", "/root/.cache")
         assert "kept" in kept
