@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -10,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.chat.token_data import TokenData, covering, merged
-from tests.support.live import Json, Live, live, text_of
+from tests.support.live import Json, Live, events_of, live, text_of
 from tests.support.scripted_engine import ScriptedEngine, body, call, call_deltas, raw_stream
 
 from .loop_requests import MATH, MINE, SUM, TAGGED
 
+WIRE = Path("tests/services/vllm/wire")
 ASKED: Any = {"logprobs": True, "return_token_ids": True, "tools": [MATH, MINE]}
 
 
@@ -99,6 +101,16 @@ async def test_token_data_arrive_once_with_the_text(
     assert [e["prompt_token_ids"] for e in events if isinstance(e, dict) and "prompt_token_ids" in e] == [
         [7, 8]
     ]
+
+
+@pytest.mark.parametrize("name", ["chat-logprobs-stream"])
+async def test_recorded_logprobs_of_the_real_engine_arrive_once(
+    server: Live, engine: ScriptedEngine, name: str
+) -> None:
+    recorded = (WIRE / f"{name}.sse").read_bytes()
+    engine.play(raw_stream(recorded))
+    events = await server.chat_events(tools=[MATH], logprobs=True)
+    assert received(events, "logprobs") == received(events_of(recorded.decode()), "logprobs") != []
 
 
 @pytest.mark.parametrize("finish", ["stop", "length"])
