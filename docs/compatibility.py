@@ -55,10 +55,13 @@ tools and the format in two requests.
 
 ## Calls in the text
 
-vLLM parses calls with the parser of the model (`tool_call_parser` in `services/vllm/models.yaml`). A call
-that it leaves in the text is not shown to the client: one that `max_tokens` cuts off, one at the end of the
-answer, and any in the last round, which has no tools. It is run only with `RESCUE=end_of_turn`. A call
-followed by other text, or inside a quotation, is text.
+vLLM parses calls with the parser of the model (`tool_call_parser` in `services/vllm/models.yaml`). A
+call that it leaves in the text is not shown to the client: one that `max_tokens` cuts off, one at the
+end of the answer, and any in the last round, which has no tools. A call followed by other text, or
+inside a quotation, is text. A call at the end of the text, or at the end of reasoning that no answer
+follows, is run with `RESCUE=end_of_turn`, which is the default if `TOOL_CALL_PARSER` is not set or
+`none`. If it is not run and there is no other text, the answer says so. If the parser is not in this
+table, the formats of all of them count.
 
 | parser | a call starts with | and ends with | example | models |
 |---|---|---|---|---|

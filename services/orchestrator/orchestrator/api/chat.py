@@ -126,7 +126,7 @@ class _EventEncoder:
         choice = {**_choice(ending), "delta": {}, "finish_reason": ending.finish_reason}
         encoded = event(self._with_usage({**last, "choices": [choice]}))
         if self._send_usage:
-            encoded += event({**last, "choices": [], "usage": ending.usage})
+            encoded += event({**last, "choices": [], "usage": ending.usage or None})
         return encoded + DONE
 
 
@@ -220,7 +220,7 @@ class _Folder:
             **ending.chunk,
             **(self.answer or self._identity.of(ending.chunk)),
             "choices": [choice],
-            "usage": ending.usage,
+            "usage": ending.usage or None,
         }
         if self._trace is not None:
             self.answer["tandem"] = {"events": self._trace}
