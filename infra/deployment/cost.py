@@ -15,8 +15,8 @@ ORCHESTRATOR_IMAGE_GB = 0.2
 SECRETS = 3
 """The bootstrap key, the named hashes and the engine's key."""
 
-WAF_RULES = 4
-"""The request limit and three managed rule groups."""
+WAF_MANAGED_RULES = 3
+"""Groups of managed rules, in addition to the request limit."""
 
 QUOTAS = {
     ("g", "on_demand"): "Running On-Demand G and VT instances (L-DB2E81BA)",
@@ -131,8 +131,10 @@ def _load_balancer(plan: Plan) -> CostItem:
 
 def _firewall(plan: Plan) -> list[CostItem]:
     prices = plan.catalog.prices
-    cost = prices.waf_web_acl_month + WAF_RULES * prices.waf_rule_month
-    return [CostItem("WAF", f"{WAF_RULES} rules", cost)] * plan.deployment.ingress.waf
+    rules = 1 + WAF_MANAGED_RULES * plan.deployment.ingress.waf_managed_rules
+    cost = prices.waf_web_acl_month + rules * prices.waf_rule_month
+    count = f"{rules} rules" if rules > 1 else "1 rule, the request limit"
+    return [CostItem("WAF", count, cost)] * plan.deployment.has_firewall
 
 
 def _storage_and_names(plan: Plan) -> CostItem:

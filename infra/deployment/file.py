@@ -51,6 +51,10 @@ __all__ = [
 ]
 
 
+CLOUDFRONT_REGION = "us-east-1"
+"""The region in which everything that belongs to CloudFront is created."""
+
+
 class DeploymentError(Exception):
     """The deployment file is invalid. One line per problem: `file:line: setting: value: what is allowed`."""
 
@@ -88,6 +92,14 @@ class Deployment(Section):
         """Returns `file:line: ` of a setting such as `gpu.replicas`; "" if the deployment has no file."""
         place = tuple(int(part) if part.isdecimal() else part for part in setting.split("."))
         return f"{self._source.where(place)}: " if self._source else ""
+
+    @property
+    def has_firewall(self) -> bool:
+        """Whether AWS WAF stands in front. A firewall of CloudFront can only be created in us-east-1."""
+        ingress = self.ingress
+        if ingress.waf is not None:
+            return ingress.waf
+        return ingress.scheme == "public" and (not ingress.cloudfront or self.region == CLOUDFRONT_REGION)
 
     def with_setting(self, setting: str, value: object) -> Deployment:
         """Returns a copy with one setting, such as `gpu.replicas`, changed.

@@ -312,11 +312,18 @@ class Ingress(Section):
     cors_origins: tuple[Origin, ...] = yaml_list(
         (), "Origins of web pages that may use the API from a browser, e.g. https://app.example.com, or `*`."
     )
-    waf: bool = Field(
-        default=False, description="Whether to put AWS WAF in front, with a request limit per client address."
+    waf: bool | None = Field(
+        default=None,
+        description="Whether AWS WAF limits the requests per client address. Default: yes if `scheme` is "
+        "public, but with CloudFront only if `region` is us-east-1.",
+    )
+    waf_managed_rules: bool = Field(
+        default=False,
+        description="Whether WAF also blocks addresses that AWS lists as malicious, and counts suspicious "
+        "content.",
     )
     waf_requests_per_5_minutes: int = Field(
-        default=2000,
+        default=20_000,
         ge=10,
         le=2_000_000_000,
         description="The request limit of WAF per client address in five minutes.",

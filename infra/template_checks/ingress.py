@@ -149,18 +149,6 @@ def headers(assembly: Assembly) -> Found[Resource]:
             yield (balancer, f"{name} must be true")
 
 
-@rule("T-firewall")
-def firewall(assembly: Assembly) -> Found[Resource]:
-    """WAF rules on content only count; they would block prompts about attacks."""
-    for acl in assembly.of_kind("AWS::WAFv2::WebACL"):
-        for entry in acl.get("Rules", []):
-            managed = entry["Statement"].get("ManagedRuleGroupStatement")
-            if managed and "IpReputation" not in managed["Name"] and "Count" not in entry["OverrideAction"]:
-                yield (acl, f"{managed['Name']} must count: OverrideAction: Count")
-        if not any("RateBasedStatement" in entry["Statement"] for entry in acl.get("Rules", [])):
-            yield (acl, "it must limit the requests per client address")
-
-
 RULES = (
     targets,
     target_health,
@@ -168,5 +156,4 @@ RULES = (
     public_paths,
     timeouts,
     headers,
-    firewall,
 )

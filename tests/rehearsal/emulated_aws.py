@@ -30,7 +30,7 @@ import ministack.services.ecs as ecs
 import ministack.services.secretsmanager as secretsmanager
 from ministack.core.responses import get_region
 
-from tests.rehearsal import creation_order, emulated_account, emulated_builds
+from tests.rehearsal import creation_order, emulated_account, emulated_builds, emulated_waf
 from tests.rehearsal.emulated_builds import answered
 
 Properties = dict[str, Any]
@@ -347,6 +347,7 @@ def extend() -> None:
     added("AWS::EC2::NatGateway", _create_nat_gateway, _delete_nat_gateway)
     added("AWS::EC2::SecurityGroupIngress", *_security_group_rule("ingress"))
     added("AWS::EC2::SecurityGroupEgress", *_security_group_rule("egress"))
+    added("AWS::WAFv2::WebACLAssociation", emulated_waf.associate, emulated_waf.dissociate)
     added("AWS::ECS::CapacityProvider", _create_capacity_provider, _delete_capacity_provider)
     added("AWS::ECS::ClusterCapacityProviderAssociations", _associate, _dissociate)
     HANDLERS["AWS::ECS::TaskDefinition"] |= {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from infra.deployment.file import CLOUDFRONT_REGION
 from infra.deployment.plan import Plan
 
 from .rule import Candidates, Changes, Found, Severity, rule
@@ -152,6 +153,48 @@ def cloudfront_timeout(plan: Plan) -> Found[str]:
     )
 
 
+def _lacks_region(plan: Plan) -> bool:
+    return plan.deployment.ingress.cloudfront and plan.deployment.region != CLOUDFRONT_REGION
+
+
+_WITH_REGION: Changes = {"region": CLOUDFRONT_REGION}
+
+
+@rule(
+    "cloudfront-firewall",
+    Severity.ERROR,
+    lambda _: [_WITH_REGION],
+    lambda _: [{"ingress.waf": False}],
+    lambda _: [_WITHOUT_CLOUDFRONT],
+)
+def cloudfront_firewall(plan: Plan) -> Found[str]:
+    """A firewall of CloudFront can only be created in us-east-1."""
+    if not plan.deployment.ingress.waf or not _lacks_region(plan):
+        return
+    yield (
+        "ingress.waf",
+        f"AWS creates firewalls of CloudFront only in {CLOUDFRONT_REGION}, but region is "
+        f"{plan.deployment.region or 'not set'}",
+    )
+
+
+@rule(
+    "cloudfront-unlimited",
+    Severity.WARNING,
+    lambda _: [_WITH_REGION],
+    lambda _: [{"ingress.waf": False}],
+)
+def cloudfront_unlimited(plan: Plan) -> Found[str]:
+    """Without a firewall in front of CloudFront, one client may use up the orchestrators' time."""
+    if plan.deployment.ingress.waf is not None or not _lacks_region(plan):
+        return
+    yield (
+        "ingress.waf",
+        f"there is no request limit per client address: AWS creates firewalls of CloudFront only in "
+        f"{CLOUDFRONT_REGION}, but region is {plan.deployment.region or 'not set'}; false accepts that",
+    )
+
+
 RULES = (
     deregistration_delay,
     idle_timeout,
@@ -161,4 +204,6 @@ RULES = (
     cloudfront_domain,
     cloudfront_cidrs,
     cloudfront_timeout,
+    cloudfront_firewall,
+    cloudfront_unlimited,
 )

@@ -10,6 +10,8 @@ from constructs import Construct
 
 from infra.suppressions import accept
 
+from .waf import Firewall
+
 RESPONSE_TIMEOUT_SECONDS = 120
 """Idle time after which CloudFront gives up on an answer: the maximum without a higher quota."""
 
@@ -18,7 +20,12 @@ class CloudFront(Construct):
     """A distribution that forwards everything and caches nothing. `name` is its host name."""
 
     def __init__(
-        self, scope: Construct, construct_id: str, *, load_balancer: elbv2.ApplicationLoadBalancer
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        load_balancer: elbv2.ApplicationLoadBalancer,
+        firewall: Firewall | None,
     ) -> None:
         super().__init__(scope, construct_id)
         origin = origins.VpcOrigin.with_application_load_balancer(
@@ -31,6 +38,7 @@ class CloudFront(Construct):
             self,
             "Distribution",
             comment="Tandem",
+            web_acl_id=firewall.arn if firewall else None,
             http_version=cloudfront.HttpVersion.HTTP2_AND_3,
             default_behavior=cloudfront.BehaviorOptions(
                 origin=origin,
@@ -43,6 +51,13 @@ class CloudFront(Construct):
             ),
         )
         _accept_design(distribution)
+        if firewall is None:
+            accept(
+                distribution,
+                "AwsSolutions-CFR2",
+                "CKV_AWS_68",
+                reason="A firewall is optional: ingress.waf. For CloudFront it has to be in us-east-1.",
+            )
         self.name = distribution.distribution_domain_name
 
 
@@ -51,12 +66,6 @@ def _accept_design(distribution: cloudfront.Distribution) -> None:
         distribution,
         "AwsSolutions-CFR1",
         reason="API keys control access, not the client's country.",
-    )
-    accept(
-        distribution,
-        "AwsSolutions-CFR2",
-        "CKV_AWS_68",
-        reason="The firewall of ingress.waf protects the load balancer, which sees every request.",
     )
     accept(
         distribution,

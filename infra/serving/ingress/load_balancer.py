@@ -66,9 +66,10 @@ class Ingress(Construct):
             self._listen_http()
         if settings.access_logs:
             AccessLogs(self, "AccessLogs", load_balancer=self.load_balancer, deployment=deployment)
-        if settings.waf:
-            Firewall(self, "Firewall", load_balancer=self.load_balancer, settings=settings)
-        self.url = f"https://{self._name(settings)}/v1"
+        firewall = Firewall(self, "Firewall", settings=settings) if deployment.has_firewall else None
+        if firewall and not settings.cloudfront:
+            firewall.protect(self.load_balancer)
+        self.url = f"https://{self._name(settings, firewall)}/v1"
 
     def _load_balancer(self, vpc: ec2.IVpc, deployment: Deployment) -> elbv2.ApplicationLoadBalancer:
         settings = deployment.ingress
@@ -185,9 +186,9 @@ class Ingress(Construct):
                 action=elbv2.ListenerAction.forward([self.target_group]),
             )
 
-    def _name(self, settings: Settings) -> str:
+    def _name(self, settings: Settings, firewall: Firewall | None) -> str:
         if settings.cloudfront:
-            return CloudFront(self, "CloudFront", load_balancer=self.load_balancer).name
+            return CloudFront(self, "CloudFront", load_balancer=self.load_balancer, firewall=firewall).name
         return settings.domain or self.load_balancer.load_balancer_dns_name
 
 

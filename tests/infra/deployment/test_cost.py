@@ -68,7 +68,10 @@ def test_the_default_deployment_costs_about_900_dollars_a_month() -> None:
         ({"network__existing_vpc": VPC}, "load balancer", 16.425 + 5.84 + 3 * 3.65),
         ({"ingress__scheme": "internal"}, "load balancer", 16.425 + 5.84),
         ({"ingress__cloudfront": True}, "load balancer", 16.425 + 5.84),
-        ({"ingress__waf": True}, "WAF", 9),
+        ({}, "WAF", 6),
+        ({"ingress__waf_managed_rules": True}, "WAF", 9),
+        ({"ingress__cloudfront": True, "region": "us-east-1"}, "WAF", 6),
+        ({"ingress__scheme": "internal", "ingress__waf": True}, "WAF", 6),
     ],
 )
 def test_each_setting_that_affects_the_cost(settings: dict[str, Any], item: str, usd: float) -> None:
@@ -77,7 +80,13 @@ def test_each_setting_that_affects_the_cost(settings: dict[str, Any], item: str,
 
 @pytest.mark.parametrize(
     ("settings", "item"),
-    [({"network__existing_vpc": VPC}, "NAT"), ({"network__nat": "none"}, "NAT"), ({}, "WAF")],
+    [
+        ({"network__existing_vpc": VPC}, "NAT"),
+        ({"network__nat": "none"}, "NAT"),
+        ({"ingress__waf": False}, "WAF"),
+        ({"ingress__scheme": "internal"}, "WAF"),
+        ({"ingress__cloudfront": True}, "WAF"),
+    ],
 )
 def test_absent_parts_are_not_on_the_bill(settings: dict[str, Any], item: str) -> None:
     assert item not in bill(**settings)
@@ -116,8 +125,9 @@ def test_the_summary_of_the_default_deployment() -> None:
         "  orchestrator          3 x 1 vCPU, 2 GiB (up to 10)                         108\n"
         "  NAT                   1 with address                                        36\n"
         "  load balancer         1 capacity unit, 2 addresses                          30\n"
+        "  WAF                   1 rule, the request limit                              6\n"
         "  images, secrets, DNS  12.2 GB, 3 secrets, 1 private zone                     3\n"
-        "  total                                                                      919\n"
+        "  total                                                                      925\n"
     )
 
 

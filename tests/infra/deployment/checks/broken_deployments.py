@@ -177,4 +177,12 @@ BROKEN = {
     "cloudfront-domain": [deployment(ingress__cloudfront=True, ingress__certificate_arn=CERTIFICATE)],
     "cloudfront-cidrs": [deployment(ingress__cloudfront=True, ingress__allowed_cidrs=["10.0.0.0/8"])],
     "cloudfront-timeout": [deployment(ingress__cloudfront=True)],
+    "cloudfront-firewall": [
+        deployment(ingress__cloudfront=True, ingress__waf=True),
+        deployment(ingress__cloudfront=True, ingress__waf=True, region="eu-central-1"),
+    ],
+    "cloudfront-unlimited": [
+        deployment(ingress__cloudfront=True),
+        deployment(ingress__cloudfront=True, region="us-west-2"),
+    ],
 }

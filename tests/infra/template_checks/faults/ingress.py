@@ -18,6 +18,9 @@ from tests.infra.template_checks.mutations import (
     variable,
 )
 
+ACL, ACL_ASSOCIATION = "AWS::WAFv2::WebACL", "AWS::WAFv2::WebACLAssociation"
+LIMIT, RATE = ("Rules", 0), ("Statement", "RateBasedStatement")
+
 FAULTS = (
     Mutation("target type instance", "T-targets", put(TARGETS, ("TargetType",), "instance")),
     Mutation("target group on another port", "T-targets", put(TARGETS, ("Port",), 8000)),
@@ -102,8 +105,39 @@ FAULTS = (
     Mutation(
         "WAF blocks prompts",
         "T-firewall",
-        put("AWS::WAFv2::WebACL", ("Rules", 2, "OverrideAction"), {"None": {}}),
+        put(ACL, ("Rules", 2, "OverrideAction"), {"None": {}}),
         "own_domain",
     ),
-    Mutation("no rate limit", "T-firewall", drop("AWS::WAFv2::WebACL", ("Rules", 0)), "own_domain"),
+    Mutation("no request limit", "T-request-limit", drop(ACL, ("Rules", 0))),
+    Mutation(
+        "request limit that only counts", "T-request-limit", put(ACL, (*LIMIT, "Action"), {"Count": {}})
+    ),
+    Mutation("request limit of 100", "T-request-limit", put(ACL, (*LIMIT, *RATE, "Limit"), 100)),
+    Mutation(
+        "request limit answered with a 403",
+        "T-request-limit",
+        put(ACL, (*LIMIT, "Action"), {"Block": {}}),
+    ),
+    Mutation(
+        "request limit answered with a page",
+        "T-request-limit",
+        put(ACL, ("CustomResponseBodies", "TooManyRequests", "ContentType"), "TEXT_HTML"),
+    ),
+    Mutation(
+        "request limit by X-Forwarded-For",
+        "T-request-limit",
+        put(ACL, (*LIMIT, *RATE, "AggregateKeyType"), "FORWARDED_IP"),
+        "cloudfront",
+    ),
+    Mutation("firewall in front of nothing", "T-firewall-in-front", drop(ACL_ASSOCIATION, ())),
+    Mutation("no firewall", "T-firewall-in-front", drop(ACL, ()), "cloudfront"),
+    Mutation(
+        "firewall behind CloudFront", "T-firewall-in-front", put(ACL, ("Scope",), "REGIONAL"), "cloudfront"
+    ),
+    Mutation(
+        "CloudFront without the firewall",
+        "T-firewall-in-front",
+        drop("AWS::CloudFront::Distribution", ("DistributionConfig", "WebACLId")),
+        "cloudfront",
+    ),
 )
