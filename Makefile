@@ -80,6 +80,9 @@ rollback: $(OPS) ## Return to the release before, and test it
 destroy: $(OPS) ## Destroy the deployment, and list what is left
 	@$(RUN) -m ops destroy $(ARGS)
 
+pin-images: $(OPS) ## Add the digests to the names of the base images; needs access to their registries
+	@$(RUN) -m ops pin-images
+
 logs: $(OPS) ## Print the last errors of both tiers; ARGS="--since 15m" or "--request ID"
 	@$(RUN) -m ops logs $(ARGS)
 
@@ -156,4 +159,4 @@ TOOLS ?= services/orchestrator/tools
 lock-tools: .venv/developer ## Lock the packages of your own tools: TOOLS=DIRECTORY with a requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt $(TOOLS)/requirements.in -o $(TOOLS)/requirements.txt
 
-.PHONY: help lock-tools swagger-ui record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth synth rehearse doctor deploy smoke keys cost rollback destroy logs tiny-model soak soak-restarts fuzz check lock
+.PHONY: help lock-tools swagger-ui record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth synth rehearse pin-images doctor deploy smoke keys cost rollback destroy logs tiny-model soak soak-restarts fuzz check lock

@@ -19,7 +19,19 @@ from rich.table import Table
 
 from infra.deployment.cost import summary
 
-from . import acceptance, cdk, cost, deploy, destroy, doctor, existing_vpc, logs, machine_image, releases
+from . import (
+    acceptance,
+    base_images,
+    cdk,
+    cost,
+    deploy,
+    destroy,
+    doctor,
+    existing_vpc,
+    logs,
+    machine_image,
+    releases,
+)
 from .account import NoAccess, NotAllowed
 from .command_line import (
     FAILURE,
@@ -59,6 +71,14 @@ def run_synth(deployment: DeploymentFile = FILE) -> None:
         status = cdk.synth(deployment)
     if status:
         raise typer.Exit(status)
+
+
+@app.command("pin-images")
+def run_pin_images() -> None:
+    """Add the digests that the registries report to the names of the base images in this project."""
+    with errors_reported():
+        for line in base_images.pin():
+            say(line)
 
 
 @app.command("doctor")
