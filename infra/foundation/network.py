@@ -12,6 +12,8 @@ from infra.deployment.settings import Network as Settings
 from infra.log_group import log_group
 from infra.suppressions import accept
 
+_NO_ROUTE_TABLE = "Annotation::@aws-cdk/aws-ec2:noSubnetRouteTableId"
+
 
 class Network(Construct):
     """The VPC: tasks run in private subnets, a public load balancer in public ones."""
@@ -32,7 +34,7 @@ class Network(Construct):
         )
 
     def _import(self, existing: ExistingVpc) -> ec2.IVpc:
-        return ec2.Vpc.from_vpc_attributes(
+        vpc = ec2.Vpc.from_vpc_attributes(
             self,
             "Vpc",
             vpc_id=existing.vpc_id,
@@ -41,6 +43,9 @@ class Network(Construct):
             private_subnet_ids=list(existing.private_subnet_ids),
             public_subnet_ids=list(existing.public_subnet_ids) or None,
         )
+        for subnet in (*vpc.private_subnets, *vpc.public_subnets):
+            accept(subnet, _NO_ROUTE_TABLE, reason="No route is added to a subnet of an existing VPC.")
+        return vpc
 
     def _create(self, settings: Settings, retention_days: int, *, retain: bool) -> ec2.Vpc:
         zones = list(settings.availability_zones) or _any_zones(settings.zones)

@@ -54,7 +54,7 @@ class OwnTool:
             arn = self._in_account()
             project.write(f"{_DIRECTORY}/parcels.py", _MODULE)
             project.change_setting("  modules: [] ", "  modules: [parcel] ")
-            self._finds("there is no module parcel", "did you mean parcels?")
+            self._finds("there is no module parcel", "nearest: parcels")
             project.change_setting("  modules: [parcel] ", "  modules: [parcels] ")
             project.write(f"{_DIRECTORY}/requirements.txt", _REQUIREMENTS)
             project.change_setting("  requirements: null ", f"  requirements: {_DIRECTORY}/requirements.txt ")

@@ -33,7 +33,7 @@ def tool_files(plan: Plan) -> Found[str]:
         for number, module in enumerate(tools.modules):
             if module.partition(".")[0] not in there:
                 near = nearest(module, there, count=1)
-                meant = f"; did you mean {near[0]}?" if near else ", which has no modules"
+                meant = f"; nearest: {near[0]}" if near else ", which has no modules"
                 yield (f"tools.modules.{number}", f"there is no module {module} in {tools.directory}{meant}")
     if requirements is not None and not requirements.is_file():
         yield ("tools.requirements", f"there is no file {tools.requirements} in the project")
