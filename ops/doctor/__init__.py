@@ -36,6 +36,7 @@ BEFORE = (
     Check("instance type", network.check_offerings),
     Check("machine image", machine_image.check_machine_image),
     Check("existing VPC", network.check_existing_vpc),
+    Check("tool connections", network.check_tool_connections),
     Check("certificate", domain.check_certificate),
     Check("hosted zone", domain.check_zone),
     Check("CloudFront", domain.check_cloudfront),

@@ -11,6 +11,7 @@ from ops.account import Account, code_of, translated
 from ops.report import Result, Status
 
 SUBJECT = "existing VPC"
+TOOLS = "tool connections"
 _NAT_TARGETS = ("NatGatewayId", "TransitGatewayId", "InstanceId", "NetworkInterfaceId", "GatewayId")
 
 
@@ -118,6 +119,27 @@ def check_existing_vpc(account: Account) -> list[Result]:
     return results or [
         Result(Status.OK, SUBJECT, f"{vpc.vpc_id}: DNS works, and {len(subnets)} subnets have their routes")
     ]
+
+
+def check_tool_connections(account: Account) -> list[Result]:
+    """Checks that the security groups that tools connect to exist, in the VPC of the deployment."""
+    groups = [one.security_group for one in account.deployment.tools.egress if one.security_group]
+    vpc = account.deployment.network.existing_vpc
+    if not groups or vpc is None:
+        return [Result(Status.OK, TOOLS, "to no security groups")]
+    try:
+        with translated():
+            described = account.client("ec2").describe_security_groups(GroupIds=groups)["SecurityGroups"]
+    except ClientError as error:
+        if not code_of(error).endswith(".NotFound"):
+            raise
+        message = str(error.response["Error"]["Message"])
+        return [Result(Status.ERROR, TOOLS, message, "correct tools.egress, or the region")]
+    foreign = [one["GroupId"] for one in described if one["VpcId"] != vpc.vpc_id]
+    if foreign:
+        found = f"{', '.join(foreign)} not in {vpc.vpc_id}"
+        return [Result(Status.ERROR, TOOLS, found, "use the network of the other end (cidr) in tools.egress")]
+    return [Result(Status.OK, TOOLS, f"{', '.join(groups)} in {vpc.vpc_id}")]
 
 
 def _subnets(ec2: Any, vpc: ExistingVpc) -> list[Any]:

@@ -107,11 +107,17 @@ def secret_names(plan: Plan) -> Found[str]:
 
 @rule("tool-egress", Severity.ERROR)
 def tool_egress(plan: Plan) -> Found[str]:
-    """A security group has each rule once; EC2 rejects a second one."""
+    """Connections of tools lead to a group of the same VPC, and a security group has each rule once."""
     tools = plan.deployment.tools
     found = {(443, "0.0.0.0/0")} | ({(5432, "0.0.0.0/0")} if tools.database_url_secret_arn else set())
     for number, one in enumerate(tools.egress):
         peer = one.cidr or one.security_group or ""
+        if one.security_group and plan.deployment.network.existing_vpc is None:
+            yield (
+                f"tools.egress.{number}",
+                f"{peer} cannot be in the VPC that the deployment creates; use its VPC with "
+                "network.existing_vpc, or give a network as cidr",
+            )
         if (one.port, peer) in found:
             yield (f"tools.egress.{number}", f"port {one.port} of {peer} is open already; remove this entry")
         found.add((one.port, peer))

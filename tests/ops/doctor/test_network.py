@@ -117,3 +117,27 @@ def test_main_route_table_applies_to_subnets_without_their_own() -> None:
     }
     one = account(answers, ingress__scheme="internal", network__existing_vpc=private_only)
     assert network.check_existing_vpc(one)[0].status is Status.OK
+
+
+GROUP = "sg-0123456789abcdef0"
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "found"),
+    [
+        ({"SecurityGroups": [{"GroupId": GROUP, "VpcId": VPC["vpc_id"]}]}, Status.OK, GROUP),
+        ({"SecurityGroups": [{"GroupId": GROUP, "VpcId": "vpc-1"}]}, Status.ERROR, f"{GROUP} not in"),
+        (Refused("InvalidGroup.NotFound", "no such group"), Status.ERROR, "no such group"),
+    ],
+)
+def test_groups_that_tools_connect_to(answer: Answer, status: Status, found: str) -> None:
+    one = account(
+        {"ec2.DescribeSecurityGroups": answer},
+        network__existing_vpc=VPC,
+        tools__egress=[{"port": 6379, "security_group": GROUP}],
+    )
+    expect(network.check_tool_connections(one)[0], status, found, "tools.egress" * (status is Status.ERROR))
+
+
+def test_tools_that_connect_to_no_group_need_no_check() -> None:
+    assert network.check_tool_connections(account({}))[0].status is Status.OK

@@ -149,7 +149,12 @@ BROKEN = {
     ],
     "tool-egress": [
         deployment(tools__egress=[{"port": 443, "cidr": "0.0.0.0/0"}]),
-        deployment(tools__egress=2 * [{"port": 6379, "security_group": "sg-0123456789abcdef0"}]),
+        deployment(tools__egress=[{"port": 6379, "security_group": "sg-0123456789abcdef0"}]),
+        deployment(
+            tools__egress=2 * [{"port": 6379, "security_group": "sg-0123456789abcdef0"}],
+            network__existing_vpc=VPC,
+            ingress__scheme="internal",
+        ),
         deployment(
             tools__egress=[{"port": 5432, "cidr": "0.0.0.0/0"}],
             tools__database_url_secret_arn=SECRET,
