@@ -143,6 +143,7 @@ def parse_responses(body: JsonObject) -> JsonObject:
         raise invalid(
             problem("string_type", "body.input.str", "Input should be a valid string", body["input"])
         )
+    _check_response_tools(body.get("tools"))
     tools = [
         {"type": "function", "function": {k: v for k, v in tool.items() if k != "type"}}
         for tool in body.get("tools") or ()
@@ -160,12 +161,33 @@ def parse_responses(body: JsonObject) -> JsonObject:
     chat["messages"] = _input_messages(body)
     if body.get("max_output_tokens") is not None:
         chat["max_completion_tokens"] = body["max_output_tokens"]
+    if response_format := _text_format(body):
+        chat["response_format"] = response_format
     if tools:
         chat["tools"] = tools
         named = choice.get("name") if isinstance(choice, dict) else None
         chat["tool_choice"] = {"type": "function", "function": {"name": named}} if named else choice or "auto"
         chat["parallel_tool_calls"] = body.get("parallel_tool_calls")
     return chat
+
+
+def _check_response_tools(tools: Any) -> None:
+    if tools is not None and not isinstance(tools, list):
+        raise invalid(problem("list_type", "body.tools", "Input should be a valid list", tools))
+    for index, tool in enumerate(tools or ()):
+        if not isinstance(tool, dict):
+            loc = f"body.tools.{index}"
+            raise invalid(problem("dict_type", loc, "Input should be a valid dictionary", tool))
+
+
+def _text_format(body: JsonObject) -> JsonObject | None:
+    """Returns `text.format` of /v1/responses as `response_format` of /v1/chat/completions."""
+    text = body.get("text")
+    given = text.get("format") if isinstance(text, dict) else None
+    if not isinstance(given, dict) or given.get("type") != "json_schema":
+        return given if isinstance(given, dict) else None
+    schema = {key: given[key] for key in ("name", "schema", "strict") if key in given}
+    return {"type": "json_schema", "json_schema": schema}
 
 
 def response_not_found(response_id: str) -> ApiError:
@@ -235,7 +257,7 @@ def _check_named(choice: JsonObject, tools: Any) -> None:
         raise bad_request(message, "tool_choice.function.name")
     known = [
         t["function"].get("name")
-        for t in tools
+        for t in (tools if isinstance(tools, list) else ())
         if isinstance(t, dict) and isinstance(t.get("function"), dict)
     ]
     if name not in known:

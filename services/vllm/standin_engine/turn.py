@@ -63,7 +63,7 @@ def decide(request: ChatRequest, *, exclude_tools_when_none: bool) -> Decision:
     if tools and request.forced:
         return Decision(_limited(force_calls(question, tools, request.named_tool), request), "")
     if results:
-        return Decision([], compose(results, question))
+        return Decision([], _in_format(request.response_format, compose(results, question)))
     calls = _limited(choose_calls(question, tools), request) if tools else []
     return Decision(calls, "" if calls else _without_tools(request.response_format, question))
 
@@ -135,13 +135,18 @@ def _limited(calls: list[Call], request: ChatRequest) -> list[Call]:
 def _without_tools(response_format: JsonObject | None, question: str) -> str:
     asked = question.strip()[:500]
     sentence = f"This is a stand-in for the engine, not a language model; it was asked: “{asked}”"
-    kind = (response_format or {}).get("type")
-    if kind == "json_object":
-        return json.dumps({"answer": sentence}, ensure_ascii=False)
-    if kind == "json_schema" and isinstance((response_format or {}).get("json_schema"), dict):
-        schema = (response_format or {})["json_schema"].get("schema") or {}
-        return json.dumps(fill_schema(schema, question), ensure_ascii=False)
-    return sentence
+    return _in_format(response_format, sentence, question)
+
+
+def _in_format(response_format: JsonObject | None, answer: str, source: str | None = None) -> str:
+    """Returns the answer in the requested format. The values of a schema are found in `source`."""
+    wanted = response_format or {}
+    if wanted.get("type") == "json_object":
+        return json.dumps({"answer": answer}, ensure_ascii=False)
+    if wanted.get("type") == "json_schema" and isinstance(wanted.get("json_schema"), dict):
+        schema = wanted["json_schema"].get("schema") or {}
+        return json.dumps(fill_schema(schema, answer if source is None else source), ensure_ascii=False)
+    return answer
 
 
 def _stretched(text: str, chunks: int | None) -> list[str]:

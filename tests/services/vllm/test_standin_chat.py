@@ -213,6 +213,58 @@ async def test_json_formats_return_json(client: AsyncOpenAI) -> None:
     assert json.loads(typed.choices[0].message.content) == {"unit": "kelvin", "count": 5}
 
 
+async def test_answer_from_results_has_the_requested_format(client: AsyncOpenAI) -> None:
+    call: Any = {
+        "id": "1",
+        "type": "function",
+        "function": {"name": "calculate_math", "arguments": '{"expression": "6*7"}'},
+    }
+    messages: Any = [
+        {"role": "user", "content": "What is 6*7?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": '{"result": 42}'},
+    ]
+    schema = {"type": "object", "properties": {"total": {"type": "integer"}}, "required": ["total"]}
+    formats: list[Any] = [
+        {"type": "json_object"},
+        {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
+    ]
+    for response_format in formats:
+        answer = await client.chat.completions.create(
+            model="tiny", messages=messages, tools=[MATH], response_format=response_format
+        )
+        assert isinstance(json.loads(answer.choices[0].message.content or ""), dict)
+    assert list(json.loads(answer.choices[0].message.content or "")) == ["total"]
+
+
+async def test_responses_have_the_requested_format(client: AsyncOpenAI) -> None:
+    schema = {"type": "object", "properties": {"count": {"type": "integer"}}, "required": ["count"]}
+    wanted: Any = {"format": {"type": "json_schema", "name": "x", "schema": schema}}
+    typed = await client.responses.create(model="tiny", input="5 bags", text=wanted)
+    assert json.loads(typed.output_text) == {"count": 5}
+    plain = await client.responses.create(
+        model="tiny", input="Hello", text={"format": {"type": "json_object"}}
+    )
+    assert isinstance(json.loads(plain.output_text), dict)
+
+
+@pytest.mark.parametrize(
+    "tools",
+    ["x", {}, [None], ["x"], [{}], [{"type": "function"}], [{"type": "function", "function": None}],
+     [{"type": "function", "function": {}}], [{"type": "function", "function": {"name": 1}}],
+     [{"type": "function", "function": {"name": "x", "parameters": []}}], [{"type": "web_search"}]],
+)  # fmt: skip
+async def test_malformed_tools_are_rejected(client: AsyncOpenAI, tools: Any) -> None:
+    named = {"type": "function", "function": {"name": "x"}}
+    for choice in (None, named):
+        with pytest.raises(openai.BadRequestError) as refused:
+            await ask(client, "Hello", tools=tools, tool_choice=choice)
+        assert "tool" in refused.value.message
+    if not isinstance(tools, list) or tools[:1] in ([None], ["x"]):
+        with pytest.raises(openai.BadRequestError, match="tools"):
+            await client.responses.create(model="tiny", input="Hello", tools=tools)
+
+
 async def test_continuous_usage_grows_by_one_token_per_chunk(client: AsyncOpenAI) -> None:
     options = {"include_usage": True, "continuous_usage_stats": True}
     stream = await ask(client, "Hello", stream=True, stream_options=options)

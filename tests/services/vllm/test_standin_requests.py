@@ -28,9 +28,14 @@ FIELDS = """
     model messages input prompt tools tool_choice stream stream_options n max_tokens max_completion_tokens
     max_output_tokens temperature stop logprobs top_logprobs response_format parallel_tool_calls instructions
 """
-FUNCTION = st.fixed_dictionaries(
-    {"name": st.sampled_from(["x", "add"])}, optional={"parameters": JSON, "description": JSON}
+SCHEMA = st.dictionaries(
+    st.sampled_from(["type", "properties", "required", "enum", "items", "anyOf"]), JSON, max_size=3
 )
+FUNCTION = st.fixed_dictionaries(
+    {"name": st.sampled_from(["x", "add"])}, optional={"parameters": JSON | SCHEMA, "description": JSON}
+)
+TOOL = FUNCTION.map(lambda function: {"type": "function", "function": function})
+TOOLS = st.lists(TOOL | JSON | st.builds(lambda function: {"function": function}, JSON), max_size=2)
 MESSAGE = st.fixed_dictionaries(
     {"role": st.sampled_from(["system", "user", "assistant", "tool"])},
     optional={
@@ -45,10 +50,11 @@ MESSAGE = st.fixed_dictionaries(
 BODY = st.dictionaries(st.sampled_from(FIELDS.split()), JSON, max_size=5) | st.fixed_dictionaries(
     {"messages": st.lists(MESSAGE, min_size=1, max_size=4)},
     optional={
-        "tools": st.lists(
-            FUNCTION.map(lambda function: {"type": "function", "function": function}), min_size=1, max_size=2
+        "tools": TOOLS | JSON,
+        "text": st.builds(lambda wanted: {"format": wanted}, JSON),
+        "tool_choice": st.sampled_from(
+            ["auto", "none", "required", {"type": "function", "function": {"name": "x"}}]
         ),
-        "tool_choice": st.sampled_from(["auto", "none", "required"]),
         "input": st.lists(MESSAGE | JSON, max_size=3),
         "prompt": JSON,
     },
