@@ -39,8 +39,10 @@ def step_4_services_are_up(project: Compose) -> None:
 
 def step_5_weather_by_curl(project: Compose) -> None:
     script = at(block("Weather Tool Example"), project.url)
-    answer = _after_a_call(project, "get_current_weather", lambda: shell(script, seconds=_SECONDS))
+    answer, calls = _with_calls(project, "get_current_weather", lambda: shell(script, seconds=_SECONDS))
+    assert calls >= 1, answer
     if project.repeats_results:
+        assert calls == 1
         assert "San Francisco" in said(answer)
         assert "14.6 °C" in said(answer)
 
@@ -51,8 +53,9 @@ def step_5_calculator_by_curl(project: Compose) -> None:
 
 def step_5_python_sdk(project: Compose) -> None:
     program = at(block("Python SDK Example (from Your Mac)"), project.url, "54.123.45.67")
-    printed = _after_a_call(project, "get_current_weather", lambda: python(program, seconds=_SECONDS))
-    if project.repeats_results:
+    printed, calls = _with_calls(project, "get_current_weather", lambda: python(program, seconds=_SECONDS))
+    if project.repeats_results:  # the tiny model does not know the phrase "What's"
+        assert calls == 1
         assert "15.4 °C" in printed
 
 
@@ -112,10 +115,8 @@ def own_tool_after_a_rebuild(project: Compose, directory: Path) -> None:
     assert "Query results from orders: [sample data]" in said(answer.text)
 
 
-def _after_a_call(project: Compose, tool: str, ask: Callable[[], str]) -> str:
-    """Returns an answer before which the orchestrator ran this tool once."""
+def _with_calls(project: Compose, tool: str, ask: Callable[[], str]) -> tuple[str, float]:
+    """Returns an answer, and how often the orchestrator ran this tool for it."""
     before = total(project.url, "tool_calls_total", tool_name=tool, outcome="ok")
     answer = ask()
-    ran = total(project.url, "tool_calls_total", tool_name=tool, outcome="ok") - before
-    assert ran == 1, f"{tool} ran {ran:g} times before the answer {answer}"
-    return answer
+    return answer, total(project.url, "tool_calls_total", tool_name=tool, outcome="ok") - before
