@@ -144,7 +144,8 @@ def run_rollback(
         account = account_of(deployment)
         release = releases.previous(account)
         change_set, changes = releases.prepare(account, release)
-        show(f"Back to the release of {release.deployed:%Y-%m-%d %H:%M} UTC", changes, as_json=False)
+        if not as_json:
+            show(f"Back to the release of {release.deployed:%Y-%m-%d %H:%M} UTC", changes, as_json=False)
         if not yes and not typer.confirm("Roll back?", err=True):
             releases.discard(account, change_set)
             raise typer.Exit(FAILURE)

@@ -13,7 +13,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+from ops.account import Account as OperatorsAccount
+from ops.command_line import plan_of
 from tests.support.containers.programs import NoEngine
 
 from .account import Account
@@ -121,24 +124,52 @@ class Rehearsal:
             saw(f"GPU instances: {found['GPU instances']}")
 
     def change(self, services: DeployedServices) -> None:
+        deploy = ("deploy", "--yes", "--certificate", self.certificate)
         with step("make deploy of the same file: records the machine image"):
-            changed = self._changed(self._make_deploy)
+            changed = self._changed(lambda: self._tested(services, *deploy))
             kinds = sorted({name.rpartition(" ")[0] for name in changed})
             same(kinds, ["launch template"], "what changed")
             assert "  ami: ami-0123456789abcdef0  # al2023-ami-ecs-gpu" in self.project.deployment_file
             saw("gpu.ami is pinned; only the launch template changed")
         with step("make deploy with orchestrator.max_tasks: 12"):
             self.project.change_setting("  max_tasks: 10 ", "  max_tasks: 12 ")
-            changed = self._changed(self._make_deploy)
+            changed = self._changed(lambda: self._tested(services, *deploy))
             same(sorted(changed), ["scalable target"], "what changed")
             saw("only the scaling target changed: 3 to 12 tasks")
-        with step("cdk deploy --all with another line in the orchestrator's code"):
+        with step("make deploy with another line in the orchestrator's code"):
             self.project.change_orchestrator("# another release")
-            changed = self._changed(self.deploy)
+            changed = self._changed(lambda: self._tested(services, *deploy))
             expected = ["image tandem/orchestrator", "service Orchestrator", "task definition Orchestrator"]
             same(sorted(changed), expected, "what changed")
             saw("a new image, task definition and rollout of the orchestrator; nothing else changed")
         self.serving.roll_out(services)
+        self._roll_back(services)
+
+    def _tested(self, services: DeployedServices, *arguments: str) -> None:
+        """Runs a command that ends with the smoke test, which connects to HAProxy in place of the domain."""
+        address = services.balancer.address
+        shown = self.project.ops(*arguments, "--json", "--connect-to", address, environment=services.trusted)
+        tested = json.loads(shown.splitlines()[-1])
+        same({one["status"] for one in tested["results"]}, {"ok"}, "results of the smoke test")
+        saw(f"{tested['title']}: {', '.join(one['subject'] for one in tested['results'])}")
+
+    def _roll_back(self, services: DeployedServices) -> None:
+        """Returns to the release before, with its image, and then to the newer one again."""
+        image = services.orchestrator_task().container["image"]
+        for back in ("make rollback", "make rollback again"):
+            with step(back):
+                changed = self._changed(lambda: self._tested(services, "rollback", "--yes"))
+                same(
+                    sorted(changed), ["service Orchestrator", "task definition Orchestrator"], "what changed"
+                )
+                saw("the orchestrator's image is the other release's, which was not built again")
+            self.serving.roll_out(services)
+        same(services.orchestrator_task().container["image"], image, "the image")
+
+    def rotate(self, services: DeployedServices) -> None:
+        with patch.dict(os.environ, self.emulator.environment):
+            account = OperatorsAccount(plan_of(self.project.directory / "tandem.yaml"))
+            self.serving.rotate_engine_key(services, account)
 
     def fail(self, services: DeployedServices) -> None:
         with step("A release whose image cannot be built: rolls back"):
@@ -202,6 +233,7 @@ def rehearse(directory: Path, account: Account) -> None:
             rehearsal.roles()
             rehearsal.look()
             rehearsal.change(services)
+            rehearsal.rotate(services)
             rehearsal.own_tool(services)
             rehearsal.fail(services)
             rehearsal.serving.revoke_bootstrap(services)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
+
 import launch
 from tests.e2e.engine.serve import MODEL as TINY_MODEL
 from tests.support.containers.container import Running, network
@@ -160,6 +162,27 @@ class DeployedServices(Parts):
             if status:
                 raise DeploymentFailed(f"a task exited with status {status} when stopped:\n{running.log}")
 
+    def replace_engine(self) -> None:
+        """Replaces the engine by what is deployed now, with the gap that one GPU makes.
+
+        Raises:
+            DeploymentFailed: the new one is not healthy.
+        """
+        self.engine.stop(deployed_task(self._emulator, "EngineService").stop_timeout)
+        self._remove(self.engine)
+        self.engine = self.start_engine()
+
+    @property
+    def engine_key(self) -> str:
+        """The key that a new engine would accept: the first in the secret."""
+        environment = deployed_task(self._emulator, "EngineService").environment
+        return environment["VLLM_API_KEY"].partition(",")[0]
+
+    def engine_accepts(self, key: str) -> bool:
+        """Whether the running engine accepts the key."""
+        url = f"http://{self.engine.address(NETWORK)}:8000/v1/models"
+        return httpx.get(url, headers={"authorization": f"Bearer {key}"}, timeout=10).status_code == 200
+
     def build_request(self, repository: str, *, tag: str) -> tuple[list[str], dict[str, Any]]:
         """The command that runs a build, and the last request to build an image, with another tag."""
         builds = self._emulator.client("codebuild")
@@ -230,6 +253,7 @@ class DeployedServices(Parts):
         ]
         return Listener(
             port=group["Port"],
+            domain=self._domain(elb, balancer["LoadBalancerArn"]),
             paths=_public_paths(elb, balancer["LoadBalancerArn"]),
             health_check_path=group["HealthCheckPath"],
             interval_seconds=1,
@@ -238,6 +262,19 @@ class DeployedServices(Parts):
             idle_timeout_seconds=int(attributes["idle_timeout.timeout_seconds"]),
             deregistration_delay_seconds=min(delay, _DEREGISTRATION_SECONDS),
         )
+
+    def _domain(self, elb: Any, balancer: str) -> str:
+        """The name that the certificate of the HTTPS listener is for."""
+        listeners = elb.describe_listeners(LoadBalancerArn=balancer)["Listeners"]
+        arn = next(one["Certificates"][0]["CertificateArn"] for one in listeners if one["Port"] == 443)
+        certificate = self._emulator.client("acm").describe_certificate(CertificateArn=arn)["Certificate"]
+        return str(certificate["DomainName"])
+
+    @property
+    def trusted(self) -> dict[str, str]:
+        """The environment of clients that trust the load balancer's certificate."""
+        path = str(self.balancer.certificate_authority)
+        return {"SSL_CERT_FILE": path, "CURL_CA_BUNDLE": path}
 
     def engine_port_is_the_orchestrators(self) -> None:
         """The port of VLLM_URL is the one that the engine listens on."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import httpx
 
+from ops.account import Account
+from ops.engine_key import EngineKey
 from tests.support.containers import images
 from tests.support.containers.container import until
 
@@ -53,9 +56,8 @@ class Serving:
                 saw(f"{fault.name}: {find(fault, services)}")
 
     def _smoke(self, services: DeployedServices) -> None:
-        trusted = {"SSL_CERT_FILE": str(services.balancer.certificate_authority)}
         arguments = ("smoke", "--json", "--url", services.url, "--key", services.key)
-        results = json.loads(self._project.ops(*arguments, environment=trusted))["results"]
+        results = json.loads(self._project.ops(*arguments, environment=services.trusted))["results"]
         for result in results:
             same(result["status"], "ok", f"{result['subject']}: {result['found']}")
         saw(f"make smoke at {services.url}: {', '.join(result['subject'] for result in results)}")
@@ -75,28 +77,68 @@ class Serving:
             "the new key is accepted",
         )
         saw("keys create: a request with the new key is answered")
+        newer = self._project.ops("keys", "rotate", "rehearsal").strip()
+        until(lambda: _statuses(services, newer) == _statuses(services, key) == {200}, "both values work")
+        self._project.ops("keys", "rotate", "rehearsal", "--finish")
+        until(lambda: _statuses(services, key) == {401}, "the older value is rejected")
+        same(_statuses(services, newer), {200}, "status with the newer value")
+        saw("keys rotate: both values work until --finish, then only the newer one")
         self._project.ops("keys", "revoke", "rehearsal")
-        until(lambda: _statuses(services, key) == {401}, "the revoked key is rejected")
+        until(lambda: _statuses(services, newer) == {401}, "the revoked key is rejected")
         saw("keys revoke: the same request gets 401")
+
+    def rotate_engine_key(self, services: DeployedServices, account: Account) -> None:
+        """Rotates the key between the tiers as `ops keys rotate-engine` does, with running containers."""
+        old = services.engine_key
+
+        class Rotation(EngineKey):
+            """ECS of the emulator starts no task, so each rollout is also done with the containers."""
+
+            def _roll_out(self, output: str) -> None:
+                super()._roll_out(output)
+                if output == "EngineService":
+                    services.replace_engine()
+                else:
+                    services.roll_out()
+
+        with step("make keys ARGS=rotate-engine, while users ask"):
+            answers = self._while_asked(services, lambda: Rotation(account).rotate(saw))
+            new = services.engine_key
+            assert old != new, "the key is the same"
+            same(
+                [services.engine_accepts(key) for key in (old, new)],
+                [False, True],
+                "accepted keys, old and new",
+            )
+            saw(f"the engine accepts only the new key; {answers} answers meanwhile, none of them failed")
 
     def roll_out(self, services: DeployedServices, *, fails: str = "") -> None:
         """Replaces the orchestrators while users ask; with `fails`, that has to be why it stops."""
         before = {running.id for _, running in services.orchestrators}
-        with Traffic(services.url, self._key, services.balancer.tls) as traffic:
-            until(lambda: traffic.answers > 0, "traffic is answered")
+
+        def replace() -> None:
             try:
                 services.roll_out()
                 same("", fails, "why the rollout stopped")
             except DeploymentFailed as error:
                 if not fails or fails not in str(error):
                     raise
-            answered = traffic.answers
-            until(lambda: traffic.answers > answered, "traffic is answered afterwards")
-        same(traffic.failures[:3], [], "failed requests")
+
+        answers = self._while_asked(services, replace)
         after = {running.id for _, running in services.orchestrators}
         same(len(after), len(before), "tasks")
         same(bool(before & after), bool(fails), "whether old tasks are left")
-        saw(f"{traffic.answers} answers meanwhile, none of them failed")
+        saw(f"{answers} answers meanwhile, none of them failed")
+
+    def _while_asked(self, services: DeployedServices, action: Callable[[], None]) -> int:
+        """Does it while users ask; returns the number of answers, of which none may fail."""
+        with Traffic(services.url, self._key, services.balancer.tls) as traffic:
+            until(lambda: traffic.answers > 0, "traffic is answered")
+            action()
+            answered = traffic.answers
+            until(lambda: traffic.answers > answered, "traffic is answered afterwards")
+        same(traffic.failures[:3], [], "failed requests")
+        return traffic.answers
 
     def revoke_bootstrap(self, services: DeployedServices) -> None:
         """Checks that the generated key can be taken away."""

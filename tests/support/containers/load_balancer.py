@@ -52,6 +52,7 @@ class Listener:
     """What the load balancer is configured with, by the names of its attributes in AWS."""
 
     port: int
+    domain: str = "localhost"
     paths: Sequence[str] = ("/v1/*", "//v1/*", "/openai/*", "/health", "/models*")
     health_check_path: str = "/v1/models"
     interval_seconds: int = 15
@@ -82,7 +83,8 @@ class LoadBalancer:
     """A running load balancer.
 
     Attributes:
-        url: what clients use; the certificate is for localhost.
+        url: what clients use; the certificate is for the listener's domain and for localhost.
+        address: HOST:PORT on this machine.
         certificate_authority: file with the certificate that clients must trust.
     """
 
@@ -93,6 +95,7 @@ class LoadBalancer:
         self._admin = running.url(_ADMIN_PORT).removeprefix("http://").rpartition(":")
         self._slots: dict[str, str] = {}
         self.url = running.url(443).replace("http://127.0.0.1", "https://localhost")
+        self.address = running.url(443).removeprefix("http://")
         self.certificate_authority = certificate
 
     @property
@@ -176,7 +179,7 @@ def load_balancer(engine: Engine, image: str, network: str, listener: Listener) 
     with tempfile.TemporaryDirectory(prefix="tandem-balancer-") as name:
         directory = Path(name)
         directory.chmod(0o755)
-        certificate = _certificate(engine, image, directory)
+        certificate = _certificate(engine, image, directory, listener.domain)
         (directory / "haproxy.cfg").write_text(listener.configuration)
         with container(
             engine,
@@ -198,9 +201,9 @@ def _answers(balancer: LoadBalancer) -> bool:
         return False
 
 
-def _certificate(engine: Engine, image: str, directory: Path) -> Path:
-    """A self-signed certificate for localhost, and the file that HAProxy reads with its key."""
-    names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
+def _certificate(engine: Engine, image: str, directory: Path, domain: str) -> Path:
+    """A self-signed certificate for the domain and localhost, beside the file that HAProxy reads."""
+    names = ",".join(dict.fromkeys((f"DNS:{domain}", "DNS:localhost", "IP:127.0.0.1")))
     openssl = [
         "openssl",
         "req",
@@ -213,7 +216,9 @@ def _certificate(engine: Engine, image: str, directory: Path) -> Path:
         "-subj",
         "/CN=localhost",
     ]
-    made = engine.docker("run", "--rm", image, *openssl, "-addext", names, "-keyout", "-", "-out", "-")
+    made = engine.docker(
+        "run", "--rm", image, *openssl, "-addext", f"subjectAltName={names}", "-keyout", "-", "-out", "-"
+    )
     (directory / "site.pem").write_text(made)
     certificate = directory / "ca.pem"
     found = re.search(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n", made, re.DOTALL)
