@@ -17,6 +17,7 @@ from . import (
     ingress,
     network,
     roles,
+    schema,
     security_groups,
     services,
     tools,
@@ -38,6 +39,9 @@ TEMPLATE_RULES: tuple[Rule[Assembly, Resource], ...] = (
     *tools.RULES,
     *access.RULES,
 )
+
+_ANY_REGION = "us-east-1"
+"""The region whose schema is used where the deployment file names none."""
 
 
 def find(assembly: Assembly) -> list[Finding[Resource]]:
@@ -67,11 +71,13 @@ class TemplatePreflight:
     @property
     def rule_ids(self) -> list[str]:
         """The rules, as the report names them."""
-        return [rule.name for rule in TEMPLATE_RULES]
+        return [*(rule.name for rule in TEMPLATE_RULES), schema.RULE]
 
     def validate(self, context: cdk.IPolicyValidationContext) -> cdk.PolicyValidationPluginReport:
         """Checks the synthesized templates."""
-        findings = find(Assembly.read(context.template_paths, self._plan))
+        paths = context.template_paths
+        findings = find(Assembly.read(paths, self._plan))
+        findings += schema.find(paths, region=self._plan.deployment.region or _ANY_REGION)
         self.passed = not findings
         return cdk.PolicyValidationPluginReport(
             success=not findings, violations=[_violation(finding) for finding in findings]

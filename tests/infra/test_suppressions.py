@@ -1,4 +1,4 @@
-"""The checks that others wrote: cfn-lint, cdk-nag and checkov are content with every variant.
+"""The checks that others wrote: cdk-nag and checkov are content with every variant.
 
 What they are not content with is accepted beside its resource, with the reason.
 """
@@ -17,7 +17,6 @@ import aws_cdk as cdk
 import cdk_nag
 import pytest
 from aws_cdk import aws_ec2 as ec2
-from cfnlint.api import ManualArgs, lint  # type: ignore[import-untyped]
 
 from infra.serving.stack import ServingStack
 from infra.stacks import build_stacks
@@ -25,29 +24,6 @@ from tests.infra.synthesis import VARIANTS, plan_of, synthesize
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = Path(__file__).with_name("checkov-requirements.txt")
-
-NOT_LINTED = {
-    "W3005": "the CDK writes a dependency that a reference makes already",
-    "W6001": "the outputs of the serving stack name secrets of the foundation stack",
-}
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("stack", ["foundation", "serving"])
-def test_cfn_lint(variant: str, stack: str) -> None:
-    synthesis = synthesize(variant)
-    region = synthesis.plan.deployment.region or "us-east-1"
-    template = json.dumps(getattr(synthesis, stack))
-    findings = lint(template, config=ManualArgs(regions=[region], ignore_checks=[*NOT_LINTED]))
-    assert [f"{one.rule.id} {one.path}: {one.message}" for one in findings] == []
-
-
-def test_cfn_lint_finds_what_is_wrong() -> None:
-    template = json.loads(json.dumps(synthesize("default").serving))
-    for body in template["Resources"].values():
-        if body["Type"] == "AWS::ECS::Service":
-            body["Properties"]["DesiredCounts"] = 1
-    assert lint(json.dumps(template), config=ManualArgs(regions=["us-east-1"]))
 
 
 def _nag(app: cdk.App, directory: Path) -> list[str]:

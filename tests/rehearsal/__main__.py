@@ -27,7 +27,7 @@ from .own_tool import OwnTool
 from .project import CommandFailed, Project, Ran
 from .services import DeployedServices, DeploymentFailed
 from .serving import Serving
-from .steps import saw, step
+from .steps import found, saw, step
 
 PARAMETER = "tandem-foundation:CertificateArn"
 
@@ -53,7 +53,8 @@ class Rehearsal:
             ran = self.project.deploy(fails=True)
             assert "CertificateArn" in ran.output, ran.output[-2000:]
             same(inventory(self.emulator), before, "what there is")
-            saw("it asks for CertificateArn; nothing was created")
+            report = "asks for CertificateArn"
+            found("no certificate is given", command="npx cdk deploy", report=report, seconds=ran.seconds)
         with step("cdk deploy --all"):
             self.deploy()
             deployed = Deployed(self.emulator)
@@ -64,20 +65,22 @@ class Rehearsal:
         """What is missing is found, one thing after the other, and then nothing is."""
         named = ("--certificate", self.certificate)
         with step("doctor before: its findings, seeded one by one"):
-            self._finds("is not bootstrapped", "npx cdk bootstrap", *named)
+            self._finds("no bootstrap", "is not bootstrapped", "npx cdk bootstrap", *named)
             self.project.bootstrap()
             self.emulator.set_quotas({"L-DB2E81BA": 0})
-            self._finds("0 vCPU", "--quota-code L-DB2E81BA --desired-value 4", *named)
+            increase = "--quota-code L-DB2E81BA --desired-value 4"
+            self._finds("a new account's GPU quota", "0 vCPU", increase, *named)
             self.emulator.set_quotas({})
-            self._finds("without a domain", "ingress.cloudfront: true", *named)
+            without_domain = "a certificate without a domain"
+            self._finds(without_domain, "without a domain", "ingress.cloudfront: true", *named)
             self.project.change_setting("  domain: null ", "  domain: api.example.com ")
-            self._finds("none is set", "--certificate ARN")
-            self._finds(
-                "does not exist", "request-certificate", "--certificate", f"{self.certificate[:-4]}0000"
-            )
+            self._finds("a domain without a certificate", "none is set", "--certificate ARN")
+            other = ("--certificate", f"{self.certificate[:-4]}0000")
+            self._finds("a certificate that was deleted", "does not exist", "request-certificate", *other)
             ecr = self.emulator.client("ecr")
             ecr.create_repository(repositoryName="tandem/vllm")
-            self._finds("the repository tandem/vllm already exists", "delete-repository", *named)
+            taken = "the repository tandem/vllm already exists"
+            self._finds("a repository of that name", taken, "delete-repository", *named)
             ecr.delete_repository(repositoryName="tandem/vllm")
             results = json.loads(self.project.ops("doctor", "--json", *named))["results"]
             same([result for result in results if result["status"] == "error"], [], "findings")
@@ -86,13 +89,15 @@ class Rehearsal:
             same(unknown, ["instance type"], "what could not be checked")
             saw(f"then no errors in {len(results)} results")
 
-    def _finds(self, found: str, fix: str, *arguments: str) -> None:
+    def _finds(self, fault: str, report: str, fix: str, *arguments: str) -> None:
+        begun = time.monotonic()
         results = json.loads(self.project.ops("doctor", "--json", *arguments, status=1))["results"]
-        result = next((one for one in results if found in one["found"]), None)
-        assert result, f"doctor does not report {found!r}: {results}"
-        same(result["status"], "error", found)
+        seconds = time.monotonic() - begun
+        result = next((one for one in results if report in one["found"]), None)
+        assert result, f"doctor does not report {report!r}: {results}"
+        same(result["status"], "error", report)
         assert fix in (result["fix"] or ""), f"doctor does not say how to fix it: {result}"
-        saw(f"{result['subject']}: {result['found']}")
+        found(fault, command="make doctor", report=f"{result['subject']}: {report}", seconds=seconds)
 
     def roles(self) -> None:
         """The emulator denies what the policies of the deployed roles do not allow."""
@@ -181,6 +186,12 @@ class Rehearsal:
             saw("the CLI shows the last lines of the build's log")
             same(inventory(self.emulator), before, "what there is")
             same(self._status("tandem-serving"), "UPDATE_ROLLBACK_COMPLETE", "status of the stack")
+            found(
+                "an image that cannot be built",
+                command="make deploy",
+                report="the build's last lines",
+                seconds=ran.seconds,
+            )
             saw("UPDATE_ROLLBACK_COMPLETE, and everything is as it was")
             self.project.change_dockerfile(missing, "")
         with step("A release whose container does not start: the rollout stops, and users notice nothing"):

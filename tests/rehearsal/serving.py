@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 
 import httpx
@@ -16,7 +17,7 @@ from .expectations import same
 from .project import Project
 from .seeded_faults import FAULTS, find
 from .services import DeployedServices, DeploymentFailed
-from .steps import saw, step
+from .steps import found, saw, step
 from .traffic import Traffic
 
 _PATHS = {
@@ -53,7 +54,9 @@ class Serving:
             self._keys(services)
         with step("Faults in what is deployed: each has to be found"):
             for fault in FAULTS:
-                saw(f"{fault.name}: {find(fault, services)}")
+                begun = time.monotonic()
+                report = find(fault, services)
+                found(fault.name, command="make rehearse", report=report, seconds=time.monotonic() - begun)
 
     def _smoke(self, services: DeployedServices) -> None:
         arguments = ("smoke", "--json", "--url", services.url, "--key", services.key)
