@@ -188,7 +188,7 @@ class Rehearsal:
             same(self._status("tandem-serving"), "UPDATE_ROLLBACK_COMPLETE", "status of the stack")
             found(
                 "an image that cannot be built",
-                command="make deploy",
+                command="npx cdk deploy",
                 report="the build's last lines",
                 seconds=ran.seconds,
             )

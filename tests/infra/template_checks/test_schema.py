@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra.template_checks import schema
 from infra.template_checks.schema import find
 from tests.infra.synthesis import VARIANTS, synthesize
+from tests.infra.template_checks.faults.schema import SCHEMA_FAULTS
+from tests.infra.template_checks.mutations import Mutation
 
 
 def written(directory: Path, template: Any) -> str:
@@ -30,37 +30,17 @@ def test_every_variant_is_accepted(variant: str, stack: str, tmp_path: Path) -> 
     assert find([path], region=region, cache=tmp_path / "cache") == []
 
 
-def _misspell(service: Any) -> None:
-    service["Properties"]["DesiredCounts"] = 1
-
-
-def _use_text(service: Any) -> None:
-    service["Properties"]["DesiredCount"] = "three"
-
-
-def _forget(service: Any) -> None:
-    service["Properties"]["ServiceRegistries"] = "none"
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [(_misspell, "DesiredCounts"), (_use_text, "DesiredCount: 'three'"), (_forget, "ServiceRegistries")],
-)
-def test_what_cloudformation_would_reject_is_found_with_its_resource(
-    change: Callable[[Any], None], message: str, tmp_path: Path
-) -> None:
-    template = json.loads(json.dumps(synthesize("default").serving))
-    services = {
-        name: body for name, body in template["Resources"].items() if body["Type"] == "AWS::ECS::Service"
-    }
-    name = next(iter(services))
-    change(services[name])
-    path = written(tmp_path, template)
+@pytest.mark.parametrize("fault", SCHEMA_FAULTS, ids=lambda fault: fault.name)
+def test_what_cloudformation_would_reject_is_found_with_its_resource(fault: Mutation, tmp_path: Path) -> None:
+    templates = {"serving": json.loads(json.dumps(synthesize("default").serving))}
+    fault.change(templates)
+    path = written(tmp_path, templates["serving"])
     cache = tmp_path / "cache"
     for _ in range(2):  # what was found is found again
         (finding, *_rest) = find([path], region="us-east-1", cache=cache)
-        assert (finding.rule, finding.place.logical_id) == (schema.RULE, name)
-        assert message in finding.message
+        assert finding.rule == fault.rule
+        assert templates["serving"]["Resources"][finding.place.logical_id]["Type"] == "AWS::ECS::Service"
+        assert finding.message.partition(":")[0] in ("DesiredCount", "ServiceRegistries", "DesiredCounts")
     assert not cache.exists()
 
 
