@@ -14,6 +14,12 @@ from .head import Head
 _SLASHES = re.compile(rb"/{2,}")
 _AZURE_DEPLOYMENT = re.compile(rb"/openai/deployments/(.+?)/((?:chat/)?completions|embeddings)", re.DOTALL)
 _PREFIXES = re.compile(rb"^(?:/openai)?(?:/v1)*(?=/)")
+_OF_THE_API = re.compile(rb"/*(?:v1|openai|chat|completions|embeddings|responses|models)(?![a-z])")
+
+API_ROUTES = (
+    "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/models", "/v1/tools",
+)  # fmt: skip
+"""What an error about an unknown path below /v1 names."""
 
 
 class Router:
@@ -86,6 +92,15 @@ def canonical(path: bytes) -> tuple[bytes, bytes]:
 
 
 def not_found(head: Head) -> NotFound:
+    """Returns the error for an unknown path.
+
+    It refers to /docs where the client has it: a load balancer that forwards only the API hides /docs too.
+    """
     path = head.target.partition(b"?")[0].decode("latin-1")
     where = f"{head.method.decode()} {path[:200]}"
-    return NotFound(f"Unknown route: {where}; /docs lists all routes", code="unknown_route")
+    hint = (
+        f"the routes are {', '.join(API_ROUTES)}"
+        if _OF_THE_API.match(head.target)
+        else "/docs lists all routes"
+    )
+    return NotFound(f"Unknown route: {where}; {hint}", code="unknown_route")

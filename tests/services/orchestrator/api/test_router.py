@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import openai
 import pytest
 
+from infra.serving.ingress.load_balancer import PUBLIC_PATHS
 from orchestrator.api.head import Head
 from orchestrator.api.router import not_found
 from tests.support.live import Live, live
@@ -113,3 +115,18 @@ async def test_models_are_listed_under_their_other_path(server: Live) -> None:
 
 def test_long_path_is_truncated_in_the_message() -> None:
     assert len(not_found(Head(b"GET", b"/" + b"a" * 10_000)).message) < 300
+
+
+async def test_unknown_path_below_v1_is_answered_with_the_routes(server: Live) -> None:
+    message = (await server.http.get("/v1/nothing")).json()["error"]["message"]
+    assert "/docs" not in message
+    named = set(re.findall(r"/v1/[a-z/]+", message.partition(";")[2]))
+    served = set((await server.http.get("/openapi.json")).json()["paths"])
+    assert named == {path for path in served if path.startswith("/v1/") and "{" not in path}
+    assert "/docs" in (await server.http.get("/nothing")).json()["error"]["message"]
+
+
+@pytest.mark.parametrize("pattern", [path for paths in PUBLIC_PATHS.values() for path in paths])
+def test_docs_are_not_named_where_a_load_balancer_hides_them(pattern: str) -> None:
+    path = pattern.replace("*", "/nothing").replace("//nothing", "/nothing")
+    assert "/docs" not in not_found(Head(b"GET", path.encode())).message or path == "/health"
