@@ -170,11 +170,12 @@ class Rig:
             writer.close()
         return read_answers(bytes(received))
 
-    async def post(self, path: str, body: bytes) -> Answer:
-        """Sends one POST request with the key and returns its answer."""
+    async def post(self, path: str, body: bytes, *fields: str) -> Answer:
+        """Sends one POST request with the key and these fields, and returns its answer."""
+        more = "".join(f"{field}\r\n" for field in fields)
         head = (
             f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nConnection: close\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"Content-Type: application/json\r\n{more}Content-Length: {len(body)}\r\n\r\n"
         )
         answers = await self.send(head.encode() + body)
         if len(answers) != 1:
