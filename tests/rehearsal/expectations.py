@@ -262,6 +262,16 @@ def outputs_tell_how_to_begin(aws: Deployed) -> str:
     return str(outputs["Url"])
 
 
+def addresses_have_a_request_limit(deployed: Deployed) -> str:
+    waf = deployed.emulator.client("wafv2")
+    acl = waf.get_web_acl_for_resource(ResourceArn=deployed.load_balancer["LoadBalancerArn"])["WebACL"]
+    (limit,) = acl["Rules"]
+    counted = limit["Statement"]["RateBasedStatement"]
+    same((counted["Limit"], counted["AggregateKeyType"]), (20_000, "IP"), "the request limit")
+    same(limit["Action"]["Block"]["CustomResponse"]["ResponseCode"], 429, "the status beyond it")
+    return "20,000 requests in 5 minutes per address, then a 429"
+
+
 CHECKS: tuple[Callable[[Deployed], str], ...] = (
     cluster_has_its_capacity,
     instances_are_safe,
@@ -270,6 +280,7 @@ CHECKS: tuple[Callable[[Deployed], str], ...] = (
     orchestrator_is_behind_the_load_balancer,
     orchestrators_scale_on_cpu,
     only_https_comes_in,
+    addresses_have_a_request_limit,
     nobody_else_reaches_the_tiers,
     tiers_stand_in_private_subnets,
     secrets_are_injected,

@@ -72,6 +72,8 @@ def _compute(emulator: Emulator) -> Iterator[tuple[str, Any]]:
 
 def _network(emulator: Emulator) -> Iterator[tuple[str, Any]]:
     ec2, elb = emulator.client("ec2"), emulator.client("elbv2")
+    for acl in emulator.client("wafv2").list_web_acls(Scope="REGIONAL")["WebACLs"]:
+        yield f"web ACL {acl['Name']}", acl
     for vpc in ec2.describe_vpcs()["Vpcs"]:
         if not vpc["IsDefault"]:
             yield f"VPC {vpc['VpcId']}", vpc
