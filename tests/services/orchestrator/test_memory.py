@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import InvalidRequest, Overloaded
-from orchestrator.memory import Budget, Share, default_budget
+from orchestrator.memory import Budget, Share, answer_cost, default_budget
 
 MANY = 10_000_000
 
@@ -83,3 +83,14 @@ def test_too_many_values_are_rejected_before_they_are_parsed() -> None:
 
 def test_default_is_a_share_of_the_available_memory() -> None:
     assert default_budget() > 16_000_000
+
+
+@pytest.mark.parametrize("value", [b"[],", b"{},", b"1.5,", b'"a",', b'{"a":1},'])
+def test_cost_of_an_answer_is_at_least_what_parsing_it_takes(value: bytes) -> None:
+    answer = b'{"x":[' + value * 200_000 + b"1]}"
+    tracemalloc.start()
+    parsed = orjson.loads(answer)
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert parsed
+    assert len(answer) + taken <= answer_cost(answer)

@@ -8,6 +8,9 @@ from ..errors import ApiError, InvalidRequest
 from .head import Head, bad_request
 
 _LINE_BYTES = 256
+# A chunk takes 2 µs, so that 8 MiB in chunks of one byte would take 18 s.
+_CHUNKS = 16_384
+_BYTES_PER_CHUNK = 128
 _TRAILER_BYTES = 8192
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[\t -~\x80-\xff]*)?")
 _TRAILER_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*")
@@ -61,11 +64,12 @@ class ChunkedBody:
     CR LF, and a size has at most eight digits.
     """
 
-    __slots__ = ("_content", "_left", "_limit", "_line", "_read", "_trailer_bytes", "whole")
+    __slots__ = ("_chunks", "_content", "_left", "_limit", "_line", "_read", "_trailer_bytes", "whole")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._content = bytearray()
+        self._chunks = 0
         self._line = b""
         self._left = 0
         self._trailer_bytes = 0
@@ -97,6 +101,11 @@ class ChunkedBody:
             self._left = int(match[1], 16)
             if len(self._content) + self._left > self._limit:
                 raise too_large(len(self._content) + self._left, self._limit)
+            self._chunks += 1
+            if self._chunks > _CHUNKS + len(self._content) // _BYTES_PER_CHUNK:
+                raise bad_request(
+                    f"{self._chunks:,} chunks have only {len(self._content):,} bytes; send larger chunks"
+                )
             self._read = ChunkedBody._read_data if self._left else ChunkedBody._read_trailer
         return start
 

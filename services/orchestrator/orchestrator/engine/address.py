@@ -9,11 +9,10 @@ from collections.abc import Callable
 from ssl import SSLContext
 
 from ..errors import EngineBroke, EngineFailed
-from ..memory import Budget, Share
+from ..memory import Budget, Share, answer_cost
 from .connection import Connection, ConnectionBroken
 
 _IDLE_SECONDS = 60
-_COPIES = 3  # of a whole answer: as received, parsed, and as sent to the client
 
 
 class StaleConnection(ConnectionBroken):
@@ -192,9 +191,11 @@ class Address:
                 raise EngineFailed(
                     f"The engine's answer has more than {self._max_answer_bytes:,} bytes (MAX_ANSWER_BYTES)"
                 )
-            share.resize(_COPIES * size)
+            share.resize(2 * size)  # it is joined at the end
             parts.append(piece)
-        return b"".join(parts)
+        body = b"".join(parts)
+        share.resize(answer_cost(body))
+        return body
 
     def _kept(self) -> Connection | None:
         while self.idle:

@@ -164,3 +164,15 @@ def test_chunked_body_in_http_1_0_is_rejected() -> None:
     old.http_1_1 = False
     with pytest.raises(InvalidRequest):
         body_of(old, 10)
+
+
+def test_chunks_of_one_byte_are_limited() -> None:
+    """A chunk takes 2 µs, so a body of 8 MiB in such chunks would stop everybody for 18 s."""
+    body = ChunkedBody(8_388_608)
+    body.feed(b"1\r\nx\r\n" * 16_000)
+    with pytest.raises(InvalidRequest, match="larger chunks"):
+        body.feed(b"1\r\nx\r\n" * 1000)
+    usual = ChunkedBody(8_388_608)
+    usual.feed(b"80\r\n" + b"x" * 128 + b"\r\n", 0)
+    for _ in range(60_000):
+        usual.feed(b"80\r\n" + b"x" * 128 + b"\r\n")
