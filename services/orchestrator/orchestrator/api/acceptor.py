@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import logging
 import socket
 import struct
@@ -33,17 +34,23 @@ _DROP_SYN = b"".join(
 
 
 class Acceptor:
-    """Accepts connections from `listeners` and creates a protocol for each of them."""
+    """Accepts connections from `listeners` and creates a protocol for each of them.
+
+    Args:
+        relieve: closes idle connections if there are no files for new ones, and returns their number.
+    """
 
     def __init__(
         self,
         listeners: Sequence[socket.socket],
         protocol: Callable[[], asyncio.Protocol],
         telemetry: Telemetry,
+        relieve: Callable[[], int] = lambda: 0,
     ) -> None:
         self._listeners = listeners
         self._protocol = protocol
         self._telemetry = telemetry
+        self._relieve = relieve
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[Any]] = set()
         self._waiting: dict[socket.socket, asyncio.TimerHandle] = {}
@@ -93,10 +100,14 @@ class Acceptor:
 
     def _fail(self, error: OSError) -> None:
         self._telemetry.accept_failed(error.errno)
+        closed = self._relieve() if error.errno in (errno.EMFILE, errno.ENFILE) else 0
         now = self._loop.time()
         if now >= self._logged + _LOG_SECONDS:
             self._logged = now
-            log.error("connections cannot be accepted", extra={"fields": {"reason": str(error)}})
+            log.error(
+                "connections cannot be accepted",
+                extra={"fields": {"reason": str(error), "closed_idle": closed}},
+            )
 
     def _open(self, connection: socket.socket) -> None:
         connection.setblocking(False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from typing import Protocol
 
 from ..settings import Settings
 
+_RELIEF_CONNECTIONS = 64
+_RELIEF_IDLE_SECONDS = 1.0
+
 
 class Connection(Protocol):
     """The interface of a connection. Deadlines use the event loop's clock and may change at any time."""
@@ -18,6 +22,14 @@ class Connection(Protocol):
     deadline: float
     transport: asyncio.Transport
     unread_deadline: float
+
+    @property
+    def idle_since(self) -> float: ...
+
+    @property
+    def is_idle(self) -> bool: ...
+
+    def close_if_idle(self) -> bool: ...
 
     def expire(self, now: float) -> None: ...
 
@@ -99,6 +111,16 @@ class Connections:
         for connection in self:
             connection.close_if_idle_in(seconds)
         self._sweep()
+
+    def relieve(self) -> int:
+        """Closes the connections that have been idle for longest, since there are no files for new ones.
+
+        Returns the number of closed connections. Those that a client has just opened or used stay open.
+        """
+        before = asyncio.get_running_loop().time() - _RELIEF_IDLE_SECONDS
+        idle = [one for one in self._open if one.is_idle and one.idle_since <= before]
+        longest = heapq.nsmallest(_RELIEF_CONNECTIONS, idle, key=lambda one: one.idle_since)
+        return sum(one.close_if_idle() for one in longest)
 
     def abort_all(self) -> None:
         for connection in self:

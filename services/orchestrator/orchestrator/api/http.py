@@ -32,6 +32,7 @@ class HttpConnection(asyncio.Protocol):
     """Owns the transport: reads from it and decides when to close it.
 
     Attributes:
+        idle_since: when the last answer was written or, before that, when the client connected.
         deadline: when the current phase must end, on the event loop's clock.
         unread_deadline: when the client must have read more of the answer that is waiting for it.
         write_paused: whether the client reads too slowly, so that nothing more should be written now.
@@ -39,13 +40,15 @@ class HttpConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body", "_buffer", "_closing", "_connections", "_drained", "_exchange", "_idle", "_reading",
-        "_router", "_scanned", "_unread", "deadline", "loop", "transport", "unread_deadline", "write_paused",
+        "_router", "_scanned", "_unread", "deadline", "idle_since", "loop", "transport",
+        "unread_deadline", "write_paused",
     )  # fmt: skip
 
     def __init__(self, connections: Connections, router: Router, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.transport: asyncio.Transport
         self.deadline = self.unread_deadline = math.inf
+        self.idle_since = 0.0
         self.write_paused = False
         self._connections = connections
         self._router = router
@@ -66,7 +69,8 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
-        self.deadline = self.loop.time() + self._connections.limits.head_seconds
+        self.idle_since = self.loop.time()
+        self.deadline = self.idle_since + self._connections.limits.head_seconds
         self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -123,7 +127,8 @@ class HttpConnection(asyncio.Protocol):
             self._close(linger=not body_whole)
             return
         self._idle = True
-        self.deadline = self.loop.time() + self._connections.idle_seconds
+        self.idle_since = self.loop.time()
+        self.deadline = self.idle_since + self._connections.idle_seconds
         if self._buffer and not self._reading:
             self._read_requests()
 
@@ -137,6 +142,18 @@ class HttpConnection(asyncio.Protocol):
         """Closes the connection unless a request arrives within this time."""
         if self._idle and self._exchange is None:
             self.deadline = min(self.deadline, self.loop.time() + seconds)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being received or answered."""
+        return self._idle and self._exchange is None and not self._closing
+
+    def close_if_idle(self) -> bool:
+        """Closes the connection unless a request has arrived. Returns whether it did."""
+        if not self.is_idle or self._ask_kernel(termios.FIONREAD):
+            return False
+        self._close()
+        return True
 
     def expire(self, now: float) -> None:
         """Handles that one of the deadlines has passed."""

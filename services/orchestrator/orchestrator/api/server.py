@@ -76,7 +76,7 @@ class Server:
         try:
             await self.service.start()
             self.connections.start()
-            acceptor = Acceptor(listeners, self._connection, self.service.telemetry)
+            acceptor = Acceptor(listeners, self._connection, self.service.telemetry, self.connections.relieve)
             acceptor.start()
         except BaseException:
             for listener in listeners:

@@ -8,7 +8,7 @@ from ..errors import ApiError, EngineFailed, EngineUnavailable
 from ..telemetry import Telemetry
 from .address import Address, StaleConnection
 from .answer import Answer, status_error
-from .connection import ConnectionBroken
+from .connection import OUR_FAILURES, ConnectionBroken
 from .discovery import Discovery
 
 _RESENDS = 2
@@ -57,6 +57,8 @@ class Engines:
                     resends += 1
                 self._after_break(address, error, resends, avoid)
             except OSError as error:
+                if error.errno in OUR_FAILURES:
+                    raise _no_connection(error) from None
                 self._discovery.mark_down(address, str(error))
             else:
                 if response.status < 400:
@@ -118,3 +120,12 @@ class Engines:
             raise EngineUnavailable(
                 f"{reason}. Try again in a few seconds.", headers={"retry-after": "5"}
             ) from None
+
+
+def _no_connection(error: OSError) -> EngineUnavailable:
+    return EngineUnavailable(
+        f"This server cannot open another connection to an engine ({error}). Try again in a few seconds, "
+        "and allow the server more open files.",
+        code="no_connection",
+        headers={"retry-after": "2"},
+    )

@@ -7,6 +7,7 @@ This is our own client because it halves the CPU time of a relayed request compa
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import socket
 import termios
@@ -19,6 +20,10 @@ _PAUSE_AT = 262_144
 # A network that drops every packet is noticed after 30 s: by probes of the kernel on a silent connection, and
 # by the limit for unacknowledged data (in ms) on others, tcp(7).
 _TCP_OPTIONS = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
+
+
+OUR_FAILURES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+"""What keeps this process from opening connections, and so proves nothing about an engine."""
 
 
 class ConnectionBroken(Exception):

@@ -19,7 +19,7 @@ from ..memory import Budget
 from ..protocol import JsonObject
 from ..telemetry import EngineState
 from .address import Address
-from .connection import ConnectionBroken
+from .connection import OUR_FAILURES, ConnectionBroken
 
 log = logging.getLogger("orchestrator.engine")
 
@@ -183,6 +183,8 @@ class Discovery:
             if address.missed_probes > 1:
                 self.mark_down(address, f"/health did not answer within {self._probe_seconds:g} s")
         except (OSError, ConnectionBroken) as error:
+            if isinstance(error, OSError) and error.errno in OUR_FAILURES:
+                return
             self.mark_down(address, str(error))
 
     async def _ask_for_models(self, address: Address) -> None:

@@ -99,3 +99,27 @@ async def test_server_accepts_again_after_running_out_of_files(
         assert (await server.http.get("/health")).status_code == 200
     assert re.search(r'accept_failures_total{reason="EMFILE"} [1-9]', await server.metrics())
     assert caplog.text.count("connections cannot be accepted") == 1
+
+
+async def test_idle_connections_make_room_for_new_ones(server: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that stay connected without a request must not lock out everybody else."""
+    monkeypatch.setattr("orchestrator.api.connections._RELIEF_IDLE_SECONDS", 0.0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as stack:
+        idle = connect(server, stack, 20)
+        await until(lambda: accepted(server.server) == 20)
+        clients = [stack.enter_context(socket.socket()) for _ in range(5)]
+        highest = max(file.fileno() for file in clients)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+        try:
+            for client in clients:
+                client.connect(("127.0.0.1", server.port))
+                client.setblocking(False)
+                client.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(10):
+                answers = [await loop.sock_recv(client, 4096) for client in clients]
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
+        del idle

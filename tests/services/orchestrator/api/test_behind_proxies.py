@@ -120,7 +120,7 @@ async def test_upgrade_and_a_body_reach_the_engine_whole(
     assert [one.json["messages"][0]["content"] for one in engine.requests] == ["first", "second"] * 2
 
 
-async def test_haproxy_in_strict_mode_finds_nothing_desynchronised(
+async def test_strict_haproxy_accepts_every_answer(
     server: Live, engine: ScriptedEngine, tmp_path: Path
 ) -> None:
     """Our answers: what a strict proxy would reject becomes its own 502."""

@@ -25,6 +25,8 @@ class Connection:
         self.connections = connections
         self.deadline = self.unread_deadline = math.inf
         self.idle_limit = math.inf
+        self.idle_since = 0.0
+        self.is_idle = True
         self.expired = self.aborted = False
         connections.add(self)
 
@@ -32,6 +34,10 @@ class Connection:
         assert min(self.deadline, self.unread_deadline) <= now
         self.expired = True
         self.connections.discard(self)
+
+    def close_if_idle(self) -> bool:
+        self.abort()
+        return True
 
     def close_if_idle_in(self, seconds: float) -> None:
         self.idle_limit = seconds
@@ -108,3 +114,18 @@ def test_body_limit_never_exceeds_the_request_limit() -> None:
     )
     limits = Limits.of(settings)
     assert (limits.head_seconds, limits.body_seconds, limits.request_seconds) == (7, 20, 20)
+
+
+async def test_relief_closes_only_the_connections_that_have_been_idle_for_longest() -> None:
+    with watched() as connections:
+        now = asyncio.get_running_loop().time()
+        old = [Connection(connections) for _ in range(100)]
+        for age, connection in enumerate(old):
+            connection.idle_since = now - 10 - age
+        busy, new = Connection(connections), Connection(connections)
+        busy.is_idle, busy.idle_since = False, now - 1000
+        new.idle_since = now
+        assert connections.relieve() == 64
+        assert [one.aborted for one in old] == [False] * 36 + [True] * 64
+        assert not busy.aborted
+        assert not new.aborted

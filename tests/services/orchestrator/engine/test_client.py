@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from orchestrator.engine.client import Engines
+from orchestrator.engine.connection import OUR_FAILURES, Connection
 from orchestrator.engine.discovery import Discovery
 from orchestrator.errors import EngineFailed, EngineUnavailable
 from orchestrator.telemetry import Telemetry
@@ -327,3 +329,29 @@ async def test_slow_client_slows_down_the_engine_instead_of_filling_memory(
 def engine_buffer(engine: ScriptedEngine) -> int:
     """Number of bytes that the engine could not send yet."""
     return sum(writer.transport.get_write_buffer_size() for writer in engine._writers)
+
+
+@pytest.mark.parametrize("number", sorted(OUR_FAILURES))
+async def test_failure_to_open_a_connection_at_all_is_not_the_engines(
+    server: Live, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    engine.otherwise = whole("ok")
+    await until(lambda: bool(server.app._discovery.models))
+    (address,) = server.app._discovery._addresses.values()
+    failed = 0
+
+    async def fail(*_: Any, **__: Any) -> Any:
+        nonlocal failed
+        failed += 1
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Connection, "open", fail)
+        address.drop_idle()
+        answer = await server.chat()
+        address.probe_now.set()
+        await until(lambda: failed > 1)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_connection")
+        assert answer.headers["retry-after"] == "2"
+    assert address.up
+    assert content(await server.chat()) == "ok"
