@@ -70,7 +70,8 @@ TOKENS = (
     "\"usage\": null,", "\"usage\": 5,", "18446744073709551615", "-5",
     "\"usage\": {\"total_tokens\": \"x\"},", "\"error\": \"x\",", "null",
     "{}", "[]", "-1", "1e999", "NaN", "\\ud800", "\xff", "\0", "\"index\": 99999999,",
-    "\"tool_calls\": [],", "\"tool_calls\": {},",
+    "\"logprobs\": {\"content\": [null, {\"bytes\": [999]}]},", "\"logprobs\": [1],",
+    "\"token_ids\": {\"a\": 5},", "\"token_ids\": [[]],", "\"tool_calls\": [],", "\"tool_calls\": {},",
 )  # fmt: skip
 _HTTP_TOKENS = (
     *TOKENS[:9], "HTTP/1.1 200 OK\r\n", "HTTP/1.1 101 X\r\n", "HTTP/1.1 103 X\r\n\r\n", "299", "306",
@@ -94,6 +95,7 @@ def _cases(draw: st.DrawFn) -> Case:
         "stream": streams,
         "tools": route == _CHAT and draw(st.booleans()),
         "usage": draw(st.booleans()),
+        "logprobs": draw(st.booleans()),
         "status": draw(st.just(200) | st.just(200) | st.just(200) | st.integers(200, 620)),
         "framing": draw(st.sampled_from(("chunked", "length", "close"))),
         "lost": draw(st.sampled_from((0, 0, 0, 1, 2, 5, 30))),
@@ -148,6 +150,8 @@ async def _ask(rig: Rig, case: Case) -> None:
     payload: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}], "stream": case["stream"]}
     if case["tools"]:
         payload["tools"] = [_TOOL]
+    if case.get("logprobs"):
+        payload["logprobs"] = True
     if case["stream"] and case["usage"] and case["route"] != _RESPONSES:
         payload["stream_options"] = {"include_usage": True}
     answer = await rig.post_json(case["route"], payload)
