@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import sys
 from typing import Any
 
 
@@ -18,6 +19,17 @@ class _Odd:
 
     def __repr__(self) -> str:
         raise ValueError("no representation")
+
+
+_ENDS = (
+    KeyboardInterrupt,
+    asyncio.CancelledError,
+    GeneratorExit,
+    StopIteration,
+    StopAsyncIteration,
+    MemoryError,
+)
+"""What a caller could take for its own end."""
 
 
 def _made(spec: dict[str, Any]) -> Any:
@@ -48,6 +60,10 @@ def _made(spec: dict[str, Any]) -> Any:
             raise RuntimeError(text)
         case "silent":
             raise _Silent
+        case "exit":
+            sys.exit(text)
+        case "end":
+            raise _ENDS[spec["times"] % len(_ENDS)]
         case _:
             raise RecursionError(text)
 

@@ -23,7 +23,21 @@ TOKENS = (
     "|", ">", "<|", "im_end", "\n", "[cut here", "\0", "\x1b[2J", "\ud800", "\u2028", "é", "😀", "{", "}",
     '"', "\\", "data: [DONE]\n\n", "x",
 )  # fmt: skip
-_KINDS = ("text", "json", "bytes", "deep", "rows", "loop", "odd", "mixed", "raise", "silent", "recursion")
+_KINDS = (
+    "text",
+    "json",
+    "bytes",
+    "deep",
+    "rows",
+    "loop",
+    "odd",
+    "mixed",
+    "raise",
+    "silent",
+    "recursion",
+    "exit",
+    "end",
+)
 _TOKEN = re.compile(r"<\|im_(?:start|end)\|>|</?tool_(?:call|response)>|</?think>")
 _MOST_BYTES = 2 * RESULT_BYTES + 300
 """A control token grows by one byte per token when it is made harmless, JSON by its escapes."""
@@ -37,7 +51,7 @@ def _cases(draw: st.DrawFn) -> Case:
     if kind == "json":
         text = json.dumps(draw(st.recursive(words | st.integers() | st.floats(), st.lists, max_leaves=5)))
     return {
-        "spec": {"kind": kind, "text": text, "times": draw(st.sampled_from((1, 1, 2, 300, 3000)))},
+        "spec": {"kind": kind, "text": text, "times": draw(st.sampled_from((1, 1, 2, 3, 4, 5, 300, 3000)))},
         "tool": draw(st.sampled_from(("produce", "produce_awaited"))),
         "stream": draw(st.booleans()),
     }
