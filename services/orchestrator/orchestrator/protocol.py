@@ -31,7 +31,11 @@ def loads(data: bytes) -> Any:
     Raises:
         orjson.JSONDecodeError: the data is not JSON.
     """
-    value = orjson.loads(data)
+    return exact(orjson.loads(data), data)
+
+
+def exact(value: Any, data: bytes) -> Any:
+    """The value that orjson parsed from `data`, with exact integers. For values that are encoded again."""
     if _LONG in data.translate(_ZEROS):
         with contextlib.suppress(ValueError):
             return from_json(data, allow_inf_nan=False)
@@ -57,7 +61,7 @@ def parse_object(body: bytes) -> JsonObject:
         InvalidRequest: the body is not UTF-8, not JSON, nested too deeply, or not an object.
     """
     try:
-        value = loads(body)
+        value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"The request body is not valid JSON: {error}", code="invalid_json") from None
     if not isinstance(value, dict):

@@ -9,7 +9,7 @@ from ..chat.loop import ChatLoop
 from ..chat.token_data import FIELDS
 from ..chat.tool_plan import ToolPlan, plan_tools
 from ..errors import EngineFailed
-from ..protocol import DONE, JsonObject, check_chat_request, dumps, event
+from ..protocol import DONE, JsonObject, check_chat_request, dumps, event, exact
 from ..tools.toolbox import Toolbox
 from .endpoint import Request
 from .relay import Relay
@@ -27,6 +27,8 @@ class Chat:
 
     async def __call__(self, request: Request, reply: Reply) -> None:
         payload = request.payload()
+        if self._attached or "tools" in payload or "tandem" in payload:
+            payload = exact(payload, request.body)
         check_chat_request(payload)
         execution = request.headers.get(b"x-tool-execution")
         plan = plan_tools(

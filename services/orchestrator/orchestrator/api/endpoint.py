@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ..errors import ApiError, CallerError, DeadlineExceeded, InvalidRequest
 from ..memory import Share
-from ..protocol import JsonObject, dumps, parse_object
+from ..protocol import JsonObject, dumps, exact, parse_object
 from ..settings import Settings
 from ..telemetry import Record, Telemetry
 from .auth import Keys
@@ -49,6 +49,7 @@ class Request:
         """
         payload = parse_object(self.body)
         if self.head.deployment and payload.get("model") != self.head.deployment:
+            payload = exact(payload, self.body)
             payload["model"] = self.head.deployment
             self.body = dumps(payload)
         return payload

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..engine.client import Engines
 from ..errors import EngineFailed
-from ..protocol import JsonObject, dumps
+from ..protocol import JsonObject, dumps, exact
 from .endpoint import Request
 from .reply import Reply
 
@@ -71,4 +71,4 @@ def _asking_for_usage(payload: JsonObject, body: bytes) -> bytes:
     if options is not None and not isinstance(options, dict):
         return body  # the engine reports the error
     kept = {key: value for key, value in (options or {}).items() if key != "continuous_usage_stats"}
-    return dumps({**payload, "stream_options": {**kept, "include_usage": True}})
+    return dumps({**exact(payload, body), "stream_options": {**kept, "include_usage": True}})

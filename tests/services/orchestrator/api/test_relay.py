@@ -248,3 +248,28 @@ async def test_request_id_is_passed_to_the_engine_and_back(server: Live, engine:
     assert engine.requests[1].headers["x-request-id"] == made
     refused = (await server.chat(headers={"x-request-id": "no hex\tid"})).headers["x-request-id"]
     assert "hex" not in refused
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/chat/completions", {}),
+        ("/v1/chat/completions", {"stream": True, "stream_options": {"continuous_usage_stats": True}}),
+        ("/v1/chat/completions", {"tools": []}),
+        ("/v1/chat/completions", {"tandem": {}}),
+        ("/openai/deployments/other/chat/completions", {}),
+    ],
+)
+async def test_integers_of_any_size_stay_exact(
+    server: Live, engine: ScriptedEngine, path: str, fields: dict[str, Any]
+) -> None:
+    engine.play(stream(*text("x")) if fields.get("stream") else whole("x"))
+    big = 123456789012345678901234567890
+    payload = {
+        "model": "m",
+        "messages": [{"role": "user", "content": "x"}],
+        "vllm_xargs": {"x": big},
+        **fields,
+    }
+    assert (await server.http.post(path, json=payload)).status_code == 200
+    assert engine.requests[0].json["vllm_xargs"] == {"x": big}
