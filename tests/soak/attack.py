@@ -99,7 +99,9 @@ async def attack(
     watching = threading.Thread(target=_watch, args=(port, report, over))
     watching.start()
     try:
-        await asyncio.gather(*(repeat(attacker) for attacker in attackers))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*(repeat(attacker) for attacker in attackers))
     finally:
         over.set()
         await asyncio.to_thread(watching.join)

@@ -25,6 +25,9 @@ log = logging.getLogger("orchestrator")
 _LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
+_LABEL_SETS = 2000
+
+
 @dataclass(slots=True)
 class Record:
     """What is known about one request: filled while it runs, reported once when it ends."""
@@ -108,6 +111,8 @@ class _Counts(Collector):
         self._values: dict[tuple[str, ...], float] = {} if labels else {(): 0}
 
     def add(self, labels: tuple[str, ...], amount: float = 1) -> None:
+        if labels not in self._values and len(self._values) >= _LABEL_SETS:
+            labels = ("other",) * len(labels)  # an engine may name a new model in each answer
         self._values[labels] = self._values.get(labels, 0) + amount
 
     def collect(self) -> Iterator[Metric]:

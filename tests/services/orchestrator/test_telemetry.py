@@ -131,3 +131,15 @@ async def test_lines_of_one_loop_iteration_are_written_together(lines: io.String
     assert lines.getvalue() == ""
     await asyncio.sleep(0)
     assert [json.loads(line)["message"] for line in lines.getvalue().splitlines()] == ["one", "two"]
+
+
+def test_number_of_labels_is_bounded() -> None:
+    """An engine that names a new model in each answer must not fill the memory."""
+    telemetry = Telemetry()
+    for number in range(3000):
+        record = finished_record(model=f"model-{number}", prompt_tokens=1)
+        telemetry.finished(record)
+    found = samples(telemetry)
+    tokens = {labels: value for (name, labels), value in found.items() if name == "tokens_total"}
+    assert len(tokens) == 2001
+    assert tokens[labels(kind="other", model="other", key_name="other")] == 1000
