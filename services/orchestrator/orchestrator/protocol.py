@@ -17,7 +17,7 @@ JsonObject = dict[str, Any]
 DONE = b"data: [DONE]\n\n"
 _NUMBER = (int, float)
 _COUNT_AT_MOST = 2**53  # JSON encoders, and JavaScript, have limits
-_NAME_AT_MOST = 256
+NAME_AT_MOST = 256
 _DEPTH_AT_MOST = 254  # orjson reads 1,024 levels but writes 254
 _SHOWN_CHARACTERS = 80
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
@@ -150,9 +150,9 @@ def _check_tools(tools: Any) -> None:
                 param=f"{where}.function",
             )
         name = function.get("name")
-        if not isinstance(name, str) or not 0 < len(name) <= _NAME_AT_MOST:
+        if not isinstance(name, str) or not 0 < len(name) <= NAME_AT_MOST:
             raise InvalidRequest(
-                f"{where}.function.name must be a string of 1 to {_NAME_AT_MOST} characters, "
+                f"{where}.function.name must be a string of 1 to {NAME_AT_MOST} characters, "
                 f"not {_show(name)}",
                 param=f"{where}.function.name",
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..errors import (
     ApiError,
     DeadlineExceeded,
@@ -13,6 +15,15 @@ from ..errors import (
 from ..protocol import JsonObject
 from .auth import missing_key
 from .body import too_large
+from .body_schemas import (
+    CHAT_ANSWER,
+    COMPLETION_BODY,
+    EMBEDDINGS_BODY,
+    EVENT,
+    MODEL,
+    RESPONSES_BODY,
+    chat_body,
+)
 
 OPEN_ROUTES = frozenset(
     {
@@ -33,7 +44,7 @@ _ERROR_SCHEMA: JsonObject = {
                 "message": {"type": "string"},
                 "type": {"type": "string"},
                 "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "integer", "null"]},
+                "code": {"type": ["string", "null"]},
             },
         }
     },
@@ -41,6 +52,7 @@ _ERROR_SCHEMA: JsonObject = {
 _KEY_SCHEMES: JsonObject = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "The API key, as OpenAI's clients send it"},
     "x-api-key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key"},
+    "api-key": {"type": "apiKey", "in": "header", "name": "api-key", "description": "The same, as Azure's"},
 }
 _ERRORS: dict[str, tuple[str, ApiError]] = {
     "400": (
@@ -67,32 +79,11 @@ _ERRORS: dict[str, tuple[str, ApiError]] = {
 }
 """What the POST routes answer besides 200, each with an example."""
 
-_CHAT_BODY: JsonObject = {
-    "type": "object",
-    "required": ["messages"],
-    "additionalProperties": True,
-    "properties": {
-        "model": {"type": "string"},
-        "messages": {"type": "array", "items": {"type": "object"}, "minItems": 1},
-        "stream": {"type": "boolean"},
-        "tools": {
-            "type": "array",
-            "items": {"type": "object"},
-            "description": "The server runs the tools that /v1/tools lists. For these, the name is enough.",
-        },
-        "tool_choice": {},
-        "tandem": {
-            "type": "object",
-            "properties": {"events": {"type": "boolean"}},
-            "description": "`events: true` reports each tool call, its result and its duration.",
-        },
-    },
-    "example": {
-        "messages": [{"role": "user", "content": "What is the weather in San Francisco?"}],
-        "tools": [{"type": "function", "function": {"name": "get_current_weather"}}],
-    },
+_OTHER_ERROR: JsonObject = {
+    "description": "Another error, such as one of the engine",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
 }
-_CHAT_ANSWER: JsonObject = {
+_ANSWER_EXAMPLE: JsonObject = {
     "id": "chatcmpl-4f1c",
     "object": "chat.completion",
     "created": 1764115200,
@@ -106,14 +97,21 @@ _CHAT_ANSWER: JsonObject = {
     ],
     "usage": {"prompt_tokens": 312, "completion_tokens": 41, "total_tokens": 353},
 }
-_ANY_BODY: JsonObject = {"type": "object", "additionalProperties": True}
 
 
-def complete(schema: JsonObject, *, needs_key: bool) -> JsonObject:
-    """Adds the POST routes, the errors and, with `needs_key`, the keys to FastAPI's description."""
-    schema["paths"] = {**post_routes(), **schema["paths"]}
+def complete(schema: JsonObject, *, needs_key: bool, tools: Sequence[str] = ()) -> JsonObject:
+    """Adds the POST routes, the errors and, with `needs_key`, the keys to FastAPI's description.
+
+    Args:
+        tools: names of the tools that the server runs.
+    """
+    schema["paths"] = {**post_routes(tools), **schema["paths"]}
+    for item in schema["paths"].values():
+        for operation in item.values():
+            operation["responses"].pop("422", None)  # FastAPI's own, which is never sent
+            operation["responses"].setdefault("default", _OTHER_ERROR)
     components = schema.setdefault("components", {})
-    components.setdefault("schemas", {})["Error"] = _ERROR_SCHEMA
+    components["schemas"] = {"Error": _ERROR_SCHEMA, "Model": MODEL}
     components["responses"] = error_responses()
     if needs_key:
         components["securitySchemes"] = _KEY_SCHEMES
@@ -139,15 +137,15 @@ def error_responses() -> JsonObject:
     }
 
 
-def post_routes() -> JsonObject:
+def post_routes(tools: Sequence[str] = ()) -> JsonObject:
     """Returns the OpenAPI path items."""
     return {
         "/v1/chat/completions": _post(
-            "Chat. The server runs its tools and answers when they are done.", _CHAT_BODY, tools=True
+            "Chat. The server runs its tools and answers when they are done.", chat_body(tools), tools=True
         ),
-        "/v1/completions": _post("Relayed to the engine", _ANY_BODY),
-        "/v1/embeddings": _post("Relayed to the engine", _ANY_BODY),
-        "/v1/responses": _post("Relayed to the engine", _ANY_BODY),
+        "/v1/completions": _post("Relayed to the engine", COMPLETION_BODY),
+        "/v1/embeddings": _post("Relayed to the engine", EMBEDDINGS_BODY),
+        "/v1/responses": _post("Relayed to the engine", RESPONSES_BODY),
     }
 
 
@@ -160,7 +158,7 @@ def _post(summary: str, body: JsonObject, *, tools: bool = False) -> JsonObject:
     }
     answer: JsonObject = {"schema": {"type": "object"}}
     if tools:
-        answer["example"] = _CHAT_ANSWER
+        answer = {"schema": CHAT_ANSWER, "example": _ANSWER_EXAMPLE}
     return {
         "post": {
             "tags": ["openai"],
@@ -172,14 +170,11 @@ def _post(summary: str, body: JsonObject, *, tools: bool = False) -> JsonObject:
                     "description": "The answer, or a stream of it",
                     "content": {
                         "application/json": answer,
-                        "text/event-stream": {"schema": {"type": "string"}},
+                        "text/event-stream": {"schema": EVENT},
                     },
                 },
                 **{status: {"$ref": f"#/components/responses/{status}"} for status in _ERRORS},
-                "default": {
-                    "description": "Another error, such as one of the engine",
-                    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
-                },
+                "default": _OTHER_ERROR,
             },
         }
     }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.exceptions import HTTPException
 
 from .. import __version__
 from ..control_tokens import ControlTokens
@@ -17,6 +19,15 @@ from ..telemetry import Telemetry
 from ..tools.toolbox import Toolbox
 from .docs_page import add_docs_page
 from .documentation import complete
+
+_MODEL_LIST = {
+    "object": {"const": "list"},
+    "data": {"type": "array", "items": {"$ref": "#/components/schemas/Model"}},
+}
+
+
+def _json(description: str, schema: JsonObject) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
 def build_routes(
@@ -49,9 +60,13 @@ def build_routes(
         return toolbox.specs()
 
     app.add_exception_handler(ApiError, _answer_error)
+    app.add_exception_handler(HTTPException, _answer_error)
     build_schema = app.openapi
 
-    app.openapi = lambda: complete(build_schema(), needs_key=needs_key)  # type: ignore[method-assign]
+    def openapi() -> JsonObject:
+        return complete(build_schema(), needs_key=needs_key, tools=sorted(toolbox.names))
+
+    app.openapi = openapi  # type: ignore[method-assign]
     return app
 
 
@@ -62,11 +77,24 @@ def _add_model_routes(app: FastAPI, discovery: Discovery, default_model: str) ->
         configured = {"id": default_model, "object": "model", "created": started, "owned_by": "tandem"}
         return discovery.models or [configured]
 
-    @app.get("/v1/models", tags=["models"], summary="The engine's models; always 200")
+    @app.get(
+        "/v1/models",
+        tags=["models"],
+        summary="The engine's models; always 200",
+        responses={200: _json("The models", {"type": "object", "properties": _MODEL_LIST})},
+    )
     async def list_models() -> JsonObject:
         return {"object": "list", "data": models()}
 
-    @app.get("/v1/models/{model:path}", tags=["models"], summary="One model")
+    @app.get(
+        "/v1/models/{model:path}",
+        tags=["models"],
+        summary="One model",
+        responses={
+            200: _json("The model", {"$ref": "#/components/schemas/Model"}),
+            404: _json("There is no such model", {"$ref": "#/components/schemas/Error"}),
+        },
+    )
     async def get_model(model: str) -> JsonObject:
         known = {entry["id"]: entry for entry in models()}
         if model not in known:
@@ -85,7 +113,12 @@ def _add_state_routes(
     async def health() -> JsonObject:
         return {"status": "ok"}
 
-    @app.get("/ready", tags=["state"], summary="Whether an engine answers")
+    @app.get(
+        "/ready",
+        tags=["state"],
+        summary="Whether an engine answers",
+        responses={503: _json("No engine answers", {"type": "object"})},
+    )
     async def ready() -> Response:
         reason = discovery.why_not_ready()
         body: JsonObject = (
@@ -95,12 +128,19 @@ def _add_state_routes(
         body["control_tokens"] = control_tokens.source
         return JSONResponse(body, status_code=200 if reason is None else 503)
 
-    @app.get("/metrics", tags=["state"], summary="Metrics in Prometheus' text format")
+    @app.get(
+        "/metrics",
+        tags=["state"],
+        summary="Metrics in Prometheus' text format",
+        response_class=PlainTextResponse,
+    )
     async def metrics() -> Response:
         return Response(telemetry.exposition(), media_type="text/plain; version=0.0.4")
 
 
 async def _answer_error(_: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):  # for a path that only this server's router matches
+        error = NotFound(f"There is nothing at this path: {error.detail}")
     assert isinstance(error, ApiError)
     body = orjson.dumps(error.body())
     return Response(body, error.status, headers=error.headers, media_type="application/json")

@@ -74,12 +74,12 @@ async def test_description_requires_a_key_where_the_server_does(
                 answer = await server.http.request(method, path.replace("{model}", "x"))
                 assert (answer.status_code == 401) == bool(operation.get("security")), path
     schemes = set(described["components"].get("securitySchemes", {}))
-    assert schemes == ({"bearer", "x-api-key"} if settings else set())
+    assert schemes == ({"bearer", "x-api-key", "api-key"} if settings else set())
     assert set(described["paths"]) - OPEN_ROUTES
 
 
-@pytest.mark.parametrize("header", [{"authorization": "Bearer {}"}, {"x-api-key": "{}"}])
-async def test_both_documented_schemes_are_accepted(header: dict[str, str], engine: ScriptedEngine) -> None:
+@pytest.mark.parametrize("header", [{"authorization": "Bearer {}"}, {"x-api-key": "{}"}, {"api-key": "{}"}])
+async def test_all_documented_schemes_are_accepted(header: dict[str, str], engine: ScriptedEngine) -> None:
     async with live(engine.url, BOOTSTRAP_API_KEY="a-long-secret-key") as server:
         headers = {name: value.format("a-long-secret-key") for name, value in header.items()}
         assert (await server.http.get("/v1/tools", headers=headers)).status_code == 200

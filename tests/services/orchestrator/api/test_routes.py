@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.support.live import Live, live
 from tests.support.scripted_engine import ScriptedEngine, whole
 
@@ -82,3 +84,26 @@ async def test_unknown_paths_do_not_become_labels(server: Live) -> None:
     metrics = await server.metrics()
     assert "random" not in metrics
     assert 'route="unknown",status="404"' in metrics
+
+
+@pytest.mark.parametrize("model", ["x%0Ay", "%C3%9F%0A", "a%2Fb%0D%0Ac"])
+async def test_model_with_a_line_end_is_not_found(server: Live, model: str) -> None:
+    answer = await server.http.get(f"/v1/models/{model}")
+    assert answer.status_code == 404
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+async def test_metrics_have_the_documented_content_type(server: Live) -> None:
+    described = (await server.http.get("/openapi.json")).json()["paths"]
+    assert list(described["/metrics"]["get"]["responses"]["200"]["content"]) == ["text/plain"]
+    assert (await server.http.get("/metrics")).headers["content-type"].startswith("text/plain")
+    assert "404" in described["/v1/models/{model}"]["get"]["responses"]
+
+
+async def test_description_names_the_servers_tools(server: Live) -> None:
+    described = (await server.http.get("/openapi.json")).json()["paths"]["/v1/chat/completions"]["post"]
+    schema = described["requestBody"]["content"]["application/json"]["schema"]
+    tool = schema["properties"]["tools"]["items"]["properties"]["function"]["properties"]["name"]
+    assert tool["anyOf"][0]["enum"] == ["calculate_math", "get_current_weather", "query_database"]
+    message = schema["properties"]["messages"]["items"]
+    assert message["required"] == ["role"]
