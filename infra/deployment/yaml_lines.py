@@ -12,6 +12,9 @@ Place = tuple[str | int, ...]
 """The path of a value in the document: keys and list indices from the root."""
 
 
+_MOST_VALUES = 100_000
+
+
 class YamlError(Exception):
     """A file is not valid YAML. The message names the file and the line."""
 
@@ -53,8 +56,10 @@ def read_yaml(path: Path) -> YamlSource:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise YamlError(f"{path}:{line}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise YamlError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+        # PyYAML's constructors raise anything for a tag such as `!!timestamp x`.
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise YamlError(f"{path}: not valid YAML: {reason}") from None
     return YamlSource(path, data, lines)
 
 
@@ -62,6 +67,8 @@ def _construct(
     node: yaml.Node, loader: yaml.SafeLoader, path: Path, place: Place, lines: dict[Place, int]
 ) -> Any:
     # Plain lists and mappings are handled here; the loader constructs all other tags, such as sets.
+    if len(lines) > _MOST_VALUES:
+        raise YamlError(f"{path}: more than {_MOST_VALUES:,} values; aliases (*) of aliases multiply them")
     if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
         items = []
         for index, item in enumerate(node.value):

@@ -53,9 +53,16 @@ _VALUES = st.one_of(
 
 @st.composite
 def _cases(draw: st.DrawFn) -> Case:
-    if draw(st.booleans()):
-        base = draw(st.sampled_from((SHORT, SHIPPED)))
+    kind = draw(st.sampled_from(("mutated", "written", "dumped")))
+    if kind == "mutated":
+        base = draw(st.sampled_from((SHORT, SHIPPED, _ALIASES.encode(), b"")))
         return {"file": mutated(base, draw(edits(TOKENS, most=6))).decode("latin-1")}
+    if kind == "written":
+        setting = st.sampled_from(_SETTINGS)
+        words = st.lists(st.sampled_from(TOKENS), min_size=1, max_size=3).map("".join)
+        written = draw(st.lists(st.tuples(setting, words), min_size=1, max_size=3))
+        lines = [f"{section}:\n  {name}: {word}\n" for (section, name), word in written]
+        return {"file": "".join(lines).encode("utf-8").decode("latin-1")}
     document: dict[str, dict[str, object]] = {}
     for section, name in draw(st.lists(st.sampled_from(_SETTINGS), min_size=1, max_size=5)):
         document.setdefault(section, {})[name] = draw(_VALUES)

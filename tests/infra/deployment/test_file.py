@@ -198,6 +198,19 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> No
         load_deployment(path)
 
 
+def test_aliases_that_multiply_are_an_error(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}]" for n in range(1, 25))]
+    assert refuse(tmp_path, "\n".join(lines)).startswith("tandem.yaml: more than 100,000 values")
+    assert "tandem.yaml: not valid YAML" in refuse(tmp_path, "tags: &t {a: *t}")
+
+
+@pytest.mark.parametrize(
+    "value", ["!!timestamp x", "!!int x", "!!float x", "!!bool x", "!!binary é", "!!set [a]", "!!omap x"]
+)
+def test_tag_that_does_not_fit_its_value_is_an_error(tmp_path: Path, value: str) -> None:
+    assert refuse(tmp_path, f"name: {value}").startswith("tandem.yaml:")
+
+
 @given(path=st.sampled_from(sorted(SETTINGS)), data=st.data())
 def test_typo_is_answered_with_the_intended_setting(
     tmp_path_factory: pytest.TempPathFactory, path: str, data: st.DataObject
