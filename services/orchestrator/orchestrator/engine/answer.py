@@ -127,6 +127,8 @@ class Answer:
             hide_usage: whether to drop events that contain only usage.
         """
         while block := await self._block():
+            if self._check.are_similar(block):
+                return block  # as the event before, which had none of the marks
             if self._path == _RESPONSES:
                 start = 0
             else:
