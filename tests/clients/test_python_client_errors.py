@@ -92,7 +92,9 @@ async def test_unknown_model_is_a_not_found_error_that_names_the_models(client: 
 
 
 async def test_unknown_route_is_a_not_found_error(client: Client) -> None:
-    with pytest.raises(openai.NotFoundError, match="Unknown route: GET /v1/files; /docs") as caught:
+    with pytest.raises(
+        openai.NotFoundError, match="Unknown route: GET /v1/files; the routes are /v1/chat"
+    ) as caught:
         await settle(client.files.list())
     check_shape(caught.value)
     assert caught.value.code == "unknown_route"

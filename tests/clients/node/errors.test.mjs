@@ -69,7 +69,7 @@ test('NotFoundError for an unknown model names the models', async () => {
 test('NotFoundError for an unknown route, and for one that the engine lacks', async () => {
   const unknown = await refused(client.files.list(), OpenAI.NotFoundError, 404);
   assert.equal(unknown.code, 'unknown_route');
-  assert.match(unknown.message, /Unknown route: GET \/v1\/files; \/docs/);
+  assert.match(unknown.message, /Unknown route: GET \/v1\/files; the routes are \/v1\/chat/);
   const embeddings = client.embeddings.create({ model: MODEL, input: 'Hi' });
   const lacking = await refused(embeddings, OpenAI.NotFoundError, 404);
   assert.match(lacking.message, /engine does not serve this route/);

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import shutil
+from pathlib import Path
+
 import pytest
 
 from tests.support.live import Live, live
@@ -9,6 +14,7 @@ from tests.support.scripted_engine import ScriptedEngine, stream, text, whole
 
 from .browser import CHAT, KEY, PAGE, PREFLIGHT
 
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 REQUEST = {"messages": [{"role": "user", "content": "x"}]}
 
 
@@ -47,3 +53,56 @@ async def test_other_origins_have_no_access(engine: ScriptedEngine, origin: str)
         for one in (asked, answer):
             assert "access-control-allow-origin" not in one.headers
             assert one.headers["vary"] == "origin"
+
+
+_SCRIPT = """<pre id="seen"></pre><script>(async () => {
+const seen = [];
+const ask = (headers) => fetch("{url}/v1/chat/completions", {
+  method: "POST", headers: {"content-type": "application/json", ...headers},
+  body: JSON.stringify({messages: [{role: "user", content: "x"}], stream: true})});
+try {
+  const answer = await ask({authorization: "Bearer {key}", "x-stainless-lang": "js"});
+  const id = Boolean(answer.headers.get("x-request-id"));
+  seen.push(answer.status, (await answer.text()).includes("Hello"), id);
+  const refused = await ask({});
+  seen.push(refused.status, (await refused.json()).error.code);
+} catch (error) { seen.push(error.name); }
+document.getElementById("seen").textContent = `seen: ${seen.join(" ")};`;
+})();</script>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+@pytest.mark.parametrize(
+    ("origins", "seen"),
+    [
+        ("{page}", "200 true true 401 missing_api_key"),
+        ("*", "200 true true 401 missing_api_key"),
+        ("https://other.example", "TypeError"),
+    ],
+)
+async def test_page_of_another_origin_in_a_browser(
+    engine: ScriptedEngine, tmp_path: Path, origins: str, seen: str
+) -> None:
+    engine.otherwise = stream(*text("Hello"))
+    page = ""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            head = f"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {len(page)}\r\n"
+            writer.write(f"{head}connection: close\r\n\r\n{page}".encode())
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as pages:
+        origin = f"http://127.0.0.1:{pages.sockets[0].getsockname()[1]}"
+        async with live(engine.url, CORS_ORIGINS=origins.format(page=origin), BOOTSTRAP_API_KEY=KEY) as api:
+            page = _SCRIPT.replace("{url}", api.url).replace("{key}", KEY)
+            process = await asyncio.create_subprocess_exec(
+                str(BROWSER), "--headless=new", "--no-sandbox", "--disable-gpu",
+                f"--user-data-dir={tmp_path}", "--virtual-time-budget=8000", "--dump-dom", origin,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+            )  # fmt: skip
+            async with asyncio.timeout(50):
+                shown, _ = await process.communicate()
+    assert f"seen: {seen};" in shown.decode()
