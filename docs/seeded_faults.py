@@ -98,9 +98,10 @@ def template_rows() -> list[str]:
         synthesis = synthesize(mutation.variant)
         templates = json.loads(json.dumps({"foundation": synthesis.foundation, "serving": synthesis.serving}))
         mutation.change(templates)
-        finders = {finding.rule for finding in find(Assembly(templates, synthesis.plan))}
         if mutation.rule == RULE:
-            finders |= _schema_finders(templates["serving"])
+            finders = _schema_finders(templates["serving"])
+        else:
+            finders = {finding.rule for finding in find(Assembly(templates, synthesis.plan))}
         rows.append(_row(mutation.name, mutation.rule, finders, mutation.variant))
     return rows
 

@@ -76,8 +76,9 @@ class TemplatePreflight:
     def validate(self, context: cdk.IPolicyValidationContext) -> cdk.PolicyValidationPluginReport:
         """Checks the synthesized templates."""
         paths = context.template_paths
-        findings = find(Assembly.read(paths, self._plan))
-        findings += schema.find(paths, region=self._plan.deployment.region or _ANY_REGION)
+        # The rules read templates that CloudFormation's schema accepts.
+        findings = schema.find(paths, region=self._plan.deployment.region or _ANY_REGION)
+        findings = findings or find(Assembly.read(paths, self._plan))
         self.passed = not findings
         return cdk.PolicyValidationPluginReport(
             success=not findings, violations=[_violation(finding) for finding in findings]

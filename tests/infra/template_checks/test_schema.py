@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from infra.template_checks.plugin import TemplatePreflight
 from infra.template_checks.schema import find
-from tests.infra.synthesis import VARIANTS, synthesize
+from tests.infra.synthesis import VARIANTS, plan_of, synthesize
 from tests.infra.template_checks.faults.schema import SCHEMA_FAULTS
 from tests.infra.template_checks.mutations import Mutation
 
@@ -42,6 +44,17 @@ def test_what_cloudformation_would_reject_is_found_with_its_resource(fault: Muta
         assert templates["serving"]["Resources"][finding.place.logical_id]["Type"] == "AWS::ECS::Service"
         assert finding.message.partition(":")[0] in ("DesiredCount", "ServiceRegistries", "DesiredCounts")
     assert not cache.exists()
+
+
+@pytest.mark.parametrize("fault", SCHEMA_FAULTS, ids=lambda fault: fault.name)
+def test_rules_are_not_confused_by_what_the_schema_rejects(fault: Mutation, tmp_path: Path) -> None:
+    templates = {"serving": json.loads(json.dumps(synthesize("default").serving))}
+    fault.change(templates)
+    context = SimpleNamespace(template_paths=[written(tmp_path, templates["serving"])])
+    preflight = TemplatePreflight(plan_of("default"))
+    report = preflight.validate(context)
+    assert (report.success, preflight.passed) == (False, False)
+    assert {violation.rule_name for violation in report.violations} == {fault.rule}
 
 
 def test_accepted_template_is_not_checked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
