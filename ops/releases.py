@@ -69,15 +69,14 @@ def _keep(account: Account) -> None:
 
 
 def forget(account: Account) -> None:
-    """Deletes what was kept, if there is anything."""
+    """Deletes what was kept, if there is anything. A failure is only reported."""
     try:
-        releases = _releases(account, _bucket(account))
-    except Failed:
-        return
-    s3 = account.client("s3")
-    for release in releases:
-        with translated():
-            s3.delete_object(Bucket=release.bucket, Key=release.key)
+        s3 = account.client("s3")
+        for release in _releases(account, _bucket(account)):
+            with translated():
+                s3.delete_object(Bucket=release.bucket, Key=release.key)
+    except (ClientError, NotAllowed, Failed) as error:
+        say(f"  ? kept releases in the bucket of cdk bootstrap, below {_prefix(account)}, remain: {error}")
 
 
 def previous(account: Account) -> Release:

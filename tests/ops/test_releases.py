@@ -211,6 +211,15 @@ def test_release_that_cannot_be_kept_stops_no_deployment(
     assert "make rollback will not know it" in capsys.readouterr().err
 
 
+def test_kept_releases_that_cannot_be_deleted_are_reported(
+    aws: Aws, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deploy(aws, "Second")
+    aws.account.aws.answers["s3.DeleteObject"] = Refused("AccessDenied")
+    releases.forget(aws.account)
+    assert f"below releases/{STACK}/, remain: no permission for" in capsys.readouterr().err
+
+
 def test_discarded_change_set_changes_nothing(aws: Aws) -> None:
     deploy(aws, "First", "Second")
     change_set, _ = releases.prepare(aws.account, releases.previous(aws.account))
