@@ -57,9 +57,7 @@ class Engines:
                     resends += 1
                 self._after_break(address, error, resends, avoid)
             except OSError as error:
-                if error.errno in OUR_FAILURES:
-                    raise _no_connection(error) from None
-                self._discovery.mark_down(address, str(error))
+                self._after_no_connection(address, error)
             else:
                 if response.status < 400:
                     return Answer(address, response, path)
@@ -84,6 +82,11 @@ class Engines:
             await self._wait_for_engine(until)
             avoid.clear()
         return address
+
+    def _after_no_connection(self, address: Address, error: OSError) -> None:
+        if error.errno in OUR_FAILURES:
+            raise _no_connection(error) from None
+        self._discovery.mark_down(address, str(error))
 
     def _after_break(
         self, address: Address, error: ConnectionBroken, resends: int, avoid: set[Address]
