@@ -29,6 +29,10 @@ from .services import DeployedServices, DeploymentFailed
 from .serving import Serving
 from .steps import found, saw, step
 
+# Only in an account: the orchestrator's own check has no secret with keys.
+_DOES_NOT_START = (
+    'assert not __import__("os").environ.get("API_KEYS_SECRET_ARN"), "a release that does not start"'
+)
 PARAMETER = "tandem-foundation:CertificateArn"
 
 
@@ -194,8 +198,14 @@ class Rehearsal:
             )
             saw("UPDATE_ROLLBACK_COMPLETE, and everything is as it was")
             self.project.change_dockerfile(missing, "")
+        with step("A release that cannot be imported: synthesis stops, since it imports the tools"):
+            self.project.change_orchestrator("raise RuntimeError('a release that cannot be imported')")
+            ran = self.deploy(fails=True)
+            assert "a release that cannot be imported" in ran.output, ran.output[-3000:]
+            saw("the orchestrator's own check reports it before anything is built")
+            self.project.forget_last_line()
         with step("A release whose container does not start: the rollout stops, and users notice nothing"):
-            self.project.change_orchestrator("raise RuntimeError('a release that does not start')")
+            self.project.change_orchestrator(_DOES_NOT_START)
             self.deploy()
             self.serving.roll_out(services, fails="a release that does not start")
         with step("The release after that"):
