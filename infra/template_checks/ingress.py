@@ -14,6 +14,10 @@ _PUBLIC = {
     "/responses*", "/models*",
 }  # fmt: skip
 _DEADLINE_MARGIN_SECONDS = 30
+_AGAINST_SMUGGLING = {
+    "routing.http.drop_invalid_header_fields.enabled": "true",
+    "routing.http.desync_mitigation_mode": "strictest",
+}
 
 
 @rule("T-targets")
@@ -142,11 +146,11 @@ def timeouts(assembly: Assembly) -> Found[Resource]:
 
 @rule("T-headers")
 def headers(assembly: Assembly) -> Found[Resource]:
-    """Invalid headers, which can smuggle a second request, are dropped."""
+    """Requests that could hide a second one are dropped, and so are invalid headers."""
     for balancer in assembly.of_kind("AWS::ElasticLoadBalancingV2::LoadBalancer"):
-        name = "routing.http.drop_invalid_header_fields.enabled"
-        if attributes(balancer, "LoadBalancerAttributes").get(name) != "true":
-            yield (balancer, f"{name} must be true")
+        for name, value in _AGAINST_SMUGGLING.items():
+            if attributes(balancer, "LoadBalancerAttributes").get(name) != value:
+                yield (balancer, f"{name} must be {value}")
 
 
 RULES = (

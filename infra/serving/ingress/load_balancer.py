@@ -100,6 +100,7 @@ class Ingress(Construct):
             security_group=security_group,
             idle_timeout=cdk.Duration.seconds(settings.idle_timeout_seconds),
             drop_invalid_header_fields=True,
+            desync_mitigation_mode=elbv2.DesyncMitigationMode.STRICTEST,
             deletion_protection=deployment.removal_policy == "retain",
         )
         if not settings.access_logs:

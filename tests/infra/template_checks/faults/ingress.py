@@ -82,6 +82,11 @@ FAULTS = (
         ),
     ),
     Mutation(
+        "ambiguous requests let through",
+        "T-headers",
+        attribute(BALANCER, "LoadBalancerAttributes", "routing.http.desync_mitigation_mode", "defensive"),
+    ),
+    Mutation(
         "orchestrator open to the world",
         "T-reachability",
         put(INGRESS_RULE, ("CidrIp",), "0.0.0.0/0", "OrchestratorSecurityGroup"),
