@@ -127,7 +127,7 @@ class Answer:
             hide_usage: whether to drop events that contain only usage.
         """
         while block := await self._block():
-            if self._check.are_similar(block):
+            if self._check.is_similar(block):
                 return block  # as the event before, which had none of the marks
             if self._path == _RESPONSES:
                 start = 0

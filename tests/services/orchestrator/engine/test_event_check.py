@@ -119,3 +119,25 @@ def test_similar_events_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert check.valid(block) == block
     assert parsed == 2
+
+
+@pytest.mark.parametrize(
+    "block", [b"\n\ngarbage\n\n\n\n", b"\n\n\n\n\n\n", b"garbage\n\n", event("\xff")[:-2] + b"\xff\n\n"]
+)
+def test_nothing_is_similar_before_an_event_was_parsed(block: bytes) -> None:
+    assert not EventCheck().is_similar(block)
+
+
+def test_single_event_is_similar_only_if_it_is_valid() -> None:
+    check = EventCheck()
+    check.valid(event("a"))
+    assert check.is_similar(event("b"))
+    for bad in (event("b") + event("c"), event("b")[:-3] + b"\n\n", event("b").replace(b'"b"', b'"\xff"')):
+        assert not check.is_similar(bad)
+
+
+def test_invalid_text_in_a_later_block_is_found() -> None:
+    check = EventCheck()
+    check.valid(event("a"))
+    bad = event("b").replace(b'"b"', b'"\xff"')
+    assert check.valid(event("b") + bad) == event("b")
