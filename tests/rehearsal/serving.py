@@ -67,7 +67,7 @@ class Serving:
 
     def _only_public_paths(self, services: DeployedServices) -> None:
         with httpx.Client(verify=services.balancer.tls, base_url=services.balancer.url) as client:
-            statuses = {path: client.get(path).status_code for path in _PATHS}
+            statuses = {path: client.get(f"{services.balancer.url}{path}").status_code for path in _PATHS}
         same(statuses, _PATHS, "what the load balancer forwards")
         saw("/metrics and /ready are not public")
 

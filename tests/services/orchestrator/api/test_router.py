@@ -110,7 +110,7 @@ async def test_deployment_is_the_model(server: Live, engine: ScriptedEngine, giv
 
 async def test_models_are_listed_under_their_other_path(server: Live) -> None:
     for path in ("/v1/models/", "/models", "//v1/models"):
-        assert (await server.http.get(path)).json()["object"] == "list"
+        assert (await server.http.get(f"{server.url}{path}")).json()["object"] == "list"
 
 
 def test_long_path_is_truncated_in_the_message() -> None:
