@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.engine.address import Address
 from orchestrator.engine.client import Engines
 from orchestrator.engine.connection import OUR_FAILURES, Connection
 from orchestrator.engine.discovery import Discovery
@@ -347,7 +348,7 @@ async def test_failure_to_open_a_connection_at_all_is_not_the_engines(
 
     with monkeypatch.context() as patched:
         patched.setattr(Connection, "open", fail)
-        address.drop_idle()
+        patched.setattr(Address, "_kept", lambda _: None)
         answer = await server.chat()
         address.probe_now.set()
         await until(lambda: failed > 1)
