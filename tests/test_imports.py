@@ -51,7 +51,10 @@ def test_fetching_with_the_standard_library_is_reported(code: str, module: str) 
 
 
 def lint_imports(tree: Path) -> str:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tree), str(ROOT)])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(tree), str(ROOT), str(ROOT / "services" / "vllm")]),
+    }
     command = [
         str(Path(sys.executable).parent / "lint-imports"),
         "--no-cache",
