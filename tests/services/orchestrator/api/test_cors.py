@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.support.browser import rendered
 from tests.support.live import Live, live
 from tests.support.scripted_engine import ScriptedEngine, stream, text, whole
 
 from .browser import CHAT, KEY, PAGE, PREFLIGHT
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 REQUEST = {"messages": [{"role": "user", "content": "x"}]}
 
 
@@ -71,7 +70,6 @@ document.getElementById("seen").textContent = `seen: ${seen.join(" ")};`;
 })();</script>"""
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 @pytest.mark.parametrize(
     ("origins", "seen"),
     [
@@ -98,11 +96,5 @@ async def test_page_of_another_origin_in_a_browser(
         origin = f"http://127.0.0.1:{pages.sockets[0].getsockname()[1]}"
         async with live(engine.url, CORS_ORIGINS=origins.format(page=origin), BOOTSTRAP_API_KEY=KEY) as api:
             page = _SCRIPT.replace("{url}", api.url).replace("{key}", KEY)
-            process = await asyncio.create_subprocess_exec(
-                str(BROWSER), "--headless=new", "--no-sandbox", "--disable-gpu",
-                f"--user-data-dir={tmp_path}", "--virtual-time-budget=8000", "--dump-dom", origin,
-                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-            )  # fmt: skip
-            async with asyncio.timeout(50):
-                shown, _ = await process.communicate()
-    assert f"seen: {seen};" in shown.decode()
+            shown = await rendered(origin, tmp_path, milliseconds=8000)
+    assert f"seen: {seen};" in shown

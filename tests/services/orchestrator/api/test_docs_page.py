@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import hashlib
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
 from orchestrator.api import docs_page
+from tests.support.browser import rendered
 from tests.support.live import Live, live
 from tests.support.scripted_engine import ScriptedEngine
 
 DIRECTORY = Path(docs_page.__file__).parent / "swagger_ui"
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 async def test_page_refers_to_this_server_only(server: Live) -> None:
@@ -53,19 +51,13 @@ def test_files_are_those_of_the_recorded_version() -> None:
         assert hashlib.sha256(gzip.decompress((DIRECTORY / f"{name}.gz").read_bytes())).hexdigest() == digest
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 async def test_browser_without_internet_shows_routes_and_the_authorize_button(
     engine: ScriptedEngine, tmp_path: Path
 ) -> None:
     async with live(engine.url, BOOTSTRAP_API_KEY="a-long-secret-key") as server:
-        process = await asyncio.create_subprocess_exec(
-            str(BROWSER), "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}",
-            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--disable-background-networking",
-            "--virtual-time-budget=20000", "--dump-dom", f"{server.url}/docs",
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-        async with asyncio.timeout(60):
-            shown = (await process.communicate())[0].decode()
+        shown = await rendered(
+            f"{server.url}/docs", tmp_path, "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+        )
     text = re.sub(r"<wbr/?>|\u200b", "", shown)
     for expected in ("Authorize", "/v1/chat/completions", "/v1/tools"):
         assert expected in text, expected
