@@ -38,13 +38,23 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def make(project: Path, *arguments: str, **variables: str) -> str:
+    """Runs make as a person would, even if make runs the tests, and returns what it prints."""
+    outer = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES"}
+    made = subprocess.run(
+        ["make", *arguments],
+        cwd=project,
+        env={name: value for name, value in os.environ.items() if name not in outer} | variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return made.stdout
+
+
 def commands(project: Path, *arguments: str, **variables: str) -> str:
     """Returns the commands that make would run."""
-    made = subprocess.run(
-        ["make", "-n", *arguments],
-        cwd=project, env=os.environ | variables, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return made.stdout
+    return make(project, "-n", *arguments, **variables)
 
 
 def change(project: Path, lock: str) -> None:
@@ -101,15 +111,7 @@ def test_deployment_file_reaches_the_command(project: Path, target: str, by_argu
         arguments.append("DEPLOYMENT=staging.yaml")
     else:
         variables = {"DEPLOYMENT": "staging.yaml"}
-    made = subprocess.run(
-        ["make", *arguments],
-        cwd=project,
-        env=os.environ | variables,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert made.stdout == "staging.yaml\n"
+    assert make(project, *arguments, **variables) == "staging.yaml\n"
 
 
 def pins(lock: str) -> dict[str, set[str]]:
