@@ -6,7 +6,8 @@ It produces a stream of events, from which a non-streaming answer is folded.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 import orjson
 
@@ -16,7 +17,7 @@ from ..engine.client import Engines
 from ..errors import EngineBroke, EngineFailed, EngineRejected
 from ..protocol import JsonObject, ToolCall, add_usage
 from ..telemetry import Record, Telemetry, log
-from ..tools.toolbox import Toolbox, ToolResult, canonical_arguments
+from ..tools.toolbox import Arguments, Toolbox, ToolResult
 from .conversation import SAME_CALL_LIMIT, CallKey, Conversation, Event, ToolEvent
 from .markup import Rescue
 from .tool_plan import ToolPlan
@@ -126,40 +127,38 @@ class ChatLoop:
         self, talk: Conversation, turn: Turn, calls: list[ToolCall], record: Record, emit: Emit
     ) -> None:
         """Runs the calls concurrently, equal ones only once, and adds the turn and results to the history."""
-        keys = [(call.name, canonical_arguments(call.arguments)) for call in calls]
+        parsed = [Arguments.of(call.arguments) for call in calls]
+        keys = [(call.name, its.canonical) for call, its in zip(calls, parsed, strict=True)]
         if talk.plan.events:
             await emit([ToolEvent({"type": "tool_call.started", **_describe(call)}) for call in calls])
         results: dict[CallKey, ToolResult] = {}
 
-        async def run(key: CallKey, call: ToolCall) -> None:
-            results[key] = result = await self._call(call, talk.plan, record)
+        async def run(key: CallKey, call: ToolCall, arguments: Arguments) -> None:
+            results[key] = result = await self._call(call, arguments, talk.plan, record)
             if talk.plan.events:
                 same = [call for call, its in zip(calls, keys, strict=True) if its == key]
                 await emit(
                     [ToolEvent({"type": "tool_call.finished", **_describe(call, result)}) for call in same]
                 )
 
-        different: dict[CallKey, ToolCall] = {}
-        for key, call in zip(keys, calls, strict=True):
-            different.setdefault(key, call)
-        tasks = [asyncio.create_task(run(key, call)) for key, call in different.items()]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
+        different: dict[CallKey, tuple[ToolCall, Arguments]] = {}
+        for key, call, arguments in zip(keys, calls, parsed, strict=True):
+            different.setdefault(key, (call, arguments))
+        # Tasks cost more than a call that does not wait.
+        for key in [key for key in different if self._toolbox.is_quick(key[0])]:
+            await run(key, *different.pop(key))
+        await _all([run(key, *call) for key, call in different.items()])
         talk.remember(turn, [(call, results[key]) for call, key in zip(calls, keys, strict=True)])
 
-    async def _call(self, call: ToolCall, plan: ToolPlan, record: Record) -> ToolResult:
-        if call.name not in plan.server:
+    async def _call(self, call: ToolCall, arguments: Arguments, plan: ToolPlan, record: Record) -> ToolResult:
+        name = call.name
+        if name not in plan.server:
             known = ", ".join(sorted(plan.server | plan.client))
-            content = orjson.dumps(
-                {"error": f"unknown tool {call.name!r}; available tools: {known}"}
-            ).decode()
+            content = orjson.dumps({"error": f"unknown tool {name!r}; available tools: {known}"}).decode()
             return ToolResult(content=content, outcome="error", arguments="{}", parsed=None, seconds=0.0)
-        result = await self._toolbox.call(call.name, call.arguments, request_id=record.request_id)
-        record.tools.append(call.name)
-        self._telemetry.tool_called(call.name, result.outcome, result.seconds)
+        result = await self._toolbox.call(name, arguments, request_id=record.request_id)
+        record.tools.append(name)
+        self._telemetry.tool_called(name, result.outcome, result.seconds)
         if self._telemetry.log_content:
             fields = {"request_id": record.request_id, **_describe(call, result)}
             log.info("tool call", extra={"fields": fields})
@@ -173,6 +172,19 @@ class ChatLoop:
         if repeated:
             return f"{repeated} was called {SAME_CALL_LIMIT} times in a row with the same arguments"
         return None
+
+
+async def _all(runs: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Runs coroutines concurrently, and cancels all of them if one fails or the caller is cancelled."""
+    if len(runs) == 1:
+        await runs[0]
+        return
+    tasks = [asyncio.create_task(run) for run in runs]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _why_no_answer(talk: Conversation, turn: Turn) -> str | None:

@@ -38,10 +38,9 @@ def message_of(choice: JsonObject) -> JsonObject:
     Raises:
         EngineFailed: it is not readable.
     """
-    delta = choice.get("delta")
-    if type(delta) is dict and delta and "function_call" not in delta:
-        return delta  # the usual shape, at little cost per chunk
-    message = delta or choice.get("message") or {}
+    message = choice.get("delta") or choice.get("message") or {}
+    if type(message) is dict and message and not message.get("function_call"):
+        return message  # the usual shape, at little cost per chunk
     if isinstance(message, str):
         return {"content": message}
     if not isinstance(message, dict):

@@ -161,7 +161,7 @@ class TurnReader:
                 if value and (calls := self._read_calls(value)):
                     visible[key] = calls
             else:
-                visible[key] = self._read_other(key, value, message)
+                visible[key] = self._read_other(key, value, message) if value else value
         if "role" not in visible and not any(visible.values()):
             return None
         self._first = False
@@ -172,7 +172,7 @@ class TurnReader:
             text = text_of(value, key)
             if text and (key == "reasoning" or not message.get("reasoning")):  # some engines send both
                 self._reasoning.append(text)
-            value = text if value else value
+            value = text
         if isinstance(value, str):
             self._count(len(value))
         return value

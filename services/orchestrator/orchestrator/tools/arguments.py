@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -43,12 +44,26 @@ def parse_arguments(arguments: str | None) -> tuple[dict[str, Any], str]:
         raise MalformedArguments("the arguments contain a number that is too large for JSON") from error
 
 
-def canonical_arguments(arguments: str | None) -> str:
-    """Returns the same text for all spellings of the same object. Malformed text is returned unchanged."""
-    try:
-        return parse_arguments(arguments)[1]
-    except MalformedArguments:
-        return arguments or ""
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """The arguments of a call, parsed once.
+
+    Attributes:
+        value: the object, None if the text is malformed.
+        canonical: the same text for all spellings of the same object; malformed text is unchanged.
+        problem: why the text is malformed.
+    """
+
+    value: dict[str, Any] | None
+    canonical: str
+    problem: str = ""
+
+    @classmethod
+    def of(cls, text: str | None) -> Arguments:
+        try:
+            return cls(*parse_arguments(text))
+        except MalformedArguments as error:
+            return cls(None, text or "", str(error))
 
 
 def _canonical(value: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import ToolError
-from .arguments import MalformedArguments, canonical_arguments, parse_arguments
+from .arguments import Arguments
 from .context import ToolContext
 from .loading import define_tools, load_tools
 from .results import render, render_error
@@ -21,7 +21,7 @@ from .schema import InvalidArguments, Tool, quick, where_defined
 from .threads import NoFreeThread
 
 __all__ = [
-    "Outcome", "ToolContext", "ToolResult", "Toolbox", "canonical_arguments", "load_tools",
+    "Arguments", "Outcome", "ToolContext", "ToolResult", "Toolbox", "load_tools",
     "quick",
 ]  # fmt: skip
 
@@ -113,7 +113,7 @@ class Toolbox:
             missing["parameters"] = known.strict_parameters if strict else known.parameters
         return {**tool, "function": {**given, **missing}} if missing else tool
 
-    async def call(self, name: str, arguments: str | None, *, request_id: str) -> ToolResult:
+    async def call(self, name: str, arguments: Arguments | str | None, *, request_id: str) -> ToolResult:
         """Run the tool. Failures become a message to the model.
 
         Raises:
@@ -121,17 +121,18 @@ class Toolbox:
                 abandoned after its `on_cancel` callbacks have been started.
         """
         started = time.perf_counter()
-        parsed, replay = None, "{}"
-        tool = self._tools.get(name)
-        try:
-            parsed, replay = parse_arguments(arguments)
-            if tool is None:
-                outcome, content = self._reject(name, "")
-            else:
+        if not isinstance(arguments, Arguments):
+            arguments = Arguments.of(arguments)
+        tool, parsed = self._tools.get(name), arguments.value
+        if tool is None or parsed is None:
+            outcome, content = self._reject(name, arguments.problem)
+        else:
+            try:
                 outcome, content = await self._run(tool, parsed, request_id)
-        except (MalformedArguments, InvalidArguments) as error:
-            outcome, content = self._reject(name, str(error))
-        return ToolResult(content, outcome, replay, parsed, time.perf_counter() - started)
+            except InvalidArguments as error:
+                outcome, content = self._reject(name, str(error))
+        canonical = "{}" if parsed is None else arguments.canonical
+        return ToolResult(content, outcome, canonical, parsed, time.perf_counter() - started)
 
     async def aclose(self) -> None:
         """Stop the threads. Further calls to blocking tools are rejected."""

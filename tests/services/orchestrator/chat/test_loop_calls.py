@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orchestrator.tools.loading import define_tools
 from tests.support.live import Live, live, text_of
 from tests.support.scripted_engine import (
     Exchange,
@@ -37,30 +38,27 @@ async def test_results_follow_the_order_of_the_calls(server: Live, engine: Scrip
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(order=st.permutations([0, 1, 2, 3]))
 async def test_messages_are_in_call_order_whichever_call_finishes_first(
-    server: Live, engine: ScriptedEngine, order: list[int]
+    engine: ScriptedEngine, order: list[int]
 ) -> None:
-    toolbox: Any = server.app._toolbox
-    original = toolbox.call
     turns = [asyncio.Event() for _ in range(len(order) + 1)]
     turns[0].set()
 
-    async def call_in_order(name: str, arguments: str, *, request_id: str) -> Any:
-        place = order.index(int(json.loads(arguments)["expression"]))
+    async def in_order(number: int) -> int:
+        """Ends when it is this number's turn."""
+        place = order.index(number)
         await turns[place].wait()
-        result = await original(name, arguments, request_id=request_id)
         turns[place + 1].set()
-        return result
+        return number
 
-    toolbox.call = call_in_order
-    try:
-        calls = [call("calculate_math", {"expression": str(i)}, id=f"c{i}") for i in range(4)]
+    async with live(engine.url) as server:
+        server.app._toolbox._tools |= define_tools([in_order])
+        server.app._toolbox.names |= {"in_order"}
+        calls = [call("in_order", {"number": i}, id=f"c{i}") for i in range(4)]
         engine.play(whole(calls=calls), whole("done"))
-        await server.chat(tools=[MATH])
-    finally:
-        toolbox.call = original
+        await server.chat(tools=[{"type": "function", "function": {"name": "in_order"}}])
     request = len(engine.requests) - 1
     assert [m["tool_call_id"] for m in tool_messages(engine, request)] == ["c0", "c1", "c2", "c3"]
-    assert [json.loads(m["content"])["result"] for m in tool_messages(engine, request)] == [0, 1, 2, 3]
+    assert [m["content"] for m in tool_messages(engine, request)] == ["0", "1", "2", "3"]
 
 
 async def test_equal_calls_run_once_and_each_gets_the_result(server: Live, engine: ScriptedEngine) -> None:

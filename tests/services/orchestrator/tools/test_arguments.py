@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.tools.arguments import MalformedArguments, canonical_arguments, parse_arguments
+from orchestrator.tools.arguments import Arguments, MalformedArguments, parse_arguments
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -28,7 +28,7 @@ def reordered(value: Any) -> Any:
 @pytest.mark.parametrize("arguments", [None, "", "  \n", "null", " {} ", '""', '"{}"', '"null"', '" "'])
 def test_missing_arguments_become_an_empty_object(arguments: str | None) -> None:
     assert parse_arguments(arguments) == ({}, "{}")
-    assert canonical_arguments(arguments) == "{}"
+    assert Arguments.of(arguments).canonical == "{}"
 
 
 def test_object_in_a_string_is_unwrapped() -> None:
@@ -58,7 +58,7 @@ def test_object_in_a_string_is_unwrapped() -> None:
 def test_error_explains_malformed_arguments(arguments: str, problem: str) -> None:
     with pytest.raises(MalformedArguments, match=problem):
         parse_arguments(arguments)
-    assert canonical_arguments(arguments) == arguments
+    assert Arguments.of(arguments).canonical == arguments
 
 
 def test_integers_stay_exact() -> None:
@@ -74,15 +74,15 @@ def test_any_bytes_are_an_object_or_malformed(data: bytes) -> None:
         try:
             parsed, canonical = parse_arguments(text)
         except MalformedArguments:
-            assert canonical_arguments(text) == text
+            assert Arguments.of(text).canonical == text
         else:
             assert json.loads(canonical) == parsed
 
 
 @given(st.text() | objects.map(json.dumps))
 def test_canonical_text_does_not_change_again(text: str) -> None:
-    once = canonical_arguments(text)
-    assert canonical_arguments(once) == once
+    once = Arguments.of(text).canonical
+    assert Arguments.of(once).canonical == once
 
 
 @given(objects, st.sampled_from([None, 1, "\t"]), st.integers(0, 2))
@@ -92,12 +92,12 @@ def test_canonical_text_ignores_order_whitespace_and_wrapping(
     other = json.dumps(reordered(value), indent=indent)
     for _ in range(wrappings):
         other = json.dumps(other)
-    assert canonical_arguments(other) == canonical_arguments(json.dumps(value, ensure_ascii=False))
+    assert Arguments.of(other).canonical == Arguments.of(json.dumps(value, ensure_ascii=False)).canonical
 
 
 @given(objects, objects)
 def test_different_objects_have_different_canonical_texts(one: dict[str, Any], other: dict[str, Any]) -> None:
-    same = canonical_arguments(json.dumps(one)) == canonical_arguments(json.dumps(other))
+    same = Arguments.of(json.dumps(one)).canonical == Arguments.of(json.dumps(other)).canonical
     assert same == (json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True))
 
 
