@@ -45,7 +45,7 @@ class Markup:
         bare: whether a JSON object that is the whole text is a call.
         read: returns the calls in a whole text from opening to closing, or None.
         formats: the alternatives, if this stands for several formats.
-        opening, opening_start: patterns of an opening and of the first character of one.
+        opening, firsts: the pattern of an opening, and the first characters of all openings.
     """
 
     openings: tuple[str, ...]
@@ -58,12 +58,12 @@ class Markup:
     bare: bool = False
     formats: tuple[Markup, ...] = ()
     opening: re.Pattern[str] = field(init=False)
-    opening_start: re.Pattern[str] = field(init=False)
+    firsts: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        for name, texts in (("opening", self.openings), ("opening_start", [o[0] for o in self.openings])):
-            pattern = re.compile("|".join(map(re.escape, texts)) or r"(?!)")
-            object.__setattr__(self, name, pattern)
+        pattern = re.compile("|".join(map(re.escape, self.openings)) or r"(?!)")
+        object.__setattr__(self, "opening", pattern)
+        object.__setattr__(self, "firsts", tuple(sorted({opening[0] for opening in self.openings})))
 
 
 def _beginnings(text: str) -> str:

@@ -74,7 +74,7 @@ class CallScanner:
         self._drop = drop
         self._openings = markup.openings if markup else ()
         self._opening = markup.opening if markup else _NEVER
-        self._opening_start = markup.opening_start if markup else _NEVER
+        self._firsts = markup.firsts if markup else ()
         self._quotation: Quotation | None = None
         self._unread: list[str] = []  # not yet read by the quotation
         self._state = _State.HEAD if bare else _State.TEXT
@@ -94,10 +94,16 @@ class CallScanner:
             return self._run(text, final=False)
         if self._state is _State.HEAD and self._form is BARE and not self._units and text[:1].isalnum():
             self._state, self._form = _State.TEXT, self._markup
-        if self._state is _State.TEXT and not self._opening_start.search(text):
+        if self._state is _State.TEXT and self._is_plain(text):
             self._unread.append(text)
             return text
         return self._run(text, final=False)
+
+    def _is_plain(self, text: str) -> bool:
+        for first in self._firsts:  # noqa: SIM110  any() would cost more than the loop
+            if first in text:
+                return False
+        return True
 
     def end(self, *, cut: bool) -> str:
         """Returns the rest of the text at the end of the turn.
