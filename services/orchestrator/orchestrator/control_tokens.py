@@ -76,10 +76,9 @@ class ControlTokens:
 
     def neutralize(self, text: str) -> str:
         """Returns the text with all control tokens and call markup made harmless."""
-        for first in self._firsts:
-            if first in text:
-                return self._pattern.sub(r"\g<0> ", text)
-        return text
+        if not any(first in text for first in self._firsts):
+            return text
+        return self._pattern.sub(r"\g<0> ", text)
 
     def neutralize_content(self, content: Any) -> Any:
         """Does the same for the content of a message, which may be a list of parts."""

@@ -7,7 +7,6 @@ import io
 import logging
 import os
 import select
-import stat
 import time
 from contextlib import nullcontext
 from typing import TextIO
@@ -41,12 +40,9 @@ class LineHandler(logging.Handler):
         self._retrying = False
         self._reported = 0
         self._file = _file_of(stream)
-        self._piece = _PIECE
         self._ready = select.poll()
         if self._file is not None:
             self._ready.register(self._file, select.POLLOUT)
-            if stat.S_ISREG(os.fstat(self._file).st_mode):
-                self._piece = _AT_MOST  # a write to a file waits for no reader
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -95,7 +91,7 @@ class LineHandler(logging.Handler):
         position = 0
         try:
             while position < len(data) and self._ready.poll(max(end - time.monotonic(), 0.0) * 1000):
-                position += os.write(file, data[position : position + self._piece])
+                position += os.write(file, data[position : position + _PIECE])
         except BlockingIOError:  # someone else has made the file non-blocking
             pass
         except OSError:  # nobody will ever read it

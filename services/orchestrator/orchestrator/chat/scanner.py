@@ -75,7 +75,7 @@ class CallScanner:
         self._openings = markup.openings if markup else ()
         self._opening = markup.opening if markup else _NEVER
         self._firsts = markup.firsts if markup else ()
-        self._quotation: Quotation | None = None
+        self._quotation = Quotation()
         self._unread: list[str] = []  # not yet read by the quotation
         self._state = _State.HEAD if bare else _State.TEXT
         self._form = BARE if bare else markup
@@ -84,7 +84,7 @@ class CallScanner:
         self._units: list[tuple[str, list[WrittenCall]]] = []
         self._space: list[str] = []
         self._held = 0
-        self._json: JsonEnd
+        self._json = JsonEnd()
         self._after_call = False
         self._cut = False
 
@@ -100,10 +100,7 @@ class CallScanner:
         return self._run(text, final=False)
 
     def _is_plain(self, text: str) -> bool:
-        for first in self._firsts:  # noqa: SIM110  any() would cost more than the loop
-            if first in text:
-                return False
-        return True
+        return not any(first in text for first in self._firsts)
 
     def end(self, *, cut: bool) -> str:
         """Returns the rest of the text at the end of the turn.
@@ -338,7 +335,6 @@ class CallScanner:
         return text
 
     def _is_quoted(self) -> bool:
-        self._quotation = self._quotation or Quotation()
         self._quotation.feed("".join(self._unread))
         self._unread.clear()
         return self._quotation.quoted
