@@ -190,14 +190,21 @@ class Account:
 
     def stack(self, name: str) -> Stack | None:
         """Returns the stack of that name, or None if it does not exist."""
+        described = self.described_stack(name)
+        return _stack(described) if described else None
+
+    def described_stack(self, name: str) -> StackTypeDef | None:
+        """Returns all that CloudFormation describes of a stack, or None if it does not exist."""
         try:
             with translated():
-                stacks = self.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
+                stacks: list[StackTypeDef] = self.client("cloudformation").describe_stacks(StackName=name)[
+                    "Stacks"
+                ]
         except ClientError as error:
             if "does not exist" in str(error):
                 return None
             raise
-        return _stack(stacks[0])
+        return stacks[0]
 
     def outputs(self) -> dict[str, str]:
         """Returns the outputs of the serving stack.

@@ -17,7 +17,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from .account import Account, Failed, NotAllowed, code_of, translated
+from .account import Account, Failed, NotAllowed, translated
 from .deploy import POLL_SECONDS, Progress, look
 from .report import Result, Status, say
 
@@ -49,7 +49,7 @@ def keep(account: Account) -> None:
 
 
 def _keep(account: Account) -> None:
-    stack = _described(account)
+    stack = account.described_stack(account.stack_names[1])
     if stack is None or stack["StackStatus"] not in _STABLE:
         return
     text = _template(account)
@@ -86,7 +86,7 @@ def previous(account: Account) -> Release:
         Failed: Nothing is deployed, the stack cannot be updated now, or no other release is kept.
     """
     serving = account.stack_names[1]
-    stack = _described(account)
+    stack = account.described_stack(serving)
     if stack is None:
         raise Failed(f"{serving} is not deployed in {account.region}; there is nothing to roll back")
     status = stack["StackStatus"]
@@ -179,8 +179,8 @@ def _parameters(account: Account, release: Release) -> list[dict[str, Any]]:
     with translated():
         body = account.client("s3").get_object(Bucket=release.bucket, Key=release.key)["Body"].read()
     known = json.loads(body).get("Parameters", {})
-    stack = _described(account) or {}
-    names = [one["ParameterKey"] for one in stack.get("Parameters", [])]
+    stack = account.described_stack(account.stack_names[1])
+    names = [one["ParameterKey"] for one in stack.get("Parameters", [])] if stack else []
     return [{"ParameterKey": name, "UsePreviousValue": True} for name in names if name in known]
 
 
@@ -211,18 +211,6 @@ def _releases(account: Account, bucket: str) -> list[Release]:
         moment, _, digest = key.removeprefix(prefix).removesuffix(".json").partition("-")
         found.append(Release(bucket, key, digest, datetime.strptime(moment, _TIME).replace(tzinfo=UTC)))
     return found
-
-
-def _described(account: Account) -> Any:
-    """The serving stack as CloudFormation describes it, or None."""
-    try:
-        with translated():
-            formation = account.client("cloudformation")
-            return formation.describe_stacks(StackName=account.stack_names[1])["Stacks"][0]
-    except ClientError as error:
-        if code_of(error) != "ValidationError":
-            raise
-        return None
 
 
 def _template(account: Account) -> str:
