@@ -22,7 +22,6 @@ from .engine import Engine
 from .scaling import scale_on_cpu
 from .task_definition import accept_design, container_logs, existing_secret
 
-PORT = ORCHESTRATOR_PORT
 HEALTH_CHECK_PATH = "/v1/models"
 POSTGRESQL_PORT = 5432
 
@@ -71,7 +70,9 @@ class Orchestrator(Construct):
         scraper = deployment.metrics.scraper_security_group
         if scraper:
             group.add_ingress_rule(
-                ec2.Peer.security_group_id(scraper), ec2.Port.tcp(PORT), "Prometheus reads /metrics"
+                ec2.Peer.security_group_id(scraper),
+                ec2.Port.tcp(ORCHESTRATOR_PORT),
+                "Prometheus reads /metrics",
             )
         return group
 
@@ -105,7 +106,7 @@ class Orchestrator(Construct):
                 plan, engine_url=engine.url, api_keys_secret_arn=keys.api_keys.secret_arn
             ),
             secrets=self._secrets(deployment, keys),
-            port_mappings=[ecs.PortMapping(container_port=PORT)],
+            port_mappings=[ecs.PortMapping(container_port=ORCHESTRATOR_PORT)],
             readonly_root_filesystem=True,
             stop_timeout=cdk.Duration.seconds(settings.stop_timeout_seconds),
             logging=ecs.LogDrivers.aws_logs(stream_prefix="orchestrator", log_group=self.logs),

@@ -11,10 +11,11 @@ from aws_cdk import aws_route53 as route53
 from aws_cdk import aws_route53_targets as route53_targets
 from constructs import Construct
 
+from infra.deployment.environment import ORCHESTRATOR_PORT
 from infra.deployment.file import Deployment
 from infra.deployment.settings import Ingress as Settings
 from infra.foundation.network import private_subnets
-from infra.serving.orchestrator import HEALTH_CHECK_PATH, PORT, Orchestrator
+from infra.serving.orchestrator import HEALTH_CHECK_PATH, Orchestrator
 from infra.suppressions import accept
 
 from .access_logs import AccessLogs
@@ -121,7 +122,7 @@ class Ingress(Construct):
             vpc=vpc,
             target_type=elbv2.TargetType.IP,
             protocol=elbv2.ApplicationProtocol.HTTP,
-            port=PORT,
+            port=ORCHESTRATOR_PORT,
             # Answers take seconds to minutes, so outstanding requests are a better measure than round robin.
             load_balancing_algorithm_type=elbv2.TargetGroupLoadBalancingAlgorithmType.LEAST_OUTSTANDING_REQUESTS,
             deregistration_delay=cdk.Duration.seconds(settings.deregistration_delay_seconds),
