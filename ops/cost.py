@@ -73,7 +73,7 @@ def on_demand_usd(product: Any) -> float | None:
 def live_spot_share(account: Account, prices: dict[str, float]) -> float | None:
     """Returns the current spot price of the first instance type as a share of its on-demand price.
 
-    Uses the highest price of all zones. Returns None if there is no such price.
+    Uses the highest price of all zones. Returns None if AWS lists no price.
 
     Raises:
         NoAccess, NotAllowed: Spot prices cannot be read.

@@ -92,7 +92,7 @@ def _add_model_routes(app: FastAPI, discovery: Discovery, default_model: str) ->
         summary="One model",
         responses={
             200: _json("The model", {"$ref": "#/components/schemas/Model"}),
-            404: _json("There is no such model", {"$ref": "#/components/schemas/Error"}),
+            404: _json("The model does not exist", {"$ref": "#/components/schemas/Error"}),
         },
     )
     async def get_model(model: str) -> JsonObject:
