@@ -105,7 +105,7 @@ def test_goes_down_clean(standin: Compose) -> None:
     goes_down_clean(standin)
 
 
-def test_cpu_engine_answers_the_guide_and_keeps_its_cache(
+def test_cpu_engine_survives_crashes_answers_the_guide_and_keeps_its_cache(
     docker_engine: Engine, cpu_image: str, python_image: str, tmp_path: Path
 ) -> None:
     overrides = tmp_path / "tiny-model.yml"
@@ -115,6 +115,8 @@ def test_cpu_engine_answers_the_guide_and_keeps_its_cache(
         compose(docker_engine, "tandem-test-cpu", overrides, ENGINE="cpu", MODEL=MODEL) as project,
     ):
         project.up()
+        for service in ("orchestrator", "vllm"):
+            answers_after_a_crash(project, service, docker_engine, python_image, seconds=240)
         for step in guide_requests.STEPS:
             step(project)
         project.container("vllm").execute("touch", "/root/.cache/kept")
