@@ -165,7 +165,7 @@ async def _no_route(request: Request, _: Reply) -> None:
 
 def _attached(settings: Settings, toolbox: Toolbox) -> tuple[str, ...]:
     if settings.attach_tools == ("all",):
-        return tuple(sorted(toolbox.names))
+        return settings.attach_tools
     for name in settings.attach_tools:
         if name not in toolbox.names:
             known = ", ".join(sorted(toolbox.names))

@@ -55,9 +55,13 @@ def build_routes(
     _add_model_routes(app, discovery, default_model)
     _add_state_routes(app, discovery, control_tokens, telemetry)
 
-    @app.get("/v1/tools", tags=["tools"], summary="The tools that the server runs")
+    @app.get(
+        "/v1/tools",
+        tags=["tools"],
+        summary="The tools that the server runs, and the MCP server of each, if any",
+    )
     async def list_tools() -> list[JsonObject]:
-        return toolbox.specs()
+        return toolbox.listing()
 
     app.add_exception_handler(ApiError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_error)

@@ -232,6 +232,7 @@ class Conversation:
             }
             for call, result in results
         ]
+        self.messages += [_images(call, result) for call, result in results if result.images]
         keys = {(call.name, _arguments(call, result)) for call, result in results}
         self._streaks = {key: self._streaks.get(key, 0) + 1 for key in keys}
 
@@ -268,6 +269,12 @@ class Conversation:
     def repeated_call(self) -> str | None:
         """Returns the name of a tool that was called with the same arguments in too many rounds in a row."""
         return next((name for (name, _), n in self._streaks.items() if n >= SAME_CALL_LIMIT), None)
+
+
+def _images(call: ToolCall, result: ToolResult) -> JsonObject:
+    """Returns a message with a result's images, which a tool's message cannot contain."""
+    text = {"type": "text", "text": f"Images in the result of {call.name}, call {call.id}:"}
+    return {"role": "user", "content": [text, *result.images]}
 
 
 def _asks_for_json(response_format: object) -> bool:

@@ -53,7 +53,7 @@ def plan_tools(
 
     Args:
         execution: the header `X-Tool-Execution`; `client` leaves every tool to the client.
-        attached: server tools for requests that have no tools.
+        attached: server tools for requests that have no tools, or `all`.
 
     Raises:
         InvalidRequest: the header or the `tandem` field is invalid, or `n` is above 1 with server tools.
@@ -69,8 +69,9 @@ def plan_tools(
     if empty:
         del request["tools"]
         changed = True
-    if execution != "client" and request.get("tools") is None and attached and _may_attach(request):
-        request["tools"] = [{"type": "function", "function": {"name": name}} for name in attached]
+    added = _names_to_attach(request, toolbox, attached) if attached and execution != "client" else ()
+    if added:
+        request["tools"] = [{"type": "function", "function": {"name": name}} for name in added]
     elif empty:
         drop_choice_without_tools(request)
     changed = apply_allowed_tools(request) or changed
@@ -94,9 +95,15 @@ def plan_tools(
     return ToolPlan(request, server, names - server, events, True)
 
 
-def _may_attach(request: JsonObject) -> bool:
-    """Returns whether tools may be added: not if no call is allowed, or if several answers are requested."""
-    return request.get("tool_choice") != "none" and request.get("n") in (None, 1)
+def _names_to_attach(request: JsonObject, toolbox: Toolbox, attached: Sequence[str]) -> Sequence[str]:
+    """Returns the tools to add: none if no call is allowed, or if several answers are requested."""
+    if request.get("tools") is not None or request.get("tool_choice") == "none":
+        return ()
+    if request.get("n") not in (None, 1):
+        return ()
+    if tuple(attached) == ("all",):
+        return sorted(toolbox.names)
+    return [name for name in attached if name in toolbox.names]  # an MCP server may be down
 
 
 def _wants_events(field: object) -> bool:

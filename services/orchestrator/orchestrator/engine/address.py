@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from ssl import SSLContext
 
+from ..connection import Connection, ConnectionBroken
 from ..errors import EngineBroke, EngineFailed
 from ..memory import Budget, Share, answer_cost
-from .connection import Connection, ConnectionBroken
 
 _IDLE_SECONDS = 60
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
+from ..connection import OUR_FAILURES, ConnectionBroken
 from ..errors import ApiError, EngineFailed, EngineUnavailable
 from ..telemetry import Telemetry
 from .address import Address, StaleConnection
 from .answer import Answer, status_error
-from .connection import OUR_FAILURES, ConnectionBroken
 from .discovery import Discovery
 
 _RESENDS = 2

@@ -14,12 +14,12 @@ from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
+from ..connection import OUR_FAILURES, ConnectionBroken
 from ..control_tokens import ControlTokens
 from ..memory import Budget
 from ..protocol import JsonObject
 from ..telemetry import EngineState
 from .address import Address
-from .connection import OUR_FAILURES, ConnectionBroken
 
 log = logging.getLogger("orchestrator.engine")
 

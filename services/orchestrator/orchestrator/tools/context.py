@@ -16,9 +16,12 @@ class ToolContext:
 
     Attributes:
         request_id: the id of the request, to log and to pass on to other services.
+        traceparent, tracestate: the client's trace context (W3C Trace Context), empty if it sent none.
     """
 
     request_id: str
+    traceparent: str = ""
+    tracestate: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
     _gone: threading.Event = field(default_factory=threading.Event, init=False, repr=False, compare=False)
     _callbacks: list[Callable[[], object]] = field(

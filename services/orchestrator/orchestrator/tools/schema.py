@@ -64,6 +64,10 @@ class Tool:
     _fields: tuple[tuple[str, str], ...]  # (name of the parameter, name of the model's field)
 
     @property
+    def server(self) -> None:
+        """The MCP server that runs the tool: none, since this process does."""
+
+    @property
     def description(self) -> str:
         """The docstring, plus the notes that a method's object adds to it in `tool_notes[name]`."""
         notes = self._notes.get(self.name)

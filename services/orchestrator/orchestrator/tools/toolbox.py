@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import logging
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from ..errors import ToolError
 from .arguments import Arguments
 from .context import ToolContext
 from .loading import define_tools, load_tools
+from .remote import RemoteResult, RemoteTool
 from .results import render, render_error
 from .running import CallCancelled, CallFailed, CallTimeout, Runner
 from .schema import InvalidArguments, Tool, quick, where_defined
 from .threads import NoFreeThread
 
 __all__ = [
-    "Arguments", "Outcome", "ToolContext", "ToolResult", "Toolbox", "load_tools",
-    "quick",
+    "Arguments", "Outcome", "RemoteResult", "RemoteTool", "ToolContext", "ToolResult", "Toolbox",
+    "load_tools", "quick",
 ]  # fmt: skip
 
 Outcome = Literal["ok", "error", "timeout", "invalid_arguments", "busy"]
@@ -40,6 +42,7 @@ class ToolResult:
         arguments: the arguments as canonical JSON for the history, `{}` if the model wrote no JSON object.
         parsed: the arguments as a dict, None if the model wrote no JSON object.
         seconds: duration of the call.
+        images: the result's images as parts of a chat message, for the `user` message that follows.
     """
 
     content: str
@@ -47,6 +50,7 @@ class ToolResult:
     arguments: str
     parsed: dict[str, Any] | None
     seconds: float
+    images: tuple[dict[str, Any], ...] = ()
 
 
 class Toolbox:
@@ -71,12 +75,33 @@ class Toolbox:
         result_limit: int = 16_384,
         max_threads: int = 32,
     ) -> None:
-        self._tools = define_tools(functions)
+        self._own: dict[str, Tool | RemoteTool] = {**define_tools(functions)}
+        self._remote: dict[str, list[RemoteTool]] = {}
         self._timeout = timeout
         self._result_limit = result_limit
         self._max_threads = max_threads
         self._runner = Runner(max_threads, timeout)
+        self._index()
+
+    def _index(self) -> None:
+        self._tools = self._own | {tool.name: tool for tools in self._remote.values() for tool in tools}
         self.names = frozenset(self._tools)
+
+    def set_remote(self, server: str, tools: Sequence[RemoteTool]) -> None:
+        """Replaces the tools of an MCP server. A tool with the name of one of our own is left out."""
+        self._remote[server] = [tool for tool in tools if tool.name not in self._own]
+        self._index()
+
+    def extended(self, tools: Iterable[RemoteTool]) -> Self:
+        """Returns a toolbox that also has these tools, for one request. It shares everything else."""
+        more = copy.copy(self)
+        more._remote = dict(self._remote)
+        by_server: dict[str, list[RemoteTool]] = {}
+        for tool in tools:
+            by_server.setdefault(tool.server, []).append(tool)
+        for server, its in by_server.items():
+            more.set_remote(server, its)
+        return more
 
     @property
     def hung(self) -> int:
@@ -91,6 +116,15 @@ class Toolbox:
         tool = self._tools.get(name)
         return tool is not None and tool.is_quick
 
+    def remote(self, name: str) -> RemoteTool | None:
+        """Returns the tool of that name if an MCP server runs it."""
+        tool = self._tools.get(name)
+        return tool if isinstance(tool, RemoteTool) else None
+
+    def listing(self) -> list[dict[str, Any]]:
+        """Returns all tools in the format of a request's `tools`, each with the MCP server that runs it."""
+        return [{**tool.spec(), "server": tool.server} for tool in self._tools.values()]
+
     def specs(self) -> list[dict[str, Any]]:
         """Returns all tools in the format of a request's `tools`."""
         return [tool.spec() for tool in self._tools.values()]
@@ -103,6 +137,8 @@ class Toolbox:
         known = self._tools.get(given["name"])
         if known is None:
             return tool
+        if "server" in tool:  # copied from GET /v1/tools
+            tool = {key: value for key, value in tool.items() if key != "server"}
         if len(given) == 1 and tool.keys() == {"type", "function"}:
             return known.spec()
         missing: dict[str, Any] = {}
@@ -113,7 +149,15 @@ class Toolbox:
             missing["parameters"] = known.strict_parameters if strict else known.parameters
         return {**tool, "function": {**given, **missing}} if missing else tool
 
-    async def call(self, name: str, arguments: Arguments | str | None, *, request_id: str) -> ToolResult:
+    async def call(
+        self,
+        name: str,
+        arguments: Arguments | str | None,
+        *,
+        request_id: str,
+        traceparent: str = "",
+        tracestate: str = "",
+    ) -> ToolResult:
         """Run the tool. Failures become a message to the model.
 
         Raises:
@@ -124,24 +168,49 @@ class Toolbox:
         if not isinstance(arguments, Arguments):
             arguments = Arguments.of(arguments)
         tool, parsed = self._tools.get(name), arguments.value
+        images: tuple[dict[str, Any], ...] = ()
         if tool is None or parsed is None:
             outcome, content = self._reject(name, arguments.problem)
         else:
+            caller = request_id, traceparent, tracestate
             try:
-                outcome, content = await self._run(tool, parsed, request_id)
+                if isinstance(tool, RemoteTool):
+                    outcome, content, images = await self._run_remote(tool, parsed, ToolContext(*caller))
+                else:
+                    outcome, content = await self._run(tool, parsed, caller)
             except InvalidArguments as error:
                 outcome, content = self._reject(name, str(error))
         canonical = "{}" if parsed is None else arguments.canonical
-        return ToolResult(content, outcome, canonical, parsed, time.perf_counter() - started)
+        return ToolResult(content, outcome, canonical, parsed, time.perf_counter() - started, images)
 
     async def aclose(self) -> None:
         """Stop the threads. Further calls to blocking tools are rejected."""
         self._runner.close()
 
-    async def _run(self, tool: Tool, parsed: dict[str, Any], request_id: str) -> tuple[Outcome, str]:
+    async def _run_remote(
+        self, tool: RemoteTool, parsed: dict[str, Any], context: ToolContext
+    ) -> tuple[Outcome, str, tuple[dict[str, Any], ...]]:
+        """Calls a tool of an MCP server, which has a time limit of its own."""
+        try:
+            result = await tool.run(tool.given(parsed), context)
+            content = render(result.value, self._result_limit)
+        except CallTimeout as error:
+            return "timeout", self._error(str(error)), ()
+        except ToolError as error:
+            return "error", self._error(str(error)), ()
+        except Exception as error:
+            log.exception("%s raised", tool.name)
+            return "error", self._error(f"{tool.name} failed: {type(error).__name__}"), ()
+        if result.failed:
+            return "error", self._error(content), result.images
+        return "ok", content, result.images
+
+    async def _run(
+        self, tool: Tool, parsed: dict[str, Any], caller: tuple[str, str, str]
+    ) -> tuple[Outcome, str]:
         try:
             values = tool.validate(parsed)
-            context = ToolContext(request_id) if tool.context_parameters else None
+            context = ToolContext(*caller) if tool.context_parameters else None
             for parameter in tool.context_parameters:
                 values[parameter] = context
             if tool.is_quick:
@@ -150,7 +219,7 @@ class Toolbox:
             raise
         except BaseException as error:  # noqa: BLE001  a tool may raise anything, and so may a validator in its annotations
             return "error", self._explain(tool, error)
-        return await self._wait_for(tool, functools.partial(tool.function, **values), context, request_id)
+        return await self._wait_for(tool, functools.partial(tool.function, **values), context, caller[0])
 
     async def _wait_for(
         self, tool: Tool, call: Callable[[], Any], context: ToolContext | None, request_id: str
@@ -182,7 +251,8 @@ class Toolbox:
         if tool is None:
             known = ", ".join(sorted(self.names)) or "none"
             return "error", self._error(f"unknown tool {name!r}; available tools: {known}")
-        return "invalid_arguments", self._error(f"{problem}. {name} expects: {tool.expected()}")
+        expected = f". {name} expects: {tool.expected()}" if isinstance(tool, Tool) else ""
+        return "invalid_arguments", self._error(problem + expected)
 
     def _explain(self, tool: Tool, error: BaseException) -> str:
         if isinstance(error, ToolError):

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.api.http import HttpConnection
-from orchestrator.engine.connection import Connection
+from orchestrator.connection import Connection
 from tests.support.live import Live, live, until
 from tests.support.raw_http import (
     CHAT,

@@ -53,6 +53,7 @@ async def test_tools_are_listed_in_the_format_of_requests(server: Live, engine: 
     await server.openai.chat.completions.create(
         model="m", messages=[{"role": "user", "content": "x"}], tools=tools
     )
+    assert {tool.pop("server") for tool in tools} == {None}
     assert engine.requests[0].json["tools"] == tools
 
 

@@ -135,3 +135,17 @@ def test_ending_has_the_last_chunk_and_the_usage_of_all_rounds() -> None:
     talk.usage = {"total_tokens": 42}
     ending = talk.ending("stop")
     assert (ending.chunk, ending.finish_reason, ending.usage) == (last, "stop", {"total_tokens": 42})
+
+
+def test_images_of_results_follow_the_messages_of_all_tools() -> None:
+    talk = conversation()
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    calls = [ToolCall("call-1", "calculate_math", "{}"), ToolCall("call-2", "calculate_math", "{}")]
+    turn = Turn(text="", reasoning="", calls=calls, client_calls=0, finish_reason="tool_calls")
+    shot = ToolResult("a screen", "ok", "{}", {}, 0.0, images=(image,))
+    talk.remember(turn, [(calls[0], shot), (calls[1], ToolResult("2", "ok", "{}", {}, 0.0))])
+    messages = body(talk)["messages"]
+    assert [message["role"] for message in messages] == ["user", "assistant", "tool", "tool", "user"]
+    text, shown = messages[-1]["content"]
+    assert text == {"type": "text", "text": "Images in the result of calculate_math, call call-1:"}
+    assert shown == image

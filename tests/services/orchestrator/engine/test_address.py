@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from orchestrator.connection import ConnectionBroken
 from orchestrator.engine.address import Address, Response, StaleConnection
-from orchestrator.engine.connection import ConnectionBroken
 from orchestrator.errors import EngineBroke
 from orchestrator.memory import Budget
 from tests.support.scripted_engine import CUT, ScriptedEngine, after, body, cut, stream, text, whole

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from orchestrator.connection import OUR_FAILURES, Connection
 from orchestrator.engine.address import Address
 from orchestrator.engine.client import Engines
-from orchestrator.engine.connection import OUR_FAILURES, Connection
 from orchestrator.engine.discovery import Discovery
 from orchestrator.errors import EngineFailed, EngineUnavailable
 from orchestrator.telemetry import Telemetry

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection to an engine, based on httptools. It carries one request at a time.
+"""One HTTP/1.1 connection to an engine or MCP server, based on httptools. It carries one request at a time.
 
 This is our own client because it halves the CPU time of a relayed request compared with the fastest library
 (docs/decisions/0002-engine-client.md).
@@ -23,7 +23,7 @@ _TCP_OPTIONS = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_U
 
 
 OUR_FAILURES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
-"""What keeps this process from opening connections, and so proves nothing about an engine."""
+"""What keeps this process from opening connections, and so proves nothing about a server."""
 
 
 class ConnectionBroken(Exception):
@@ -34,9 +34,9 @@ class Connection(asyncio.Protocol):
     """A client connection: call `send`, then `head`, then `read` until `b""`, then keep it if `reusable`.
 
     Attributes:
-        heard: when the engine last sent something, or else when the request was sent, on the loop's clock.
+        heard: when the server last sent something, or else when the request was sent, on the loop's clock.
         framed: whether the body's end is marked by its length or its last chunk.
-        given_up: whether it was closed because the engine does not answer.
+        given_up: whether it was closed because the server does not answer.
     """
 
     __slots__ = (
@@ -138,7 +138,7 @@ class Connection(asyncio.Protocol):
         return self._paused
 
     def has_unread_data(self) -> bool:
-        """Whether the kernel holds bytes that the engine sent although nothing was requested."""
+        """Whether the kernel holds bytes that the server sent although nothing was requested."""
         if self._transport is None:
             return False
         try:
@@ -147,13 +147,13 @@ class Connection(asyncio.Protocol):
             return True
 
     def give_up(self) -> None:
-        """Closes the connection because the engine does not answer, and reports that to the reader."""
+        """Closes the connection because the server does not answer, and reports that to the reader."""
         self.given_up = True
-        self._broken = self._broken or "the engine does not answer, not even to health probes"
+        self._broken = self._broken or "the server does not answer, not even to health probes"
         self.abort()
 
     def abort(self) -> None:
-        """Closes at once, so that the engine stops generating."""
+        """Closes at once, so that an engine stops generating."""
         self._broken = self._broken or "closed by us"
         if self._transport is not None:
             self._transport.abort()
@@ -183,13 +183,13 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.heard = self._loop.time()
         if self.complete:
-            self._broken = "the engine sent data that was not requested"
+            self._broken = "the server sent data that was not requested"
             self.abort()
             return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._broken = self._broken or "the engine switched to another protocol, which was not requested"
+            self._broken = self._broken or "the server switched to another protocol, which was not requested"
         except httptools.HttpParserError as error:
             self._broken = self._broken or f"the answer is not HTTP: {error}"
         if self._broken:
@@ -202,7 +202,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._started and not self.framed and exc is None and not self._broken:
             self.complete = True  # a body without a length ends with its connection
-        self._broken = self._broken or (str(exc) if exc else "closed by the engine")
+        self._broken = self._broken or (str(exc) if exc else "closed by the server")
         self._wake()
         del self._parser  # breaks a reference cycle, which the garbage collector would find late
 
@@ -210,7 +210,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         if self._started:
-            self._broken = self._broken or "the engine sent two answers to one request"
+            self._broken = self._broken or "the server sent two answers to one request"
             self._body, self.complete = [], False
 
     def on_header(self, name: bytes, value: bytes) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from orchestrator.engine.connection import Connection, ConnectionBroken
+from orchestrator.connection import Connection, ConnectionBroken
 
 REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
 
@@ -89,9 +89,9 @@ async def test_body_without_a_length_ends_when_the_connection_closes(peer: Peer)
 @pytest.mark.parametrize(
     ("sent", "reason"),
     [
-        (b"", "closed by the engine"),
-        (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhe", "closed by the engine"),
-        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhe\r\n", "closed by the engine"),
+        (b"", "closed by the server"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhe", "closed by the server"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhe\r\n", "closed by the server"),
         (b"220 smtp.example.com\r\n", "not HTTP"),
     ],
 )
