@@ -48,6 +48,7 @@ class Orchestrator:
             refresh_seconds=settings.engine_refresh_seconds,
             probe_seconds=settings.engine_probe_seconds,
             silent_seconds=settings.engine_silent_seconds,
+            startup_seconds=settings.engine_startup_seconds,
             control_tokens=self._control_tokens,
             budget=self._budget,
             max_answer_bytes=settings.max_answer_bytes,

@@ -12,6 +12,7 @@ TandemError
     │   └── EngineRejected      4xx from the engine, passed on
     └── ServiceError        5xx: the service or the engine failed
         ├── EngineUnavailable   503: no engine answers
+        │   └── EngineStarting      one is being started, and this request does not wait for it
         ├── EngineFailed        502: an engine failed or sent an unreadable answer
         │   └── EngineBroke         the answer ended before it was complete
         ├── DeadlineExceeded    504
@@ -120,6 +121,10 @@ class EngineUnavailable(ServiceError):
     status = 503
     type = "service_unavailable_error"
     code = "engine_unavailable"
+
+
+class EngineStarting(EngineUnavailable):
+    code = "engine_starting"
 
 
 class EngineFailed(ServiceError):

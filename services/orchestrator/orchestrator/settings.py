@@ -163,6 +163,13 @@ class Settings(BaseModel):
     engine_wait_seconds: float = Field(
         30, ge=0, le=3600, description="How long a request waits for an engine to start."
     )
+    engine_startup_seconds: float = Field(
+        0,
+        ge=0,
+        le=3600,
+        description="How long an engine may take to start on demand; 0 if engines are always on. Without an "
+        "engine, streams wait for this long instead of ENGINE_WAIT_SECONDS, and other requests get a 503.",
+    )
     engine_connect_seconds: Seconds = Field(2, description="Time limit for connecting to an engine.")
     engine_refresh_seconds: Seconds = Field(
         5,

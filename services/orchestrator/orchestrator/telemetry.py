@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import sys
@@ -46,10 +47,28 @@ class Record:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     first_token: float | None = None
+    held_since: float | None = None
+    held_before: float = 0.0
+
+    @property
+    def held_seconds(self) -> float:
+        """How long the request has waited for an engine to start. Its deadline is later by that time."""
+        if self.held_since is None:
+            return self.held_before
+        return self.held_before + time.monotonic() - self.held_since
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Counts the time inside as waiting for an engine."""
+        self.held_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self.held_before, self.held_since = self.held_seconds, None
 
     def saw_first_token(self) -> None:
         if self.first_token is None:
-            self.first_token = time.monotonic() - self.started
+            self.first_token = time.monotonic() - self.started - self.held_before
 
     def count_tokens(self, usage: dict[str, Any] | None) -> None:
         if usage:
@@ -168,7 +187,9 @@ class Telemetry:
         )
         self._tokens = _Counts("tokens", "Tokens over all rounds", ["kind", "model", "key_name"])
         self._first_token = _Durations(
-            "time_to_first_token_seconds", "Time until the engine's first event", []
+            "time_to_first_token_seconds",
+            "Time until the engine's first event, without waiting for an engine to start",
+            [],
         )
         self._rounds = _Durations(
             "tool_rounds",
@@ -247,6 +268,8 @@ def _fields(record: Record, seconds: float) -> dict[str, Any]:
     }
     if record.first_token is not None:
         fields["first_token_seconds"] = round(record.first_token, 4)
+    if record.held_before:
+        fields["held_seconds"] = round(record.held_before, 4)
     if record.rounds:
         fields |= {"rounds": record.rounds, "tools": record.tools}
     if record.error:

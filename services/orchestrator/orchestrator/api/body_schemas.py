@@ -180,7 +180,16 @@ CHAT_ANSWER = _object(
     "id", "object", "created", "model", "choices", "usage",
 )  # fmt: skip
 MODEL = _object(
-    {"id": _TEXT, "object": {"const": "model"}, "created": {"type": "integer"}, "owned_by": _TEXT},
+    {
+        "id": _TEXT,
+        "object": {"const": "model"},
+        "created": {"type": "integer"},
+        "owned_by": _TEXT,
+        "tandem": {
+            "type": "object",
+            "description": "The state of an engine that starts on demand, and the seconds that a start takes",
+        },
+    },
     "id",
     "object",
 )

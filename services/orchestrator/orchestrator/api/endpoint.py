@@ -167,8 +167,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_connection", "_endpoint", "_finished", "_head", "_reason", "_record", "_reply", "_share", "_task",
-        "begun", "body_whole",
+        "_connection", "_endpoint", "_extended", "_finished", "_head", "_reason", "_record", "_reply",
+        "_share", "_task", "begun", "body_whole",
     )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint, connection: ClientConnection, head: Head) -> None:
@@ -180,6 +180,7 @@ class Exchange:
         self._task: asyncio.Task[None] | None = None
         self._reason: ApiError | None = None
         self._finished = False
+        self._extended = 0.0
         self._share = Share(endpoint.in_flight.budget)
         self._record = Record(request_id(head.headers), endpoint.route)
         self._reply = Reply(
@@ -232,6 +233,15 @@ class Exchange:
         else:
             self._fail(reason)
             self._finish()
+
+    def take_extension(self) -> float:
+        """Returns how long the request has waited for an engine to start since the last call.
+
+        That time does not count towards its deadline.
+        """
+        held = self._record.held_seconds
+        extension, self._extended = held - self._extended, held
+        return extension
 
     def end_late(self) -> None:
         """Ends the request because its body or, after that, its answer took too long."""

@@ -160,7 +160,9 @@ class HttpConnection(asyncio.Protocol):
         if self._closing or now >= self.unread_deadline:
             self._expect_reading(now)
         elif self._exchange is not None:
-            self._exchange.end_late()
+            self.deadline += self._exchange.take_extension()
+            if now >= self.deadline:
+                self._exchange.end_late()
         elif not self._idle:
             self._refuse(
                 InvalidRequest(

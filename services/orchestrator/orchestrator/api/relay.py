@@ -41,9 +41,7 @@ class Relay:
             if self._usage_on_request and not (isinstance(options, dict) and options.get("include_usage")):
                 body = _asking_for_usage(payload, body)
                 hide_usage = True
-        with await self._engines.ask(
-            request.path, body, request_id=record.request_id, whole=not stream
-        ) as answer:
+        with await self._engines.ask(request.path, body, record, whole=not stream) as answer:
             record.saw_first_token()
             payload.clear()  # nobody needs it any longer, and a stream may last for minutes
             del body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -79,12 +80,15 @@ def _add_model_routes(app: FastAPI, discovery: Discovery, default_model: str) ->
 
     def models() -> list[JsonObject]:
         configured = {"id": default_model, "object": "model", "created": started, "owned_by": "tandem"}
-        return discovery.models or [configured]
+        listed = discovery.models or [configured]
+        if not discovery.starts.on_demand:
+            return listed
+        return [{**model, "tandem": _state(discovery)} for model in listed]
 
     @app.get(
         "/v1/models",
         tags=["models"],
-        summary="The engine's models; always 200",
+        summary="The engine's models, also while it sleeps; always 200",
         responses={200: _json("The models", {"type": "object", "properties": _MODEL_LIST})},
     )
     async def list_models() -> JsonObject:
@@ -128,6 +132,7 @@ def _add_state_routes(
         body: JsonObject = (
             {"status": "ready"} if reason is None else {"status": "not ready", "reason": reason}
         )
+        body |= _state(discovery)
         # unknown: the model's control tokens are guessed.
         body["control_tokens"] = control_tokens.source
         return JSONResponse(body, status_code=200 if reason is None else 503)
@@ -140,6 +145,17 @@ def _add_state_routes(
     )
     async def metrics() -> Response:
         return Response(telemetry.exposition(), media_type="text/plain; version=0.0.4")
+
+
+def _state(discovery: Discovery) -> JsonObject:
+    """Returns the state of the engines and, if none is up, how long a start takes in seconds."""
+    state, starts = discovery.state(), discovery.starts
+    if state in ("ready", "down"):
+        return {"state": state}
+    expected = {"expected_seconds": math.ceil(starts.expected_seconds)}
+    if state == "starting":
+        expected["remaining_seconds"] = math.ceil(starts.remaining_seconds)
+    return {"state": state, **expected}
 
 
 async def _answer_error(_: Request, error: Exception) -> Response:

@@ -102,7 +102,7 @@ class ChatLoop:
             talk.begin_turn()
             try:
                 with await self._engines.ask(
-                    PATH, body, request_id=record.request_id, whole=not talk.plan.stream, prefer=talk.engine
+                    PATH, body, record, whole=not talk.plan.stream, prefer=talk.engine
                 ) as answer:
                     talk.engine = answer.address
                     record.saw_first_token()

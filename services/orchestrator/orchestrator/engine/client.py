@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from ..connection import OUR_FAILURES, ConnectionBroken
 from ..errors import ApiError, EngineFailed, EngineUnavailable
-from ..telemetry import Telemetry
+from ..telemetry import Record, Telemetry
 from .address import Address, StaleConnection
 from .answer import Answer, status_error
 from .discovery import Discovery
@@ -14,11 +15,21 @@ from .discovery import Discovery
 _RESENDS = 2
 
 
+@dataclass(slots=True)
+class _Wait:
+    """How a request waits if no engine is up: a whole answer never waits for a start on demand."""
+
+    record: Record
+    whole: bool
+    until: float
+
+
 class Engines:
     """Sends each request to the best engine, and to another one if that fails."""
 
     def __init__(self, discovery: Discovery, telemetry: Telemetry, *, wait_seconds: float) -> None:
         self._discovery = discovery
+        self._starts = discovery.starts
         self._telemetry = telemetry
         self._wait_seconds = wait_seconds
 
@@ -26,32 +37,33 @@ class Engines:
         self,
         path: str,
         body: bytes,
+        record: Record | None = None,
         *,
-        request_id: str = "",
         whole: bool = True,
         prefer: Address | None = None,
     ) -> Answer:
         """POSTs one request and waits for the first part of its answer; see `Address.post`.
 
         Until then, a failed connection or a 503 leads to a retry on another address, and if no engine is up,
-        the request waits for one. A request that has broken its connection three times is not sent again,
-        since it may be what breaks the engines.
+        the request waits for one; if engines start on demand, only streams wait. A request that has broken
+        its connection three times is not sent again, since it may be what breaks the engines.
 
         Raises:
-            EngineUnavailable: no engine came up in time, or all of them are busy.
+            EngineUnavailable: no engine came up in time, all are busy, or one is started and nobody waits.
             EngineFailed: the connection broke too often, or the engine failed.
             CallerError: the engine rejected the request.
         """
-        until = time.monotonic() + self._wait_seconds
+        record = record or Record("", path)
+        wait = _Wait(record, whole, time.monotonic() + (self._starts.startup_seconds or self._wait_seconds))
         avoid: set[Address] = set()
         busy: ApiError | None = None
         resends = 0
         key_changed = False
         while True:
-            address = await self._next_address(prefer, avoid, busy, until)
+            address = await self._next_address(prefer, avoid, busy, wait)
             key = address.key
             try:
-                response = await address.post(path, body, request_id, whole=whole)
+                response = await address.post(path, body, record.request_id, whole=whole)
             except ConnectionBroken as error:
                 if not isinstance(error, StaleConnection):
                     resends += 1
@@ -73,13 +85,13 @@ class Engines:
             self._telemetry.engine_retried()
 
     async def _next_address(
-        self, prefer: Address | None, avoid: set[Address], busy: ApiError | None, until: float
+        self, prefer: Address | None, avoid: set[Address], busy: ApiError | None, wait: _Wait
     ) -> Address:
         """Returns the address to ask next; if there is none, raises `busy`, or else waits for an engine."""
         while (address := self._choose(prefer, avoid)) is None:
             if busy:
                 raise busy
-            await self._wait_for_engine(until)
+            await self._wait_for_engine(wait)
             avoid.clear()
         return address
 
@@ -115,10 +127,16 @@ class Engines:
             return prefer
         return min(up, key=lambda address: address.in_flight)
 
-    async def _wait_for_engine(self, until: float) -> None:
+    async def _wait_for_engine(self, wait: _Wait) -> None:
+        starts = self._starts
+        if starts.on_demand and wait.whole:
+            raise starts.turn_away()
         try:
-            await self._discovery.wait_until_up(until - time.monotonic())
+            with starts.hold(wait.record):
+                await self._discovery.wait_until_up(wait.until - time.monotonic())
         except TimeoutError:
+            if starts.on_demand:
+                raise starts.too_late() from None
             reason = self._discovery.why_not_ready() or "No engine could take the request"
             raise EngineUnavailable(
                 f"{reason}. Try again in a few seconds.", headers={"retry-after": "5"}

@@ -10,6 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterable
+from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
 import orjson
@@ -20,14 +21,18 @@ from ..memory import Budget
 from ..protocol import JsonObject
 from ..telemetry import EngineState
 from .address import Address
+from .starts import Starts
 
 log = logging.getLogger("orchestrator.engine")
 
 PROBE_EVERY_SECONDS = 1.0
 _PROBE_WHILE_DOWN_SECONDS = 0.25
+_RESOLVE_WHILE_DOWN_SECONDS = 1.0
 _PROBE_AT_MOST_EVERY_SECONDS = 0.02
 
 _Key = tuple[str, str, int]
+State = Literal["ready", "starting", "sleeping", "down"]
+"""`down`: an engine that is always on does not answer. The others concern engines that start on demand."""
 
 
 class Discovery:
@@ -37,6 +42,7 @@ class Discovery:
 
     Attributes:
         models: the latest list of models from any engine, None before the first.
+        starts: who waits for an engine to start, and how long that takes.
     """
 
     def __init__(
@@ -48,17 +54,20 @@ class Discovery:
         refresh_seconds: float,
         probe_seconds: float = 1.5,
         silent_seconds: float = 30,
+        startup_seconds: float = 0,
         control_tokens: ControlTokens | None = None,
         budget: Budget | None = None,
         max_answer_bytes: int = 67_108_864,
     ) -> None:
         self.models: list[JsonObject] | None = None
+        self.starts = Starts(startup_seconds)
         self._control_tokens = control_tokens
         self._budget = budget or Budget(max_answer_bytes)
         self._max_answer_bytes = max_answer_bytes
         self._urls = [urlsplit(url) for url in urls]
         self._connect_seconds = connect_seconds
         self._refresh_seconds = refresh_seconds
+        self._refresh_while_down_seconds = min(refresh_seconds, _RESOLVE_WHILE_DOWN_SECONDS)
         self._probe_seconds = probe_seconds
         self._silent_seconds = silent_seconds
         self._headers = tuple(_headers(key) for key in api_key.split(",")) if api_key else (_headers(None),)
@@ -69,6 +78,7 @@ class Discovery:
         self._probes: dict[_Key, asyncio.Task[None]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._came_up = asyncio.Event()
+        self._unresolved: dict[str, str] = {}
         self._resolver: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -91,6 +101,14 @@ class Discovery:
     def states(self) -> list[EngineState]:
         return [EngineState(a.label, a.up and a.known, a.in_flight) for a in self._addresses.values()]
 
+    def state(self) -> State:
+        """Returns the state of the engine tier as a whole."""
+        if any(address.known for address in self._up):
+            return "ready"
+        if not self.starts.on_demand:
+            return "down"
+        return "starting" if self.starts.under_way else "sleeping"
+
     def why_not_ready(self) -> str | None:
         """Returns None if an engine answers, else the reason why none does."""
         ready = [address for address in self.up() if address.known]
@@ -99,6 +117,12 @@ class Discovery:
         if ready:
             return None
         names = ", ".join(url.netloc for url in self._urls)
+        if self.starts.on_demand:
+            return (
+                f"No engine answers at {names}: the model is asleep, and the next request starts it"
+                if self.state() == "sleeping"
+                else f"No engine answers at {names} yet: one is being started"
+            )
         if not self._addresses:
             return (
                 f"No address is known for {names}: the name does not resolve. "
@@ -134,6 +158,7 @@ class Discovery:
             self._renew_up()
         address.known = True
         address.missed_probes = 0
+        self.starts.came_up()
         self._came_up.set()
 
     def _renew_up(self) -> None:
@@ -218,7 +243,7 @@ class Discovery:
 
     async def _keep_resolving(self) -> None:
         while True:
-            await asyncio.sleep(self._refresh_seconds if self._addresses else _PROBE_WHILE_DOWN_SECONDS)
+            await asyncio.sleep(self._refresh_seconds if self._up else self._refresh_while_down_seconds)
             await self._resolve()
 
     async def _resolve(self) -> None:
@@ -244,8 +269,12 @@ class Discovery:
         try:
             hosts = await lookup(name, port)
         except OSError as error:
-            log.warning("name not resolved", extra={"fields": {"name": name, "reason": str(error)}})
+            reason = str(error)
+            if self._unresolved.get(name) != reason:  # once: while all engines sleep, none resolves
+                log.warning("name not resolved", extra={"fields": {"name": name, "reason": reason}})
+                self._unresolved[name] = reason
             return {key: address for key, address in self._addresses.items() if key[0] == url.netloc}
+        self._unresolved.pop(name, None)
         keys = [(url.netloc, host, port) for host in hosts]
         return {key: self._addresses.get(key) or self._address(key, name, url) for key in keys}
 

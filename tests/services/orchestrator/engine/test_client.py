@@ -16,7 +16,7 @@ from orchestrator.engine.address import Address
 from orchestrator.engine.client import Engines
 from orchestrator.engine.discovery import Discovery
 from orchestrator.errors import EngineFailed, EngineUnavailable
-from orchestrator.telemetry import Telemetry
+from orchestrator.telemetry import Record, Telemetry
 from tests.support.live import Live, live, until
 from tests.support.scripted_engine import (
     CUT,
@@ -68,7 +68,7 @@ def content(answer: Any) -> Any:
 async def test_each_request_is_sent_with_the_engine_key_and_the_request_id(engine: ScriptedEngine) -> None:
     async with engines(engine.url) as known:
         engine.play(whole("ok"))
-        with await known.ask(CHAT, b"{}", request_id="r-1") as answer:
+        with await known.ask(CHAT, b"{}", Record("r-1", CHAT)) as answer:
             assert b"ok" in await answer.body()
     assert engine.requests[0].headers["authorization"] == "Bearer engine-key"
     assert engine.requests[0].headers["x-request-id"] == "r-1"

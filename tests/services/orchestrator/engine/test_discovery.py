@@ -186,3 +186,22 @@ async def test_ready_reports_an_engine_that_rejects_the_key(engine: ScriptedEngi
         known._take_models(address, 401, b"")
         address.known = True
         assert "VLLM_API_KEY" in (known.why_not_ready() or "")
+
+
+async def test_name_that_does_not_resolve_is_logged_once(
+    monkeypatch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    lookups = 0
+
+    async def lookup(name: str, port: int) -> list[str]:
+        nonlocal lookups
+        lookups += 1
+        if lookups == 5:
+            return ["127.0.0.1"]
+        raise OSError("no such name")
+
+    monkeypatch.setattr(discovery_module, "lookup", lookup)
+    async with watching("http://engine.internal:9", refresh=0.01):
+        await until(lambda: lookups > 8)
+    logged = [record.message for record in caplog.records if record.message == "name not resolved"]
+    assert len(logged) == 2  # before and after it resolved

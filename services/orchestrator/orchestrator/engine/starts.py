@@ -1,0 +1,109 @@
+"""Starts of engines on demand: who waits for one, and how long a start takes."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from ..errors import EngineStarting, EngineUnavailable
+from ..telemetry import Record
+
+RETRY_AFTER_AT_MOST = 60
+"""In seconds. OpenAI's clients do not repeat a request with a longer Retry-After (decision 23)."""
+
+_REMEMBERED = 5
+
+
+class Starts:
+    """Counts the requests without an engine, and measures starts from the first of them.
+
+    Attributes:
+        startup_seconds: how long a start may take; 0 if engines are not started on demand.
+        held: the number of requests that wait for an engine now.
+        unmet: the number of requests since the service started that ended without an engine, by an error or
+            because their client left.
+    """
+
+    def __init__(self, startup_seconds: float = 0, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.startup_seconds = startup_seconds
+        self.held = 0
+        self.unmet = 0
+        self._clock = clock
+        self._began: float | None = None
+        self._took: deque[float] = deque(maxlen=_REMEMBERED)
+
+    @property
+    def on_demand(self) -> bool:
+        """Whether there may be no engine until a request arrives."""
+        return self.startup_seconds > 0
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a request has asked for an engine that has not come up yet, and still may."""
+        return self._began is not None and self._clock() - self._began < self.startup_seconds
+
+    @property
+    def expected_seconds(self) -> float:
+        """How long a start takes: the median of the last ones, or the limit before the first one."""
+        return statistics.median(self._took) if self._took else self.startup_seconds
+
+    @property
+    def remaining_seconds(self) -> float:
+        """How long the start still takes; at least a second, since it is not over."""
+        elapsed = self._clock() - self._began if self._began is not None and self.under_way else 0.0
+        return max(1.0, self.expected_seconds - elapsed)
+
+    @contextlib.contextmanager
+    def hold(self, record: Record) -> Iterator[None]:
+        """Counts a request as held while it waits for an engine, and stops the clock of its deadline."""
+        self._want()
+        self.held += 1
+        try:
+            with record.hold():
+                yield
+        except BaseException:
+            self.unmet += 1
+            raise
+        finally:
+            self.held -= 1
+
+    def turn_away(self) -> EngineStarting:
+        """Counts a request that does not wait, and returns its error."""
+        self._want()
+        self.unmet += 1
+        took = f"usually takes {self._took_shown()}" if self._took else "may take up to " + self._took_shown()
+        remaining = math.ceil(self.remaining_seconds)
+        return EngineStarting(
+            f"The model is asleep, and this request starts it. A start {took}; about {_shown(remaining)} "
+            'remain. Send the request again then, or with "stream": true: a stream waits for the model.',
+            headers={"retry-after": str(min(remaining, RETRY_AFTER_AT_MOST))},
+        )
+
+    def too_late(self) -> EngineUnavailable:
+        """Returns the error of a request that has waited for as long as a start may take."""
+        return EngineUnavailable(
+            f"The model is asleep, and no engine has started within {self.startup_seconds:g} s "
+            "(ENGINE_STARTUP_SECONDS). Try again in a minute.",
+            headers={"retry-after": str(RETRY_AFTER_AT_MOST)},
+        )
+
+    def came_up(self) -> None:
+        """Ends the start that is under way, if any."""
+        if self._began is not None and self.under_way:
+            self._took.append(self._clock() - self._began)
+        self._began = None
+
+    def _want(self) -> None:
+        if not self.under_way:
+            self._began = self._clock()
+
+    def _took_shown(self) -> str:
+        return _shown(self.expected_seconds)
+
+
+def _shown(seconds: float) -> str:
+    return f"{math.ceil(seconds)} s"
