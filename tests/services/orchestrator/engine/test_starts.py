@@ -1,4 +1,4 @@
-"""Starts of engines on demand: streams wait, other requests are told when to come back."""
+"""Starts of engines on demand: streams wait, other requests get a 503 with a Retry-After."""
 
 from __future__ import annotations
 
