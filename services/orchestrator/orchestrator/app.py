@@ -14,6 +14,7 @@ from .api.in_flight import InFlight
 from .api.preflight import Preflight
 from .api.relay import Relay
 from .api.reply import Reply
+from .api.responses.route import Responses
 from .api.router import Router, not_found
 from .api.routes import build_routes
 from .chat.loop import ChatLoop
@@ -134,13 +135,12 @@ class Orchestrator:
         )
         relay = Relay(engines, usage_on_request=True)
         plain_relay = Relay(engines, usage_on_request=False)
+        attached = _attached(settings, self._toolbox)
         return {
-            "/v1/chat/completions": Chat(
-                loop, relay, self._toolbox, attached=_attached(settings, self._toolbox)
-            ),
+            "/v1/chat/completions": Chat(loop, relay, self._toolbox, attached=attached),
             "/v1/completions": relay,
             "/v1/embeddings": plain_relay,
-            "/v1/responses": plain_relay,
+            "/v1/responses": Responses(loop, plain_relay, self._toolbox, attached=attached),
         }
 
     def _build_toolbox(self, settings: Settings) -> Toolbox:

@@ -145,7 +145,9 @@ def post_routes(tools: Sequence[str] = ()) -> JsonObject:
         ),
         "/v1/completions": _post("Relayed to the engine", COMPLETION_BODY),
         "/v1/embeddings": _post("Relayed to the engine", EMBEDDINGS_BODY),
-        "/v1/responses": _post("Relayed to the engine", RESPONSES_BODY),
+        "/v1/responses": _post(
+            "A response. The server runs its tools; without them, relayed to the engine", RESPONSES_BODY
+        ),
     }
 
 

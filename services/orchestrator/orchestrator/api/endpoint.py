@@ -19,6 +19,7 @@ from .auth import Keys
 from .body import too_large
 from .cors import Cors
 from .encoding import coding_of, decoded
+from .error_format import OPENAI_ERRORS, ErrorFormat
 from .head import Head
 from .in_flight import InFlight
 from .reply import Client, Reply
@@ -80,6 +81,7 @@ class Endpoint:
         needs_key: whether clients need a key.
         limited: whether requests count towards MAX_IN_FLIGHT and may have bodies of up to MAX_BODY_BYTES.
         quiet: log only failures, for routes that load balancers and others request every few seconds.
+        errors: the format of errors.
     """
 
     def __init__(
@@ -95,11 +97,13 @@ class Endpoint:
         needs_key: bool = True,
         limited: bool = True,
         quiet: bool = False,
+        errors: ErrorFormat = OPENAI_ERRORS,
     ) -> None:
         self.route = route
         self.handler = handler
         self.in_flight = in_flight
         self.limited = limited
+        self.errors = errors
         self.max_body_bytes = settings.max_body_bytes if limited else _MAX_OTHER_BODY_BYTES
         self.heartbeat_seconds = settings.heartbeat_seconds
         self.max_values = settings.max_json_values
@@ -192,6 +196,7 @@ class Exchange:
             head_only=head.method == b"HEAD",
             lines=endpoint.cors.lines(head) if endpoint.cors else b"",
             heartbeat_seconds=endpoint.heartbeat_seconds,
+            errors=endpoint.errors,
         )
 
     def admit(self, problem: ApiError | None = None) -> bool:

@@ -7,10 +7,8 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Protocol
 
-import orjson
-
 from ..errors import ApiError
-from ..protocol import event
+from .error_format import OPENAI_ERRORS, ErrorFormat
 from .in_flight import InFlight
 
 Header = tuple[bytes, bytes]
@@ -49,15 +47,18 @@ class Reply:
         chunked: whether the client supports chunked bodies, as HTTP/1.1 requires.
         head_only: whether the answer has no body, as for HEAD.
         lines: header lines to add.
+        errors: the format of errors.
 
     Attributes:
+        errors: as above; a handler may set another format.
         keep_alive: whether the connection stays open for another request.
         finished: whether the answer is complete or its connection is gone, so that nothing more is written.
     """
 
     __slots__ = (
         "_chunked", "_client", "_head_only", "_heartbeat_seconds", "_in_flight", "_last_write", "_lines",
-        "_loop", "_timer", "_transport", "finished", "keep_alive", "request_id", "started", "status",
+        "_loop", "_timer", "_transport", "errors", "finished", "keep_alive", "request_id", "started",
+        "status",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +72,7 @@ class Reply:
         head_only: bool,
         heartbeat_seconds: float,
         lines: bytes = b"",
+        errors: ErrorFormat = OPENAI_ERRORS,
     ) -> None:
         self._client = client
         self._transport = client.transport
@@ -82,6 +84,7 @@ class Reply:
         self._heartbeat_seconds = heartbeat_seconds
         self._last_write = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self.errors = errors
         self.keep_alive = keep_alive
         self.request_id = request_id
         self.status = 0
@@ -136,11 +139,11 @@ class Reply:
     def fail(self, error: ApiError) -> None:
         """Sends an error as the answer or, if a stream has started, as its last event."""
         if self.started:
-            self._write(event(error.body()))
+            self._write(self.errors.last_events(error, self.request_id))
             self.end()
             return
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]
-        self.whole(error.status, orjson.dumps(error.body()), headers=encoded)
+        self.whole(error.status, self.errors.body(error, self.request_id), headers=encoded)
 
     def close(self) -> None:
         """Stops the heartbeats."""

@@ -74,6 +74,7 @@ class Conversation:
         self._rescue = rescue
         self.messages: list[JsonObject] = [self._prepared(m) for m in plan.request["messages"]]
         self.rounds = 0
+        self.calls = 0  # that the server has run
         self.last_ask: str | None = None
         self.usage: JsonObject = {}
         self.engine: Address | None = None
@@ -189,7 +190,7 @@ class Conversation:
         if self._tokens:
             tokens = self._tokens.take(len(text) if text else 0) if self.plan.stream else {}
         if text:
-            if not self._text_this_turn and self._shown_tail and not self._shown_tail.isspace():
+            if not self._text_this_turn and not self.plan.shows_rounds and self._shown_tail.strip():
                 delta["content"] = "\n\n" + text
             self._text_this_turn = True
             self._shown_tail = text[-1:]
@@ -204,7 +205,11 @@ class Conversation:
 
     def _separate_reasoning(self, delta: JsonObject) -> None:
         """Separates the reasoning of two rounds, like their texts."""
-        separates = not self._reasoning_this_turn and self._shown_reasoning_tail.strip()
+        separates = (
+            not self._reasoning_this_turn
+            and not self.plan.shows_rounds
+            and self._shown_reasoning_tail.strip()
+        )
         for field in ("reasoning", "reasoning_content"):
             text = delta.get(field)
             if text:
@@ -224,6 +229,7 @@ class Conversation:
         if self.rounds == 1 and self.plan.request.get("continue_final_message"):
             message = self._continued(message)
         self.messages.append(message)
+        self.calls += len(results)
         self.messages += [
             {
                 "role": "tool",
@@ -253,6 +259,11 @@ class Conversation:
             content = self._control_tokens.neutralize_content(message.get("content"))
             return {**message, "content": content}
         return _without_empty_calls(message)
+
+    def calls_left(self, most: int) -> int:
+        """Returns how many calls the server may still run, at most `most`."""
+        limit = self.plan.max_calls
+        return most if limit is None else min(most, limit - self.calls)
 
     def _is_repeated(self, name: str, arguments: str) -> bool:
         """Returns whether the user or a tool result contains this call, so that the model only quotes it."""

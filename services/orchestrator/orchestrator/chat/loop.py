@@ -68,7 +68,7 @@ class ChatLoop:
                 return
             match turn.next_step():
                 case RunTools(calls):
-                    await self._run_tools(talk, turn, calls[:_MAX_CALLS], record, emit)
+                    await self._run_tools(talk, turn, calls[: talk.calls_left(_MAX_CALLS)], record, emit)
                     talk.last_ask = self._why_last_ask(talk)
                 case HandBack():
                     await emit([talk.ending("tool_calls")])
@@ -168,6 +168,8 @@ class ChatLoop:
         """Returns why the next round is the last one, without tools, or None if the loop may go on."""
         if talk.rounds >= self._max_rounds:
             return f"The limit of {self._max_rounds} rounds of tool calls was reached"
+        if talk.calls_left(1) == 0:
+            return f"The limit of {talk.plan.max_calls} tool calls (max_tool_calls) was reached"
         repeated = talk.repeated_call()
         if repeated:
             return f"{repeated} was called {SAME_CALL_LIMIT} times in a row with the same arguments"

@@ -21,6 +21,8 @@ class ToolPlan:
         events: whether the client requested an event for each tool call.
         changed: whether `request` differs from what the client sent.
         stream: whether the answer is streamed.
+        shows_rounds: whether the client sees each round, its calls and their results, instead of one text.
+        max_calls: the maximum number of calls that the server runs; None for no limit but that of rounds.
     """
 
     request: JsonObject
@@ -29,6 +31,8 @@ class ToolPlan:
     events: bool = False
     changed: bool = False
     stream: bool = field(init=False)
+    shows_rounds: bool = False
+    max_calls: int | None = None
 
     def __post_init__(self) -> None:
         self.stream = bool(self.request.get("stream"))

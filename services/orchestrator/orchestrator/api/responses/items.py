@@ -1,0 +1,171 @@
+"""Turns the input items of a response into the messages of a chat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from ...errors import InvalidRequest
+from ...protocol import JsonObject
+
+_ROLES = ("user", "assistant", "system", "developer")
+_TEXT_PARTS = ("input_text", "output_text", "text", "reasoning_text", "summary_text")
+_IGNORED = ("mcp_list_tools",)
+_KNOWN = (
+    "message", "reasoning", "function_call", "function_call_output", "mcp_call", "mcp_list_tools",
+)  # fmt: skip
+
+
+def messages_of(given: str | list[Any], instructions: str | None) -> list[JsonObject]:
+    """Returns the messages for a request's `instructions` and `input`.
+
+    Raises:
+        InvalidRequest: an item is malformed, or only OpenAI or the engine's own route knows it.
+    """
+    chat = _Chat()
+    if instructions:
+        chat.messages.append({"role": "system", "content": instructions})
+    if isinstance(given, str):
+        chat.messages.append({"role": "user", "content": given})
+    else:
+        for index, item in enumerate(given):
+            chat.add(item, f"input[{index}]")
+    return chat.messages
+
+
+class _Chat:
+    """Messages, of which the last one may still grow: an assistant's message is several items."""
+
+    def __init__(self) -> None:
+        self.messages: list[JsonObject] = []
+        self._growing: JsonObject | None = None
+
+    def add(self, item: Any, where: str) -> None:
+        if not isinstance(item, dict):
+            raise InvalidRequest(f"{where} must be an object such as a message", param=where)
+        kind = item.get("type") or ("message" if "role" in item else None)
+        if kind == "message":
+            self._add_message(item, where)
+        elif kind == "reasoning":
+            text = _texts(item.get("content") or item.get("summary") or [], where)
+            message = self._assistant("content", "tool_calls")
+            message["reasoning"] = message.get("reasoning", "") + text
+        elif kind == "function_call":
+            self._add_call(_string(item, "call_id", where), _string(item, "name", where), item, where)
+        elif kind == "function_call_output":
+            self._add_output(_string(item, "call_id", where), item.get("output"), f"{where}.output")
+        elif kind == "mcp_call":
+            name = f"{_string(item, 'server_label', where)}__{_string(item, 'name', where)}"
+            self._add_call(_string(item, "id", where), name, item, where)
+            self._add_output(item["id"], _mcp_output(item), f"{where}.output")
+        elif kind not in _IGNORED:
+            raise InvalidRequest(
+                f"{where} is of type {str(kind)[:80]!r}, which this server does not keep or run; "
+                f"it knows {', '.join(_KNOWN)}",
+                param=where,
+            )
+
+    def _assistant(self, *parts: str) -> JsonObject:
+        """Returns the assistant's message that the next item belongs to.
+
+        Args:
+            parts: what that message may not have yet.
+        """
+        if self._growing is None or any(part in self._growing for part in parts):
+            self._growing = {"role": "assistant"}
+            self.messages.append(self._growing)
+        return self._growing
+
+    def _append(self, message: JsonObject) -> None:
+        self._growing = None
+        self.messages.append(message)
+
+    def _add_message(self, item: JsonObject, where: str) -> None:
+        role = item.get("role")
+        if role not in _ROLES:
+            raise InvalidRequest(
+                f"{where}.role must be one of {', '.join(_ROLES)}, not {str(role)[:80]!r}",
+                param=f"{where}.role",
+            )
+        content = item.get("content")
+        if role == "assistant":
+            self._assistant("content", "tool_calls")["content"] = _texts(content, f"{where}.content")
+        else:
+            self._append({"role": role, "content": _content(content, f"{where}.content")})
+
+    def _add_call(self, call_id: str, name: str, item: JsonObject, where: str) -> None:
+        arguments = _object_text(item.get("arguments"), f"{where}.arguments")
+        calls = self._assistant().setdefault("tool_calls", [])
+        calls.append({"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}})
+
+    def _add_output(self, call_id: str, output: Any, where: str) -> None:
+        self._append({"role": "tool", "tool_call_id": call_id, "content": _content(output, where)})
+
+
+def _string(item: JsonObject, field: str, where: str) -> str:
+    value = item.get(field)
+    if not isinstance(value, str) or not value:
+        raise InvalidRequest(f"{where}.{field} must be a string", param=f"{where}.{field}")
+    return value
+
+
+def _object_text(arguments: Any, where: str) -> str:
+    """Returns a call's arguments; `{}` for those that the model wrote wrongly, which engines reject."""
+    if arguments is not None and not isinstance(arguments, str):
+        raise InvalidRequest(f"{where} must be a string with JSON", param=where)
+    try:
+        return arguments if arguments and isinstance(orjson.loads(arguments), dict) else "{}"
+    except orjson.JSONDecodeError:
+        return "{}"
+
+
+def _mcp_output(item: JsonObject) -> Any:
+    error = item.get("error")
+    return orjson.dumps({"error": error}).decode() if error else item.get("output") or ""
+
+
+def _texts(content: Any, where: str) -> str:
+    """Returns the text of content that consists of texts."""
+    if isinstance(content, str):
+        return content
+    texts = []
+    for index, part in enumerate(_parts(content, where)):
+        kind = part.get("type")
+        text = part.get("refusal") if kind == "refusal" else part.get("text")
+        if kind not in (*_TEXT_PARTS, "refusal") or not isinstance(text, str):
+            raise InvalidRequest(f"{where}[{index}] must be a part with text", param=f"{where}[{index}]")
+        texts.append(text)
+    return "".join(texts)
+
+
+def _content(content: Any, where: str) -> str | list[JsonObject]:
+    """Returns a message's content as the engine's chat route takes it."""
+    if isinstance(content, str):
+        return content
+    parts = [_part(part, f"{where}[{index}]") for index, part in enumerate(_parts(content, where))]
+    if len(parts) == 1 and parts[0]["type"] == "text":
+        return str(parts[0]["text"])
+    return parts
+
+
+def _parts(content: Any, where: str) -> list[JsonObject]:
+    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
+        raise InvalidRequest(f"{where} must be a string or a list of parts", param=where)
+    return content
+
+
+def _part(part: JsonObject, where: str) -> JsonObject:
+    kind = part.get("type")
+    if kind in _TEXT_PARTS and isinstance(part.get("text"), str):
+        return {"type": "text", "text": part["text"]}
+    if kind == "input_image" and isinstance(part.get("image_url"), str):
+        detail = {"detail": part["detail"]} if part.get("detail") else {}
+        return {"type": "image_url", "image_url": {"url": part["image_url"], **detail}}
+    if kind == "input_audio" and isinstance(part.get("input_audio"), dict):
+        return {"type": "input_audio", "input_audio": part["input_audio"]}
+    raise InvalidRequest(
+        f"{where} must be input_text with text, input_image with image_url, or input_audio; "
+        f"it is {str(kind)[:80]!r}. Files of OpenAI's Files API are not known here.",
+        param=where,
+    )

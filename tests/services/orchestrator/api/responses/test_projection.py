@@ -1,0 +1,203 @@
+"""Whatever the loop does, the response's events are those that the openai package expects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.api.responses.projection import ResponseProjection
+from orchestrator.api.responses.request import ResponseRequest, parse
+from orchestrator.chat.conversation import Chunk, Ending, Event, ToolEvent
+from orchestrator.errors import ApiError, EngineBroke, InvalidRequest, Overloaded
+from orchestrator.tools.toolbox import Toolbox
+from tests.support.live import events_of
+from tests.support.openai_types import check, check_response_events
+
+Json = dict[str, Any]
+CHUNK = {"id": "chatcmpl-1", "created": 1, "model": "served", "choices": [{"index": 0}]}
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+
+
+def request(**fields: Any) -> ResponseRequest:
+    return parse({"model": "asked", "input": "Hi", **fields}, Toolbox([]))
+
+
+def text(value: str) -> Event:
+    return Chunk(CHUNK, {"content": value}, None)
+
+
+def reasoning(value: str) -> Event:
+    return Chunk(CHUNK, {"reasoning": value}, None)
+
+
+def client_call(index: int, arguments: str, name: str | None = None) -> Event:
+    delta: Json = {"index": index, "function": {"arguments": arguments}}
+    if name:
+        delta |= {"id": f"client-{index}", "function": {"name": name, "arguments": arguments}}
+    return Chunk(CHUNK, {"tool_calls": [delta]}, None)
+
+
+def started(id: str) -> Event:
+    return ToolEvent({"type": "tool_call.started", "id": id, "name": "f", "arguments": '{"x": 1}'})
+
+
+def finished(id: str) -> Event:
+    fields = {"outcome": "ok", "result": "1", "seconds": 0.1, "name": "f", "arguments": "{}"}
+    return ToolEvent({"type": "tool_call.finished", "id": id, **fields})
+
+
+def ending(reason: str = "stop") -> Event:
+    return Ending(CHUNK, reason, USAGE)
+
+
+def play(history: list[Event], error: ApiError | None = None) -> list[Json]:
+    """Returns the events for a history, which ends with its `Ending` or with an error."""
+    projection = ResponseProjection(request())
+    events = [event for item in history for event in projection.project(item)]
+    if error:
+        last = events_of(projection.last_events(error, "r").decode())
+        events += [event for event in last if isinstance(event, dict)]
+    return events
+
+
+def kinds_of(events: list[Json]) -> list[str]:
+    return [item["type"] for item in events[-1]["response"]["output"]]
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Event]:
+    """What the loop may emit: rounds with text, reasoning and calls, then an end."""
+    words = st.text(min_size=1, max_size=3) | st.sampled_from([" ", "\n\n"])
+    events: list[Event] = [Chunk(CHUNK, {"role": "assistant", "content": ""}, None)]
+    number = 0
+    for _ in range(draw(st.integers(0, 3))):
+        pieces = st.builds(text, words) | st.builds(reasoning, words)
+        events += draw(st.lists(pieces, max_size=4))
+        ids = [f"call-{number + n}" for n in range(draw(st.integers(0, 3)))]
+        number += len(ids)
+        events += map(started, ids)
+        events += map(finished, draw(st.permutations(ids)))
+    events += draw(st.lists(st.builds(reasoning, words) | st.builds(text, words), max_size=3))
+    calls = draw(st.integers(0, 3))
+    for index in range(calls):
+        events.append(client_call(index, draw(st.text(max_size=2)), "mine"))
+        events += draw(st.lists(st.builds(text, words), max_size=1))
+    if calls:
+        more = st.builds(client_call, st.integers(0, calls - 1), st.text(max_size=2))
+        events += draw(st.lists(more, max_size=3))
+    return events
+
+
+@given(histories(), st.sampled_from(["stop", "length", "tool_calls", "content_filter"]))
+def test_any_history_is_a_valid_response(history: list[Event], reason: str) -> None:
+    events = play([*history, ending(reason)])
+    check_response_events(events)
+    response = events[-1]["response"]
+    assert check(response) == "response"
+    incomplete = reason in ("length", "content_filter")
+    assert (response["incomplete_details"] is not None) == incomplete
+    statuses = [item.get("status") for item in response["output"]]
+    assert incomplete or set(statuses) <= {"completed"}
+
+
+@given(histories(), st.integers(0, 20))
+def test_any_failure_ends_the_response(history: list[Event], at: int) -> None:
+    events = play(history[:at], EngineBroke("The engine broke"))
+    assert check_response_events(events)[-1] == "response.failed"
+    assert events[-1]["response"]["error"] == {"code": "server_error", "message": "The engine broke"}
+
+
+def test_rounds_are_items_in_order() -> None:
+    events = play(
+        [reasoning("Hm"), text("Let me see."), started("a"), started("b"), finished("b"), finished("a"),
+         text("It is"), text(" 2."), ending()]
+    )  # fmt: skip
+    assert kinds_of(events) == [
+        "reasoning", "message", "function_call", "function_call", "function_call_output",
+        "function_call_output", "message",
+    ]  # fmt: skip
+    output = events[-1]["response"]["output"]
+    assert [item["call_id"] for item in output[2:6]] == ["a", "b", "b", "a"]
+    assert output[-1]["content"][0]["text"] == "It is 2."
+    assert events[-1]["response"]["usage"]["total_tokens"] == 5
+    assert events[-1]["response"]["model"] == "served"
+
+
+def test_line_breaks_before_a_call_are_no_message() -> None:
+    first = [text("\n"), text("\n"), started("a"), finished("a")]
+    events = play([*first, text("\n"), text("Hi"), ending()])
+    assert kinds_of(events) == ["function_call", "function_call_output", "message"]
+
+
+def test_calls_for_the_client_may_arrive_alternately() -> None:
+    events = play(
+        [client_call(0, "{", "f"), client_call(1, "[", "g"), client_call(0, "}"), client_call(1, "]"),
+         ending("tool_calls")]
+    )  # fmt: skip
+    check_response_events(events)
+    output = events[-1]["response"]["output"]
+    assert [(item["call_id"], item["name"], item["arguments"]) for item in output] == [
+        ("client-0", "f", "{}"), ("client-1", "g", "[]"),
+    ]  # fmt: skip
+    assert events[-1]["response"]["status"] == "completed"
+
+
+def test_length_makes_the_last_item_incomplete() -> None:
+    events = play([text("a"), started("a"), finished("a"), reasoning("Hm"), text("b"), ending("length")])
+    response = events[-1]["response"]
+    assert [item["status"] for item in response["output"]] == [*["completed"] * 4, "incomplete"]
+    assert (response["status"], response["incomplete_details"]) == (
+        "incomplete", {"reason": "max_output_tokens"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Overloaded("Too many"), "rate_limit_exceeded"),
+        (InvalidRequest("No"), "invalid_prompt"),
+        (EngineBroke("Broke"), "server_error"),
+    ],
+)
+def test_failure_has_one_of_openais_codes(error: ApiError, code: str) -> None:
+    response = play([text("a")], error)[-1]["response"]
+    assert response["error"]["code"] == code
+    assert check(response) == "response"
+
+
+def test_nothing_follows_the_last_event() -> None:
+    projection = ResponseProjection(request())
+    projection.project(ending())
+    assert projection.last_events(EngineBroke("Broke"), "r") == b""
+
+
+def test_log_probabilities_belong_to_their_text() -> None:
+    entry = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}
+    chunk = Chunk(CHUNK, {"content": "a"}, None, {"logprobs": {"content": [entry]}})
+    events = play([chunk, ending()])
+    check_response_events(events)
+    assert events[4]["logprobs"] == [entry]
+    assert events[-1]["response"]["output"][0]["content"][0]["logprobs"] == [entry]
+
+
+@pytest.mark.parametrize("usage", [{}, {"prompt_tokens": "x"}, {"prompt_tokens_details": []}])
+def test_odd_usage_is_no_failure(usage: Json) -> None:
+    projection = ResponseProjection(request())
+    projection.project(Ending(CHUNK, "stop", usage))
+    check(projection.answer)
+
+
+def test_request_is_repeated() -> None:
+    asked = request(
+        metadata={"a": "b"}, instructions="Be brief", max_output_tokens=9, temperature=0.5,
+        text={"format": {"type": "json_object"}}, tool_choice="auto", reasoning={"effort": "low"},
+    )  # fmt: skip
+    answer = ResponseProjection(asked).answer
+    check(answer)
+    assert answer["metadata"] == {"a": "b"}
+    assert (answer["instructions"], answer["max_output_tokens"]) == ("Be brief", 9)
+    assert answer["text"]["format"] == {"type": "json_object"}
+    assert answer["store"] is False
