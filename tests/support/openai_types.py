@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from openai.types import Completion, CreateEmbeddingResponse, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -19,7 +19,10 @@ _KINDS: dict[str, type[BaseModel]] = {
 }
 _ADAPTERS = {kind: TypeAdapter[BaseModel](model) for kind, model in _KINDS.items()}
 _ERROR: TypeAdapter[ErrorObject] = TypeAdapter(ErrorObject)
-_RESPONSE_EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+_RESPONSE_EVENTS: dict[str, type[BaseModel]] = {
+    get_args(model.model_fields["type"].annotation)[0]: model
+    for model in get_args(get_args(ResponseStreamEvent)[0])
+}
 _EMBEDDINGS: TypeAdapter[CreateEmbeddingResponse] = TypeAdapter(CreateEmbeddingResponse)
 
 
@@ -57,7 +60,7 @@ def check_response_events(events: list[dict[str, Any]]) -> list[str]:
         AssertionError, pydantic.ValidationError: an event is not as the package expects it.
     """
     for event in events:
-        _RESPONSE_EVENT.validate_python(event, strict=True)
+        _RESPONSE_EVENTS[event["type"]].model_validate(event, strict=True)
     kinds = [str(event["type"]) for event in events]
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     assert kinds[:2] == ["response.created", "response.in_progress"]

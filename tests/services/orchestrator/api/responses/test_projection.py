@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.api.responses.projection import ResponseProjection
@@ -91,6 +91,7 @@ def histories(draw: st.DrawFn) -> list[Event]:
     return events
 
 
+@settings(max_examples=60, deadline=None)
 @given(histories(), st.sampled_from(["stop", "length", "tool_calls", "content_filter"]))
 def test_any_history_is_a_valid_response(history: list[Event], reason: str) -> None:
     events = play([*history, ending(reason)])
@@ -103,6 +104,7 @@ def test_any_history_is_a_valid_response(history: list[Event], reason: str) -> N
     assert incomplete or set(statuses) <= {"completed"}
 
 
+@settings(max_examples=60, deadline=None)
 @given(histories(), st.integers(0, 20))
 def test_any_failure_ends_the_response(history: list[Event], at: int) -> None:
     events = play(history[:at], EngineBroke("The engine broke"))
