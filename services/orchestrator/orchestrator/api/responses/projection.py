@@ -113,7 +113,7 @@ class ResponseProjection:
         if self._text is None:
             text = self._space + text
             self._space = ""
-            if text.isspace():  # models write line breaks before a call, which are no message
+            if text.isspace():  # models write line breaks before a call
                 self._space = text
                 return
             self._end_reasoning()

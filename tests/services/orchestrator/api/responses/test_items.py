@@ -67,7 +67,7 @@ def test_text_after_a_call_starts_another_message() -> None:
 
 
 @pytest.mark.parametrize("arguments", ["", "{", "[]", "null", None])
-def test_arguments_that_are_no_object_are_replaced(arguments: Any) -> None:
+def test_arguments_that_are_not_an_object_are_replaced(arguments: Any) -> None:
     """Engines reject a history with malformed arguments."""
     [message] = messages_of([{**call("a"), "arguments": arguments}], None)
     assert message["tool_calls"][0]["function"]["arguments"] == "{}"

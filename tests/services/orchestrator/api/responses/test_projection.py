@@ -128,7 +128,7 @@ def test_rounds_are_items_in_order() -> None:
     assert events[-1]["response"]["model"] == "served"
 
 
-def test_line_breaks_before_a_call_are_no_message() -> None:
+def test_line_breaks_before_a_call_are_dropped() -> None:
     first = [text("\n"), text("\n"), started("a"), finished("a")]
     events = play([*first, text("\n"), text("Hi"), ending()])
     assert kinds_of(events) == ["function_call", "function_call_output", "message"]
@@ -186,7 +186,7 @@ def test_log_probabilities_belong_to_their_text() -> None:
 
 
 @pytest.mark.parametrize("usage", [{}, {"prompt_tokens": "x"}, {"prompt_tokens_details": []}])
-def test_odd_usage_is_no_failure(usage: Json) -> None:
+def test_odd_usage_is_not_a_failure(usage: Json) -> None:
     projection = ResponseProjection(request())
     projection.project(Ending(CHUNK, "stop", usage))
     check(projection.answer)
