@@ -13,15 +13,25 @@ from .answer import Answer, status_error
 from .discovery import Discovery
 
 _RESENDS = 2
+_STOPPING_SECONDS = 3.0
+"""After this time, an engine that is being stopped is known to be down."""
 
 
 @dataclass(slots=True)
 class _Wait:
-    """How a request waits if no engine is up: a whole answer never waits for a start on demand."""
+    """How a request waits if no engine is up: a whole answer never waits for a start on demand.
+
+    Attributes:
+        until: the end of all waiting, on the monotonic clock.
+        busy: the error of the engine that last answered 503, since nothing else was tried.
+        busy_until: the end of waiting for engines that are busy; None if none has been.
+    """
 
     record: Record
     whole: bool
     until: float
+    busy: ApiError | None = None
+    busy_until: float | None = None
 
 
 class Engines:
@@ -56,11 +66,10 @@ class Engines:
         record = record or Record("", path)
         wait = _Wait(record, whole, time.monotonic() + (self._starts.startup_seconds or self._wait_seconds))
         avoid: set[Address] = set()
-        busy: ApiError | None = None
         resends = 0
         key_changed = False
         while True:
-            address = await self._next_address(prefer, avoid, busy, wait)
+            address = await self._next_address(prefer, avoid, wait)
             key = address.key
             try:
                 response = await address.post(path, body, record.request_id, whole=whole)
@@ -80,20 +89,34 @@ class Engines:
                 elif response.status != 503:
                     raise error_answer
                 else:
-                    busy = error_answer
+                    wait.busy = error_answer
                     avoid.add(address)
             self._telemetry.engine_retried()
 
-    async def _next_address(
-        self, prefer: Address | None, avoid: set[Address], busy: ApiError | None, wait: _Wait
-    ) -> Address:
-        """Returns the address to ask next; if there is none, raises `busy`, or else waits for an engine."""
+    async def _next_address(self, prefer: Address | None, avoid: set[Address], wait: _Wait) -> Address:
+        """Returns the address to ask next. If there is none, waits for one, or raises an error."""
         while (address := self._choose(prefer, avoid)) is None:
-            if busy:
-                raise busy
-            await self._wait_for_engine(wait)
+            if wait.busy:
+                await self._wait_for_turn(wait, wait.busy)
+                wait.busy = None
+            else:
+                await self._wait_for_engine(wait)
             avoid.clear()
         return address
+
+    async def _wait_for_turn(self, wait: _Wait, busy: ApiError) -> None:
+        """Lets a stream that waited for a start go on waiting, since all that waited come to one engine.
+
+        Other streams wait a little: the engine may be busy because it is being stopped.
+        """
+        if not self._starts.on_demand or wait.whole:
+            raise busy
+        now = time.monotonic()
+        if wait.busy_until is None:
+            wait.busy_until = wait.until if wait.record.held_before else now + _STOPPING_SECONDS
+        if now >= wait.busy_until:
+            raise busy
+        await self._starts.turn(wait.record)
 
     def _after_no_connection(self, address: Address, error: OSError) -> None:
         if error.errno in OUR_FAILURES:
@@ -132,7 +155,7 @@ class Engines:
         if starts.on_demand and wait.whole:
             raise starts.turn_away()
         try:
-            with starts.hold(wait.record):
+            with starts.hold_for_start(wait.record):
                 await self._discovery.wait_until_up(wait.until - time.monotonic())
         except TimeoutError:
             if starts.on_demand:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 import statistics
@@ -16,6 +17,7 @@ RETRY_AFTER_AT_MOST = 60
 """In seconds. OpenAI's clients do not repeat a request with a longer Retry-After (decision 23)."""
 
 _REMEMBERED = 5
+_TURN_SECONDS = 0.02
 
 
 class Starts:
@@ -33,6 +35,7 @@ class Starts:
         self.held = 0
         self.unmet = 0
         self._clock = clock
+        self._turns = asyncio.Lock()
         self._began: float | None = None
         self._took: deque[float] = deque(maxlen=_REMEMBERED)
 
@@ -59,8 +62,7 @@ class Starts:
 
     @contextlib.contextmanager
     def hold(self, record: Record) -> Iterator[None]:
-        """Counts a request as held while it waits for an engine, and stops the clock of its deadline."""
-        self._want()
+        """Counts a request as held while it waits, and stops the clock of its deadline."""
         self.held += 1
         try:
             with record.hold():
@@ -70,6 +72,19 @@ class Starts:
             raise
         finally:
             self.held -= 1
+
+    @contextlib.contextmanager
+    def hold_for_start(self, record: Record) -> Iterator[None]:
+        """Holds a request that found no engine, which begins a start."""
+        self._want()
+        with self.hold(record):
+            yield
+
+    async def turn(self, record: Record) -> None:
+        """Waits for the next turn to ask a busy engine again, so that a herd does not ask it all at once."""
+        with self.hold(record):
+            async with self._turns:
+                await asyncio.sleep(_TURN_SECONDS)
 
     def turn_away(self) -> EngineStarting:
         """Counts a request that does not wait, and returns its error."""

@@ -12,10 +12,21 @@ import httpx
 import openai
 import pytest
 
+from orchestrator.engine import client
 from orchestrator.engine.starts import RETRY_AFTER_AT_MOST, Starts
 from orchestrator.telemetry import Record
 from tests.support.live import Live, events_of, live, text_of, until
-from tests.support.scripted_engine import ScriptedEngine, after, call, scripted_engine, stream, text, whole
+from tests.support.scripted_engine import (
+    Exchange,
+    ScriptedEngine,
+    after,
+    body,
+    call,
+    scripted_engine,
+    stream,
+    text,
+    whole,
+)
 
 MATH = {"type": "function", "function": {"name": "calculate_math"}}
 ON_DEMAND = {"ENGINE_STARTUP_SECONDS": "20", "ENGINE_WAIT_SECONDS": "0"}
@@ -100,9 +111,9 @@ def test_retry_after_is_one_that_openai_clients_accept() -> None:
     assert int(error.headers["retry-after"]) == RETRY_AFTER_AT_MOST
     assert "about 900 s remain" in error.message
     answer: Any = httpx.Response(503, headers=error.headers)
-    client = openai.OpenAI(api_key="none")
-    assert client._should_retry(answer)
-    assert client._calculate_retry_timeout(2, _options(), answer.headers) == 60
+    openai_client = openai.OpenAI(api_key="none")
+    assert openai_client._should_retry(answer)
+    assert openai_client._calculate_retry_timeout(2, _options(), answer.headers) == 60
 
 
 def _options() -> openai._models.FinalRequestOptions:
@@ -230,6 +241,59 @@ async def test_herd_of_held_streams_is_answered_by_the_first_engine(asleep: Scri
         await asleep.start(asleep.port)
         assert {text_of(events) for events in await asyncio.gather(*asking)} == {"awake"}
         assert len(asleep.requests) == 60
+
+
+async def test_herd_that_the_first_engine_cannot_take_at_once_waits_on(asleep: ScriptedEngine) -> None:
+    async with live(asleep.url, **ON_DEMAND) as server:
+        may_end = asyncio.Event()
+        answer = stream(*text("a"), may_end, *text("wake"))
+
+        async def full_after_four(exchange: Exchange) -> None:
+            busy = asleep.running > 4
+            await (body({"error": {"message": "queue is full"}}, 503) if busy else answer)(exchange)
+
+        asleep.otherwise = full_after_four
+        asking = [asyncio.create_task(server.chat_events()) for _ in range(12)]
+        starts = server.app._discovery.starts
+        await until(lambda: starts.held == 12)
+        await asleep.start(asleep.port)
+        await until(lambda: asleep.running >= 4 and len(asleep.requests) > 30)  # the others ask again
+        assert starts.held >= 7
+        assert starts.expected_seconds < 20
+        may_end.set()
+        assert {text_of(events) for events in await asyncio.gather(*asking)} == {"awake"}
+        assert (starts.held, starts.unmet) == (0, 0)
+
+
+async def test_stream_that_meets_an_engine_that_is_being_stopped_waits_for_the_next(
+    engine: ScriptedEngine,
+) -> None:
+    async with live(engine.url, **ON_DEMAND) as server:
+        await until(lambda: server.app._discovery.state() == "ready")
+        engine.play(body({"error": {"message": "shutting down"}}, 503))
+        engine.otherwise = body({"error": {"message": "shutting down"}}, 503)
+        asking = asyncio.create_task(server.chat_events())
+        await until(lambda: bool(engine.requests))
+        await engine.stop()
+        await until(lambda: server.app._discovery.state() == "starting")
+        engine.replies.clear()
+        engine.otherwise = stream(*text("awake"))
+        await engine.start(engine.port)
+        assert text_of(await asking) == "awake"
+
+
+async def test_stream_that_meets_a_busy_engine_gets_its_error(
+    engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_STOPPING_SECONDS", 0.2)
+    async with live(engine.url, **ON_DEMAND) as server:
+        await until(lambda: server.app._discovery.state() == "ready")
+        engine.otherwise = body({"error": {"message": "queue is full"}}, 503)
+        answer = await server.chat(stream=True)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "engine_unavailable")
+        whole_answer = await server.chat()
+        assert whole_answer.status_code == 503
+        assert 2 < len(engine.requests) < 15
 
 
 async def test_second_round_waits_for_an_engine_too(engine: ScriptedEngine) -> None:
