@@ -10,36 +10,104 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from . import engine_key, keys
+from . import engine_key, key_limits, keys
 from .command_line import FILE, AsJson, DeploymentFile, account_of, errors_reported
 from .report import console, say
 
 keys_app = typer.Typer(help="Manage API keys. Changes take effect within a minute.", no_args_is_help=True)
 
 
+_COUNT_HELP = "; none for no limit, default for that of all keys."
+Requests = Annotated[
+    str | None, typer.Option("--requests-per-minute", help="Requests per minute, such as 300" + _COUNT_HELP)
+]
+Tokens = Annotated[
+    str | None, typer.Option("--tokens-per-day", help="Tokens per day (UTC), such as 2M" + _COUNT_HELP)
+]
+InFlight = Annotated[
+    str | None, typer.Option("--max-in-flight", help="Requests at the same time, such as 8" + _COUNT_HELP)
+]
+Models = Annotated[
+    str | None, typer.Option("--models", help="Permitted models, separated by commas; none for all.")
+]
+Tools = Annotated[
+    str | None,
+    typer.Option("--tools", help="Permitted tools of the server, separated by commas; none for all."),
+]
+Expires = Annotated[
+    str | None,
+    typer.Option("--expires", help="When the key expires: 12h, 90d, 8w, a date (UTC), or none."),
+]
+Admin = Annotated[
+    bool | None, typer.Option("--admin/--no-admin", help="Whether the key may see the usage of all keys.")
+]
+
+
 @keys_app.command("create")
-def create_key(name: str, deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
+def create_key(
+    name: str,
+    requests_per_minute: Requests = None,
+    tokens_per_day: Tokens = None,
+    max_in_flight: InFlight = None,
+    models: Models = None,
+    tools: Tools = None,
+    expires: Expires = None,
+    admin: Admin = None,
+    deployment: DeploymentFile = FILE,
+    as_json: AsJson = False,
+) -> None:
     """Create a key and print it. It is shown only once."""
     state = f"Either there is no key {name}, or one whose value nobody knows: check with make keys ARGS=list."
+    options = _options(requests_per_minute, tokens_per_day, max_in_flight, models, tools, expires, admin)
     with errors_reported(state, as_json=as_json):
         key = keys.new_key()
         store = keys.KeyStore(account_of(deployment))
-        store.change(lambda document: keys.created(document, name, key, keys.now()))
+        store.change(lambda document: keys.created(document, name, key, keys.now(), options))
         say(f"The key of {name}. It is shown only once, and works within a minute:")
         _print_key(name, key, as_json=as_json)
 
 
+@keys_app.command("set")
+def set_limits(
+    name: str,
+    requests_per_minute: Requests = None,
+    tokens_per_day: Tokens = None,
+    max_in_flight: InFlight = None,
+    models: Models = None,
+    tools: Tools = None,
+    expires: Expires = None,
+    admin: Admin = None,
+    deployment: DeploymentFile = FILE,
+    as_json: AsJson = False,
+) -> None:
+    """Change the limits of a key. Limits that are not given stay as they are."""
+    options = _options(requests_per_minute, tokens_per_day, max_in_flight, models, tools, expires, admin)
+    state = "The limits may or may not have changed: check with make keys ARGS=list."
+    with errors_reported(state, as_json=as_json):
+        store = keys.KeyStore(account_of(deployment))
+        document = store.change(lambda document: keys.limited(document, name, options, keys.now()))
+        limits = next(key.limits for key in keys.listed(document) if key.name == name)
+        say(f"{name}: {key_limits.shown(limits, keys.now()) or 'no limits of its own'}, within a minute.")
+        if as_json:
+            sys.stdout.write(json.dumps({"name": name, "limits": limits}) + "\n")
+
+
+def _options(*values: str | bool | None) -> keys.Options:
+    return dict(zip(key_limits.FIELDS, values, strict=True))
+
+
 @keys_app.command("list")
 def list_keys(deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
-    """List the keys and when they were created."""
+    """List the keys, when they were created, and their limits."""
     with errors_reported(as_json=as_json):
         listed = keys.listed(keys.KeyStore(account_of(deployment)).read())
         if as_json:
             sys.stdout.write(json.dumps([dataclasses.asdict(key) for key in listed]) + "\n")
             return
-        table = Table("name", "created", box=None, header_style="bold")
+        table = Table("name", "created", "limits", box=None, header_style="bold")
         for key in listed:
-            table.add_row(key.name, "revoked" if key.revoked else " and ".join(key.created))
+            created = "revoked" if key.revoked else " and ".join(key.created)
+            table.add_row(key.name, created, key_limits.shown(key.limits, keys.now()))
         console().print(table)
 
 

@@ -7,16 +7,19 @@ import json
 import re
 import secrets
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from . import key_limits
 from .account import Account, Failed, code_of, translated
 
 Document = dict[str, Any]
+Options = Mapping[str, str | bool | None]
+"""The limits that were given on the command line, by field; None where none was given."""
 
 BOOTSTRAP = "bootstrap"
 """Name of the generated key, which has its own secret; null in the document revokes it."""
@@ -32,6 +35,7 @@ class Key:
     name: str
     created: tuple[str, ...]
     revoked: bool
+    limits: Document = field(default_factory=dict)
 
 
 def new_key() -> str:
@@ -42,19 +46,23 @@ def new_key() -> str:
 def listed(document: Document) -> list[Key]:
     """Returns all keys by name, including the bootstrap key."""
     keys = [
-        Key(name, tuple(_created(entry) for entry in _entries(value)), revoked=not _entries(value))
+        Key(name, tuple(_created(entry) for entry in _values(value)), not _entries(value), _limits(value))
         for name, value in document.items()
+        if name != BOOTSTRAP
     ]
-    if BOOTSTRAP not in document:
-        keys.append(Key(BOOTSTRAP, ("with the deployment",), revoked=False))
+    bootstrap = document.get(BOOTSTRAP, {})
+    revoked = bootstrap is None or bootstrap == []
+    keys.append(Key(BOOTSTRAP, () if revoked else ("with the deployment",), revoked, _limits(bootstrap)))
     return sorted(keys, key=lambda key: key.name)
 
 
-def created(document: Document, name: str, key: str, now: datetime) -> Document:
-    """Adds a key to the document.
+def created(
+    document: Document, name: str, key: str, now: datetime, options: Options | None = None
+) -> Document:
+    """Adds a key with these limits to the document.
 
     Raises:
-        Failed: The name is invalid or taken.
+        Failed: The name is invalid or taken, or a limit is invalid.
     """
     if not _NAME.fullmatch(name):
         raise Failed(f"invalid key name {name!r}: use 1 to 64 letters, digits, '.', '_' or '-'")
@@ -62,7 +70,22 @@ def created(document: Document, name: str, key: str, now: datetime) -> Document:
         raise Failed(f"the name {BOOTSTRAP!r} belongs to the generated key; choose another")
     if name in document:
         raise Failed(f"the key {name!r} already exists; rotate it, or revoke it first")
-    return {**document, name: _entry(key, now)}
+    return {**document, name: key_limits.changed(_entry(key, now), options or {}, now)}
+
+
+def limited(document: Document, name: str, options: Options, now: datetime) -> Document:
+    """Changes the limits of a key.
+
+    Raises:
+        Failed: The key does not exist, or a limit is invalid.
+    """
+    if name == BOOTSTRAP and document.get(BOOTSTRAP, {}) is not None:
+        return {**document, name: key_limits.changed(document.get(name, {}), options, now)}
+    _known(document, name)
+    *older, newest = _entries(document[name])
+    newest = newest if isinstance(newest, dict) else {"sha256": newest}
+    changed = key_limits.changed(newest, options, now)
+    return {**document, name: [*older, changed] if older else changed}
 
 
 def revoked(document: Document, name: str) -> Document:
@@ -84,7 +107,8 @@ def rotated(document: Document, name: str, key: str, now: datetime) -> Document:
         Failed: The key does not exist.
     """
     _known(document, name)
-    return {**document, name: [*_entries(document[name])[-1:], _entry(key, now)]}
+    newest = _entries(document[name])[-1]
+    return {**document, name: [newest, {**_entry(key, now), **key_limits.kept(newest)}]}
 
 
 def finished(document: Document, name: str) -> Document:
@@ -101,13 +125,23 @@ def finished(document: Document, name: str) -> Document:
 
 
 def _known(document: Document, name: str) -> None:
-    if not _entries(document.get(name)):
+    if not _values(document.get(name)):
         names = ", ".join(sorted(document)) or "only the bootstrap key"
         raise Failed(f"unknown key {name!r}; existing keys: {names}")
 
 
 def _entries(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _values(value: Any) -> list[Any]:
+    """Returns the entries that have a key, and not only limits."""
+    return [entry for entry in _entries(value) if not isinstance(entry, dict) or "sha256" in entry]
+
+
+def _limits(value: Any) -> Document:
+    entries = _entries(value)
+    return key_limits.kept(entries[-1]) if entries else {}
 
 
 def _entry(key: str, now: datetime) -> Document:

@@ -268,8 +268,9 @@ def test_keys_print_json_or_only_the_new_key(monkeypatch: pytest.MonkeyPatch) ->
     class Store:
         def __init__(self, _account: object) -> None: ...
 
-        def change(self, edit: Any) -> None:
+        def change(self, edit: Any) -> Any:
             document.update(edit(dict(document)))
+            return document
 
     monkeypatch.setattr(command_line, "Account", lambda _plan: account({}))
     monkeypatch.setattr(keys, "KeyStore", Store)
@@ -283,4 +284,10 @@ def test_keys_print_json_or_only_the_new_key(monkeypatch: pytest.MonkeyPatch) ->
         "name": "alice",
         "key": None,
     }
+    assert json.loads(run("keys", "set", "alice", "--tokens-per-day", "2M", "--json").stdout) == {
+        "name": "alice",
+        "limits": {"tokens_per_day": 2_000_000},
+    }
+    invalid = run("keys", "set", "alice", "--tokens-per-day", "much")
+    assert (invalid.exit_code, "give a positive number" in invalid.stderr) == (1, True)
     assert json.loads(run("keys", "revoke", "alice", "--json").stdout) == {"name": "alice", "key": None}

@@ -21,7 +21,7 @@ from infra.deployment.plan import Plan
 from ops import keys
 from ops.account import Account, Failed
 from ops.keys import Document, KeyStore
-from orchestrator.api.auth import parse_hashes
+from orchestrator.api.auth import parse_keys
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -32,7 +32,8 @@ def digest(key: str) -> str:
 
 def hashes(document: Document, name: str) -> list[str]:
     """Returns the hashes of a name as the orchestrator reads them."""
-    return parse_hashes(json.dumps(document)).get(name, [])
+    entry = parse_keys(json.dumps(document)).get(name)
+    return entry.digests if entry else []
 
 
 def test_orchestrator_reads_a_created_key_and_only_its_hash_is_kept() -> None:
@@ -76,7 +77,9 @@ def test_impossible_change_is_rejected_with_the_reason(edit: Any, message: str) 
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["created", "revoked", "rotated", "finished"]), st.sampled_from("abc")),
+        st.tuples(
+            st.sampled_from(["created", "revoked", "rotated", "finished", "limited"]), st.sampled_from("abc")
+        ),
         max_size=20,
     )
 )
@@ -91,15 +94,18 @@ def test_any_sequence_of_edits_leaves_a_document_that_the_orchestrator_reads(
             if edit in ("created", "rotated"):
                 document = getattr(keys, edit)(document, name, value, NOW)
                 newest[name] = value
+            elif edit == "limited":
+                document = keys.limited(document, name, {"tokens_per_day": f"{number + 1}k"}, NOW)
             else:
                 document = getattr(keys, edit)(document, name)
                 if edit == "revoked":
                     newest.pop(name)
         except Failed:
             continue
-    read = parse_hashes(json.dumps(document))
-    assert {name: digests[-1] for name, digests in read.items()} == {n: digest(v) for n, v in newest.items()}
-    assert all(len(digests) <= 2 for digests in read.values())
+    read = parse_keys(json.dumps(document))
+    last = {name: entry.digests[-1] for name, entry in read.items()}
+    assert last == {name: digest(value) for name, value in newest.items()}
+    assert all(len(entry.digests) <= 2 for entry in read.values())
 
 
 class SecretAccount(Account):

@@ -23,6 +23,9 @@ from .control_tokens import ControlTokens
 from .engine.client import Engines
 from .engine.discovery import Discovery
 from .errors import SettingsError
+from .limits.accounts import Accounts
+from .limits.rules import Limits
+from .limits.usage import Usage
 from .memory import Budget, default_budget
 from .settings import Settings
 from .telemetry import Telemetry
@@ -40,7 +43,11 @@ class Orchestrator:
         key = settings.vllm_api_key
         self._budget = Budget(settings.memory_budget_bytes or default_budget())
         self.in_flight = InFlight(settings.max_in_flight, self._budget)
-        self._keys = Keys(settings)
+        self._accounts = Accounts(
+            Limits(settings.key_requests_per_minute, settings.key_tokens_per_day, settings.key_max_in_flight)
+        )
+        self._usage = Usage()
+        self._keys = Keys(settings, self._accounts)
         self._control_tokens = ControlTokens(settings.tool_call_parser)
         self._discovery = Discovery(
             settings.vllm_url,
@@ -96,6 +103,8 @@ class Orchestrator:
             Endpoint,
             settings=settings,
             keys=self._keys,
+            accounts=self._accounts,
+            usage=self._usage,
             in_flight=self.in_flight,
             telemetry=self.telemetry,
         )

@@ -8,7 +8,9 @@ TandemError
     │   ├── InvalidRequest      400, 405, 408, 413, 422
     │   ├── InvalidKey          401
     │   ├── NotFound            404
+    │   ├── NotPermitted        403
     │   ├── Overloaded          429
+    │   │   └── RateLimited         a limit of the key
     │   └── EngineRejected      4xx from the engine, passed on
     └── ServiceError        5xx: the service or the engine failed
         ├── EngineUnavailable   503: no engine answers
@@ -16,6 +18,7 @@ TandemError
         ├── EngineFailed        502: an engine failed or sent an unreadable answer
         │   └── EngineBroke         the answer ended before it was complete
         ├── DeadlineExceeded    504
+        ├── LimitsUnavailable   503
         └── ShuttingDown        503
 """
 
@@ -98,6 +101,24 @@ class Overloaded(CallerError):
     code = "too_many_requests"
 
 
+class RateLimited(Overloaded):
+    """A key has reached one of its limits. The type is what is limited, as OpenAI has it."""
+
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, kind: str, headers: Mapping[str, str]) -> None:
+        super().__init__(message, headers=headers)
+        self.type = kind
+
+
+class NotPermitted(CallerError):
+    """The key is valid, but may not do this."""
+
+    status = 403
+    type = "permission_error"
+    code = "not_permitted"
+
+
 class EngineRejected(CallerError):
     """The engine rejected the request. Its error object is passed on with OpenAI's types."""
 
@@ -141,6 +162,14 @@ class DeadlineExceeded(ServiceError):
     status = 504
     type = "timeout_error"
     code = "deadline_exceeded"
+
+
+class LimitsUnavailable(ServiceError):
+    """The limits of a key cannot be checked."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "limits_unavailable"
 
 
 class ShuttingDown(ServiceError):

@@ -109,6 +109,15 @@ class Settings(BaseModel):
         None, min_length=16, description="One plaintext key, hashed at startup and named `bootstrap`."
     )
     keys_refresh_seconds: Seconds = Field(30, description="Interval at which the secret is polled.")
+    key_requests_per_minute: int | None = Field(
+        None, ge=1, description="Requests per minute of each key that has no such limit of its own."
+    )
+    key_tokens_per_day: int | None = Field(
+        None, ge=1, description="Tokens per day of each key that has no such limit of its own."
+    )
+    key_max_in_flight: int | None = Field(
+        None, ge=1, description="Concurrent requests of each key that has no such limit of its own."
+    )
     cors_origins: Annotated[Names, AfterValidator(_origins)] = Field(
         (),
         description="Origins of web pages that may use the API from a browser, such as "

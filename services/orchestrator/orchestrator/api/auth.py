@@ -4,28 +4,57 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import hmac
 import logging
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from ..errors import InvalidKey, ServiceError, SettingsError
+from ..limits.accounts import Account, Accounts
+from ..limits.rules import Limits
 from ..settings import KEY_NAME, SHA256_HEX, Settings
 
 log = logging.getLogger("orchestrator.auth")
 
 _FILE_POLL_SECONDS = 1.0
 _BOOTSTRAP = "bootstrap"
+_OPEN = "-"
+"""The name of the account of everyone, if the server is open."""
 
-Hashes = list[tuple[str, str]]
+_FIELDS = frozenset({"sha256", "created", *(one.name for one in fields(Limits))})
 
 
-def parse_hashes(document: bytes | str) -> dict[str, list[str]]:
-    """Parses the named hashes in a key file or secret.
+@dataclass(slots=True)
+class KeyEntry:
+    """What a key document says about one name.
 
-    `{"alice": "<sha256 hex>", "bob": {"sha256": "<hex>", ...}, "carol": [<either>, ...], "dave": null}`.
-    null revokes a name, whichever source the key is from, for example the bootstrap key.
+    Attributes:
+        digests: SHA-256 of each value of the key. There are none if the document only limits a key that
+            another source has.
+        fields: the newest value's entry, which has the limits.
+        revoked: whether no key has this name any longer, whichever source it is from.
+    """
+
+    digests: list[str] = field(default_factory=list)
+    fields: dict[str, Any] = field(default_factory=dict)
+    revoked: bool = False
+
+
+Entries = dict[str, KeyEntry]
+
+
+def parse_keys(document: bytes | str) -> Entries:
+    """Parses a key file or secret.
+
+    `{"alice": "<sha256 hex>", "bob": {"sha256": "<hex>", "tokens_per_day": 2000000, ...},
+    "carol": [<either>, ...], "bootstrap": {"max_in_flight": 4}, "dave": null}`.
+    null revokes a name, whichever source the key is from, for example the bootstrap key. The fields of
+    `Limits` in the last value of a key are the limits of all its values.
 
     Raises:
         ValueError: the document is invalid; the message does not show any value.
@@ -36,35 +65,52 @@ def parse_hashes(document: bytes | str) -> dict[str, list[str]]:
         raise ValueError(f"is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise ValueError("must be a JSON object of names and hashes")
-    hashes: dict[str, list[str]] = {}
-    for name, entry in value.items():
-        if not KEY_NAME.fullmatch(name):
-            raise ValueError("names must consist of 1 to 64 letters, digits, '.', '_' or '-'")
-        entries = entry if isinstance(entry, list) else [] if entry is None else [entry]
-        digests = [str(item.get("sha256") if isinstance(item, dict) else item) for item in entries]
-        if not all(SHA256_HEX.fullmatch(digest) for digest in digests):
-            raise ValueError(f"{name}: must be the key's SHA-256 as 64 lower-case hexadecimal digits")
-        hashes[name] = digests
-    return hashes
+    return {name: _parse_entry(name, entry) for name, entry in value.items()}
+
+
+def _parse_entry(name: str, value: Any) -> KeyEntry:
+    if not KEY_NAME.fullmatch(name):
+        raise ValueError("names must consist of 1 to 64 letters, digits, '.', '_' or '-'")
+    entry = KeyEntry(revoked=value is None or value == [])
+    for item in value if isinstance(value, list) else [] if value is None else [value]:
+        entry.fields = item if isinstance(item, dict) else {}
+        only_limits = entry.fields and "sha256" not in entry.fields and entry.fields.keys() & _FIELDS
+        if not only_limits:
+            digest = str(entry.fields.get("sha256") if isinstance(item, dict) else item)
+            if not SHA256_HEX.fullmatch(digest):
+                raise ValueError(f"{name}: must be the key's SHA-256 as 64 lower-case hexadecimal digits")
+            entry.digests.append(digest)
+    try:
+        Limits().with_entry(entry.fields)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    unknown = entry.fields.keys() - _FIELDS
+    if unknown:
+        log.warning(
+            "unknown fields of a key are ignored",
+            extra={"fields": {"name": name, "unknown": sorted(unknown)}},
+        )
+    return entry
 
 
 class Keys:
     """The keys from all configured sources. If none is configured, the server is open to everyone."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, accounts: Accounts | None = None) -> None:
+        self._accounts = accounts or Accounts(Limits())
         self._file = settings.api_keys_file
         self._secret_arn = settings.api_keys_secret_arn
         self._refresh_seconds = settings.keys_refresh_seconds
-        self._fixed: Hashes = list(settings.api_keys.items())
-        self._bootstrap = (
-            _digest(settings.bootstrap_api_key.get_secret_value()) if (settings.bootstrap_api_key) else None
-        )
-        self._from_file: dict[str, list[str]] = {}
-        self._from_secret: dict[str, list[str]] | None = None
+        self._fixed: Entries = {name: KeyEntry([digest]) for name, digest in settings.api_keys.items()}
+        if settings.bootstrap_api_key:
+            self._fixed[_BOOTSTRAP] = KeyEntry([_digest(settings.bootstrap_api_key.get_secret_value())])
+        self._from_file: Entries = {}
+        self._from_secret: Entries | None = None
         self._file_content: bytes | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self.open = not (self._fixed or self._bootstrap or self._file or self._secret_arn)
-        self._all: Hashes = []
+        self.open = not (self._fixed or self._file or self._secret_arn)
+        self._everyone = Account(_OPEN)
+        self._by_digest: dict[str, Account] = {}
         self._join()
 
     async def start(self) -> None:
@@ -90,14 +136,15 @@ class Keys:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def check(self, headers: dict[bytes, bytes]) -> str:
-        """Returns the name of the request's key, or `-` if the server is open.
+    def check(self, headers: dict[bytes, bytes]) -> Account:
+        """Returns the account of the request's key, or that of everyone if the server is open.
 
         Raises:
-            InvalidKey: the key is missing or unknown. ServiceError: the secret has not been read yet.
+            InvalidKey: the key is missing, unknown or expired.
+            ServiceError: the secret has not been read yet.
         """
         if self.open:
-            return "-"
+            return self._everyone
         if self._secret_arn and self._from_secret is None:
             raise ServiceError(
                 "The server cannot read its API keys yet. Try again in a few seconds.",
@@ -105,31 +152,41 @@ class Keys:
                 code="keys_unavailable",
                 headers={"retry-after": "5"},
             )
-        digest = _digest_bytes(_presented(headers))
-        found = None
-        for name, known in self._all:
-            if hmac.compare_digest(digest, known):
-                found = name
-        if found is None:
+        # How long a look-up takes depends on the digest, from which nothing of a key can be concluded.
+        account = self._by_digest.get(_digest_bytes(_presented(headers)))
+        if account is None:
             raise InvalidKey("Unknown API key. Ask the operator of this server for a key.")
-        return found
+        expires = account.limits.expires
+        if expires != math.inf and time.time() >= expires:
+            raise _expired(account)
+        return account
 
     def _join(self) -> None:
-        secret = self._from_secret or {}
-        hashes = list(self._fixed)
-        if self._bootstrap:
-            hashes.append((_BOOTSTRAP, self._bootstrap))
-        for source in (self._from_file, secret):
-            hashes += [(name, digest) for name, digests in source.items() for digest in digests]
-        revoked = {name for source in (self._from_file, secret) for name in source if not source[name]}
-        self._all = [(name, digest) for name, digest in hashes if name not in revoked]
+        accounts = self._accounts
+        if self.open:
+            self._everyone = accounts.replace({_OPEN: replace(accounts.default, admin=True)})[_OPEN]
+            return
+        sources = (self._fixed, self._from_file, self._from_secret or {})
+        # The generated key is the operator's.
+        limits = {_BOOTSTRAP: replace(accounts.default, admin=True)}
+        for name, entry in _all_of(sources):
+            limits[name] = limits.get(name, accounts.default).with_entry(entry.fields)
+        revoked = {name for name, entry in _all_of(sources) if entry.revoked}
+        known = {name for name, entry in _all_of(sources) if entry.digests} - revoked
+        by_name = accounts.replace({name: limits[name] for name in limits if name in known})
+        self._by_digest = {
+            digest: by_name[name]
+            for name, entry in _all_of(sources)
+            if name in known
+            for digest in entry.digests
+        }
 
     def _read_file(self, path: str) -> None:
         """Reads the file. Its size and time would not show every change, and it is small."""
         with open(path, "rb") as file:
             content = file.read()
         if content != self._file_content:
-            self._from_file = parse_hashes(content)
+            self._from_file = parse_keys(content)
             self._file_content = content
             self._join()
 
@@ -152,11 +209,24 @@ class Keys:
         assert self._secret_arn is not None
         try:
             document = await asyncio.to_thread(_fetch_secret, self._secret_arn)
-            self._from_secret = parse_hashes(document)
+            self._from_secret = parse_keys(document)
         except Exception as error:  # noqa: BLE001 (boto3 raises many kinds; the last valid copy stays in use)
             log.error("the secret with API keys could not be read", extra=_reason(error))
             return
         self._join()
+
+
+def _all_of(sources: Iterable[Entries]) -> Iterable[tuple[str, KeyEntry]]:
+    return (item for source in sources for item in source.items())
+
+
+def _expired(account: Account) -> InvalidKey:
+    moment = datetime.fromtimestamp(account.limits.expires, UTC)
+    return InvalidKey(
+        f"The API key {account.name!r} expired at {moment:%Y-%m-%d %H:%M} UTC. "
+        "Ask the operator of this server for a new one.",
+        code="expired_api_key",
+    )
 
 
 def _presented(headers: dict[bytes, bytes]) -> bytes:

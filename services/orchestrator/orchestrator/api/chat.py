@@ -36,6 +36,7 @@ class Chat:
             self._toolbox,
             execution=execution.decode("latin-1") if execution else None,
             attached=self._attached,
+            permitted=request.record.permitted_tools,
         )
         if not plan.runs_tools:
             body = dumps(plan.request) if plan.changed else request.body

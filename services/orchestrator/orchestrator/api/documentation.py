@@ -10,7 +10,8 @@ from ..errors import (
     EngineFailed,
     EngineUnavailable,
     InvalidRequest,
-    Overloaded,
+    NotPermitted,
+    RateLimited,
 )
 from ..protocol import JsonObject
 from .auth import missing_key
@@ -59,12 +60,23 @@ _ERRORS: dict[str, tuple[str, ApiError]] = {
         "The request is invalid",
         InvalidRequest("messages must be a list with at least one message; it is missing", param="messages"),
     ),
-    "401": ("The key is missing or unknown", missing_key()),
+    "401": ("The key is missing, unknown or expired", missing_key()),
+    "403": (
+        "The key does not permit the model or a tool",
+        NotPermitted(
+            "The key 'alice' does not permit the model 'large'. Permitted: small.",
+            param="model",
+            code="model_not_permitted",
+        ),
+    ),
     "413": ("The body is too large", too_large(9_000_000, 8_388_608)),
     "429": (
-        "Too many requests at once",
-        Overloaded(
-            "This server already serves its maximum of 2048 requests (MAX_IN_FLIGHT). Try again shortly."
+        "Too many requests at once, or a limit of the key is reached",
+        RateLimited(
+            "The key 'alice' has reached its limit of 300 requests per minute. Try again in 12s, when the "
+            "next minute begins.",
+            kind="requests",
+            headers={"retry-after": "12"},
         ),
     ),
     "502": ("The engine failed", EngineFailed("The engine vllm:8000 sent an unreadable answer")),

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..errors import ApiError, CallerError, DeadlineExceeded, InvalidRequest
+from ..limits.accounts import Account, Accounts, Ticket
+from ..limits.usage import Usage
 from ..memory import Share
 from ..protocol import JsonObject, dumps, exact, parse_object
 from ..settings import Settings
@@ -41,18 +43,24 @@ class Request:
     record: Record
     head: Head
     share: Share
+    accounts: Accounts
+    account: Account | None
+    ticket: Ticket | None
 
     def payload(self) -> JsonObject:
         """Parses the body. The deployment in one of Azure's paths is its model.
 
         Raises:
-            InvalidRequest: the body is not a JSON object.
+            InvalidRequest: the body is not a JSON object. NotPermitted: the key may not use the model.
         """
         payload = parse_object(self.body)
         if self.head.deployment and payload.get("model") != self.head.deployment:
             payload = exact(payload, self.body)
             payload["model"] = self.head.deployment
             self.body = dumps(payload)
+        if self.ticket is not None:
+            self.ticket.account.check_model(payload.get("model"))
+            self.accounts.expect(self.ticket, payload)
         return payload
 
     def free(self) -> None:
@@ -91,6 +99,8 @@ class Endpoint:
         *,
         settings: Settings,
         keys: Keys,
+        accounts: Accounts,
+        usage: Usage,
         in_flight: InFlight,
         telemetry: Telemetry,
         methods: Sequence[bytes] = (b"POST",),
@@ -101,6 +111,8 @@ class Endpoint:
     ) -> None:
         self.route = route
         self.handler = handler
+        self.accounts = accounts
+        self._usage = usage
         self.in_flight = in_flight
         self.limited = limited
         self.errors = errors
@@ -116,8 +128,8 @@ class Endpoint:
         self._body_seconds = min(settings.body_timeout_seconds, settings.request_timeout_seconds)
         self._request_seconds = settings.request_timeout_seconds
 
-    def admit(self, head: Head) -> str:
-        """Returns the name of the request's key.
+    def admit(self, head: Head) -> Account | None:
+        """Returns the account of the request's key, or None if the route needs no key.
 
         Raises:
             ApiError: the method, the key, the announced size or the encoding is not accepted.
@@ -130,15 +142,19 @@ class Endpoint:
                 code="method_not_allowed",
                 headers={"allow": allowed},
             )
-        name = self._keys.check(head.headers) if self._needs_key else "-"
+        account = self._keys.check(head.headers) if self._needs_key else None
         length = head.headers.get(b"content-length", b"").strip(b" \t")
         if length.isdigit() and int(length) > self.max_body_bytes:
             raise too_large(int(length), self.max_body_bytes)
         if b"content-encoding" in head.headers:
             coding_of(head)
-        return name
+        return account
 
-    def finished(self, record: Record) -> None:
+    def finished(self, record: Record, ticket: Ticket | None) -> None:
+        """Counts a request that has ended."""
+        if ticket is not None:
+            self._usage.count(record)
+            self.accounts.leave(ticket, record.tokens)
         self._telemetry.finished(record, quiet=self._quiet and record.status < 400)
 
     def body_too_late(self) -> ApiError:
@@ -171,8 +187,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_connection", "_endpoint", "_extended", "_finished", "_head", "_reason", "_record", "_reply",
-        "_share", "_task", "begun", "body_whole",
+        "_account", "_connection", "_endpoint", "_extended", "_finished", "_head", "_reason", "_record",
+        "_reply", "_share", "_task", "_ticket", "begun", "body_whole",
     )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint, connection: ClientConnection, head: Head) -> None:
@@ -185,6 +201,8 @@ class Exchange:
         self._reason: ApiError | None = None
         self._finished = False
         self._extended = 0.0
+        self._account: Account | None = None
+        self._ticket: Ticket | None = None
         self._share = Share(endpoint.in_flight.budget)
         self._record = Record(request_id(head.headers), endpoint.route)
         self._reply = Reply(
@@ -206,14 +224,30 @@ class Exchange:
             problem: an error in the body, which is only reported to clients with a valid key.
         """
         try:
-            self._record.key_name = self._endpoint.admit(self._head)
+            account = self._endpoint.admit(self._head)
+            self._account = account
+            if account is not None:
+                self._record.key_name = account.name
+                self._record.permitted_tools = account.limits.tools
             if problem is not None:
                 raise problem
-            self._endpoint.in_flight.enter(self, limited=self._endpoint.limited)
+            if account is None or not self._endpoint.limited:
+                self._endpoint.in_flight.enter(self, limited=self._endpoint.limited)
+            else:
+                self._enter(account)
         except ApiError as error:
             self._fail(error)
             self._finish()
         return not self._finished
+
+    def _enter(self, account: Account) -> None:
+        """Counts the request towards the limits of the server and of its key."""
+        accounts, in_flight = self._endpoint.accounts, self._endpoint.in_flight
+        in_flight.enter(self, held=account.in_flight if accounts.several else 0)
+        try:
+            self._ticket = accounts.enter(account)
+        finally:
+            self._reply.lines += accounts.lines(account)
 
     def hold(self, size: int) -> None:
         """Checks the size of a body that is still arriving.
@@ -272,7 +306,20 @@ class Exchange:
                 if b"content-encoding" in head.headers:
                     body = await self._decode(body)
                 self._share.resize_for(body, self._endpoint.max_values)
-            request = Request(self._endpoint.route, head.headers, body, record, head, self._share)
+            accounts, ticket = self._endpoint.accounts, self._ticket
+            if ticket is not None and not accounts.reserve(ticket, len(body)):
+                await accounts.wait(ticket, len(body))
+            request = Request(
+                self._endpoint.route,
+                head.headers,
+                body,
+                record,
+                head,
+                self._share,
+                accounts,
+                self._account,
+                ticket,
+            )
             del body  # the request's to free
             await self._endpoint.handler(request, reply)
             reply.end()
@@ -333,8 +380,10 @@ class Exchange:
         self._share.resize(0)
         reply, connection = self._reply, self._connection
         self._endpoint.in_flight.leave(self)
+        record = self._record
+        record.answered()
         try:
-            self._endpoint.finished(self._record)
+            self._endpoint.finished(record, self._ticket)
         except Exception:
             log.exception("the request could not be counted")
         if not reply.finished or (self._reason is not None and connection.write_paused):

@@ -7,6 +7,8 @@ from typing import Protocol
 from ..errors import ApiError, Overloaded, ShuttingDown
 from ..memory import Budget
 
+_HELD_PER_FREE = 3
+
 
 class InFlightRequest(Protocol):
     """A request that can be ended from outside."""
@@ -32,11 +34,15 @@ class InFlight:
     def __len__(self) -> int:
         return len(self._limited) + len(self._others)
 
-    def enter(self, request: InFlightRequest, *, limited: bool = True) -> None:
+    def enter(self, request: InFlightRequest, *, limited: bool = True, held: int = 0) -> None:
         """Admits a request.
 
         Args:
             limited: False for requests that are always admitted, such as health checks.
+            held: requests that the same key has in flight, if there are other keys. At most three times as
+                many as are free are admitted ("dynamic threshold", Choudhury and Hahne 1998): one busy key
+                gets three quarters of the limit, two get three sevenths each, and there is always room left
+                for others.
 
         Raises:
             Overloaded: the limit is reached.
@@ -48,6 +54,13 @@ class InFlight:
             raise Overloaded(
                 f"This server already serves its maximum of {self._limit} requests (MAX_IN_FLIGHT). "
                 "Try again shortly.",
+                headers={"retry-after": "1"},
+            )
+        free = self._limit - len(self._limited)
+        if held >= _HELD_PER_FREE * free:
+            raise Overloaded(
+                f"This key already has {held} requests in flight, and {free} more fit (MAX_IN_FLIGHT), which "
+                "are left to other keys. Try again shortly.",
                 headers={"retry-after": "1"},
             )
         self._limited.add(request)

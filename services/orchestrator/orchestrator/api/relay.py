@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..engine.answer import MODEL_AT_MOST
 from ..engine.client import Engines
 from ..errors import EngineFailed
 from ..protocol import JsonObject, dumps, exact
@@ -43,12 +44,15 @@ class Relay:
                 hide_usage = True
         with await self._engines.ask(request.path, body, record, whole=not stream) as answer:
             record.saw_first_token()
+            # The engine has accepted the name. A stream that is cut off may not have repeated it.
+            record.model = str(payload.get("model") or "-")[:MODEL_AT_MOST]
             payload.clear()  # nobody needs it any longer, and a stream may last for minutes
             del body
             request.free()
             try:
                 if answer.is_stream:
                     while events := await answer.events(hide_usage=hide_usage):
+                        record.events += events.count(b"\n\n")
                         await reply.write(events)
                 elif reply.started:
                     raise EngineFailed("The engine answered a streaming request without a stream")
@@ -56,7 +60,8 @@ class Relay:
                     headers = [(b"location", answer.location)] if answer.location else ()
                     reply.whole(answer.status, await answer.body(), answer.content_type, headers)
             finally:
-                record.model = answer.model
+                if answer.model != "-":
+                    record.model = answer.model
                 record.count_tokens(answer.usage)
 
 

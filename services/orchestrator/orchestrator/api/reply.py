@@ -46,18 +46,18 @@ class Reply:
     Args:
         chunked: whether the client supports chunked bodies, as HTTP/1.1 requires.
         head_only: whether the answer has no body, as for HEAD.
-        lines: header lines to add.
         errors: the format of errors.
 
     Attributes:
+        lines: header lines to add.
         errors: as above; a handler may set another format.
         keep_alive: whether the connection stays open for another request.
         finished: whether the answer is complete or its connection is gone, so that nothing more is written.
     """
 
     __slots__ = (
-        "_chunked", "_client", "_head_only", "_heartbeat_seconds", "_in_flight", "_last_write", "_lines",
-        "_loop", "_timer", "_transport", "errors", "finished", "keep_alive", "request_id", "started",
+        "_chunked", "_client", "_head_only", "_heartbeat_seconds", "_in_flight", "_last_write", "_loop",
+        "_timer", "_transport", "errors", "finished", "keep_alive", "lines", "request_id", "started",
         "status",
     )  # fmt: skip
 
@@ -80,7 +80,7 @@ class Reply:
         self._in_flight = in_flight
         self._chunked = chunked
         self._head_only = head_only
-        self._lines = lines
+        self.lines = lines
         self._heartbeat_seconds = heartbeat_seconds
         self._last_write = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -175,7 +175,7 @@ class Reply:
             self.keep_alive = False
         closing = b"" if self.keep_alive else b"connection: close\r\n"
         return b"%b%b%b%bx-request-id: %b\r\n%b\r\n" % (
-            _STATUS_LINES[status], self._client.general_headers, lines, self._lines,
+            _STATUS_LINES[status], self._client.general_headers, lines, self.lines,
             self.request_id.encode("latin-1"), closing,
         )  # fmt: skip
 

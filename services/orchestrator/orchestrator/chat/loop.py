@@ -14,7 +14,7 @@ import orjson
 from ..control_tokens import ControlTokens
 from ..engine.answer import exceeds_context
 from ..engine.client import Engines
-from ..errors import EngineBroke, EngineFailed, EngineRejected
+from ..errors import EngineBroke, EngineFailed, EngineRejected, NotPermitted
 from ..protocol import JsonObject, ToolCall, add_usage
 from ..telemetry import Record, Telemetry, log
 from ..tools.toolbox import Arguments, Toolbox, ToolResult
@@ -58,8 +58,10 @@ class ChatLoop:
         """Emits the answer in batches of events. The last event is the `Ending`.
 
         Raises:
-            ApiError: the engine rejected the request, failed or did not come up.
+            ApiError: the engine rejected the request, failed or did not come up, or the key may not use a
+                tool.
         """
+        _check_tools(plan.server, record.permitted_tools)
         talk = Conversation(plan, self._rescue, self._control_tokens)
         while True:
             talk.rounds = record.rounds = talk.rounds + 1
@@ -107,6 +109,8 @@ class ChatLoop:
                     talk.engine = answer.address
                     record.saw_first_token()
                     while chunks := await answer.chunks():
+                        record.events += len(chunks)
+                        record.model = answer.model
                         events = talk.visible(chunks)
                         if events:
                             await emit(events)
@@ -120,7 +124,7 @@ class ChatLoop:
             await emit([rest])
         talk.usage = add_usage(talk.usage, answer.usage)
         record.count_tokens(answer.usage)
-        record.model = answer.model
+        record.answered()
         return turn
 
     async def _run_tools(
@@ -187,6 +191,16 @@ async def _all(runs: Sequence[Coroutine[Any, Any, None]]) -> None:
     finally:
         for task in tasks:
             task.cancel()
+
+
+def _check_tools(tools: frozenset[str], permitted: frozenset[str] | None) -> None:
+    if permitted is not None and (others := tools - permitted):
+        raise NotPermitted(
+            f"This key does not permit the server's tools {', '.join(sorted(others))}. Permitted: "
+            f"{', '.join(sorted(permitted)) or 'none'}. Send X-Tool-Execution: client to run them yourself.",
+            param="tools",
+            code="tool_not_permitted",
+        )
 
 
 def _why_no_answer(talk: Conversation, turn: Turn) -> str | None:

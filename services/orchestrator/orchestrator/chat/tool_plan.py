@@ -51,13 +51,19 @@ class ToolPlan:
 
 
 def plan_tools(
-    request: JsonObject, toolbox: Toolbox, *, execution: str | None, attached: Sequence[str]
+    request: JsonObject,
+    toolbox: Toolbox,
+    *,
+    execution: str | None,
+    attached: Sequence[str],
+    permitted: frozenset[str] | None = None,
 ) -> ToolPlan:
     """Plans a request that `check_chat_request` accepted.
 
     Args:
         execution: the header `X-Tool-Execution`; `client` leaves every tool to the client.
         attached: server tools for requests that have no tools, or `all`.
+        permitted: the server tools that may be attached. None: all of them.
 
     Raises:
         InvalidRequest: the header or the `tandem` field is invalid, or `n` is above 1 with server tools.
@@ -74,6 +80,8 @@ def plan_tools(
         del request["tools"]
         changed = True
     added = _names_to_attach(request, toolbox, attached) if attached and execution != "client" else ()
+    if permitted is not None:
+        added = [name for name in added if name in permitted]
     if added:
         request["tools"] = [{"type": "function", "function": {"name": name}} for name in added]
     elif empty:

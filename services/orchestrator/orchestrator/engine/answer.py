@@ -35,7 +35,7 @@ _LIST_IN_USAGE = b'_per_turn"'
 """vLLM's `input_tokens_per_turn` and its like (vllm/entrypoints/openai/responses/protocol.py)."""
 
 _DRAIN_SECONDS = 1.0
-_MODEL_AT_MOST = 256  # characters of a model's name, which becomes a label of metrics
+MODEL_AT_MOST = 256  # characters of a model's name, which becomes a label of metrics
 
 
 class Answer:
@@ -231,7 +231,7 @@ class Answer:
         usage = source.get("usage")
         if isinstance(usage, dict):
             self.usage = without_lists(usage) if _LIST_IN_USAGE in payload else usage
-        self.model = str(source.get("model") or self.model)[:_MODEL_AT_MOST]
+        self.model = str(source.get("model") or self.model)[:MODEL_AT_MOST]
         return chunk
 
 

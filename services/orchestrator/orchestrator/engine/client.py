@@ -71,17 +71,21 @@ class Engines:
         while True:
             address = await self._next_address(prefer, avoid, wait)
             key = address.key
+            record.ask(len(body))
             try:
                 response = await address.post(path, body, record.request_id, whole=whole)
             except ConnectionBroken as error:
+                record.rejected()
                 if not isinstance(error, StaleConnection):
                     resends += 1
                 self._after_break(address, error, resends, avoid)
             except OSError as error:
+                record.rejected()
                 self._after_no_connection(address, error)
             else:
                 if response.status < 400:
                     return Answer(address, response, path)
+                record.rejected()
                 with response:
                     error_answer = status_error(response.status, await response.read(), response.retry_after)
                 if response.status == 401 and not key_changed and address.use_other_key(key):

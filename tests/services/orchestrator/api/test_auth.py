@@ -11,7 +11,7 @@ import pytest
 from moto import mock_aws
 
 from orchestrator.api import auth as auth_module
-from orchestrator.api.auth import Keys, parse_hashes
+from orchestrator.api.auth import Keys, parse_keys
 from orchestrator.errors import InvalidKey, ServiceError, SettingsError
 from orchestrator.settings import Settings
 from tests.support.live import live, until
@@ -59,7 +59,7 @@ async def test_missing_and_wrong_keys_are_rejected(engine: ScriptedEngine) -> No
 
 
 def test_server_without_keys_is_open() -> None:
-    assert keys().check({}) == "-"
+    assert keys().check({}).name == "-"
 
 
 async def test_open_server_logs_a_warning_at_startup(caplog: pytest.LogCaptureFixture) -> None:
@@ -69,7 +69,7 @@ async def test_open_server_logs_a_warning_at_startup(caplog: pytest.LogCaptureFi
 
 def test_bootstrap_key_is_named_bootstrap() -> None:
     known = keys(BOOTSTRAP_API_KEY="a-long-secret-key")
-    assert known.check(bearer("a-long-secret-key")) == "bootstrap"
+    assert known.check(bearer("a-long-secret-key")).name == "bootstrap"
     assert not accepts(known, "another")
 
 
@@ -80,7 +80,8 @@ def test_key_file_formats() -> None:
         "carol": [sha("c1"), {"sha256": sha("c2")}],
         "dave": None,
     }
-    assert parse_hashes(json.dumps(document)) == {
+    parsed = parse_keys(json.dumps(document))
+    assert {name: entry.digests for name, entry in parsed.items()} == {
         "alice": [sha("a")],
         "bob": [sha("b")],
         "carol": [sha("c1"), sha("c2")],
@@ -93,7 +94,7 @@ def test_key_file_formats() -> None:
 )
 def test_invalid_key_document_is_rejected_without_showing_it(document: str) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
-        parse_hashes(document)
+        parse_keys(document)
     assert "plaintext" not in str(caught.value)
 
 
@@ -104,7 +105,7 @@ async def test_file_is_reloaded_when_it_changes(tmp_path: Path, monkeypatch: Any
     known = keys(API_KEYS_FILE=str(file))
     await known.start()
     try:
-        assert known.check(bearer("one")) == "alice"
+        assert known.check(bearer("one")).name == "alice"
         replacement = tmp_path / "new.json"
         replacement.write_text(json.dumps({"alice": [sha("one"), sha("two")]}))
         os.replace(replacement, file)
@@ -127,15 +128,15 @@ async def test_key_is_revoked_although_a_read_of_the_file_failed(
     known = keys(API_KEYS_FILE=str(file))
     await known.start()
     failures = iter([OSError("too many open files"), ValueError("half a file"), MemoryError("a busy moment")])
-    real = auth_module.parse_hashes
+    real = auth_module.parse_keys
 
-    def parse_hashes(document: bytes) -> Any:
+    def parse_keys(document: bytes) -> Any:
         failure = next(failures, None)
         if failure:
             raise failure
         return real(document)
 
-    monkeypatch.setattr(auth_module, "parse_hashes", parse_hashes)
+    monkeypatch.setattr(auth_module, "parse_keys", parse_keys)
     try:
         file.write_text(json.dumps({"bob": sha("two")}))
         await until(lambda: not accepts(known, "one"))
@@ -211,8 +212,8 @@ async def test_secret_is_polled_and_can_revoke_keys(aws: Any) -> None:
     assert (caught.value.status, caught.value.code) == (503, "keys_unavailable")
     await known.start()
     try:
-        assert known.check(bearer("one")) == "alice"
-        assert known.check(bearer("a-long-secret-key")) == "bootstrap"
+        assert known.check(bearer("one")).name == "alice"
+        assert known.check(bearer("a-long-secret-key")).name == "bootstrap"
         aws.put_secret_value(SecretId=arn, SecretString=json.dumps({"bob": sha("two"), "bootstrap": None}))
         await until(lambda: accepts(known, "two"))
         assert not accepts(known, "one")

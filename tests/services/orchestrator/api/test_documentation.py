@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import time
 
 import jsonschema_rs
 import pytest
 
 from orchestrator.api.documentation import OPEN_ROUTES, error_responses, post_routes
+from orchestrator.limits.rules import Limits
 from orchestrator.protocol import check_chat_request
 from tests.support.live import Live, live
 from tests.support.scripted_engine import ScriptedEngine, whole
@@ -40,19 +43,27 @@ async def test_errors_have_the_documented_format(server: Live) -> None:
         jsonschema_rs.validate(schema, response["content"]["application/json"]["example"])
 
 
-@pytest.mark.parametrize("status", ["400", "401", "413", "429", "503"])
+@pytest.mark.parametrize("status", ["400", "401", "403", "413", "429", "503"])
 async def test_documented_error_is_the_one_that_is_sent(status: str, engine: ScriptedEngine) -> None:
     settings = {
-        "BOOTSTRAP_API_KEY": "a-long-secret-key",
+        "API_KEYS": f"alice:{hashlib.sha256(b'a-long-secret-key').hexdigest()}",
+        "KEY_REQUESTS_PER_MINUTE": "300",
         "MAX_BODY_BYTES": "1024",
         "ENGINE_WAIT_SECONDS": "0",
     }
     async with live("http://127.0.0.1:9" if status == "503" else engine.url, **settings) as server:
         headers = {} if status == "401" else {"authorization": "Bearer a-long-secret-key"}
         content = "x" * 2000 if status == "413" else "Hi"
+        [alice] = server.app._accounts
         if status == "429":
-            server.server.in_flight._limit = 0
-        body = {"messages": [{"role": "user", "content": content}]} if status != "400" else {}
+            assert alice.requests is not None
+            alice.requests.roll(time.time())
+            alice.requests.spent = 300
+        if status == "403":
+            alice.set(Limits(models=frozenset({"small"})), shared=False)
+        body = {"model": "large", "messages": [{"role": "user", "content": content}]}
+        if status == "400":
+            del body["messages"]
         answer = await server.http.post("/v1/chat/completions", json=body, headers=headers)
     assert str(answer.status_code) == status
     documented = error_responses()[status]["content"]["application/json"]["example"]["error"]

@@ -1,0 +1,329 @@
+"""The account of each key: what it may do, and how its requests are counted against that."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any
+
+from ..errors import LimitsUnavailable, NotPermitted, RateLimited
+from .allowance import DAY, MINUTE, Allowance
+from .rules import Limits
+
+_BYTES_PER_TOKEN = 4
+MAX_RESERVED_TOKENS = 16_384
+"""What one request reserves at most, for its prompt and for its answer."""
+
+_LINES = b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n"
+_LEASE_ROUNDS = 3
+_SOON_SECONDS = 5
+
+
+class Account:
+    """A key's name, limits and counters.
+
+    Attributes:
+        in_flight: requests that this process is serving for the key.
+    """
+
+    __slots__ = ("in_flight", "limits", "name", "requests", "tokens")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.in_flight = 0
+        self.limits = Limits()
+        self.requests: Allowance | None = None
+        self.tokens: Allowance | None = None
+
+    def set(self, limits: Limits, *, shared: bool) -> None:
+        """Sets the limits, and keeps what has been counted."""
+        self.limits = limits
+        self.requests = _changed(self.requests, limits.requests_per_minute, MINUTE, shared=shared)
+        self.tokens = _changed(self.tokens, limits.tokens_per_day, DAY, shared=shared)
+
+    @property
+    def allowances(self) -> Iterable[Allowance]:
+        return (one for one in (self.requests, self.tokens) if one is not None)
+
+    def check_model(self, model: object) -> None:
+        """Raises:
+        NotPermitted: the key may not use the model.
+        """
+        allowed = self.limits.models
+        if allowed is not None and model not in allowed:
+            named = f"the model {str(model)[:80]!r}" if model else "a request that names no model"
+            raise NotPermitted(
+                f"The key {self.name!r} does not permit {named}. Permitted: {_listed(allowed)}.",
+                param="model",
+                code="model_not_permitted",
+            )
+
+
+def _changed(
+    allowance: Allowance | None, limit: int | None, seconds: int, *, shared: bool
+) -> Allowance | None:
+    if limit is None:
+        return None
+    if allowance is None:
+        return Allowance(limit, seconds, shared=shared)
+    allowance.change(limit)
+    return allowance
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+class Ticket:
+    """One request's place in its account, from `enter` until `leave`.
+
+    Attributes:
+        reserved: tokens that the request may use. They are replaced by the ones that it has used.
+        waits: whether the request has not been counted yet, since that needs a lease.
+    """
+
+    __slots__ = ("account", "reserved", "waits")
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        self.reserved = 0
+        self.waits = False
+
+
+class Accounts:
+    """The accounts of all keys in this process.
+
+    Attributes:
+        tasks: number of processes that share the limits.
+        down: whether the limits cannot be shared at the moment.
+        lacking: accounts that need a lease.
+        leased: waits until leases for `lacking` have been asked for once. None if the process is alone.
+    """
+
+    def __init__(
+        self,
+        default: Limits,
+        *,
+        fail_open: bool = True,
+        shared: bool = False,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.default = default
+        self.tasks = 1
+        self.down = False
+        self.lacking: set[Account] = set()
+        self.leased: Callable[[], Awaitable[None]] | None = None
+        self._shared = shared
+        self._fail_open = fail_open
+        self._now = now
+        self._accounts: dict[str, Account] = {}
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one key, so that they must share fairly."""
+        return len(self._accounts) > 1
+
+    def __iter__(self) -> Iterator[Account]:
+        return iter(self._accounts.values())
+
+    def replace(self, limits: dict[str, Limits]) -> dict[str, Account]:
+        """Sets the limits of all keys, by name, and returns their accounts."""
+        accounts = {}
+        for name, its in limits.items():
+            account = accounts[name] = self._accounts.get(name) or Account(name)
+            account.set(its, shared=self._shared)
+        self._accounts = accounts
+        return accounts
+
+    def enter(self, account: Account) -> Ticket:
+        """Counts a request whose body may not have arrived yet.
+
+        Raises:
+            RateLimited: a limit of the key is reached. LimitsUnavailable: it cannot be checked.
+        """
+        now = self._now()
+        share = account.limits.max_in_flight
+        if share is not None and account.in_flight >= -(-share // self.tasks):
+            raise _too_many_in_flight(account, share, self.tasks)
+        ticket = Ticket(account)
+        requests, tokens = account.requests, account.tokens
+        if tokens is not None:
+            tokens.roll(now)
+            if self._room(tokens) <= 0:
+                self._expect_lease(account, tokens, now)
+        if requests is not None:
+            requests.roll(now)
+            if self._room(requests) > 0:
+                self._spend_request(account, requests)
+            else:
+                self._expect_lease(account, requests, now)
+                requests.awaited += 1
+                ticket.waits = True
+        account.in_flight += 1
+        return ticket
+
+    def reserve(self, ticket: Ticket, size: int) -> bool:
+        """Reserves the tokens of a prompt, or returns False if the request must wait for a lease.
+
+        Args:
+            size: of the request's body, in bytes.
+        """
+        tokens = ticket.account.tokens
+        if tokens is None or ticket.waits:
+            return not ticket.waits
+        if self._room(tokens) <= 0:
+            return False
+        self._reserve(ticket, tokens, min(size // _BYTES_PER_TOKEN, MAX_RESERVED_TOKENS))
+        return True
+
+    async def wait(self, ticket: Ticket, size: int) -> None:
+        """Waits for a lease, and then counts the request and reserves the tokens of its prompt.
+
+        Raises:
+            RateLimited: a limit of the key is reached. LimitsUnavailable: it cannot be checked.
+        """
+        account = ticket.account
+        for _ in range(_LEASE_ROUNDS):
+            self.lacking.add(account)
+            if self.leased is not None:
+                await self.leased()
+            now = self._now()
+            if ticket.waits and (requests := account.requests) is not None:
+                requests.roll(now)
+                if self._room(requests) > 0:
+                    self._stop_waiting(ticket)
+                    self._spend_request(account, requests)
+            elif ticket.waits:
+                self._stop_waiting(ticket)  # the limit has been lifted
+            if self.reserve(ticket, size):
+                return
+            for allowance in account.allowances:
+                if self._room(allowance) <= 0:
+                    self._expect_lease(account, allowance, now)
+        raise LimitsUnavailable(
+            "The limits of this key are being leased. Try again shortly.", headers={"retry-after": "1"}
+        )
+
+    def expect(self, ticket: Ticket, payload: dict[str, Any]) -> None:
+        """Reserves the tokens of an answer, if the request limits them."""
+        tokens = ticket.account.tokens
+        if tokens is None:
+            return
+        for field in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
+            count = payload.get(field)
+            if type(count) is int and count > 0:
+                choices = payload.get("n")
+                choices = choices if type(choices) is int and choices > 0 else 1
+                self._reserve(ticket, tokens, min(count * choices, MAX_RESERVED_TOKENS))
+                return
+
+    def leave(self, ticket: Ticket, tokens_used: int) -> None:
+        """Ends a request: what it has used replaces what it had reserved."""
+        account = ticket.account
+        account.in_flight -= 1
+        self._stop_waiting(ticket)
+        tokens = account.tokens
+        if tokens is not None:
+            tokens.roll(self._now())
+            tokens.reserved = max(0, tokens.reserved - ticket.reserved)
+            tokens.spent += tokens_used
+            if tokens.shared:
+                self._ask_early(account, tokens)
+
+    def _stop_waiting(self, ticket: Ticket) -> None:
+        if ticket.waits:
+            ticket.waits = False
+            requests = ticket.account.requests
+            if requests is not None:
+                requests.awaited = max(0, requests.awaited - 1)
+
+    def _room(self, allowance: Allowance) -> int:
+        if self.down and allowance.shared:
+            if self._fail_open:
+                return allowance.limit - allowance.spent - allowance.reserved
+            return allowance.granted - allowance.spent - allowance.reserved
+        return allowance.room
+
+    def _spend_request(self, account: Account, requests: Allowance) -> None:
+        requests.spent += 1
+        if requests.shared:
+            self._ask_early(account, requests)
+
+    def _reserve(self, ticket: Ticket, tokens: Allowance, count: int) -> None:
+        ticket.reserved += count
+        tokens.reserved += count
+        if tokens.shared:
+            self._ask_early(ticket.account, tokens)
+
+    def _ask_early(self, account: Account, allowance: Allowance) -> None:
+        if allowance.lacks > allowance.slice // 2 and not allowance.exhausted:
+            self.lacking.add(account)
+
+    def _expect_lease(self, account: Account, allowance: Allowance, now: float) -> None:
+        """Returns if a lease may bring room.
+
+        Raises:
+            RateLimited: it cannot. LimitsUnavailable: the table does not answer.
+        """
+        if allowance.shared and not allowance.exhausted:
+            if not self.down:
+                return
+            if not self._fail_open:
+                raise LimitsUnavailable(
+                    "The limits of this key cannot be checked at the moment. Try again shortly.",
+                    headers={"retry-after": str(_SOON_SECONDS)},
+                )
+        raise _exceeded(account, allowance, now)
+
+    def lines(self, account: Account) -> bytes:
+        """Returns OpenAI's header lines on a key's limits, which are empty if it has none."""
+        if account.requests is None and account.tokens is None:
+            return b""
+        now = self._now()
+        lines = b""
+        for kind, allowance in ((b"requests", account.requests), (b"tokens", account.tokens)):
+            if allowance is not None:
+                allowance.roll(now)
+                lines += _LINES % (
+                    kind, allowance.limit, kind, allowance.remaining, kind, _duration(allowance, now)
+                )  # fmt: skip
+        return lines
+
+
+def _duration(allowance: Allowance, now: float) -> bytes:
+    """Returns the time until the next window as OpenAI writes it: 1h2m3s."""
+    minutes, seconds = divmod(math.ceil(allowance.resets_in(now)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return b"%dh%dm%ds" % (hours, minutes, seconds)
+    return b"%dm%ds" % (minutes, seconds) if minutes else b"%ds" % seconds
+
+
+def _exceeded(account: Account, allowance: Allowance, now: float) -> RateLimited:
+    kind, window = ("tokens", "day") if allowance.seconds == DAY else ("requests", "minute")
+    seconds = math.ceil(allowance.resets_in(now))
+    text = f"{_duration(allowance, now).decode()}, when the next {window} begins"
+    if allowance.reserved or not allowance.settled:
+        # Requests in flight may use less than they have reserved.
+        seconds = min(seconds, _SOON_SECONDS)
+        text = f"{seconds}s; requests in flight have reserved what is left"
+    headers = {"retry-after": str(seconds)}
+    if seconds > MINUTE:
+        headers["x-should-retry"] = "false"  # OpenAI's clients would retry within seconds
+    return RateLimited(
+        f"The key {account.name!r} has reached its limit of {allowance.limit:,} {kind} per {window}. "
+        f"Try again in {text}.",
+        kind=kind,
+        headers=headers,
+    )
+
+
+def _too_many_in_flight(account: Account, limit: int, tasks: int) -> RateLimited:
+    among = f", of which this one of {tasks} servers takes {-(-limit // tasks)}" if tasks > 1 else ""
+    return RateLimited(
+        f"The key {account.name!r} has reached its limit of {limit:,} requests in flight{among}. "
+        "Wait for an answer first.",
+        kind="requests",
+        headers={"retry-after": "1"},
+    )

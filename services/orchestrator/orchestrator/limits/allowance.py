@@ -1,0 +1,84 @@
+"""What a key may still spend in the current minute or day."""
+
+from __future__ import annotations
+
+MINUTE, DAY = 60, 86_400
+_SLICES = 20
+
+
+class Allowance:
+    """The units, requests or tokens, that one key may spend per window of time.
+
+    A process that is alone has the whole limit. One that shares the limit with others leases slices of it
+    (`sync`), which is what `granted` counts then.
+
+    Attributes:
+        limit: units per window.
+        seconds: length of a window. Windows start at multiples of it in UTC.
+        window: number of the current window.
+        spent, reserved: units that requests have used, and that requests in flight may still use.
+        awaited: units that requests wait for.
+        granted: units that this process may spend in the window.
+        others: units that other processes had taken when the limit was last leased.
+        exhausted: whether the last lease got less than it asked for.
+        settled: whether all units that are taken were also spent, so that none will be returned.
+    """
+
+    __slots__ = (
+        "awaited", "exhausted", "granted", "limit", "others", "reserved", "seconds", "settled", "shared",
+        "spent", "window",
+    )  # fmt: skip
+
+    def __init__(self, limit: int, seconds: int, *, shared: bool) -> None:
+        self.limit = limit
+        self.seconds = seconds
+        self.shared = shared
+        self.window = -1
+        self.reserved = self.awaited = 0
+        self._begin(-1)
+
+    def roll(self, now: float) -> None:
+        """Begins a new window if the current one is over."""
+        window = int(now) // self.seconds
+        if window != self.window:
+            self._begin(window)
+
+    def _begin(self, window: int) -> None:
+        self.window = window
+        self.spent = self.others = 0
+        self.granted = 0 if self.shared else self.limit
+        self.exhausted = self.settled = not self.shared
+
+    def change(self, limit: int) -> None:
+        """Sets another limit, which applies at once."""
+        if limit != self.limit:
+            self.limit = limit
+            if self.shared:
+                self.exhausted = False
+            else:
+                self.granted = limit
+
+    @property
+    def slice(self) -> int:
+        """The units that are leased in advance, and that may be spent before the first lease is there."""
+        return max(1, self.limit // _SLICES)
+
+    @property
+    def room(self) -> int:
+        """The units that may be spent or reserved now."""
+        credit = 0 if self.exhausted else self.slice
+        return self.granted + credit - self.spent - self.reserved
+
+    @property
+    def lacks(self) -> int:
+        """The units to lease, so that one slice is there in advance. Negative: units to return."""
+        return self.spent + self.reserved + self.awaited + self.slice - self.granted
+
+    @property
+    def remaining(self) -> int:
+        """The units that are left for the key, as far as this process knows."""
+        return max(0, self.limit - self.others - self.spent - self.reserved)
+
+    def resets_in(self, now: float) -> float:
+        """The seconds until the next window."""
+        return (self.window + 1) * self.seconds - now
