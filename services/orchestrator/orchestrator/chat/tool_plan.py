@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import InvalidRequest
@@ -68,20 +68,15 @@ def plan_tools(
     Raises:
         InvalidRequest: the header or the `tandem` field is invalid, or `n` is above 1 with server tools.
     """
-    if execution not in (None, "client", "server"):
-        raise InvalidRequest(
-            f"The header X-Tool-Execution must be client or server, not {execution[:40]!r}",
-            param="x-tool-execution",
-        )
+    _check_execution(execution)
     changed = "tandem" in request
     events = _wants_events(request.pop("tandem", None))
     empty = request.get("tools") == []  # means no tools, but vLLM rejects it
     if empty:
         del request["tools"]
         changed = True
-    added = _names_to_attach(request, toolbox, attached) if attached and execution != "client" else ()
-    if permitted is not None:
-        added = [name for name in added if name in permitted]
+    attached = attached if execution != "client" else ()
+    added = _names_to_attach(request, toolbox.names, attached, permitted)
     if added:
         request["tools"] = [{"type": "function", "function": {"name": name}} for name in added]
     elif empty:
@@ -107,15 +102,25 @@ def plan_tools(
     return ToolPlan(request, server, names - server, events, True)
 
 
-def _names_to_attach(request: JsonObject, toolbox: Toolbox, attached: Sequence[str]) -> Sequence[str]:
+def _check_execution(execution: str | None) -> None:
+    if execution not in (None, "client", "server"):
+        raise InvalidRequest(
+            f"The header X-Tool-Execution must be client or server, not {execution[:40]!r}",
+            param="x-tool-execution",
+        )
+
+
+def _names_to_attach(
+    request: JsonObject, known: Collection[str], attached: Sequence[str], permitted: frozenset[str] | None
+) -> Sequence[str]:
     """Returns the tools to add: none if no call is allowed, or if several answers are requested."""
-    if request.get("tools") is not None or request.get("tool_choice") == "none":
+    if not attached or request.get("tools") is not None or request.get("tool_choice") == "none":
         return ()
     if request.get("n") not in (None, 1):
         return ()
-    if tuple(attached) == ("all",):
-        return sorted(toolbox.names)
-    return [name for name in attached if name in toolbox.names]  # an MCP server may be down
+    names = sorted(known) if tuple(attached) == ("all",) else attached
+    # An MCP server may be down.
+    return [name for name in names if name in known and (permitted is None or name in permitted)]
 
 
 def _wants_events(field: object) -> bool:

@@ -71,21 +71,17 @@ class Engines:
         while True:
             address = await self._next_address(prefer, avoid, wait)
             key = address.key
-            record.ask(len(body))
             try:
+                record.ask(len(body))
                 response = await address.post(path, body, record.request_id, whole=whole)
             except ConnectionBroken as error:
-                record.rejected()
-                if not isinstance(error, StaleConnection):
-                    resends += 1
+                resends += not isinstance(error, StaleConnection)
                 self._after_break(address, error, resends, avoid)
             except OSError as error:
-                record.rejected()
                 self._after_no_connection(address, error)
             else:
                 if response.status < 400:
                     return Answer(address, response, path)
-                record.rejected()
                 with response:
                     error_answer = status_error(response.status, await response.read(), response.retry_after)
                 if response.status == 401 and not key_changed and address.use_other_key(key):
@@ -99,6 +95,7 @@ class Engines:
 
     async def _next_address(self, prefer: Address | None, avoid: set[Address], wait: _Wait) -> Address:
         """Returns the address to ask next. If there is none, waits for one, or raises an error."""
+        wait.record.rejected()  # by the engine that was asked before, if any
         while (address := self._choose(prefer, avoid)) is None:
             if wait.busy:
                 await self._wait_for_turn(wait, wait.busy)

@@ -126,8 +126,8 @@ class Usage:
     def _estimate(self, record: Record) -> bool:
         """Adds what the engine did for a request that it could not report on any longer."""
         seconds = record.unreported_seconds
-        if not record.events and (record.stream or seconds <= 0):
-            return False  # the engine had not begun
+        if not record.events and (record.stream or record.status == 502):
+            return False  # the engine had not begun, or has failed
         averages = self._average(record.model)
         record.prompt_tokens += round(averages.tokens_per_byte * record.unreported_bytes)
         if record.events:

@@ -73,6 +73,7 @@ def test_stream_that_was_cut_off_is_estimated_from_earlier_ones() -> None:
     "fields",
     [
         {"status": 499, "stream": True, "unreported_bytes": 100, "unreported_seconds": 9.0},  # no first event
+        {"status": 502, "unreported_bytes": 100, "unreported_seconds": 9.0},
         {"status": 400, "unreported_bytes": 100, "unreported_seconds": 9.0},
         {"status": 499, "unreported_bytes": 0, "events": 3},
     ],
