@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..chat.carried import MARK
 from ..chat.conversation import Chunk, Ending, Event, ToolEvent
 from ..chat.loop import ChatLoop
 from ..chat.token_data import FIELDS
@@ -14,6 +15,8 @@ from ..tools.toolbox import Toolbox
 from .endpoint import Request
 from .relay import Relay
 from .reply import Reply
+
+_CARRIES = MARK.encode()
 
 
 class Chat:
@@ -27,7 +30,7 @@ class Chat:
 
     async def __call__(self, request: Request, reply: Reply) -> None:
         payload = request.payload()
-        if self._attached or "tools" in payload or "tandem" in payload:
+        if self._attached or "tools" in payload or "tandem" in payload or _CARRIES in request.body:
             payload = exact(payload, request.body)
         check_chat_request(payload)
         execution = request.headers.get(b"x-tool-execution")

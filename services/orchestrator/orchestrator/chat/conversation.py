@@ -10,10 +10,12 @@ from ..engine.address import Address
 from ..errors import EngineFailed
 from ..protocol import JsonObject, ToolCall, add_usage, dumps
 from ..tools.toolbox import ToolResult
+from .carried import CarriedCall, carry
 from .markup import Rescue
 from .request_fields import fields_of_round
 from .shapes import choice_of, message_of
 from .token_data import TokenData, covering, is_requested, merged
+from .tool_choice import function_name
 from .tool_plan import ToolPlan
 from .turn import Turn, TurnReader
 
@@ -89,14 +91,27 @@ class Conversation:
         self._reasoning_this_turn = False
         self._has_choice = False
         self._streaks: dict[CallKey, int] = {}
+        self._ran: list[list[CarriedCall]] = []
 
     def body(self) -> bytes:
         """Returns the request to the engine for this round."""
-        request = fields_of_round(self.plan.request, first=self.rounds == 1, tools=self.last_ask is None)
+        plan = self.plan
+        request = fields_of_round(plan.request, first=self.rounds == 1, tools=bool(self._offered))
+        if plan.must_call_client:
+            request["tool_choice"] = "required"
+        if self.last_ask and self._offered:
+            request["tools"] = [tool for tool in request["tools"] if function_name(tool) in self._offered]
         request["messages"] = self.messages
-        if self.plan.stream:
+        if plan.stream:
             request["stream_options"] = {**(request.get("stream_options") or {}), "include_usage": True}
         return dumps(request)
+
+    @property
+    def _offered(self) -> frozenset[str] | None:
+        """The names of the tools that this round offers."""
+        if self.last_ask is None:
+            return self.plan.server | self.plan.client
+        return self.plan.client if self.plan.must_call_client else None
 
     def begin_turn(self) -> None:
         """Starts a turn and discards what an earlier attempt read."""
@@ -107,13 +122,14 @@ class Conversation:
         if self._tokens:
             self._tokens.drop()
         self._reader = TurnReader(
-            plan.server | plan.client,
+            self._offered or plan.server | plan.client,
             plan.client,
             rescue=self._rescue,
             bare=not _asks_for_json(plan.request.get("response_format")),
             parameters=plan.parameters,
             is_repeated=self._is_repeated,
-            tools_offered=self.last_ask is None,
+            tools_offered=self._offered is not None,
+            live=None if plan.request.get("parallel_tool_calls", True) else self._carrying,
             first=self.rounds == 1,
         )
 
@@ -132,7 +148,7 @@ class Conversation:
                 data = self._tokens.take_all()
                 in_part = turn.calls or turn.hidden
                 self._whole_tokens.append(covering(data, turn.text.rstrip()) if in_part else data)
-            elif turn.hidden and not turn.client_calls:
+            elif turn.hidden and not turn.hands_back:
                 self._tokens.drop()
         return event, turn
 
@@ -166,7 +182,7 @@ class Conversation:
         assert self._tokens is not None
         written = message_of(choice)
         hides_calls = bool(written.get("tool_calls")) and not (shown and any(shown.values()))
-        if self.plan.stream and hides_calls:
+        if self.plan.stream and hides_calls and not self._reader.keeps_call_for_client:
             return
         # The data of text that is not shown here waits for it, in `_show`.
         text = written.get("content")
@@ -217,6 +233,19 @@ class Conversation:
                 self._reasoning_this_turn = True
                 self._shown_reasoning_tail = text[-1:]
 
+    def hand_back(self, turn: Turn) -> list[Event]:
+        """Returns what the client has not seen of its calls. Its first one carries what the server ran."""
+        calls = turn.client_calls
+        if not calls:
+            return []
+        if turn.finish_reason != "length":
+            calls = [ToolCall(call.id, call.name, call.arguments or "{}") for call in calls]
+            calls[0].id = self._carrying(calls[0].id)
+        return [self.tail({"tool_calls": [{"index": n, **call.wire()} for n, call in enumerate(calls)]})]
+
+    def _carrying(self, id: str) -> str:
+        return carry(id, self._ran)
+
     def ending(self, reason: str) -> Ending:
         tokens = None
         if self._tokens:
@@ -230,15 +259,15 @@ class Conversation:
             message = self._continued(message)
         self.messages.append(message)
         self.calls += len(results)
+        contents = [self._control_tokens.neutralize(result.content) for _, result in results]
         self.messages += [
-            {
-                "role": "tool",
-                "tool_call_id": call.id,
-                "content": self._control_tokens.neutralize(result.content),
-            }
-            for call, result in results
+            {"role": "tool", "tool_call_id": call.id, "content": content}
+            for (call, _), content in zip(results, contents, strict=True)
         ]
         self.messages += [_images(call, result) for call, result in results if result.images]
+        if self.plan.client:
+            ran = zip(results, contents, strict=True)
+            self._ran.append([(call.name, result.arguments, content) for (call, result), content in ran])
         keys = {(call.name, _arguments(call, result)) for call, result in results}
         self._streaks = {key: self._streaks.get(key, 0) + 1 for key in keys}
 

@@ -72,13 +72,15 @@ class ChatLoop:
                 case RunTools(calls):
                     await self._run_tools(talk, turn, calls[: talk.calls_left(_MAX_CALLS)], record, emit)
                     talk.last_ask = self._why_last_ask(talk)
-                case HandBack():
-                    await emit([talk.ending("tool_calls")])
+                case HandBack(calls):
+                    if calls:
+                        await self._run_tools(talk, turn, calls[:_MAX_CALLS], record, emit)
+                    await emit([*talk.hand_back(turn), talk.ending("tool_calls")])
                     return
                 case Finish(reason):
                     if not turn.text.strip() and (note := _why_no_answer(talk, turn)):
                         await emit([talk.tail({"content": note})])
-                    await emit([talk.ending(reason)])
+                    await emit([*talk.hand_back(turn), talk.ending(reason)])
                     return
 
     async def _ask_within_context(self, talk: Conversation, record: Record, emit: Emit) -> Turn | None:

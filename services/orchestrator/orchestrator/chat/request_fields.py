@@ -122,7 +122,10 @@ OTHER_FIELDS = MappingProxyType(
             "in streams: the client's, and usage for the sum",
         ),
         "tandem": (Rounds.NEVER, "is for the orchestrator"),
-        "tool_choice": (Rounds.FIRST, "a forced call in every round would leave no room for an answer"),
+        "tool_choice": (
+            Rounds.FIRST,
+            "a forced call in every round would leave no room for an answer (but see `must_call_client`)",
+        ),
         "tools": (Rounds.WITH_TOOLS, "the last round is for the answer"),
     }
 )

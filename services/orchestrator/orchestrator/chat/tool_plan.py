@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ..errors import InvalidRequest
 from ..protocol import JsonObject
 from ..tools.toolbox import Toolbox
+from .carried import restore
 from .tool_choice import apply_allowed_tools, drop_choice_without_tools, function_name, withhold_tools
 
 
@@ -46,6 +47,11 @@ class ToolPlan:
         return {}
 
     @property
+    def must_call_client(self) -> bool:
+        """Whether the client depends on getting a call: with `required` and tools of its own."""
+        return bool(self.client) and self.request.get("tool_choice") == "required"
+
+    @property
     def runs_tools(self) -> bool:
         return bool(self.server)
 
@@ -70,6 +76,10 @@ def plan_tools(
     """
     _check_execution(execution)
     changed = "tandem" in request
+    restored = restore(request["messages"])
+    if restored is not None:
+        request["messages"] = restored
+        changed = True
     events = _wants_events(request.pop("tandem", None))
     empty = request.get("tools") == []  # means no tools, but vLLM rejects it
     if empty:

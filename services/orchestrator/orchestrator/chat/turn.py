@@ -5,13 +5,13 @@ A non-streaming answer is read as a single chunk whose delta is the whole messag
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import EngineFailed
 from ..protocol import JsonObject, ToolCall
+from .carried import new_id, plain_id
 from .markup import Parameters, Rescue
 from .scanner import CallScanner
 from .shapes import calls_of, function_of, index_of, message_of, reject_nameless_call, text_of
@@ -29,7 +29,9 @@ class RunTools:
 
 @dataclass(slots=True)
 class HandBack:
-    """The turn contains calls that the client must run."""
+    """The turn contains calls that the client must run. Run the server's, and return the client's."""
+
+    calls: list[ToolCall]
 
 
 @dataclass(slots=True)
@@ -48,23 +50,25 @@ class Turn:
 
     Attributes:
         calls: the calls for the server.
-        client_calls: the number of calls for the client.
+        client_calls: the calls for the client that it has not seen.
+        hands_back: whether there are calls for the client.
         hidden: whether text that was a call was hidden from the client.
     """
 
     text: str
     reasoning: str
     calls: list[ToolCall]
-    client_calls: int
+    client_calls: list[ToolCall]
     finish_reason: str
+    hands_back: bool = False
     hidden: bool = False
 
     def next_step(self) -> NextStep:
         """Returns the next step. With the finish reason `length`, the last call may be incomplete."""
         if self.finish_reason == "length":
             return Finish("length")
-        if self.client_calls:
-            return HandBack()
+        if self.hands_back:
+            return HandBack(self.calls)
         if self.calls:
             return RunTools(self.calls)
         return Finish("stop" if self.finish_reason == "tool_calls" else self.finish_reason)
@@ -85,7 +89,7 @@ class _Draft:
     id: str
     arguments: list[str]
     name: str = ""
-    client_index: int | None = None
+    live: bool = False
 
 
 class TurnReader:
@@ -99,6 +103,8 @@ class TurnReader:
         parameters: returns the schema of a tool's arguments.
         is_repeated: returns whether a call with this name and arguments repeats what others wrote.
         tools_offered: False for a last round without tools, whose calls are dropped.
+        live: returns the id under which the client sees its call while it arrives, in turns of one call:
+            others are ignored. If None, the turn has the calls for the client, whose ids depend on all calls.
         first: whether this is the first turn of the answer, which includes the role.
     """
 
@@ -112,10 +118,12 @@ class TurnReader:
         parameters: Parameters = lambda _: {},
         is_repeated: Callable[[str, str], bool] = lambda *_: False,
         tools_offered: bool = True,
+        live: Callable[[str], str] | None = None,
         first: bool = True,
     ) -> None:
         self._client = client
         self._tools_offered = tools_offered
+        self._live = live
         self._first = first
         self._in_play = in_play
         self._rescue = rescue
@@ -126,7 +134,6 @@ class TurnReader:
         self._size = 0
         self._drafts: list[_Draft] = []
         self._current: dict[int, _Draft] = {}  # by index: the call that further parts belong to
-        self._client_calls = 0
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._finish_reason: str | None = None
@@ -139,6 +146,11 @@ class TurnReader:
     def left_out(self) -> tuple[int, int]:
         """How many times calls were dropped from the text, and how many white characters after them."""
         return (self._scanner.left_out[0], self._scanner.left_out[1]) if self._scanner else (0, 0)
+
+    @property
+    def keeps_call_for_client(self) -> bool:
+        """Whether the last call so far is for the client, which has not seen it."""
+        return bool(self._drafts) and self._drafts[-1].name in self._client
 
     def read(self, choice: JsonObject) -> JsonObject | None:
         """Returns what the client may see of the choice's delta, or None.
@@ -197,25 +209,26 @@ class TurnReader:
         if shown:
             self._text.append(shown)
             visible["content"] = shown
-        calls = self._finished_calls()
-        if (self._client_calls or rescued) and self._finish_reason != "length" and self._tools_offered:
-            handed = self._missing_arguments()
-            handed += [self._client_delta(call) for call in rescued if call.name in self._client]
-            if handed:
-                visible["tool_calls"] = handed
-            calls += [call for call in rescued if call.name not in self._client]
+        live = any(draft.live for draft in self._drafts)
+        if live and self._finish_reason != "length":
+            visible |= self._missing_arguments()
+        calls = self._finished_calls() + rescued
+        if live or not self._tools_offered:
+            calls = []
+        for_client = [call for call in calls if call.name in self._client]
         turn = Turn(
             text="".join(self._text),
             reasoning=reasoning,
-            calls=calls if self._tools_offered else [],
-            client_calls=self._client_calls,
+            calls=[call for call in calls if call.name not in self._client],
+            client_calls=for_client,
             finish_reason=self._finish_reason or "stop",
+            hands_back=live or bool(for_client),
             hidden=hidden,
         )
         return visible or None, turn
 
     def _finished_calls(self) -> list[ToolCall]:
-        """Returns the calls for the server that the engine's parser found.
+        """Returns the calls that the engine's parser found.
 
         Raises:
             EngineFailed: a call has no name.
@@ -223,11 +236,7 @@ class TurnReader:
         drafts = sorted(self._drafts, key=lambda draft: draft.index)
         if self._finish_reason != "length" and any(d.arguments and not d.name for d in drafts):
             reject_nameless_call()
-        return [
-            ToolCall(draft.id, draft.name, "".join(draft.arguments))
-            for draft in drafts
-            if draft.client_index is None and draft.name
-        ]
+        return [ToolCall(d.id, d.name, "".join(d.arguments)) for d in drafts if d.name]
 
     def _end_text(self, scanner: CallScanner | None) -> tuple[str, list[ToolCall], bool]:
         """Returns the rest of the text, the calls to run at its end, and whether any text was hidden."""
@@ -240,7 +249,7 @@ class TurnReader:
             return shown + "".join(found.source), [], False
         # If the engine's parser found calls, what it left in the text is not a call.
         runs = self._rescue.runs and self._tools_offered and not cut and not self._drafts
-        rescued = [ToolCall(_new_id(), *call) for call in found.calls] if runs else []
+        rescued = [ToolCall(new_id(), *call) for call in found.calls] if runs else []
         return shown, rescued, found.hidden
 
     def _end_reasoning(self, reasoning: str) -> tuple[str, list[ToolCall], bool]:
@@ -270,7 +279,7 @@ class TurnReader:
         )
 
     def _read_calls(self, deltas: Any) -> list[JsonObject]:
-        """Collects parts of calls and returns those for the client, numbered from 0."""
+        """Collects parts of calls and returns those that the client sees while they arrive."""
         visible = []
         for position, delta in enumerate(calls_of(deltas)):
             function = function_of(delta)
@@ -281,14 +290,15 @@ class TurnReader:
                 draft.arguments.append(arguments)
             if function.get("name") and not draft.name:
                 draft.name = function["name"]
-                if draft.name in self._client and self._tools_offered:
-                    draft.client_index = self._client_calls
-                    self._client_calls += 1
-                    named = {"id": draft.id, "type": "function", "index": draft.client_index}
-                    visible.append({**delta, **named, "function": function})
-            elif draft.client_index is not None:
-                visible.append({**delta, "index": draft.client_index, "function": function})
+                draft.live = self._is_live(draft)
+            if draft.live and self._live:
+                named = {"id": self._live(draft.id), "type": "function"} if function.get("name") else {}
+                visible.append({**delta, "index": 0, "function": function, **named})
         return visible
+
+    def _is_live(self, draft: _Draft) -> bool:
+        alone = self._drafts == [draft]
+        return bool(self._live) and self._tools_offered and alone and draft.name in self._client
 
     def _draft_of(self, delta: JsonObject, function: JsonObject, position: int) -> _Draft:
         """Returns the call that a part belongs to.
@@ -302,29 +312,18 @@ class TurnReader:
         given, name = delta.get("id"), function.get("name")
         if draft and not given and not name:
             return draft
-        id = str(given) if given else None
+        id = plain_id(str(given)) if given else None
         if draft and id != draft.id:
             same = [other for other in self._drafts if other.id == id and other.index == index]
             starts = bool(name and draft.name) and (id is not None or name != draft.name)
             draft = same[0] if same else None if starts else draft
         if draft is None:
-            draft = _Draft(index, id or _new_id(), [])
+            draft = _Draft(index, id or new_id(), [])
             self._drafts.append(draft)
         self._current[index] = draft
         return draft
 
-    def _missing_arguments(self) -> list[JsonObject]:
-        """Adds `{}` to calls without arguments: engines omit them, but clients expect JSON text."""
-        return [
-            {"index": draft.client_index, "function": {"arguments": "{}"}}
-            for draft in self._drafts
-            if draft.client_index is not None and not draft.arguments
-        ]
-
-    def _client_delta(self, call: ToolCall) -> JsonObject:
-        self._client_calls += 1
-        return {"index": self._client_calls - 1, **call.wire()}
-
-
-def _new_id() -> str:
-    return f"call_{uuid.uuid4().hex[:24]}"
+    def _missing_arguments(self) -> JsonObject:
+        """Adds `{}` to a call without arguments: engines omit them, but clients expect JSON text."""
+        missing = not any(draft.arguments for draft in self._drafts if draft.live)
+        return {"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]} if missing else {}

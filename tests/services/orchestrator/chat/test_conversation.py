@@ -40,7 +40,7 @@ def body(talk: Conversation) -> JsonObject:
 
 def remember(talk: Conversation, arguments: str = "{}", parsed: JsonObject | None = None) -> None:
     call = ToolCall("call-1", "calculate_math", arguments)
-    turn = Turn(text="", reasoning="", calls=[call], client_calls=0, finish_reason="tool_calls")
+    turn = Turn(text="", reasoning="", calls=[call], client_calls=[], finish_reason="tool_calls")
     replayed = "{}" if parsed is None else arguments
     result = ToolResult(content="2", outcome="ok", arguments=replayed, parsed=parsed, seconds=0.0)
     talk.remember(turn, [(call, result)])

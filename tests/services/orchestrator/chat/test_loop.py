@@ -98,51 +98,6 @@ async def test_forced_choice_applies_only_to_the_first_round(
     assert all(request.json["parallel_tool_calls"] is False for request in engine.requests)
 
 
-@pytest.mark.parametrize("streaming", [False, True])
-async def test_mixed_turn_returns_the_calls_of_the_client_and_runs_none(
-    server: Live, engine: ScriptedEngine, streaming: bool
-) -> None:
-    mine = '{"x": 1}'
-    if streaming:
-        engine.play(
-            stream(
-                *call_deltas("calculate_math", SUM, 0, "a"),
-                *call_deltas("my_tool", mine, 1, "b"),
-                *call_deltas("my_tool", '{"x": 2}', 2, "c"),
-                finish="tool_calls",
-            )
-        )
-        answer = await server.openai.chat.completions.create(
-            model="m", messages=[{"role": "user", "content": "x"}], tools=[MATH, MINE], stream=True
-        )
-        calls: dict[int, list[str]] = {}
-        reasons = []
-        async for part in answer:
-            reasons.append(part.choices[0].finish_reason)
-            for delta in part.choices[0].delta.tool_calls or []:
-                entry = calls.setdefault(delta.index, ["", ""])
-                entry[0] += (delta.function and delta.function.name) or ""
-                entry[1] += (delta.function and delta.function.arguments) or ""
-        assert calls == {0: ["my_tool", mine], 1: ["my_tool", '{"x": 2}']}
-        assert reasons[-1] == "tool_calls"
-        assert set(reasons[:-1]) == {None}
-    else:
-        engine.play(
-            whole(
-                calls=[
-                    call("calculate_math", SUM, "a"),
-                    call("my_tool", mine, "b"),
-                    call("my_tool", '{"x": 2}', "c"),
-                ]
-            )
-        )
-        choice = (await server.chat(tools=[MATH, MINE])).json()["choices"][0]
-        assert [c["id"] for c in choice["message"]["tool_calls"]] == ["b", "c"]
-        assert choice["finish_reason"] == "tool_calls"
-    assert len(engine.requests) == 1
-    assert 'tool_name="calculate_math"' not in await server.metrics()
-
-
 async def test_call_without_arguments_reaches_the_client_as_an_empty_object(
     server: Live, engine: ScriptedEngine
 ) -> None:

@@ -15,7 +15,7 @@ from tests.e2e.engine.request_fields import RECORDED
 from tests.support.live import live
 from tests.support.scripted_engine import ScriptedEngine, call, call_deltas, stream, text, whole
 
-from .loop_requests import MATH, MINE
+from .loop_requests import MATH
 
 VLLM: Any = json.loads(RECORDED.read_text())
 OPENAI = frozenset(CompletionCreateParamsStreaming.__annotations__)
@@ -40,7 +40,7 @@ def value_of(name: str) -> Any:
         "n": 1,
         "model": "m",
         "messages": [{"role": "user", "content": "Hi"}],
-        "tools": [MATH, MINE],
+        "tools": [MATH],
         "tandem": {"events": True},
         "stream_options": {"continuous_usage_stats": True},
         "tool_choice": "required",

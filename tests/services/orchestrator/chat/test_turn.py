@@ -26,9 +26,9 @@ def reader(client: frozenset[str] = NOBODY, **options: Any) -> TurnReader:
     return TurnReader(NAMES | client, client, rescue=options.pop("rescue", RESCUE), **options)
 
 
-def recorded(name: str, client: frozenset[str] = NOBODY) -> tuple[list[dict[str, Any]], Turn]:
+def recorded(name: str, client: frozenset[str] = NOBODY, **options: Any) -> tuple[list[dict[str, Any]], Turn]:
     """Returns what the client would see of a recording, and the turn."""
-    reading = reader(client)
+    reading = reader(client, **options)
     seen = []
     if (file := WIRE / f"{name}.sse").exists():
         chunks = [json.loads(p) for p in payloads(EventBuffer().feed(file.read_bytes())) if p != b"[DONE]"]
@@ -127,12 +127,31 @@ def test_recorded_plain_text_is_read() -> None:
     assert seen[0]["role"] == "assistant"
 
 
-def test_recorded_call_for_the_client_is_relayed() -> None:
+def test_recorded_call_for_the_client_waits_for_the_end_of_the_turn() -> None:
     seen, turn = recorded("tools-auto-stream", client=frozenset({"get_current_weather"}))
-    assert turn.next_step() == HandBack()
+    assert turn.next_step() == HandBack([])
+    assert not any("tool_calls" in delta for delta in seen)
+    assert [(c.name, json.loads(c.arguments)) for c in turn.client_calls] == [FRISCO]
+
+
+def test_only_call_of_a_turn_is_shown_while_it_arrives() -> None:
+    seen, turn = recorded("tools-auto-stream", client=frozenset({"get_current_weather"}), live="x{}".format)
+    assert turn.next_step() == HandBack([])
+    assert turn.client_calls == []
     pieces = [piece for delta in seen for piece in delta.get("tool_calls", [])]
+    assert len(pieces) > 2
     assert pieces[0]["function"]["name"] == "get_current_weather"
+    assert pieces[0]["id"].startswith("xchatcmpl-tool-")
     assert json.loads("".join(p["function"].get("arguments", "") for p in pieces)) == FRISCO[1]
+
+
+def test_second_call_is_ignored_if_one_was_shown_while_it_arrived() -> None:
+    reading = reader(frozenset({"mine"}), live=str)
+    assert reading.read(part("mine", id="a", index=0))
+    assert reading.read(part("calculate_math", id="b", index=1)) is None
+    rest, turn = reading.end()
+    assert rest == {"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}
+    assert turn.next_step() == HandBack([])
 
 
 def test_empty_list_of_calls_ends_the_turn() -> None:
@@ -199,12 +218,11 @@ def test_names_of_both_sides_do_not_mix() -> None:
             {"index": i, "id": f"c{i}", "function": {"name": name, "arguments": "{}"}}
             for i, (name, _) in enumerate(combination)
         ]
-        seen = reading.read({"delta": {"tool_calls": calls}}) or {}
+        assert reading.read({"delta": {"tool_calls": calls}}) is None
         _, turn = reading.end()
         mine = [call["id"] for call, (_, is_mine) in zip(calls, combination, strict=True) if is_mine]
-        relayed = seen.get("tool_calls", [])
-        assert [call["id"] for call in relayed] == mine
-        assert [call["index"] for call in relayed] == list(range(len(mine)))
+        assert [call.id for call in turn.client_calls] == mine
+        assert len(turn.calls) + len(mine) == 3
         assert isinstance(turn.next_step(), HandBack if mine else RunTools)
 
 
@@ -219,24 +237,18 @@ def test_calls_with_one_index_and_different_ids_are_different_calls(
     client: frozenset[str], index: dict[str, Any]
 ) -> None:
     name = "mine" if client else "calculate_math"
-    reading, seen = reader(client), []
+    reading = reader(client)
     for number in "123":
         pieces = [
             part(name, id=f"c{number}", **index),
             part(None, f"[{number}", **index),
             part(None, "]", **index),
         ]
-        seen += [reading.read(piece) for piece in pieces]
+        assert [reading.read(piece) for piece in pieces] == [None, None, None]
     rest, turn = reading.end()
-    if client:
-        shown = [piece for delta in [*seen, rest] if delta for piece in delta["tool_calls"]]
-        assert turn.client_calls == 3
-        for position, number in enumerate("123"):
-            mine = [piece for piece in shown if piece["index"] == position]
-            assert mine[0]["id"] == f"c{number}"
-            assert "".join(piece["function"].get("arguments", "") for piece in mine) == f"[{number}]"
-    else:
-        assert [(c.id, c.arguments) for c in turn.calls] == [(f"c{n}", f"[{n}]") for n in "123"]
+    assert rest is None
+    calls = turn.client_calls if client else turn.calls
+    assert [(c.id, c.arguments) for c in calls] == [(f"c{n}", f"[{n}]") for n in "123"]
 
 
 def test_parts_of_calls_with_one_index_follow_their_id() -> None:
