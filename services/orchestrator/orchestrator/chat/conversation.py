@@ -267,7 +267,7 @@ class Conversation:
         self.messages += [_images(call, result) for call, result in results if result.images]
         if self.plan.client:
             ran = zip(results, contents, strict=True)
-            self._ran.append([(call.name, result.arguments, content) for (call, result), content in ran])
+            self._ran.append([_carried(call, result, content) for (call, result), content in ran])
         keys = {(call.name, _arguments(call, result)) for call, result in results}
         self._streaks = {key: self._streaks.get(key, 0) + 1 for key in keys}
 
@@ -315,6 +315,11 @@ def _images(call: ToolCall, result: ToolResult) -> JsonObject:
     """Returns a message with a result's images, which a tool's message cannot contain."""
     text = {"type": "text", "text": f"Images in the result of {call.name}, call {call.id}:"}
     return {"role": "user", "content": [text, *result.images]}
+
+
+def _carried(call: ToolCall, result: ToolResult, content: str) -> CarriedCall:
+    note = f"\n[{len(result.images)} images are left out]" if result.images else ""
+    return call.name, result.arguments, content + note
 
 
 def _asks_for_json(response_format: object) -> bool:
