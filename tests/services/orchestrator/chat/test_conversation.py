@@ -141,7 +141,7 @@ def test_images_of_results_follow_the_messages_of_all_tools() -> None:
     talk = conversation()
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
     calls = [ToolCall("call-1", "calculate_math", "{}"), ToolCall("call-2", "calculate_math", "{}")]
-    turn = Turn(text="", reasoning="", calls=calls, client_calls=0, finish_reason="tool_calls")
+    turn = Turn(text="", reasoning="", calls=calls, client_calls=[], finish_reason="tool_calls")
     shot = ToolResult("a screen", "ok", "{}", {}, 0.0, images=(image,))
     talk.remember(turn, [(calls[0], shot), (calls[1], ToolResult("2", "ok", "{}", {}, 0.0))])
     messages = body(talk)["messages"]
