@@ -100,7 +100,7 @@ def _shortened(call: CarriedCall, share: int) -> CarriedCall:
 
 
 def _decode(id: str) -> list[list[list[str]]] | None:
-    """Returns the rounds that an id carries, None if it is not one of ours or is incomplete."""
+    """Returns the rounds that an id carries, None if it cannot be read."""
     text = id.partition(MARK)[2]
     if len(text) > 2 * _MOST_BYTES:
         return None

@@ -149,7 +149,7 @@ class TurnReader:
 
     @property
     def keeps_call_for_client(self) -> bool:
-        """Whether the last call so far is for the client, which has not seen it."""
+        """Whether the last call so far is for the client and still hidden from it."""
         return bool(self._drafts) and self._drafts[-1].name in self._client
 
     def read(self, choice: JsonObject) -> JsonObject | None:
