@@ -73,8 +73,8 @@ class ChatLoop:
                     await self._run_tools(talk, turn, calls[: talk.calls_left(_MAX_CALLS)], record, emit)
                     talk.last_ask = self._why_last_ask(talk)
                 case HandBack(calls):
-                    if calls:
-                        await self._run_tools(talk, turn, calls[:_MAX_CALLS], record, emit)
+                    if ours := calls[: talk.calls_left(_MAX_CALLS)]:
+                        await self._run_tools(talk, turn, ours, record, emit)
                     await emit([*talk.hand_back(turn), talk.ending("tool_calls")])
                     return
                 case Finish(reason):

@@ -75,11 +75,7 @@ def plan_tools(
         InvalidRequest: the header or the `tandem` field is invalid, or `n` is above 1 with server tools.
     """
     _check_execution(execution)
-    changed = "tandem" in request
-    restored = restore(request["messages"])
-    if restored is not None:
-        request["messages"] = restored
-        changed = True
+    changed = _restore(request) or "tandem" in request
     events = _wants_events(request.pop("tandem", None))
     empty = request.get("tools") == []  # means no tools, but vLLM rejects it
     if empty:
@@ -118,6 +114,15 @@ def _check_execution(execution: str | None) -> None:
             f"The header X-Tool-Execution must be client or server, not {execution[:40]!r}",
             param="x-tool-execution",
         )
+
+
+def _restore(request: JsonObject) -> bool:
+    """Puts the calls that the history carries back into it. Returns whether there are any."""
+    restored = restore(request["messages"])
+    if restored is None:
+        return False
+    request["messages"] = restored
+    return True
 
 
 def _names_to_attach(
