@@ -118,7 +118,7 @@ def alternatives(plan: Plan) -> list[Alternative]:
     gpu = plan.deployment.gpu
     spare = "interrupts service at each release" if gpu.spare_instance else "no interruption at releases"
     changes: tuple[tuple[dict[str, object], str], ...] = (
-        ({"gpu.replicas": gpu.replicas + 1}, "one more engine"),
+        (_one_more(plan), "one more engine"),
         ({"gpu.spare_instance": not gpu.spare_instance}, spare),
     )
     for change, meaning in changes:
@@ -141,6 +141,13 @@ def task_capacity(plan: Plan) -> str:
 
 ENGINE_TOKENS = 1000
 """Tokens per second of an engine with many concurrent requests: on the order of a 7B model on an A10G."""
+
+
+def _one_more(plan: Plan) -> dict[str, object]:
+    gpu = plan.deployment.gpu
+    if plan.is_scaled:
+        return {"gpu.max_replicas": gpu.most + 1}
+    return {"gpu.replicas": gpu.most + 1, "gpu.min_replicas": None, "gpu.max_replicas": None}
 
 
 def _changed(plan: Plan, change: dict[str, object], meaning: str) -> list[Alternative]:

@@ -154,7 +154,7 @@ def summary(plan: Plan) -> str:
         plan: The plan of a deployment that passed the checks.
     """
     instance = plan.instances[0]
-    model, gpu = plan.deployment.model, plan.deployment.gpu
+    model = plan.deployment.model
     rows = [
         ("model", f"{model.id}, {model.quantization or model.dtype}, context {model.max_model_len:,} tokens"),
         ("instance", _instance_line(plan, instance)),
@@ -162,9 +162,15 @@ def summary(plan: Plan) -> str:
         ("releases", _release_line(plan)),
         ("quota", _quota_line(plan, instance)),
     ]
-    lines = [f'Tandem deployment "{plan.deployment.name}", {gpu.replicas} engine{"s" * (gpu.replicas > 1)}']
+    lines = [f'Tandem deployment "{plan.deployment.name}", {_engines(plan)}']
     lines += [line for name, text in rows for line in _wrapped(name, text)]
     return "\n".join([*lines, *_cost_lines(plan)]) + "\n"
+
+
+def _engines(plan: Plan) -> str:
+    least, most = plan.limits.least, plan.limits.most
+    count = f"{most}" if least == most else f"{least} to {most}"
+    return f"{count} engine{'s' * (most > 1)}"
 
 
 def _instance_line(plan: Plan, instance: Instance) -> str:
@@ -209,7 +215,7 @@ def _release_line(plan: Plan) -> str:
     if plan.deployment.gpu.spare_instance:
         return "a new engine starts before one stops"
     period = f"for about {plan.load_seconds / 60:.0f} minutes" if plan.load_seconds else "while it loads"
-    engine = "the engine" if plan.deployment.gpu.replicas == 1 else "one engine at a time"
+    engine = "the engine" if plan.limits.most == 1 else "one engine at a time"
     return f"{engine} is unavailable {period}; gpu.spare_instance: true avoids that"
 
 

@@ -55,11 +55,11 @@ def orchestrator_environment(plan: Plan, *, engine_url: str, api_keys_secret_arn
     before ECS kills the task (STOP_SECONDS).
     """
     deployment = plan.deployment
-    settings, tools, model = deployment.orchestrator, deployment.tools, deployment.model
+    settings, tools = deployment.orchestrator, deployment.tools
     stop_seconds = settings.stop_timeout_seconds - _STOP_MARGIN_SECONDS
     environment = {
         "VLLM_URL": engine_url,
-        "DEFAULT_MODEL": model.served_name or model.id,
+        "DEFAULT_MODEL": deployment.served_model,
         "TOOL_CALL_PARSER": plan.tool_call_parser,
         "RESCUE": tools.rescue,
         "PORT": str(ORCHESTRATOR_PORT),

@@ -94,6 +94,11 @@ class Deployment(Section):
         return f"{self._source.where(place)}: " if self._source else ""
 
     @property
+    def served_model(self) -> str:
+        """The name that clients use for the model."""
+        return self.model.served_name or self.model.id
+
+    @property
     def has_firewall(self) -> bool:
         """Whether AWS WAF stands in front. A firewall of CloudFront can only be created in us-east-1."""
         ingress = self.ingress

@@ -8,6 +8,7 @@ from functools import cached_property
 from .catalog import Catalog, Instance, Model
 from .file import Deployment
 from .model_size import sized_model
+from .schedule import Limits, all_limits, shares
 from .sizing import (
     EngineSize,
     TaskShare,
@@ -22,6 +23,13 @@ from .sizing import (
 RECOMMENDED_AMI = "recommended"
 AMI_PARAMETER = "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommended/image_id"
 """Newest ECS-optimized Amazon Linux 2023 for GPUs."""
+
+
+SCALE_DOWN_SHARE = 0.4
+"""Of `scale_up_at`. With less than half, the engine that is left of two does not call the other one back."""
+
+INSTANCE_SECONDS = 300
+"""For an instance to start and join the cluster, and to pull and unpack the engine's image."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +112,59 @@ class Plan:
         return all(instance.instance_store_gb > 0 for instance in self.instances)
 
     @cached_property
+    def limits(self) -> Limits:
+        """The smallest and the largest number of engines at any time, by the settings and their schedule."""
+        every = all_limits(self.deployment.gpu)
+        return Limits(min(one.least for one in every), max(one.most for one in every))
+
+    @cached_property
+    def is_scaled(self) -> bool:
+        """Whether Application Auto Scaling owns the number of engines, because something may change it."""
+        guarded = self.deployment.gpu.max_instance_hours_per_day is not None
+        return self.limits.least < self.limits.most or guarded
+
+    @cached_property
+    def sleeps(self) -> bool:
+        """Whether the engines stop when nobody asks and start again when somebody does."""
+        return any(one.least == 0 < one.most for one in all_limits(self.deployment.gpu))
+
+    @cached_property
     def instance_count(self) -> int:
-        """The number of running instances, including the spare one."""
-        gpu = self.deployment.gpu
-        return instances_needed(gpu.replicas, self.share.tasks_per_instance) + int(gpu.spare_instance)
+        """The maximum number of running instances, including the spare one."""
+        return self.instances_for(self.limits.most)
+
+    def instances_for(self, engines: int) -> int:
+        """Returns the number of instances for some engines: the spare one is there unless there are none."""
+        spare = int(self.deployment.gpu.spare_instance and engines > 0)
+        return instances_needed(engines, self.share.tasks_per_instance) + spare
+
+    @cached_property
+    def idle_instances(self) -> float:
+        """The average number of instances of a month without requests."""
+        return sum(
+            self.instances_for(limits.least) * share for limits, share in shares(self.deployment.gpu).items()
+        )
+
+    @cached_property
+    def protects_instances(self) -> bool:
+        """Whether instances with engines are protected from scale-in, as one of several might be ended."""
+        return self.limits.least < self.limits.most and self.instance_count > 1
+
+    @property
+    def start_seconds(self) -> int:
+        """A cautious estimate of the seconds from the decision to start an engine to its first answer."""
+        load = self.deployment.gpu.startup_seconds if self.load_seconds is None else self.load_seconds
+        return round(INSTANCE_SECONDS + load)
+
+    @property
+    def scale_up_at(self) -> float:
+        """Requests per engine above which another engine starts."""
+        return self.deployment.gpu.scale_up_at * self.deployment.model.max_num_seqs
+
+    @property
+    def scale_down_at(self) -> float:
+        """Requests per engine below which an engine stops."""
+        return round(SCALE_DOWN_SHARE * self.scale_up_at, 2)
 
     @cached_property
     def target_capacity_percent(self) -> int:

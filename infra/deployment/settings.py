@@ -10,6 +10,7 @@ from pydantic_core import CoreSchema
 from .values import (
     Ami,
     CertificateArn,
+    Cron,
     Domain,
     Email,
     HostedZoneId,
@@ -21,7 +22,11 @@ from .values import (
     SecretArn,
     Section,
     SecurityGroupId,
+    SlackChannel,
+    SlackWorkspace,
     SubnetId,
+    TimeZone,
+    TopicArn,
     Variable,
     VpcId,
     VpcNetwork,
@@ -190,6 +195,21 @@ class Model(Section):
     )
 
 
+class ScheduleEntry(Section):
+    """Limits of the number of engines from a time on. A limit that is left out is that of `gpu`."""
+
+    cron: Cron = Field(
+        description="The time: minute, hour, day of month, month and weekday. Of the two days, one is `*`."
+    )
+    time_zone: TimeZone = Field(default="UTC", description="Time zone of `cron`, e.g. Europe/Berlin.")
+    min_replicas: int | None = Field(
+        default=None, ge=0, le=100, description="Minimum number of engines, at most `max_replicas`."
+    )
+    max_replicas: int | None = Field(
+        default=None, ge=0, le=100, description="Maximum number of engines; 0 keeps the GPUs off."
+    )
+
+
 class Gpu(Section):
     """The instances that engines run on, and an engine's share of them."""
 
@@ -205,7 +225,42 @@ class Gpu(Section):
     gpus_per_task: int = Field(
         default=1, ge=1, le=16, description="Number of GPUs per engine: vLLM's tensor parallel size."
     )
-    replicas: int = Field(default=1, ge=1, le=100, description="Number of engines.")
+    replicas: int | None = Field(
+        default=None,
+        ge=1,
+        le=100,
+        description="Number of engines that always run. Default: 1, unless one of the next two is set.",
+    )
+    min_replicas: int | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        description="Minimum number of engines; 0 stops the GPUs when nobody asks. Default: 1.",
+    )
+    max_replicas: int | None = Field(
+        default=None, ge=1, le=100, description="Maximum number of engines. Default: `min_replicas`, or 1."
+    )
+    scale_up_at: float = Field(
+        default=0.75,
+        ge=0.1,
+        le=4,
+        description="Requests per engine, as a share of `max_num_seqs`, above which another engine starts.",
+    )
+    idle_minutes: int = Field(
+        default=15,
+        ge=1,
+        le=1440,
+        description="Minutes without requests after which the engines stop, if `min_replicas` is 0.",
+    )
+    schedule: tuple[ScheduleEntry, ...] = yaml_list(
+        (), "Limits from a time on: a list of {cron: 0 8 * * MON-FRI, time_zone: ZONE, max_replicas: 1}."
+    )
+    max_instance_hours_per_day: int | None = Field(
+        default=None,
+        ge=1,
+        le=2400,
+        description="Instance hours within 24 hours after which all engines stop until the next deployment.",
+    )
     spare_instance: bool = Field(
         default=False,
         description="Whether to run one instance more, so that releases do not interrupt service.",
@@ -243,6 +298,16 @@ class Gpu(Section):
         le=3300,
         description="Time for an engine to download and load the model before it is replaced.",
     )
+
+    @property
+    def least(self) -> int:
+        """The minimum number of engines, outside of any schedule."""
+        return self.replicas or (1 if self.min_replicas is None else self.min_replicas)
+
+    @property
+    def most(self) -> int:
+        """The maximum number of engines, outside of any schedule."""
+        return self.replicas or self.max_replicas or max(self.least, 1)
 
 
 class Orchestrator(Section):
@@ -371,6 +436,16 @@ class Metrics(Section):
         description="Whether to enable CloudWatch Container Insights, which charges per metric.",
     )
     alarm_email: Email | None = Field(default=None, description="Email address for alarms.")
+    alarm_topic_arn: TopicArn | None = Field(
+        default=None, description="An SNS topic of your own that also gets the alarms."
+    )
+    slack_workspace_id: SlackWorkspace | None = Field(
+        default=None,
+        description="Slack workspace for alarms, which you authorize once in the console of AWS Chatbot.",
+    )
+    slack_channel_id: SlackChannel | None = Field(
+        default=None, description="Slack channel for alarms, in `slack_workspace_id`."
+    )
     scraper_security_group: SecurityGroupId | None = Field(
         default=None, description="Security group of your own Prometheus, which may then read `/metrics`."
     )

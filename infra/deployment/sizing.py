@@ -261,12 +261,13 @@ def health_check(startup_seconds: int) -> HealthCheck:
     return HealthCheck(start_period, max(INTERVAL_SECONDS, math.ceil(rest / retries)), retries)
 
 
-def rollout(replicas: int, *, spare: bool) -> Rollout:
-    """Returns limits with which a release of `replicas` engines, each occupying its GPUs, always completes.
+def rollout(least: int, *, spare: bool) -> Rollout:
+    """Returns limits with which a release of `least` engines or more, each on its own GPUs, completes.
 
     With a spare, an engine starts before another stops; without one, it stops first. ECS rounds the minimum
     up and the maximum down.
     """
+    fewest = max(least, 1)
     if spare:
-        return Rollout(100, math.ceil(100 * (replicas + 1) / replicas))
-    return Rollout(100 * (replicas - 1) // replicas, 100)
+        return Rollout(100, math.ceil(100 * (fewest + 1) / fewest))
+    return Rollout(100 * (fewest - 1) // fewest, 100)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from .cron import parse_cron
 
 
 def _ipv4_network(value: str) -> str:
@@ -45,6 +48,19 @@ def _tags(tags: dict[str, str]) -> dict[str, str]:
                 "have at most 256 characters"
             )
     return tags
+
+
+def _cron(text: str) -> str:
+    parse_cron(text)
+    return text
+
+
+def _time_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("must be a time zone such as Europe/Berlin, America/New_York or UTC") from None
+    return name
 
 
 EXAMPLES: dict[str, str] = {}
@@ -96,6 +112,16 @@ PolicyArn = Annotated[
         "arn:aws:iam::123456789012:policy/tools",
     ),
 ]
+TopicArn = Annotated[
+    str,
+    _name(
+        r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]+$", "arn:aws:sns:us-east-1:123456789012:alarms"
+    ),
+]
+SlackWorkspace = Annotated[str, _name(r"^[0-9A-Z]{1,255}$", "T0123456789")]
+SlackChannel = Annotated[str, _name(r"^[A-Za-z0-9]{9,}$", "C0123456789")]
+Cron = Annotated[str, AfterValidator(_cron)]
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
 Variable = Annotated[str, _name(r"^[A-Z_][A-Z0-9_]*$", "CRM_URL")]
 Action = Annotated[str, _name(r"^[a-z0-9-]+:[A-Za-z0-9]+$", "s3:GetObject")]
 ResourceArn = Annotated[str, _name(r"^(\*|arn:aws[a-z-]*:\S+)$", "arn:aws:s3:::documents/*")]

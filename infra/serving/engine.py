@@ -12,6 +12,7 @@ from aws_cdk import aws_servicediscovery as servicediscovery
 from constructs import Construct
 
 from infra.deployment.file import Deployment
+from infra.deployment.plan import Plan
 from infra.deployment.sizing import TaskShare, health_check, rollout
 from infra.foundation.network import private_subnets
 from infra.images.recipes import Image
@@ -78,18 +79,18 @@ class Engine(Construct):
         cluster: ecs.Cluster,
         capacity: GpuCapacity,
         image: Image,
-        deployment: Deployment,
-        share: TaskShare,
+        plan: Plan,
         key: secretsmanager.ISecret,
     ) -> None:
         super().__init__(scope, construct_id)
+        deployment, share = plan.deployment, plan.share
         namespace = servicediscovery.PrivateDnsNamespace(
             self, "Namespace", name=f"{deployment.name}.internal", vpc=cluster.vpc
         )
         self.url = f"http://{SERVICE_NAME}.{deployment.name}.internal:{PORT}"
         self.connections = self._security_group(cluster.vpc).connections
         task = self._task_definition(deployment, image, share, key)
-        self.service = self._service(cluster, capacity, deployment, task)
+        self.service = self._service(cluster, capacity, plan, task)
         self.service.enable_cloud_map(
             name=SERVICE_NAME,
             cloud_map_namespace=namespace,
@@ -181,16 +182,17 @@ class Engine(Construct):
         self,
         cluster: ecs.Cluster,
         capacity: GpuCapacity,
-        deployment: Deployment,
+        plan: Plan,
         task: ecs.Ec2TaskDefinition,
     ) -> ecs.Ec2Service:
-        limits = rollout(deployment.gpu.replicas, spare=deployment.gpu.spare_instance)
+        deployment = plan.deployment
+        limits = rollout(plan.limits.least, spare=deployment.gpu.spare_instance)
         service = ecs.Ec2Service(
             self,
             "Service",
             cluster=cluster,
             task_definition=task,
-            desired_count=deployment.gpu.replicas,
+            desired_count=plan.limits.most,
             min_healthy_percent=limits.minimum_healthy_percent,
             max_healthy_percent=limits.maximum_percent,
             circuit_breaker=ecs.DeploymentCircuitBreaker(enable=True, rollback=True),
@@ -210,6 +212,12 @@ class Engine(Construct):
                 "AwsSolutions-IAM5[Resource::*]",
                 reason="gpu.shell: the channels of ECS Exec have no resources.",
             )
+        resource = service.node.find_child("Service")
+        if plan.is_scaled and isinstance(resource, ecs.CfnService):
+            # Auto scaling decides how many engines run; a count here would reset it with every release.
+            resource.desired_count = None
         # Tasks that start before their role can read the secrets would count as failed.
         service.node.add_dependency(task.obtain_execution_role())
+        if capacity.protection:
+            service.node.add_dependency(capacity.protection)
         return service

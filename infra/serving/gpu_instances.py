@@ -16,6 +16,8 @@ from infra.deployment.plan import AMI_PARAMETER, RECOMMENDED_AMI, Plan
 from infra.foundation.network import private_subnets
 from infra.suppressions import accept
 
+from .unprotected import Unprotected
+
 USER_DATA = Path(__file__).with_name("user_data.sh")
 
 CACHE_DIRECTORY = "/mnt/instance-store/cache"
@@ -49,8 +51,9 @@ class GpuCapacity(Construct):
             self,
             "Provider",
             auto_scaling_group=group,
-            # Instances protected from termination make `cdk destroy` hang.
-            enable_managed_termination_protection=False,
+            # Of several instances, scale-in could end a busy one. Protected instances would make
+            # `cdk destroy` hang, so `Unprotected` clears the protection.
+            enable_managed_termination_protection=plan.protects_instances,
             enable_managed_draining=True,
             # Managed scaling keeps this share in use, and the spare instance is the rest.
             target_capacity_percent=plan.target_capacity_percent,
@@ -58,6 +61,12 @@ class GpuCapacity(Construct):
         )
         cluster.add_asg_capacity_provider(provider)
         self.provider = provider.capacity_provider_name
+        self.protection = (
+            Unprotected(self, "Unprotected", group=group, deployment=plan.deployment)
+            if plan.protects_instances
+            else None
+        )
+        """What services must depend on: it is to be deleted after them, and before the instances."""
         cdk.Aspects.of(cluster).add(_ServicesWaitForProviders())
 
     def _group(self, cluster: ecs.Cluster, plan: Plan) -> autoscaling.AutoScalingGroup:
@@ -88,7 +97,8 @@ class GpuCapacity(Construct):
             # Changed instances are replaced one at a time. The old one is terminated first, since the
             # account's quota may not allow one more.
             update_policy=autoscaling.UpdatePolicy.rolling_update(
-                max_batch_size=1, min_instances_in_service=plan.instance_count - 1
+                max_batch_size=1,
+                min_instances_in_service=max(plan.instances_for(plan.limits.least) - 1, 0),
             ),
             group_metrics=[autoscaling.GroupMetrics.all()],
         )

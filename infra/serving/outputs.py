@@ -40,7 +40,7 @@ class Outputs(Construct):
         keys: Keys,
     ) -> None:
         super().__init__(scope, construct_id)
-        model = deployment.model.served_name or deployment.model.id
+        model = deployment.served_model
         self._add("Url", ingress.url, "Base URL of the OpenAI API")
         self._add(
             "ReadApiKey",

@@ -20,6 +20,7 @@ from infra.images.recipes import ORCHESTRATOR, VLLM, Image, local_image
 from infra.suppressions import accept
 
 from .engine import Engine
+from .engine_scaling import EngineScaling
 from .gpu_instances import GpuCapacity
 from .ingress.load_balancer import Ingress
 from .monitoring import Monitoring
@@ -47,6 +48,8 @@ class ServingStack(cdk.Stack):
         orchestrator_image, engine_image = self._images(deployment, foundation)
         cluster = self._cluster(vpc, deployment)
         engine = self._engine(cluster, plan, engine_image, keys.engine)
+        if plan.is_scaled:
+            EngineScaling(self, "EngineScaling", engine=engine, cluster_name=cluster.cluster_name, plan=plan)
         orchestrator = Orchestrator(
             self,
             "Orchestrator",
@@ -90,8 +93,7 @@ class ServingStack(cdk.Stack):
             cluster=cluster,
             capacity=capacity,
             image=image,
-            deployment=plan.deployment,
-            share=plan.share,
+            plan=plan,
             key=key,
         )
 

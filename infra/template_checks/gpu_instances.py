@@ -79,29 +79,38 @@ def task_fits(assembly: Assembly) -> Found[Resource]:
 @rule("T-rollout-ends")
 def rollout_ends(assembly: Assembly) -> Found[Resource]:
     """A release can start: one that starts a task before stopping another waits forever for a free GPU."""
+    limits = assembly.plan.limits
     for service, task in engine_services(assembly):
-        wanted = int(service.get("DesiredCount", 1))
         low = service.number("DeploymentConfiguration.MinimumHealthyPercent", 100)
         high = service.number("DeploymentConfiguration.MaximumPercent", 200)
-        kept, allowed = ceil(wanted * low / 100), int(wanted * high / 100)
-        room = 0
-        for group in groups(assembly, service):
-            known = [
-                assembly.plan.catalog.instances[n]
-                for n in instance_types(group)
-                if n in assembly.plan.catalog.instances
-            ]
-            fit = min((instance.gpus // max(gpus(task), 1) for instance in known), default=0)
-            room += int(group.number("MaxSize", 0)) * fit
-        stops_first = kept < wanted
-        starts_first = allowed > wanted and room > wanted
-        if room < wanted or not (stops_first or starts_first):
-            yield (
-                service,
-                f"of {wanted} engines, {kept} must stay and {allowed} may run during a release, but the "
-                f"instances have room for {room}; with one GPU use minimum 0, maximum 100 percent, or "
-                "gpu.spare_instance: true",
-            )
+        room = _room(assembly, service, task)
+        # The percentages apply to the number of engines at the time of the release.
+        for wanted in range(max(limits.least, 1), max(limits.most, 1) + 1):
+            kept, allowed = ceil(wanted * low / 100), int(wanted * high / 100)
+            stops_first = kept < wanted
+            starts_first = allowed > wanted and room > wanted
+            if room < wanted or not (stops_first or starts_first):
+                yield (
+                    service,
+                    f"of {wanted} engines, {kept} must stay and {allowed} may run during a release, but the "
+                    f"instances have room for {room}; with one GPU use minimum 0, maximum 100 percent, or "
+                    "gpu.spare_instance: true",
+                )
+                break
+
+
+def _room(assembly: Assembly, service: Resource, task: Resource) -> int:
+    """Returns the number of a service's tasks that its instances have GPUs for."""
+    room = 0
+    for group in groups(assembly, service):
+        known = [
+            assembly.plan.catalog.instances[n]
+            for n in instance_types(group)
+            if n in assembly.plan.catalog.instances
+        ]
+        fit = min((instance.gpus // max(gpus(task), 1) for instance in known), default=0)
+        room += int(group.number("MaxSize", 0)) * fit
+    return room
 
 
 @rule("T-capacity-provider")
@@ -131,17 +140,6 @@ def capacity_provider(assembly: Assembly) -> Found[Resource]:
     for service, _ in engine_services(assembly):
         if not service.get("CapacityProviderStrategy"):
             yield (service, "GPU tasks need a capacity-provider strategy, not a launch type")
-
-
-@rule("T-termination-protection")
-def termination_protection(assembly: Assembly) -> Found[Resource]:
-    """Instances are not protected from termination, which would make `cdk destroy` hang."""
-    for provider in assembly.of_kind("AWS::ECS::CapacityProvider"):
-        if provider.get("AutoScalingGroupProvider.ManagedTerminationProtection") != "DISABLED":
-            yield (provider, "ManagedTerminationProtection must be DISABLED")
-    for group in assembly.of_kind("AWS::AutoScaling::AutoScalingGroup"):
-        if group.get("NewInstancesProtectedFromScaleIn") in (True, "true"):
-            yield (group, "NewInstancesProtectedFromScaleIn must be off")
 
 
 @rule("T-machine-image")
@@ -257,7 +255,6 @@ RULES = (
     task_fits,
     rollout_ends,
     capacity_provider,
-    termination_protection,
     machine_image,
     root_volume,
     metadata_service,

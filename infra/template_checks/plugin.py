@@ -12,6 +12,7 @@ from . import (
     access,
     builds,
     capacity,
+    engine_scaling,
     firewall,
     gpu_instances,
     ingress,
@@ -28,6 +29,7 @@ from .template import Assembly, Resource
 TEMPLATE_RULES: tuple[Rule[Assembly, Resource], ...] = (
     *gpu_instances.RULES,
     *capacity.RULES,
+    *engine_scaling.RULES,
     *user_data.RULES,
     *services.RULES,
     *ingress.RULES,

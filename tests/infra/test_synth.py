@@ -150,16 +150,17 @@ def test_fault_in_the_templates_ends_with_status_1(cdk: str, tmp_path: Path) -> 
     shutil.copy(ROOT / "app.py", tmp_path)
     source = tmp_path / "infra/serving/gpu_instances.py"
     text = source.read_text()
-    assert "enable_managed_termination_protection=False" in text
+    assert "enable_managed_termination_protection=plan.protects_instances" in text
     source.write_text(
         text.replace(
-            "enable_managed_termination_protection=False", "enable_managed_termination_protection=True"
+            "enable_managed_termination_protection=plan.protects_instances",
+            "enable_managed_termination_protection=True",
         )
     )
     done = _synth(cdk, tmp_path, "out", "-c", f"deployment={DEFAULT}", directory=tmp_path)
     assert done.returncode == 1
     assert "ManagedTerminationProtection must be DISABLED" in done.stderr
-    assert "T-termination-protection" in done.stderr
+    assert "T-protected-instances" in done.stderr
     assert "US dollars" not in done.stderr
 
 

@@ -11,16 +11,18 @@ from infra.deployment.catalog import Catalog, load_catalog
 from infra.deployment.file import Deployment, DeploymentError
 from infra.deployment.plan import Plan
 
-from . import gpu_instances, ingress, model, network, orchestrator, tools
+from . import gpu_instances, ingress, metrics, model, network, orchestrator, scaling, tools
 from .rule import Changes, Finding, Fix, Rule, Severity, errors
 
 RULES: tuple[Rule[Plan, str], ...] = (
     *model.RULES,
     *gpu_instances.RULES,
+    *scaling.RULES,
     *orchestrator.RULES,
     *tools.RULES,
     *network.RULES,
     *ingress.RULES,
+    *metrics.RULES,
 )
 
 

@@ -126,8 +126,9 @@ def _engines_to_fill(plan: Plan) -> Iterator[Changes]:
 
 def _replicas_to_fill(plan: Plan) -> Iterator[Changes]:
     if plan.instances:
-        replicas = plan.deployment.gpu.replicas
-        yield from ({"gpu.replicas": more} for more in range(replicas + 1, replicas + 16))
+        gpu = plan.deployment.gpu
+        setting = "gpu.max_replicas" if gpu.max_replicas is not None else "gpu.replicas"
+        yield from ({setting: more} for more in range(gpu.most + 1, gpu.most + 16))
 
 
 @rule("idle-gpus", Severity.WARNING, other_instances, _engines_to_fill, _replicas_to_fill)
@@ -136,7 +137,7 @@ def idle_gpus(plan: Plan) -> Found[str]:
     gpu = plan.deployment.gpu
     for instance in plan.instances[:1]:
         running = plan.instance_count * instance.gpus
-        used = (gpu.replicas + int(gpu.spare_instance)) * gpu.gpus_per_task
+        used = (plan.limits.most + int(gpu.spare_instance)) * gpu.gpus_per_task
         if used < running:
             idle = running - used
             cost = (instance.usd_per_hour or 0) / instance.gpus * idle * HOURS_PER_MONTH

@@ -70,7 +70,7 @@ def addresses(plan: Plan) -> Found[str]:
     count = len(network.availability_zones) or network.zones
     prefix = ipaddress.IPv4Network(network.cidr).prefixlen + math.ceil(math.log2(2 * count))
     there = count * (2 ** (32 - prefix) - _RESERVED_ADDRESSES) if prefix <= _LONGEST_PREFIX else 0
-    engines = gpu.replicas + int(gpu.spare_instance)
+    engines = plan.limits.most + int(gpu.spare_instance)
     tasks = plan.deployment.orchestrator.max_tasks
     needed = 2 * tasks + 2 * engines + count * _LOAD_BALANCER_ADDRESSES
     if there >= needed:

@@ -24,6 +24,9 @@ _PSEUDO = {
 }
 _HERE = f"{REGION}:{ACCOUNT}"
 _ARNS = {
+    "AWS::AutoScaling::AutoScalingGroup": (
+        f"arn:aws:autoscaling:{_HERE}:autoScalingGroup:0:autoScalingGroupName/{{name}}"
+    ),
     "AWS::CloudWatch::Alarm": f"arn:aws:cloudwatch:{_HERE}:alarm:{{name}}",
     "AWS::CodeBuild::Project": f"arn:aws:codebuild:{_HERE}:project/{{name}}",
     "AWS::ECR::Repository": f"arn:aws:ecr:{_HERE}:repository/{{name}}",

@@ -20,6 +20,7 @@ _NAMES_OF_OTHERS = {
     "another_repository": [f"{_REPOSITORY}/payroll"],
     "another_task_definition": [f"arn:aws:ecs:{_HERE}:task-definition/payroll:1"],
     "another_function": [f"arn:aws:lambda:{_HERE}:function:payroll"],
+    "another_group": [f"arn:aws:autoscaling:{_HERE}:autoScalingGroup:1:autoScalingGroupName/payroll"],
     "another_cluster": [f"arn:aws:ecs:{_HERE}:cluster/payroll"],
     "another_project": [f"arn:aws:codebuild:{_HERE}:project/payroll"],
     "another_event_rule": [f"arn:aws:events:{_HERE}:rule/payroll"],
@@ -147,6 +148,17 @@ class _Finder:
                 ]
                 names |= {"bucket": buckets, "object": [f"{bucket}/object" for bucket in buckets]}
                 yield self._caller("bucket_emptier", function, "Role", names)
+            elif unprotects := self._unprotected(function):
+                names |= {"instance_group": unprotects}
+                yield self._caller("unprotect", function, "Role", names)
+
+    def _unprotected(self, function: Resource) -> list[str]:
+        return [
+            self._arns.arn(group)
+            for one in self._assembly.of_kind("Custom::Unprotected")
+            if self._assembly.follow(one, "ServiceToken") == function
+            and (group := self._assembly.follow(one, "AutoScalingGroupName"))
+        ]
 
     def _started(self, images: list[Resource]) -> dict[str, list[str]]:
         projects = [found for one in images if (found := self._assembly.follow(one, "Project"))]
@@ -184,6 +196,8 @@ class _Finder:
                     yield Caller("build_events", function, None, {**_NAMES_OF_OTHERS, **names})
         for alarm in self._assembly.of_kind("AWS::CloudWatch::Alarm"):
             for topic in self._assembly.targets(alarm.template, alarm.get("AlarmActions")):
+                if topic.kind != "AWS::SNS::Topic":
+                    continue
                 names = {"topic": [self._arns.arn(topic)], "alarm": [self._arns.arn(alarm)]}
                 yield Caller("alarms", topic, None, {**_NAMES_OF_OTHERS, **names})
 

@@ -208,6 +208,16 @@ def test_no_rollout_can_wait_for_ever(replicas: int, spare: bool) -> None:
         assert kept == replicas
 
 
+@given(least=st.integers(0, 20), more=st.integers(0, 20), spare=st.booleans())
+def test_no_rollout_of_a_scaled_service_can_wait_for_ever(least: int, more: int, spare: bool) -> None:
+    """The limits are percentages of the number of engines at the time of the release."""
+    limits = rollout(least, spare=spare)
+    for engines in range(max(least, 1), least + more + 1):
+        kept = math.ceil(engines * limits.minimum_healthy_percent / 100)
+        started = math.floor(engines * limits.maximum_percent / 100)
+        assert kept < engines or started > engines
+
+
 def test_the_rollout_of_one_engine() -> None:
     assert (rollout(1, spare=False).minimum_healthy_percent, rollout(1, spare=False).maximum_percent) == (
         0,

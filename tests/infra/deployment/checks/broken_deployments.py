@@ -107,6 +107,36 @@ BROKEN = {
         deployment(gpu__capacity="spot", gpu__on_demand_base=1),
         deployment(gpu__capacity="spot", gpu__replicas=2, gpu__on_demand_base=3),
     ],
+    "replica-forms": [
+        deployment(gpu__replicas=2, gpu__max_replicas=3),
+        deployment(gpu__replicas=1, gpu__min_replicas=0),
+    ],
+    "replica-limits": [
+        deployment(gpu__min_replicas=3, gpu__max_replicas=2),
+    ],
+    "schedule-limits": [
+        deployment(gpu__schedule=[{"cron": "0 8 * * *", "min_replicas": 2}]),
+        deployment(gpu__schedule=[{"cron": "0 8 30 FEB *", "max_replicas": 1}]),
+    ],
+    "schedule-runs": [
+        deployment(gpu__schedule=[{"cron": "0 20 * * *", "max_replicas": 0}]),
+    ],
+    "idle-minutes": [
+        deployment(gpu__min_replicas=0, gpu__idle_minutes=5),
+        deployment(
+            gpu__schedule=[{"cron": "0 20 * * *", "min_replicas": 0}, {"cron": "0 8 * * *"}],
+            gpu__idle_minutes=2,
+        ),
+    ],
+    "scale-up": [deployment(gpu__max_replicas=2, gpu__scale_up_at=3.0)],
+    "instance-hours": [
+        deployment(gpu__max_instance_hours_per_day=20),
+        deployment(gpu__min_replicas=2, gpu__max_replicas=4, gpu__max_instance_hours_per_day=48),
+    ],
+    "slack": [
+        deployment(metrics__slack_channel_id="C0123456789"),
+        deployment(metrics__slack_workspace_id="T0123456789"),
+    ],
     "fargate-size": [
         deployment(orchestrator__memory_mib=1024),
         deployment(orchestrator__cpu=1000),

@@ -35,7 +35,7 @@ def test_default_deployment_has_no_findings() -> None:
 WITHOUT_FIX = {
     "gated-model", "model-size", "model-not-sized",
     "tool-files", "variables", "secret-values", "secret-names",
-    "tool-egress", "tool-permissions", "existing-vpc",
+    "tool-egress", "tool-permissions", "existing-vpc", "schedule-limits",
 }  # fmt: skip
 """A token, the size of an unmeasured model, what is yours: no value can be found by trying."""
 
@@ -173,6 +173,18 @@ DEPLOYMENTS = st.fixed_dictionaries(
         ),
         "gpu__gpus_per_task": st.sampled_from([1, 2, 3, 4, 8]),
         "gpu__replicas": st.integers(1, 9),
+        "gpu__min_replicas": st.integers(0, 4),
+        "gpu__max_replicas": st.integers(1, 9),
+        "gpu__idle_minutes": st.integers(1, 60),
+        "gpu__scale_up_at": st.floats(0.1, 4),
+        "gpu__schedule": st.lists(
+            st.fixed_dictionaries(
+                {"cron": st.sampled_from(["0 8 * * MON-FRI", "0 20 * * *"])},
+                optional={"min_replicas": st.integers(0, 2), "max_replicas": st.integers(0, 3)},
+            ),
+            max_size=2,
+        ),
+        "gpu__max_instance_hours_per_day": st.integers(1, 300),
         "gpu__spare_instance": st.booleans(),
         "gpu__capacity": st.sampled_from(["on_demand", "spot"]),
         "gpu__task_memory_mib": st.integers(4096, 200_000),

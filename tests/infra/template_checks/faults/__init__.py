@@ -6,6 +6,7 @@ from tests.infra.template_checks.faults import (
     access,
     builds,
     capacity,
+    engine_scaling,
     gpu_instances,
     ingress,
     network,
@@ -19,6 +20,7 @@ from tests.infra.template_checks.mutations import Mutation
 FAULTS: tuple[Mutation, ...] = (
     *gpu_instances.FAULTS,
     *capacity.FAULTS,
+    *engine_scaling.FAULTS,
     *user_data.FAULTS,
     *services.FAULTS,
     *ingress.FAULTS,

@@ -10,7 +10,6 @@ from tests.infra.template_checks.mutations import (
     DEPLOYMENT,
     LAUNCH,
     OLD_AMI,
-    PROVIDER,
     SERVICE,
     TASK,
     Mutation,
@@ -46,6 +45,12 @@ FAULTS = (
         ),
     ),
     Mutation("no room for an engine", "T-rollout-ends", put(ASG, ("MaxSize",), "0")),
+    Mutation(
+        "one of one engine must stay, though three may run",
+        "T-rollout-ends",
+        put(SERVICE, (DEPLOYMENT, "MinimumHealthyPercent"), 66, "Engine"),
+        "scaled",
+    ),
     Mutation("the spare instance is gone", "T-rollout-ends", put(ASG, ("MaxSize",), "2"), "spare_gpu"),
     Mutation("association missing", "T-capacity-provider", drop(ASSOCIATION, ())),
     Mutation(
@@ -62,11 +67,6 @@ FAULTS = (
         "launch type beside the strategy",
         "T-capacity-provider",
         put(SERVICE, ("LaunchType",), "EC2", "Engine"),
-    ),
-    Mutation(
-        "termination protection",
-        "T-termination-protection",
-        put(PROVIDER, ("AutoScalingGroupProvider", "ManagedTerminationProtection"), "ENABLED"),
     ),
     Mutation("AL2 AMI with driver 550", "T-machine-image", put(LAUNCH, (DATA, "ImageId"), OLD_AMI)),
     Mutation(

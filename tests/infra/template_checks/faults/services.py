@@ -21,7 +21,7 @@ from tests.infra.template_checks.mutations import (
 
 FAULTS = (
     Mutation("tensor parallel of two", "T-both-tiers", variable("Engine", "TENSOR_PARALLEL_SIZE", "2")),
-    Mutation("no engine wanted", "T-both-tiers", put(SERVICE, ("DesiredCount",), 0, "Engine")),
+    Mutation("no engine wanted", "T-engine-count", put(SERVICE, ("DesiredCount",), 0, "Engine")),
     Mutation("engine without a GPU", "T-both-tiers", drop(TASK, (*BOX, "ResourceRequirements"), "Engine")),
     Mutation(
         "loads longer than the health check",
