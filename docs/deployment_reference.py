@@ -15,6 +15,7 @@ from docs.generated import write_or_check  # noqa: E402
 from infra.deployment.checks import RULES  # noqa: E402
 from infra.deployment.checks.rule import Severity  # noqa: E402
 from infra.deployment.file import Deployment  # noqa: E402
+from infra.deployment.gpu_settings import ScheduleEntry  # noqa: E402
 from infra.deployment.settings import ExistingVpc, ModelSize  # noqa: E402
 from infra.deployment.tool_settings import ToolEgress, ToolSecret, ToolStatement  # noqa: E402
 from infra.deployment.values import Section  # noqa: E402
@@ -34,6 +35,7 @@ line of `tandem.yaml` names a JSON schema, with which many editors complete and 
 PARTS = {
     "network.existing_vpc": ExistingVpc,
     "model.size": ModelSize,
+    "gpu.schedule[]": ScheduleEntry,
     "tools.secrets.NAME": ToolSecret,
     "tools.statements[]": ToolStatement,
     "tools.egress[]": ToolEgress,

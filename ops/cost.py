@@ -145,9 +145,9 @@ ENGINE_TOKENS = 1000
 
 def _one_more(plan: Plan) -> dict[str, object]:
     gpu = plan.deployment.gpu
-    if plan.is_scaled:
+    if gpu.min_replicas is not None or gpu.max_replicas is not None:
         return {"gpu.max_replicas": gpu.most + 1}
-    return {"gpu.replicas": gpu.most + 1, "gpu.min_replicas": None, "gpu.max_replicas": None}
+    return {"gpu.replicas": gpu.most + 1}
 
 
 def _changed(plan: Plan, change: dict[str, object], meaning: str) -> list[Alternative]:

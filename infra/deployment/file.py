@@ -16,9 +16,9 @@ from pydantic import Field, PrivateAttr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from .gpu_settings import Gpu
 from .settings import (
     ExistingVpc,
-    Gpu,
     Images,
     Ingress,
     Logs,

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from .cron import parse_cron
-from .settings import Gpu, ScheduleEntry
+from .gpu_settings import Gpu, ScheduleEntry
 
 _FIRST_DAY = date(2026, 1, 1)
 _WEEK, _YEAR = 7, 364

@@ -1,4 +1,4 @@
-"""Auto scaling of the engines by the requests that they run, queue or miss: docs/decisions/0023."""
+"""Auto scaling of the engines by the requests that they run, queue or miss: docs/decisions/0024."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infra.deployment.gpu_settings import Gpu, ScheduleEntry
 from infra.deployment.schedule import Limits, fires, limits_of, shares
-from infra.deployment.settings import Gpu, ScheduleEntry
 
 
 def gpu(*entries: dict[str, Any], **limits: Any) -> Gpu:
@@ -41,9 +41,7 @@ def test_limits_that_an_entry_leaves_out_are_those_of_the_settings() -> None:
     assert limits_of(ScheduleEntry(cron="0 8 * * *"), given_) == Limits(1, 4)
     assert limits_of(ScheduleEntry(cron="0 8 * * *", max_replicas=0), given_) == Limits(0, 0)
     assert limits_of(ScheduleEntry(cron="0 8 * * *", min_replicas=2), given_) == Limits(2, 4)
-    assert limits_of(ScheduleEntry(cron="0 8 * * *", min_replicas=2, max_replicas=6), given_) == Limits(
-        2, 6
-    )
+    assert limits_of(ScheduleEntry(cron="0 8 * * *", min_replicas=2, max_replicas=6), given_) == Limits(2, 6)
 
 
 def test_entry_that_never_applies() -> None:
