@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -127,9 +128,12 @@ class Conversation:
             rescue=self._rescue,
             bare=not _asks_for_json(plan.request.get("response_format")),
             parameters=plan.parameters,
-            is_repeated=self._is_repeated,
+            # Methods of this object would make it part of a reference cycle.
+            is_repeated=functools.partial(_is_repeated, self.messages),
             tools_offered=self._offered is not None,
-            live=None if plan.request.get("parallel_tool_calls", True) else self._carrying,
+            live=None
+            if plan.request.get("parallel_tool_calls", True)
+            else functools.partial(carry, rounds=self._ran),
             first=self.rounds == 1,
         )
 
@@ -240,11 +244,8 @@ class Conversation:
             return []
         if turn.finish_reason != "length":
             calls = [ToolCall(call.id, call.name, call.arguments or "{}") for call in calls]
-            calls[0].id = self._carrying(calls[0].id)
+            calls[0].id = carry(calls[0].id, self._ran)
         return [self.tail({"tool_calls": [{"index": n, **call.wire()} for n, call in enumerate(calls)]})]
-
-    def _carrying(self, id: str) -> str:
-        return carry(id, self._ran)
 
     def ending(self, reason: str) -> Ending:
         tokens = None
@@ -294,18 +295,6 @@ class Conversation:
         limit = self.plan.max_calls
         return most if limit is None else min(most, limit - self.calls)
 
-    def _is_repeated(self, name: str, arguments: str) -> bool:
-        """Returns whether the user or a tool result contains this call, so that the model only quotes it."""
-        others = _squeezed(
-            "\n".join(
-                text
-                for message in self.messages
-                if message.get("role") in _OTHERS
-                for text in _texts(message.get("content"))
-            )
-        )
-        return _squeezed(name) in others and _squeezed(arguments) in others
-
     def repeated_call(self) -> str | None:
         """Returns the name of a tool that was called with the same arguments in too many rounds in a row."""
         return next((name for (name, _), n in self._streaks.items() if n >= SAME_CALL_LIMIT), None)
@@ -324,6 +313,19 @@ def _carried(call: ToolCall, result: ToolResult, content: str) -> CarriedCall:
 
 def _asks_for_json(response_format: object) -> bool:
     return isinstance(response_format, dict) and response_format.get("type") != "text"
+
+
+def _is_repeated(messages: list[JsonObject], name: str, arguments: str) -> bool:
+    """Returns whether the user or a tool result contains this call, so that the model only quotes it."""
+    others = _squeezed(
+        "\n".join(
+            text
+            for message in messages
+            if message.get("role") in _OTHERS
+            for text in _texts(message.get("content"))
+        )
+    )
+    return _squeezed(name) in others and _squeezed(arguments) in others
 
 
 def _squeezed(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
@@ -132,3 +133,37 @@ def test_folding_takes_linear_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert message["reasoning"] == "c" * pieces
     assert message["tool_calls"][0]["function"]["arguments"] == "[" * pieces
     assert copied == 0
+
+
+async def test_requests_leave_no_reference_cycles(server: Live, engine: ScriptedEngine) -> None:
+    tagged = f'<tool_call>{{"name": "calculate_math", "arguments": {SUM}}}</tool_call>'
+    weather = {"type": "function", "function": {"name": "get_current_weather"}}
+    place = '{"location": "Paris"}'
+
+    async def ask(*replies: Any, stream: bool = False, **fields: Any) -> None:
+        engine.play(*replies)
+        response = await server.chat(stream=stream, **fields)
+        assert response.status_code == (200 if replies else 400)
+
+    def left() -> list[str]:
+        gc.collect()
+        kinds = [type(item).__module__ + "." + type(item).__qualname__ for item in gc.garbage]
+        gc.garbage.clear()
+        return [kind for kind in kinds if kind.startswith("orchestrator.")]
+
+    left()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        await ask(whole("2"))
+        await ask(stream(*text("2")), stream=True)
+        await ask(whole(calls=[call("calculate_math", SUM)]), whole("2"), tools=[MATH])
+        await ask(stream(*call_deltas("calculate_math", SUM)), stream(*text("2")), stream=True, tools=[MATH])
+        await ask(whole(calls=[call("get_current_weather", place)]), whole("2"), tools=[weather])
+        await ask(whole(tagged), whole("2"), tools=[MATH], tandem={"events": True})
+        await ask(whole(calls=[call("my_tool", {})]), tools=[MATH, MINE])
+        await ask(whole(calls=[call("my_tool", {})]), tools=[MATH, MINE], parallel_tool_calls=False)
+        await ask(tools=[MATH], n=2)
+        assert left() == []
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
