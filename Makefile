@@ -150,6 +150,18 @@ swagger-ui: ## Replace the files of the API page by those of swagger-ui-dist on 
 	cd .cache/swagger-ui && sha256sum $(UI_FILES) > $(CURDIR)/$(UI)/SHA256SUMS && gzip -n9 $(UI_FILES)
 	cd .cache/swagger-ui && cp $(UI_FILES:=.gz) LICENSE NOTICE swagger-ui-bundle.js.LICENSE.txt favicon-32x32.png $(CURDIR)/$(UI)
 
+VENDOR := services/orchestrator/orchestrator/api/chat_page/vendor
+VENDOR_FILES := marked.esm.js purify.es.mjs
+
+page-vendor: ## Replace the chat page's packages from npm: MARKED=18.2.1 DOMPURIFY=3.4.18
+	@test "$(MARKED)" -a "$(DOMPURIFY)" || { echo "Give both versions: make page-vendor MARKED=18.2.1 DOMPURIFY=3.4.18"; exit 2; }
+	rm -rf .cache/page && mkdir -p .cache/page/marked .cache/page/dompurify
+	for package in marked@$(MARKED) dompurify@$(DOMPURIFY); do tar xz -C .cache/page/$${package%@*} --strip-components 1 -f \
+	  ".cache/page/$$(npm pack --silent --pack-destination .cache/page $$package | sed 's|.*/||')" || exit 1; done
+	cd .cache/page && cp marked/lib/marked.esm.js dompurify/dist/purify.es.mjs . && sha256sum $(VENDOR_FILES) > $(CURDIR)/$(VENDOR)/SHA256SUMS
+	cd .cache/page && gzip -n9 $(VENDOR_FILES) && cp $(VENDOR_FILES:=.gz) $(CURDIR)/$(VENDOR)
+	cp .cache/page/marked/LICENSE $(VENDOR)/marked.LICENSE.txt && cp .cache/page/dompurify/LICENSE $(VENDOR)/purify.LICENSE.txt
+
 lock: .venv/developer ## Write the lock files from requirements.in
 	$(LOCK) services/orchestrator/requirements.in -o services/orchestrator/requirements.txt
 	$(LOCK) -c services/orchestrator/requirements.txt examples/requirements.in -o examples/requirements.txt
@@ -160,4 +172,4 @@ TOOLS ?= services/orchestrator/tools
 lock-tools: .venv/developer ## Lock the packages of your own tools: TOOLS=DIRECTORY with a requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt $(TOOLS)/requirements.in -o $(TOOLS)/requirements.txt
 
-.PHONY: help lock-tools swagger-ui record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth synth rehearse pin-images doctor deploy smoke keys cost rollback destroy logs tiny-model soak soak-restarts fuzz check lock
+.PHONY: help lock-tools swagger-ui page-vendor record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth synth rehearse pin-images doctor deploy smoke keys cost rollback destroy logs tiny-model soak soak-restarts fuzz check lock

@@ -228,7 +228,7 @@ def up() -> None:
 engine        {engine.url}  a stand-in, not a language model; log: {engine.log.relative_to(ROOT)}
 orchestrator  {orchestrator.url}  log: {orchestrator.log.relative_to(ROOT)}; API docs: {orchestrator.url}/docs
 
-Try it (`make down` stops both tiers):
+Open {orchestrator.url} in a browser, or try this (`make down` stops both tiers):
 
 curl -s {orchestrator.url}/v1/chat/completions -H 'Content-Type: application/json' -d '{{
   "model": "{MODEL}",

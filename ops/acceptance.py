@@ -85,6 +85,9 @@ def _not_from_here(account: Account, target: Target) -> Result:
 
 def _how_to_use(target: Target, account: Account | None) -> str:
     lines = [f"The API is at {target.url}. This line was run just now:", ""]
+    page = account.outputs().get("PageUrl") if account else None
+    if page:
+        lines.insert(0, f"To chat in a browser, open {page}")
     if account:
         lines += [f'export {curl.VARIABLE}="$({account.outputs()["ReadApiKey"]})"']
     return "\n".join([*lines, curl.line(target)])

@@ -258,6 +258,10 @@ class Ingress(Section):
     cors_origins: tuple[Origin, ...] = yaml_list(
         (), "Origins of web pages that may use the API from a browser, e.g. https://app.example.com, or `*`."
     )
+    page: bool = Field(
+        default=True,
+        description="Whether browsers get a chat page at `/`, and the description of the API at `/docs`.",
+    )
     waf: bool | None = Field(
         default=None,
         description="Whether AWS WAF limits the requests per client address. Default: yes if `scheme` is "

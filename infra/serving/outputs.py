@@ -42,6 +42,8 @@ class Outputs(Construct):
         super().__init__(scope, construct_id)
         model = deployment.served_model
         self._add("Url", ingress.url, "Base URL of the OpenAI API")
+        if deployment.ingress.page:
+            self._add("PageUrl", ingress.url.removesuffix("v1"), "The chat page, for browsers")
         self._add(
             "ReadApiKey",
             "aws secretsmanager get-secret-value --query SecretString --output text "

@@ -13,6 +13,7 @@ _PUBLIC = {
     "/v1/*", "//v1/*", "/openai/*", "/health", "/chat/completions*", "/completions*", "/embeddings*",
     "/responses*", "/models*",
 }  # fmt: skip
+_PAGES = {"/", "/page/*", "/docs", "/docs/*", "/openapi.json"}
 _DEADLINE_MARGIN_SECONDS = 30
 _AGAINST_SMUGGLING = {
     "routing.http.drop_invalid_header_fields.enabled": "true",
@@ -89,7 +90,11 @@ def https(assembly: Assembly) -> Found[Resource]:
 
 @rule("T-public-paths")
 def public_paths(assembly: Assembly) -> Found[Resource]:
-    """Only the API's paths are forwarded; metrics and readiness are not public."""
+    """Only the paths of the API, and of the pages if there are any, are forwarded.
+
+    Metrics and readiness are not public.
+    """
+    public = _PUBLIC | (_PAGES if assembly.plan.deployment.ingress.page else set())
     forwarded: set[str] = set()
     for listener in assembly.of_kind("AWS::ElasticLoadBalancingV2::Listener"):
         if any(action["Type"] == "forward" for action in listener.get("DefaultActions", [])):
@@ -101,10 +106,10 @@ def public_paths(assembly: Assembly) -> Found[Resource]:
             for path in condition.get("PathPatternConfig", {}).get("Values", [])
         }
         forwarded |= paths
-        if not paths or paths - _PUBLIC:
-            yield (entry, f"it forwards {sorted(paths) or 'every path'}; only {sorted(_PUBLIC)} are public")
+        if not paths or paths - public:
+            yield (entry, f"it forwards {sorted(paths) or 'every path'}; only {sorted(public)} are public")
     for group in assembly.of_kind("AWS::ElasticLoadBalancingV2::TargetGroup"):
-        if missing := _PUBLIC - forwarded:
+        if missing := public - forwarded:
             yield (group, f"{sorted(missing)} are not forwarded to it")
 
 

@@ -131,6 +131,19 @@ def test_origins_reach_the_orchestrator() -> None:
     assert Settings.from_environment(_values(_orchestrator(synthesize("default")))).cors_origins == ()
 
 
+@pytest.mark.parametrize(("variant", "pages"), [("default", True), ("internal", False)])
+def test_pages_are_served_unless_they_are_switched_off(variant: str, pages: bool) -> None:
+    synthesis = synthesize(variant)
+    assert Settings.from_environment(_values(_orchestrator(synthesis))).pages is pages
+    conditions = [
+        condition["PathPatternConfig"]["Values"]
+        for rule in synthesis.serving["Resources"].values()
+        if rule["Type"] == "AWS::ElasticLoadBalancingV2::ListenerRule"
+        for condition in rule["Properties"]["Conditions"]
+    ]
+    assert (["/", "/page/*", "/docs", "/docs/*", "/openapi.json"] in conditions) is pages
+
+
 def test_gated_model_gets_its_token() -> None:
     assert "HF_TOKEN" in _values(_engine(synthesize("internal")))
     assert "HF_TOKEN" not in _values(_engine(synthesize("default")))

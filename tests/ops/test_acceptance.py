@@ -26,6 +26,7 @@ from tests.support.tls import TlsEndpoint
 KEY = "sk-acceptance"
 OUTPUTS = {
     "Url": "https://api/v1",
+    "PageUrl": "https://api/",
     "LoadBalancerName": "lb.example.com",
     "ReadApiKey": "aws secretsmanager get-secret-value --secret-id arn:x",
 }
@@ -146,6 +147,7 @@ def test_deployment_ends_with_its_url_and_a_line_that_works(
         assert "✓ curl" in shown.out
         head, _, command = shown.err.strip().rpartition("\n")
         assert f"The API is at {target.url}" in head
+        assert "open https://api/" in head
         assert f'export TANDEM_API_KEY="$({OUTPUTS["ReadApiKey"]})"' in head
         ended = subprocess.run(
             command, shell=True, env=os.environ | {"TANDEM_API_KEY": KEY}, capture_output=True, check=False

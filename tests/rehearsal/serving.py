@@ -27,6 +27,9 @@ _PATHS = {
     "/ready": 404,
     "/health": 200,
     "/models": 200,
+    "/": 200,
+    "/page/page.js": 200,
+    "/docs": 200,
 }
 """What is public, and the status of the rest."""
 

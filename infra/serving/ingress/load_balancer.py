@@ -31,6 +31,9 @@ PUBLIC_PATHS = {
 The load balancer answers all other paths itself: /metrics and /ready are not public.
 """
 
+PAGE_PATHS = {"Pages": ("/", "/page/*", "/docs", "/docs/*", "/openapi.json")}
+"""The same for browsers, with `ingress.page`: the chat page, and the description of the API."""
+
 _NOT_FOUND = {
     "error": {
         "message": "There is nothing at this path. The API is below /v1.",
@@ -64,7 +67,7 @@ class Ingress(Construct):
         if certificate_arn:
             self._listen_https(settings, certificate_arn)
         else:
-            self._listen_http()
+            self._listen_http(settings)
         if settings.access_logs:
             AccessLogs(self, "AccessLogs", load_balancer=self.load_balancer, deployment=deployment)
         firewall = Firewall(self, "Firewall", settings=settings) if deployment.has_firewall else None
@@ -148,7 +151,7 @@ class Ingress(Construct):
             default_action=_not_found(),
             open=False,
         )
-        self._forward_public_paths(https)
+        self._forward_public_paths(https, settings)
         if settings.http_redirect:
             self.load_balancer.add_listener(
                 "Http",
@@ -167,11 +170,11 @@ class Ingress(Construct):
                 ),
             )
 
-    def _listen_http(self) -> None:
+    def _listen_http(self, settings: Settings) -> None:
         http = self.load_balancer.add_listener(
             "CloudFrontOnly", port=80, default_action=_not_found(), open=False
         )
-        self._forward_public_paths(http)
+        self._forward_public_paths(http, settings)
         accept(
             http,
             "CKV_AWS_2",
@@ -179,8 +182,9 @@ class Ingress(Construct):
             reason="CloudFront has the certificate and reaches this port inside the VPC.",
         )
 
-    def _forward_public_paths(self, listener: elbv2.ApplicationListener) -> None:
-        for priority, (name, paths) in enumerate(PUBLIC_PATHS.items(), 1):
+    def _forward_public_paths(self, listener: elbv2.ApplicationListener, settings: Settings) -> None:
+        rules = {**PUBLIC_PATHS, **(PAGE_PATHS if settings.page else {})}
+        for priority, (name, paths) in enumerate(rules.items(), 1):
             listener.add_action(
                 name,
                 priority=priority,

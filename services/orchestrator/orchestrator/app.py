@@ -116,6 +116,7 @@ class Orchestrator:
             telemetry=self.telemetry,
             default_model=settings.default_model,
             needs_key=not self._keys.open,
+            pages=settings.pages,
         )
         preflight = endpoint(
             "preflight",

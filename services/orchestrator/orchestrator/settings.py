@@ -124,6 +124,10 @@ class Settings(BaseModel):
         "`https://app.example.com`, separated by commas, or `*`.",
     )
 
+    pages: bool = Field(
+        True, description="Whether to serve the chat page at `/` and the description of the API at `/docs`."
+    )
+
     max_body_bytes: int = Field(
         8_388_608, ge=1024, description="Maximum size of a request body; a larger one gets a 413."
     )

@@ -5,20 +5,12 @@ They are those of swagger-ui-dist on npm, compressed; `make swagger-ui` replaces
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 
-from ..errors import NotFound
-
-FILES = {
-    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
-    "swagger-ui.css": "text/css; charset=utf-8",
-    "favicon-32x32.png": "image/png",
-}
-"""The page's files and their content types."""
+from .static_files import add_files
 
 _DIRECTORY = Path(__file__).parent / "swagger_ui"
 _SAME_ORIGIN_ONLY = "; ".join(
@@ -47,17 +39,4 @@ def add_docs_page(app: FastAPI) -> None:
         page.headers["content-security-policy"] = _SAME_ORIGIN_ONLY
         return page
 
-    @app.get("/docs/{name:path}", include_in_schema=False)
-    async def file(name: str, request: Request) -> Response:
-        if name not in FILES:
-            raise NotFound(f"The API page has no file {name!r}; open /docs", code="unknown_route")
-        headers = {"cache-control": "public, max-age=3600"}
-        if not name.endswith((".js", ".css")):
-            return Response((_DIRECTORY / name).read_bytes(), media_type=FILES[name], headers=headers)
-        headers["vary"] = "accept-encoding"
-        body = (_DIRECTORY / f"{name}.gz").read_bytes()
-        if "gzip" in request.headers.get("accept-encoding", ""):
-            headers["content-encoding"] = "gzip"
-        else:
-            body = gzip.decompress(body)
-        return Response(body, media_type=FILES[name], headers=headers)
+    add_files(app, "/docs", _DIRECTORY)

@@ -29,7 +29,7 @@ from .body_schemas import (
 OPEN_ROUTES = frozenset(
     {
         "/health", "/ready", "/metrics", "/v1/models", "/v1/models/{model}", "/docs", "/docs/{name}",
-        "/openapi.json",
+        "/openapi.json", "/", "/page/{name}",
     }
 )  # fmt: skip
 """The routes that need no key. All others do, so that a new route is not open by mistake."""

@@ -18,6 +18,7 @@ from ..errors import ApiError, NotFound
 from ..protocol import JsonObject
 from ..telemetry import Telemetry
 from ..tools.toolbox import Toolbox
+from .chat_page import add_chat_page
 from .docs_page import add_docs_page
 from .documentation import complete
 
@@ -39,10 +40,12 @@ def build_routes(
     telemetry: Telemetry,
     default_model: str,
     needs_key: bool,
+    pages: bool,
 ) -> FastAPI:
     """Builds all routes except the POST routes.
 
     Args:
+        pages: whether to serve the chat page and the API page.
         needs_key: whether clients need a key, as the API's description then says.
     """
     app = FastAPI(
@@ -52,7 +55,9 @@ def build_routes(
         docs_url=None,
         redoc_url=None,
     )
-    add_docs_page(app)
+    if pages:
+        add_chat_page(app)
+        add_docs_page(app)
     _add_model_routes(app, discovery, default_model)
     _add_state_routes(app, discovery, control_tokens, telemetry)
 

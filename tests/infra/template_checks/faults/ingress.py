@@ -60,6 +60,13 @@ FAULTS = (
         put(LISTENER, ("DefaultActions", 0, "Type"), "forward", "Https"),
     ),
     Mutation("paths without /v1 not forwarded", "T-public-paths", drop(LISTENER_RULE, (), "WithoutV1")),
+    Mutation("chat page not forwarded", "T-public-paths", drop(LISTENER_RULE, (), "Pages")),
+    Mutation(
+        "chat page for the public although it is switched off",
+        "T-public-paths",
+        put(LISTENER_RULE, ("Conditions", 0, "PathPatternConfig", "Values"), ["/", "/page/*"], "Without"),
+        "internal",
+    ),
     Mutation("nothing forwarded", "T-public-paths", drop(LISTENER_RULE, ())),
     Mutation(
         "idle timeout of 60 s",

@@ -26,7 +26,6 @@ from tests.support.scripted_engine import ScriptedEngine, whole
         ("/v1/models/%0a", "/v1/models/{model}"),
         ("/V1/chat/completions", "unknown"),
         ("/v1/../health", "unknown"),
-        ("/", "unknown"),
     ],
 )
 async def test_endpoint_is_found_for_a_target(server: Live, target: str, route: str) -> None:

@@ -1,0 +1,54 @@
+// The model picker, with each model's state.
+import { element, find } from "./dom.js";
+import * as server from "./server.js";
+
+const OFTEN_SECONDS = 10;
+const SELDOM_SECONDS = 60;
+
+let known = [];
+let timer;
+
+/** Reads the models again and again: often while one is not up. */
+export async function watchModels() {
+  clearTimeout(timer);
+  try {
+    known = await server.models();
+    show();
+  } catch (error) {
+    find("model-state").textContent = error.message;
+  }
+  const settled = known.length > 0 && known.every((model) => stateOf(model) === "");
+  timer = setTimeout(watchModels, 1000 * (settled ? SELDOM_SECONDS : OFTEN_SECONDS));
+}
+
+export const model = () => find("model").value;
+
+/** Returns why an answer of the chosen model may take a while. */
+export function waitReason() {
+  const chosen = known.find((entry) => entry.id === model());
+  return (chosen && stateOf(chosen)) ? `The model is ${stateOf(chosen)}. The answer comes once it is up.` : "Still waiting for the model …";
+}
+
+function show() {
+  const picker = find("model");
+  const chosen = picker.value;
+  picker.replaceChildren(
+    ...known.map((entry) => element("option", { value: entry.id }, [entry.id, stateOf(entry)].filter(Boolean).join(" — "))),
+  );
+  if (known.some((entry) => entry.id === chosen)) picker.value = chosen;
+  showState();
+}
+
+export function showState() {
+  const chosen = known.find((entry) => entry.id === model());
+  const state = chosen ? stateOf(chosen) : "";
+  find("model-state").textContent = state || (chosen ? "up" : "");
+  find("model-state").dataset.state = state ? "waiting" : "up";
+}
+
+/** Returns the empty text for a model that is up. */
+function stateOf({ state, starts_in_seconds: seconds }) {
+  if (!state || state === "up") return "";
+  if (state !== "starting" || !seconds) return state;
+  return seconds < 90 ? `starting, about ${Math.ceil(seconds)} s` : `starting, about ${Math.round(seconds / 60)} minutes`;
+}
