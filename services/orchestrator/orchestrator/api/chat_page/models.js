@@ -26,7 +26,8 @@ export const model = () => find("model").value;
 /** Returns why an answer of the chosen model may take a while. */
 export function waitReason() {
   const chosen = known.find((entry) => entry.id === model());
-  return (chosen && stateOf(chosen)) ? `The model is ${stateOf(chosen)}. The answer comes once it is up.` : "Still waiting for the model …";
+  const state = chosen ? stateOf(chosen) : "";
+  return state ? `The model is ${state}. The answer comes once it is up.` : "Still waiting for the model …";
 }
 
 function show() {
@@ -46,9 +47,13 @@ export function showState() {
   find("model-state").dataset.state = state ? "waiting" : "up";
 }
 
-/** Returns the empty text for a model that is up. */
-function stateOf({ state, starts_in_seconds: seconds }) {
-  if (!state || state === "up") return "";
-  if (state !== "starting" || !seconds) return state;
-  return seconds < 90 ? `starting, about ${Math.ceil(seconds)} s` : `starting, about ${Math.round(seconds / 60)} minutes`;
+/** Returns what keeps a model from answering at once, or an empty text. */
+function stateOf({ tandem: { state, expected_seconds: expected, remaining_seconds: remaining } = {} }) {
+  if (state === "starting") return `starting, ${about(remaining)}`;
+  if (state === "sleeping") return `asleep, wakes up in ${about(expected)}`;
+  return state === "down" ? "down" : "";
+}
+
+function about(seconds) {
+  return seconds < 90 ? `about ${seconds} s` : `about ${Math.round(seconds / 60)} minutes`;
 }
