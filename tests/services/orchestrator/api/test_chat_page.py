@@ -119,13 +119,12 @@ async def test_new_chat_forgets_the_conversation(page: Page, engine: ScriptedEng
 async def test_state_of_the_model_is_shown_while_it_sleeps_and_wakes(engine: ScriptedEngine) -> None:
     engine.play(stream(*text("awake")))
     await engine.stop()
-    async with live(engine.url, ENGINE_STARTUP_SECONDS="60") as server:
-        async with opened(server.url) as page:
-            await expect(page.locator("#model-state")).to_contain_text("asleep, wakes up in about")
-            await ask(page, "Hi")
-            await expect(page.locator(".waiting")).to_contain_text("The answer comes once it is up.")
-            await engine.start(engine.port)
-            await expect(page.locator(".answer .text")).to_have_text("awake")
+    async with live(engine.url, ENGINE_STARTUP_SECONDS="60") as server, opened(server.url) as page:
+        await expect(page.locator("#model-state")).to_contain_text("asleep, wakes up in about")
+        await ask(page, "Hi")
+        await expect(page.locator(".waiting")).to_contain_text("The answer comes once it is up.")
+        await engine.start(engine.port)
+        await expect(page.locator(".answer .text")).to_have_text("awake")
 
 
 async def test_error_of_the_engine_is_shown(server: Live, engine: ScriptedEngine) -> None:
