@@ -67,7 +67,7 @@ ORCHESTRATOR = Recipe(
 )
 VLLM = Recipe(
     service="vllm",
-    files=("Dockerfile", "launch.py", "watchdog.py", "models.yaml"),
+    files=("Dockerfile", "launch.py", "engine_start", "models.yaml"),
     arguments={},
     # 128 GB of disk: the base image alone has 29 GB unpacked.
     compute="BUILD_GENERAL1_LARGE",

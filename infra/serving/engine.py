@@ -22,6 +22,12 @@ from .gpu_instances import CACHE_DIRECTORY, GpuCapacity
 from .task_definition import accept_design, container_logs, existing_secret
 
 PORT = 8000
+STATUS_PORT = 8002
+"""Where the engine's container says how far its start is, before vLLM answers."""
+
+METRICS_NAMESPACE = "Tandem"
+"""CloudWatch namespace of the seconds of a start."""
+
 USER = "2000:0"
 """User and group of the image. The user data gives the cache to this user."""
 
@@ -63,6 +69,9 @@ def engine_environment(deployment: Deployment) -> dict[str, str]:
         # No request is older than its deadline, so all of them finish.
         "SHUTDOWN_TIMEOUT": str(deployment.orchestrator.request_timeout_seconds),
         "HANG_SECONDS": str(HANG_SECONDS),
+        "STATUS_PORT": str(STATUS_PORT),
+        "METRICS_NAMESPACE": METRICS_NAMESPACE,
+        "DEPLOYMENT_NAME": deployment.name,
         "EXTRA_ARGS": shlex.join(model.extra_args),
     }
     return {name: value for name, value in environment.items() if value}
@@ -153,7 +162,10 @@ class Engine(Construct):
             linux_parameters=linux,
             environment=engine_environment(deployment),
             secrets=self._secrets(deployment, key),
-            port_mappings=[ecs.PortMapping(container_port=PORT)],
+            port_mappings=[
+                ecs.PortMapping(container_port=PORT),
+                ecs.PortMapping(container_port=STATUS_PORT),
+            ],
             # ECS limits this to 120 s on Fargate only.
             stop_timeout=cdk.Duration.seconds(
                 deployment.orchestrator.request_timeout_seconds + STOP_MARGIN_SECONDS

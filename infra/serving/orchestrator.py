@@ -18,7 +18,7 @@ from infra.images.recipes import Architecture, Image
 from infra.suppressions import accept
 
 from .engine import PORT as ENGINE_PORT
-from .engine import Engine
+from .engine import STATUS_PORT, Engine
 from .scaling import scale_on_cpu
 from .task_definition import accept_design, container_logs, existing_secret
 
@@ -47,6 +47,9 @@ class Orchestrator(Construct):
         task = self._task_definition(plan, image, engine, keys)
         self.service = self._service(cluster, task, security_group)
         engine.connections.allow_from(security_group, ec2.Port.tcp(ENGINE_PORT), "Orchestrator to engine")
+        engine.connections.allow_from(
+            security_group, ec2.Port.tcp(STATUS_PORT), "State of the engine's start"
+        )
         scale_on_cpu(self.service, settings=deployment.orchestrator)
 
     def _security_group(self, vpc: ec2.IVpc, deployment: Deployment) -> ec2.SecurityGroup:

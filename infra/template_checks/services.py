@@ -199,8 +199,8 @@ def hung_engine(assembly: Assembly) -> Found[Resource]:
         if container(task).get("LinuxParameters", {}).get("InitProcessEnabled") is not True:
             yield (
                 task,
-                "InitProcessEnabled must be true: without an init process the engine is process 1, which the "
-                "watchdog cannot end",
+                "InitProcessEnabled must be true: without an init process, nothing ends the workers of an "
+                "engine that died",
             )
 
 

@@ -121,7 +121,7 @@ FAULTS = [
     Fault(
         "vllm",
         "a missing file",
-        rewritten(r"watchdog.py models.yaml", "watchdog.py"),
+        rewritten(r"launch.py models.yaml", "launch.py"),
         serves_a_model,
         "models.yaml",
     ),

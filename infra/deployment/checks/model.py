@@ -56,6 +56,7 @@ FLAGS = {
     "--port": "",
     "--tokenizer": "",
     "--load-format": "",
+    "--model-loader-extra-config": "",
     "--shutdown-timeout": "",
 }
 """Arguments of `vllm serve` that the deployment sets, and the setting for each; "" if there is none."""

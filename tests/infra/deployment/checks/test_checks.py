@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-import launch
+from engine_start.settings import OWN_FLAGS, SECRET_FLAGS
 from infra.deployment.catalog import load_catalog
 from infra.deployment.checks import RULES, check
 from infra.deployment.checks.model import FLAGS
@@ -147,7 +147,7 @@ def test_a_secret_in_the_arguments_is_not_repeated() -> None:
 
 
 def test_every_flag_that_the_launcher_sets_is_rejected() -> None:
-    assert {*launch._OWN_FLAGS, *launch.SECRET_FLAGS} - {"--model-revision"} <= set(FLAGS)
+    assert {*OWN_FLAGS, *SECRET_FLAGS} - {"--model-revision"} <= set(FLAGS)
 
 
 def test_every_setting_named_for_a_flag_exists() -> None:

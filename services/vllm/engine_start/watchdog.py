@@ -1,16 +1,13 @@
 """Ends an engine that stops answering, so that whatever runs the container replaces it.
 
-    python watchdog.py PID URL SECONDS
-
 A container health check must tolerate failures for as long as a model may take to load, so it notices a hung
-engine only after that time. This process waits for the first answer, and from then on kills the engine when
-/health has not answered for SECONDS. It keeps no file, so a restarted container loads undisturbed again.
+engine only after that time. The watchdog waits for the first answer, and from then on kills the engine when
+/health has not answered for a while. It keeps no file, so a restarted container loads undisturbed again.
 """
 
 from __future__ import annotations
 
-import os
-import signal
+import subprocess
 import sys
 import time
 import urllib.error
@@ -18,7 +15,7 @@ import urllib.request
 from collections.abc import Callable
 
 PROBE_SECONDS = 10.0
-LOADING_PROBE_SECONDS = 1.0
+LOADING_PROBE_SECONDS = 0.25
 
 # A proxy in the environment is for downloads, never for this container's own address.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -39,17 +36,23 @@ def answers(url: str, seconds: float) -> bool | None:
         return False
 
 
+def wait_until_loaded(url: str, *, is_alive: Callable[[], bool]) -> bool:
+    """Waits for the first answer; False if the engine ended before."""
+    while is_alive():
+        if answers(url, PROBE_SECONDS):
+            return True
+        time.sleep(LOADING_PROBE_SECONDS)
+    return False
+
+
 def watch(url: str, hang_seconds: float, *, is_alive: Callable[[], bool]) -> float | None:
-    """Waits until the engine ends or hangs.
+    """Waits until an engine that has answered ends or hangs.
 
     Returns:
         For how long /health has not answered, at least `hang_seconds`; None if the engine has ended.
     """
     probe_seconds = min(PROBE_SECONDS, hang_seconds / 3)
-    while is_alive() and answers(url, probe_seconds) is not True:
-        time.sleep(min(LOADING_PROBE_SECONDS, probe_seconds))
     last = time.monotonic()
-    _log("the engine answers")
     while is_alive():
         begun = time.monotonic()
         if answers(url, probe_seconds) is not False:
@@ -61,20 +64,13 @@ def watch(url: str, hang_seconds: float, *, is_alive: Callable[[], bool]) -> flo
     return None
 
 
-def _log(text: str) -> None:
-    print(f"watchdog.py: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the container's log
-
-
-def main() -> None:
-    pid, url, hang_seconds = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
-    # On a stop, the engine finishes its requests first. This process ends when the engine has.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    silent = watch(url, hang_seconds, is_alive=lambda: os.getppid() == pid)
+def guard(engine: subprocess.Popen[bytes], url: str, hang_seconds: float) -> None:
+    """Kills the engine when it has not answered for `hang_seconds`; returns when it has ended."""
+    silent = watch(url, hang_seconds, is_alive=lambda: engine.poll() is None)
     if silent is not None:
         _log(f"no answer from {url} for {silent:.0f} s: ending the engine")
-        os.kill(pid, signal.SIGKILL)
+        engine.kill()
 
 
-if __name__ == "__main__":
-    main()
+def _log(text: str) -> None:
+    print(f"watchdog.py: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the container's log

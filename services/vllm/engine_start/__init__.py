@@ -1,0 +1,1 @@
+"""Starts vLLM: settings, weights, caches, and what a start took."""
