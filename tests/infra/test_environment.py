@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import launch
+from engine_start.command_line import NO_PARSER
 from infra.deployment.environment import OWNED, orchestrator_environment
 from infra.deployment.file import settings as all_settings
 from infra.serving.monitoring import ENGINE_FAILURES
@@ -164,6 +165,6 @@ def test_shortest_stop_timeout_is_still_one_that_the_service_takes() -> None:
 def test_orchestrator_knows_the_parser_that_the_engine_uses(variant: str) -> None:
     engine = launch.Settings.from_environment(_values(_engine(synthesize(variant))))
     line = launch.build_argv(engine, launch.load_models())
-    used = line[line.index("--tool-call-parser") + 1] if "--tool-call-parser" in line else launch.NO_PARSER
+    used = line[line.index("--tool-call-parser") + 1] if "--tool-call-parser" in line else NO_PARSER
     settings = Settings.from_environment(_values(_orchestrator(synthesize(variant))))
     assert settings.tool_call_parser == used
