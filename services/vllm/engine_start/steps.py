@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 ORDER = ("instance", "image", "cache", "copy", "process", "weights", "compile", "warm_up")
-"""All steps in their order: boot, image pull, restored caches, copied weights, imports of vLLM, loading the
+"""All steps, in order: boot, image pull, restored caches, copied weights, imports of vLLM, loading the
 weights, compiling and capturing graphs, and the time until /health answers. A start may skip some."""
 
 _MARKS = (
@@ -107,7 +107,7 @@ class Steps:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """The seconds of the steps that have ended, in their order."""
+        """The seconds of the steps that have ended, in order."""
         return {step: self._seconds[step] for step in ORDER if step in self._seconds}
 
     def status(self) -> dict[str, Any]:
