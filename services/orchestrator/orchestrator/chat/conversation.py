@@ -237,14 +237,18 @@ class Conversation:
                 self._reasoning_this_turn = True
                 self._shown_reasoning_tail = text[-1:]
 
-    def hand_back(self, turn: Turn) -> list[Event]:
-        """Returns what the client has not seen of its calls. Its first one carries what the server ran."""
+    def hand_back(self, turn: Turn, ran: int = 0) -> list[Event]:
+        """Returns what the client has not seen of its calls. Its first one carries what the server ran.
+
+        Args:
+            ran: how many calls of this turn the server has run.
+        """
         calls = turn.client_calls
         if not calls:
             return []
         if turn.finish_reason != "length":
             calls = [ToolCall(call.id, call.name, call.arguments or "{}") for call in calls]
-            calls[0].id = carry(calls[0].id, self._ran)
+            calls[0].id = carry(calls[0].id, self._ran, turn.positions[:ran])
         return [self.tail({"tool_calls": [{"index": n, **call.wire()} for n, call in enumerate(calls)]})]
 
     def ending(self, reason: str) -> Ending:

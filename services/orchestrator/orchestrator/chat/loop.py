@@ -75,7 +75,7 @@ class ChatLoop:
                 case HandBack(calls):
                     if ours := calls[: talk.calls_left(_MAX_CALLS)]:
                         await self._run_tools(talk, turn, ours, record, emit)
-                    await emit([*talk.hand_back(turn), talk.ending("tool_calls")])
+                    await emit([*talk.hand_back(turn, len(ours)), talk.ending("tool_calls")])
                     return
                 case Finish(reason):
                     if not turn.text.strip() and (note := _why_no_answer(talk, turn)):

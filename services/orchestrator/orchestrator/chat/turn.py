@@ -51,6 +51,7 @@ class Turn:
     Attributes:
         calls: the calls for the server.
         client_calls: the calls for the client that it has not seen.
+        positions: for each of `calls`, its position among all calls of the turn.
         hands_back: whether there are calls for the client.
         hidden: whether text that was a call was hidden from the client.
     """
@@ -60,6 +61,7 @@ class Turn:
     calls: list[ToolCall]
     client_calls: list[ToolCall]
     finish_reason: str
+    positions: Sequence[int] = ()
     hands_back: bool = False
     hidden: bool = False
 
@@ -220,6 +222,7 @@ class TurnReader:
             text="".join(self._text),
             reasoning=reasoning,
             calls=[call for call in calls if call.name not in self._client],
+            positions=[at for at, call in enumerate(calls) if call.name not in self._client],
             client_calls=for_client,
             finish_reason=self._finish_reason or "stop",
             hands_back=live or bool(for_client),

@@ -37,14 +37,33 @@ def test_calls_of_the_server_come_back_before_the_message_that_carries_them() ->
     assert first == {
         "role": "assistant",
         "content": None,
-        "tool_calls": [call("calculate_math", SUM, "c7-1"), call("calculate_math", "{}", "c7-2")],
+        "tool_calls": [call("calculate_math", SUM, "c7-1-0"), call("calculate_math", "{}", "c7-1-1")],
     }
-    assert [(m["tool_call_id"], m["content"]) for m in (two, three)] == [("c7-1", "2"), ("c7-2", "3")]
-    assert second["tool_calls"] == [call("clock", "{}", "c7-3")]
-    assert noon == {"role": "tool", "tool_call_id": "c7-3", "content": "noon"}
+    assert [(m["tool_call_id"], m["content"]) for m in (two, three)] == [("c7-1-0", "2"), ("c7-1-1", "3")]
+    assert second["tool_calls"] == [call("clock", "{}", "c7-2-0")]
+    assert noon == {"role": "tool", "tool_call_id": "c7-2-0", "content": "noon"}
     assert [c["id"] for c in own["tool_calls"]] == ["c7", "other"]
     assert own["content"] == "Let me see."
     assert [m["tool_call_id"] for m in results] == ["c7", "other"]
+
+
+def test_mixed_turn_is_restored_as_the_model_made_it() -> None:
+    rounds = [[("clock", "{}", "noon")], [("calculate_math", SUM, "2"), ("calculate_math", "{}", "3")]]
+    question, turn, *results = echoed(carry("a", rounds, [0, 2]), "b")
+    later = {"role": "user", "content": "And now?"}
+    restored = restore([question, turn, *reversed(results), later])
+    assert restored is not None
+    assert [m["role"] for m in restored] == ["user", "assistant", "tool", "assistant", *["tool"] * 4, "user"]
+    assert [c["id"] for c in restored[3]["tool_calls"]] == ["a-2-0", "a", "a-2-1", "b"]
+    assert [m["tool_call_id"] for m in restored[4:8]] == ["a-2-0", "a", "a-2-1", "b"]
+    assert [m["content"] for m in restored[4:8]] == ["2", "mine", "3", "mine"]
+
+
+def test_results_of_a_mixed_turn_come_back_even_if_the_client_has_none_yet() -> None:
+    restored = restore(echoed(carry("a", [[("clock", "{}", "noon")]], [7]))[:2])
+    assert restored is not None
+    assert [c["id"] for c in restored[1]["tool_calls"]] == ["a", "a-1-0"]
+    assert restored[2]["content"] == "noon"
 
 
 def test_id_has_only_characters_that_every_api_accepts() -> None:
@@ -78,9 +97,15 @@ def test_id_that_cannot_be_read_stays_as_it_is(id: str) -> None:
     assert restore(echoed(id)) is None
 
 
-@given(st.recursive(st.none() | st.text(max_size=3) | st.integers(0, 9), lambda v: st.lists(v, max_size=4)))
-def test_forged_content_never_raises(value: Any) -> None:
-    id = carry("a", value) if value else f"a{MARK}"
+VALUES = st.recursive(
+    st.none() | st.text(max_size=3) | st.integers(-1, 9),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=1), inner, max_size=2),
+)
+
+
+@given(VALUES, VALUES)
+def test_forged_content_never_raises(rounds: Any, positions: Any) -> None:
+    id = carry("a", rounds, positions) if isinstance(rounds, list) else f"a{MARK}{rounds}"
     restored = restore([*echoed(id), {"role": "assistant", "tool_calls": [{"id": ["odd"]}, 3, {"id": 4}]}])
     for message in restored or ():
         assert message["role"] in ("user", "assistant", "tool")
@@ -152,15 +177,12 @@ async def test_results_of_a_mixed_turn_survive_on_another_server(
     own = [{"role": "tool", "tool_call_id": c["id"], "content": "ok"} for c in answer["tool_calls"]]
     async with live(engine.url) as other:
         await ask(other, False, [QUESTION, answer, *own])
-    _, ran, result, asked, *own_results = engine.requests[1].json["messages"]
-    assert [c["function"]["name"] for c in ran["tool_calls"]] == ["calculate_math"]
-    assert json.loads(ran["tool_calls"][0]["function"]["arguments"]) == json.loads(SUM)
-    assert (result["tool_call_id"], json.loads(result["content"])) == (
-        ran["tool_calls"][0]["id"],
-        {"result": 2},
-    )
-    assert [c["id"] for c in asked["tool_calls"]] == ["a", "c"]
-    assert [m["tool_call_id"] for m in own_results] == ["a", "c"]
+    _, turn, *results = engine.requests[1].json["messages"]
+    assert turn["content"] == "Let me see."
+    assert [c["function"]["name"] for c in turn["tool_calls"]] == ["my_tool", "calculate_math", "my_tool"]
+    assert json.loads(turn["tool_calls"][1]["function"]["arguments"]) == json.loads(SUM)
+    assert [c["id"] for c in turn["tool_calls"]] == [m["tool_call_id"] for m in results]
+    assert [m["content"] for m in results] == ["ok", '{"result":2}', "ok"]
     assert MARK not in engine.requests[1].body.decode()
 
 
