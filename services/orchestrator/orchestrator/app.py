@@ -10,7 +10,9 @@ from .api.asgi import asgi_endpoints
 from .api.auth import Keys
 from .api.chat import Chat
 from .api.endpoint import Endpoint, Handler, Request
+from .api.error_format import ANTHROPIC_ERRORS, OPENAI_ERRORS, ErrorFormat
 from .api.in_flight import InFlight
+from .api.messages.route import CountTokens, Messages
 from .api.preflight import Preflight
 from .api.relay import Relay
 from .api.reply import Reply
@@ -127,7 +129,10 @@ class Orchestrator:
         )
         return Router(
             [
-                *[endpoint(route, handler) for route, handler in handlers.items()],
+                *[
+                    endpoint(route, handler, errors=_error_format(route))
+                    for route, handler in handlers.items()
+                ],
                 *asgi_endpoints(app, endpoint),
             ],
             unknown=endpoint("unknown", _no_route, methods=(), needs_key=False, limited=False),
@@ -151,6 +156,8 @@ class Orchestrator:
             "/v1/completions": relay,
             "/v1/embeddings": plain_relay,
             "/v1/responses": Responses(loop, plain_relay, self._toolbox, attached=attached),
+            "/v1/messages": Messages(loop, plain_relay, self._toolbox),
+            "/v1/messages/count_tokens": CountTokens(plain_relay, self._toolbox),
         }
 
     def _build_toolbox(self, settings: Settings) -> Toolbox:
@@ -172,6 +179,10 @@ class Orchestrator:
 
 async def _no_route(request: Request, _: Reply) -> None:
     raise not_found(request.head)
+
+
+def _error_format(route: str) -> ErrorFormat:
+    return ANTHROPIC_ERRORS if route.startswith("/v1/messages") else OPENAI_ERRORS
 
 
 def _attached(settings: Settings, toolbox: Toolbox) -> tuple[str, ...]:

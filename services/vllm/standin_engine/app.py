@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import chat, completions, responses
+from . import chat, completions, messages, responses
 from .arguments import Options
 from .errors import ApiError
 from .pace import Work, deliver
@@ -36,6 +36,7 @@ NOTICE = "A stand-in, not a language model: it picks tools by simple rules and r
 _GUARDED = ("/v1", "/v2", "/inference", "/cohere")
 """The paths that `--api-key` protects in vLLM."""
 _STORED_RESPONSE = re.compile(r"/v1/responses/([^/]+)(/cancel)?")
+_COUNT_TOKENS = "/v1/messages/count_tokens"
 _JSON, _METRICS = "application/json", "text/plain; version=1.0.0; charset=utf-8"
 
 _TOKENIZER_INFO = {
@@ -76,6 +77,7 @@ class App:
             "/v1/chat/completions": self._chat,
             "/v1/completions": self._completion,
             "/v1/responses": self._response,
+            "/v1/messages": self._message,
         }
 
     async def __call__(self, request: Request, connection: Connection) -> None:
@@ -92,11 +94,12 @@ class App:
 
     async def _route(self, request: Request, connection: Connection, headers: dict[str, str]) -> None:
         page, generates = self._pages.get(request.path), request.path in self._posts
+        counts = request.path == _COUNT_TOKENS
         stored = _STORED_RESPONSE.fullmatch(request.path)
-        if not (page or generates or stored):
+        if not (page or generates or counts or stored):
             connection.respond(404, {"detail": "Not Found"}, headers=headers)
             return
-        allowed = "POST" if generates or (stored and stored.group(2)) else "GET"
+        allowed = "POST" if generates or counts or (stored and stored.group(2)) else "GET"
         if request.method != allowed:
             connection.respond(405, {"detail": "Method Not Allowed"}, headers=headers | {"allow": allowed})
         elif stored:
@@ -106,11 +109,14 @@ class App:
             connection.respond(200, body, content_type, headers)
         else:
             body = parse_body(bytes(request.body), request.headers.get("content-type", ""))
+            if counts:
+                connection.respond(200, self._count_tokens(body), headers=headers)
+                return
             work = self.work_for(request.path, body, request.headers.get("x-request-id"))
             await deliver(work, self.scheduler, connection, headers)
 
     def work_for(self, path: str, body: JsonObject, request_id: str | None = None) -> Work:
-        """Parses a POST to one of the three generating routes into the work it asks for.
+        """Parses a POST to one of the generating routes into the work it asks for.
 
         Raises:
             ApiError: The request is invalid.
@@ -179,6 +185,23 @@ class App:
             whole=lambda: responses.whole(body, request, prompt, generated[0]),
             stream=lambda: responses.stream(body, request, prompt, generated[0]),
         )
+
+    def _message(self, body: JsonObject, request_id: str | None) -> Work:  # noqa: ARG002 - its ids are always random
+        request = parse_chat(messages.chat_body(body, generates=True), self._options)
+        prompt, decision, generated = self._generate(request)
+        identity = messages.new_id()
+        return Work(
+            sampling=request.sampling,
+            calls=bool(decision.calls),
+            prompt=prompt.count,
+            generated=generated,
+            whole=lambda: messages.whole(request, prompt, generated[0], identity),
+            stream=lambda: messages.stream(request, prompt, generated[0], identity),
+        )
+
+    def _count_tokens(self, body: JsonObject) -> JsonObject:
+        request = parse_chat(messages.chat_body(body, generates=False), self._options)
+        return messages.count(len(prompt_tokens(request.messages, request.tools)))
 
     def _completion(self, body: JsonObject, request_id: str | None) -> Work:
         sampling, texts = parse_completion(body, self._options)

@@ -212,7 +212,8 @@ class Exchange:
             keep_alive=head.keep_alive,
             chunked=head.http_1_1,
             head_only=head.method == b"HEAD",
-            lines=endpoint.cors.lines(head) if endpoint.cors else b"",
+            lines=(endpoint.cors.lines(head) if endpoint.cors else b"")
+            + endpoint.errors.lines(self._record.request_id),
             heartbeat_seconds=endpoint.heartbeat_seconds,
             errors=endpoint.errors,
         )

@@ -139,7 +139,8 @@ class Reply:
     def fail(self, error: ApiError) -> None:
         """Sends an error as the answer or, if a stream has started, as its last event."""
         if self.started:
-            self._write(self.errors.last_events(error, self.request_id))
+            if events := self.errors.last_events(error, self.request_id):
+                self._write(events)
             self.end()
             return
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]

@@ -21,9 +21,11 @@ from ..protocol import DONE, EventBuffer, JsonObject, loads, payloads, without_l
 from .address import Address, Response
 from .event_check import EventCheck
 
-_RESPONSES = "/v1/responses"
-_RESPONSE_ENDS = frozenset({"response.completed", "response.failed", "response.incomplete", "error"})
-"""The types of the events that end a stream of `/v1/responses`. All other streams end with `[DONE]`."""
+_ENDS = {
+    "/v1/responses": frozenset({"response.completed", "response.failed", "response.incomplete", "error"}),
+    "/v1/messages": frozenset({"message_stop"}),
+}
+"""The types of the events that end the streams of these routes. All other streams end with `[DONE]`."""
 
 _BINARY_ROUTES = frozenset({"/v1/embeddings"})
 """Routes whose whole answers need not be JSON: vLLM's `encoding_format: bytes`."""
@@ -129,7 +131,7 @@ class Answer:
         while block := await self._block():
             if self._check.is_similar(block):
                 return block  # as the event before, which had none of the marks
-            if self._path == _RESPONSES:
+            if self._path in _ENDS:
                 start = 0
             else:
                 marks = [at for mark in _MARKS if (at := block.find(mark)) >= 0]
@@ -201,8 +203,8 @@ class Answer:
                 kept.append(DONE[:-2])
             elif not (hide_usage and "usage" in chunk and chunk.get("choices") == []):
                 kept.append(raw.replace(payload, shown) if payload and shown else raw)
-            is_response = self._path == _RESPONSES
-            self._done = chunk.get("type") in _RESPONSE_ENDS if is_response else payload == b"[DONE]"
+            ends = _ENDS.get(self._path)
+            self._done = chunk.get("type") in ends if ends else payload == b"[DONE]"
             if self._done:
                 break
         return b"\n\n".join([*kept, b""])
@@ -226,8 +228,8 @@ class Answer:
         # A response object describes its own failure, so it is passed on to the client.
         if chunk.get("error") and chunk.get("object") != "response":
             raise reported_error(chunk["error"])
-        response = chunk.get("response")
-        source = response if isinstance(response, dict) else chunk
+        inner = chunk.get("response") or chunk.get("message")  # in events of these two routes
+        source = inner if isinstance(inner, dict) else chunk
         usage = source.get("usage")
         if isinstance(usage, dict):
             self.usage = without_lists(usage) if _LIST_IN_USAGE in payload else usage

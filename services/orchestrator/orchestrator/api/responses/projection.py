@@ -55,6 +55,9 @@ class ResponseProjection:
         events, self._events = self._events, []
         return events
 
+    def lines(self, request_id: str) -> bytes:
+        return OPENAI_ERRORS.lines(request_id)
+
     def body(self, error: ApiError, request_id: str) -> bytes:
         return OPENAI_ERRORS.body(error, request_id)
 

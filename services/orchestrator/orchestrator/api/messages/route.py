@@ -1,0 +1,86 @@
+"""POST /v1/messages and /v1/messages/count_tokens: relays, or the tool loop projected to a message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...chat.loop import ChatLoop
+from ...chat.tool_plan import ToolPlan, plan_tools
+from ...protocol import JsonObject, check_chat_request, dumps, exact
+from ...tools.toolbox import Toolbox
+from ..endpoint import Request
+from ..projected import answer
+from ..relay import Relay
+from ..reply import Reply
+from .content import call_name
+from .projection import MessageProjection
+from .request import chat_request, names_server_tool, tool_name
+
+_CALLED = b'"mcp_tool_'
+"""In the body of a request whose history has calls that this server has run."""
+
+
+class Messages:
+    """Handles /v1/messages."""
+
+    def __init__(self, loop: ChatLoop, relay: Relay, toolbox: Toolbox) -> None:
+        self._loop = loop
+        self._relay = relay
+        self._toolbox = toolbox
+
+    async def __call__(self, request: Request, reply: Reply) -> None:
+        payload = request.payload()
+        header = request.headers.get(b"x-tool-execution")
+        execution = header.decode("latin-1") if header else None
+        called = _CALLED in request.body
+        named = execution != "client" and names_server_tool(payload, self._toolbox)
+        if named or called:
+            plan = self._plan(exact(payload, request.body), execution)
+            withheld = not plan.request.get("tools")
+            if plan.runs_tools or withheld or called:
+                projection = MessageProjection(str(plan.request.get("model") or "-"))
+                await answer(self._loop, plan, projection, request, reply, stream=plan.stream)
+                return
+        await self._relay.forward(request, reply, payload, request.body)
+
+    def _plan(self, payload: JsonObject, execution: str | None) -> ToolPlan:
+        chat = chat_request(payload)
+        check_chat_request(chat)
+        plan = plan_tools(chat, self._toolbox, execution=execution, attached=())
+        plan.events = plan.shows_rounds = True
+        return plan
+
+
+class CountTokens:
+    """Handles /v1/messages/count_tokens. The engine counts, and needs complete tools for that."""
+
+    def __init__(self, relay: Relay, toolbox: Toolbox) -> None:
+        self._relay = relay
+        self._toolbox = toolbox
+
+    async def __call__(self, request: Request, reply: Reply) -> None:
+        payload = request.payload()
+        body = request.body
+        if names_server_tool(payload, self._toolbox) or _CALLED in body:
+            payload = exact(payload, body)
+            payload["tools"] = [self._complete(tool) for tool in payload.get("tools") or ()]
+            for message in payload.get("messages") or ():
+                if isinstance(message, dict) and isinstance(message.get("content"), list):
+                    message["content"] = [_as_client(block) for block in message["content"]]
+            body = dumps(payload)
+        await self._relay.forward(request, reply, payload, body)
+
+    def _complete(self, tool: Any) -> Any:
+        if tool_name(tool) not in self._toolbox:
+            return tool
+        function = {"name": tool["name"], "parameters": tool.get("input_schema")}
+        known = self._toolbox.complete({"type": "function", "function": function})["function"]
+        return {"description": known["description"], **tool, "input_schema": known["parameters"]}
+
+
+def _as_client(block: Any) -> Any:
+    """Returns a block for a call of the server as one for a call of the client, which the engine knows."""
+    kind = block.get("type") if isinstance(block, dict) else None
+    if kind == "mcp_tool_use":
+        return {**block, "type": "tool_use", "name": call_name(block)}
+    return {**block, "type": "tool_result"} if kind == "mcp_tool_result" else block
