@@ -139,7 +139,10 @@ RESPONSES_BODY = _object(
         "input": {"anyOf": [_TEXT, _list(_OBJECT, minItems=1)]},
         "instructions": _TEXT_OR_NULL,
         "max_output_tokens": _COUNT,
-        "tools": _list(_object({"type": _TEXT}, "type")),
+        "tools": _list(
+            _object({"type": _TEXT, "name": _TEXT}, "type"),
+            description="The server runs the functions that /v1/tools lists. For these, the name is enough.",
+        ),
         "tool_choice": {"anyOf": [{"enum": ["none", "auto", "required"]}, _OBJECT]},
         "text": _object(
             {"format": _object({"type": {"enum": ["text", "json_object", "json_schema"]}}, "type")}
@@ -147,6 +150,26 @@ RESPONSES_BODY = _object(
     },
     "input",
 )
+MESSAGES_BODY = _object(
+    {
+        "model": _SAMPLING["model"],
+        "max_tokens": {"type": "integer", "minimum": 1},
+        "messages": _list(
+            _object({"role": {"enum": ["user", "assistant", "system"]}}, "role", "content"), minItems=1
+        ),
+        "system": {"anyOf": [_TEXT_OR_NULL, _list(_OBJECT)]},
+        "stream": _FLAG,
+        "temperature": _SAMPLING["temperature"],
+        "top_p": _SAMPLING["top_p"],
+        "stop_sequences": {"anyOf": [_list(_TEXT), {"type": "null"}]},
+        "tools": _list(
+            _object({"name": _TEXT, "description": _TEXT_OR_NULL, "input_schema": _OBJECT}, "name"),
+            description="The server runs the tools that /v1/tools lists. For these, the name is enough.",
+        ),
+        "tool_choice": _object({"type": {"enum": ["auto", "any", "tool", "none"]}}, "type"),
+    },
+    "max_tokens", "messages",
+)  # fmt: skip
 CHAT_ANSWER = _object(
     {
         "id": _TEXT,

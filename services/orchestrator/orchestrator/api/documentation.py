@@ -21,6 +21,7 @@ from .body_schemas import (
     COMPLETION_BODY,
     EMBEDDINGS_BODY,
     EVENT,
+    MESSAGES_BODY,
     MODEL,
     RESPONSES_BODY,
     chat_body,
@@ -159,6 +160,13 @@ def post_routes(tools: Sequence[str] = ()) -> JsonObject:
         "/v1/embeddings": _post("Relayed to the engine", EMBEDDINGS_BODY),
         "/v1/responses": _post(
             "A response. The server runs its tools; without them, relayed to the engine", RESPONSES_BODY
+        ),
+        "/v1/messages": _post(
+            "A message of Anthropic's API. The server runs its tools; without them, relayed to the engine",
+            MESSAGES_BODY,
+        ),
+        "/v1/messages/count_tokens": _post(
+            "Counts the tokens of a message's request", {**MESSAGES_BODY, "required": ["messages"]}
         ),
     }
 

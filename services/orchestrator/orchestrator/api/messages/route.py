@@ -79,7 +79,7 @@ class CountTokens:
 
 
 def _as_client(block: Any) -> Any:
-    """Returns a block for a call of the server as one for a call of the client, which the engine knows."""
+    """Returns a block of a call by the server in the form of a call by the client, which the engine knows."""
     kind = block.get("type") if isinstance(block, dict) else None
     if kind == "mcp_tool_use":
         return {**block, "type": "tool_use", "name": call_name(block)}
