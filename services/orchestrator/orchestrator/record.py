@@ -137,8 +137,9 @@ class Record:
         """Adds the tokens that an engine has reported."""
         if usage:
             self.prompt_tokens += _count(usage.get("prompt_tokens") or usage.get("input_tokens"))
-            for name in ("cache_read_input_tokens", "cache_creation_input_tokens"):
-                self.prompt_tokens += _count(usage.get(name))  # which Anthropic counts beside the others
+            cached = _count(usage.get("cache_read_input_tokens"))  # Anthropic counts it beside the others
+            self.cached_tokens += cached
+            self.prompt_tokens += cached + _count(usage.get("cache_creation_input_tokens"))
             self.completion_tokens += _count(usage.get("completion_tokens") or usage.get("output_tokens"))
             details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
             if isinstance(details, dict):

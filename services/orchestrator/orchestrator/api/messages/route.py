@@ -69,6 +69,7 @@ class CountTokens:
                     message["content"] = [_as_client(block) for block in message["content"]]
             body = dumps(payload)
         await self._relay.forward(request, reply, payload, body)
+        request.record.rejected()  # counting is not work of the model
 
     def _complete(self, tool: Any) -> Any:
         if tool_name(tool) not in self._toolbox:

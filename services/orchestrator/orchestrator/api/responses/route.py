@@ -34,7 +34,7 @@ class Responses:
         execution = header.decode("latin-1") if header else None
         if self._is_ours(payload, execution):
             asked = parse(exact(payload, request.body), self._toolbox)
-            plan = self._plan(asked, execution)
+            plan = self._plan(asked, execution, request.record.permitted_tools)
             if plan is not None:
                 projection = ResponseProjection(asked)
                 await answer(self._loop, plan, projection, request, reply, stream=asked.stream)
@@ -50,11 +50,15 @@ class Responses:
             bool(self._attached) and not payload.get("tools")
         )
 
-    def _plan(self, asked: ResponseRequest, execution: str | None) -> ToolPlan | None:
+    def _plan(
+        self, asked: ResponseRequest, execution: str | None, permitted: frozenset[str] | None
+    ) -> ToolPlan | None:
         """Returns the plan, or None if the server runs no tool."""
         check_chat_request(asked.chat)
         withheld = asked.chat.get("tool_choice") == "none"
-        plan = plan_tools(asked.chat, self._toolbox, execution=execution, attached=self._attached)
+        plan = plan_tools(
+            asked.chat, self._toolbox, execution=execution, attached=self._attached, permitted=permitted
+        )
         if not plan.runs_tools and not withheld:
             return None
         plan.events = plan.shows_rounds = True

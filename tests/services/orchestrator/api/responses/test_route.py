@@ -140,6 +140,28 @@ async def test_calls_for_the_client_are_left_to_it(
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_turn_with_calls_of_both_sides(server: Live, engine: ScriptedEngine, streaming: bool) -> None:
+    """The server's call and its result are items, so that the client's call need not carry them."""
+    calls = [call("calculate_math", SUM, id="a"), call("my_tool", {"x": 1}, id="b")]
+    deltas = [*call_deltas("calculate_math", SUM, 0, "a"), *call_deltas("my_tool", '{"x": 1}', 1, "b")]
+    engine.play(stream(*deltas) if streaming else whole(calls=calls), whole("Done."))
+    if streaming:
+        seen = await events(server, tools=[MATH, MINE])
+        check_response_events(seen)
+        output = seen[-1]["response"]["output"]
+    else:
+        output = (await ask(server, tools=[MATH, MINE])).json()["output"]
+    assert [(item["type"], item["call_id"]) for item in output] == [
+        ("function_call", "a"), ("function_call_output", "a"), ("function_call", "b"),
+    ]  # fmt: skip
+    result = {"type": "function_call_output", "call_id": "b", "output": "9"}
+    await ask(server, input=[{"role": "user", "content": "Hi"}, *output, result], tools=[MATH, MINE])
+    said = engine.requests[-1].json["messages"]
+    assert [message["role"] for message in said] == ["user", "assistant", "tool", "assistant", "tool"]
+    assert [message.get("content") for message in said[2::2]] == ['{"result":2}', "9"]
+
+
 async def test_cut_answer_is_incomplete(server: Live, engine: ScriptedEngine) -> None:
     engine.play(stream(*text("It is"), finish="length"))
     response = (await events(server, tools=[MATH], max_output_tokens=2))[-1]["response"]
