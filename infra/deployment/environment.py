@@ -37,6 +37,8 @@ OWNED = {
     "DATABASE_URL": "tools.database_url_secret_arn",
     "DATABASE_TABLES": "tools.database_tables",
     "LOG_LEVEL": "orchestrator.log_level",
+    "EMF": "",
+    "DEPLOYMENT_NAME": "name",
 }
 """Variables of the orchestrator that the deployment sets, and the setting for each; "" if there is none."""
 
@@ -80,6 +82,8 @@ def orchestrator_environment(plan: Plan, *, engine_url: str, api_keys_secret_arn
         "WEATHER_SOURCE": tools.weather_source,
         "DATABASE_TABLES": ",".join(tools.database_tables),
         "LOG_LEVEL": settings.log_level,
+        "EMF": "true",
+        "DEPLOYMENT_NAME": deployment.name,
     }
     set_here = {name: value for name, value in environment.items() if value}
     return {**tools.environment, **settings.environment, **set_here}

@@ -34,11 +34,10 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Everything that metrics.json says. The orchestrator writes a line every `seconds`."""
+    """Everything that metrics.json says."""
 
     namespace: str
     dimensions: tuple[str, str]
-    seconds: int
     metrics: dict[str, Metric]
     alarms: dict[str, Alarm]
 
@@ -51,7 +50,6 @@ def load_metrics() -> Metrics:
     return Metrics(
         data["namespace"],
         (deployment, model),
-        data["seconds"],
         {one["name"]: Metric(**one) for one in data["metrics"]},
         {name: Alarm(**one) for name, one in data["alarms"].items()},
     )

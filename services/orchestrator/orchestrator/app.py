@@ -22,6 +22,7 @@ from .api.routes import build_routes
 from .chat.loop import ChatLoop
 from .chat.markup import rescue_for
 from .control_tokens import ControlTokens
+from .emf import Emf
 from .engine.client import Engines
 from .engine.discovery import Discovery
 from .errors import SettingsError
@@ -64,6 +65,8 @@ class Orchestrator:
             max_answer_bytes=settings.max_answer_bytes,
         )
         telemetry.watch_engines(self._discovery.states)
+        telemetry.watch_load(self._discovery.load)
+        self._emf = self._emf_writer(settings)
         engines = Engines(self._discovery, telemetry, wait_seconds=settings.engine_wait_seconds)
         self._weather = Weather(
             source=settings.weather_source,
@@ -93,12 +96,26 @@ class Orchestrator:
         await asyncio.to_thread(self._database.prepare)
         self._control_tokens.report()
         await self._discovery.start()
+        if self._emf:
+            await self._emf.start()
 
     async def close(self) -> None:
+        if self._emf:
+            await self._emf.close()
         await self._discovery.close()
         await self._keys.close()
         await self._toolbox.aclose()
         await self._weather.aclose()
+
+    def _emf_writer(self, settings: Settings) -> Emf | None:
+        if not settings.emf:
+            return None
+        return Emf(
+            self.telemetry,
+            self._discovery.load,
+            deployment=settings.deployment_name,
+            model=settings.default_model,
+        )
 
     def _build_router(self, settings: Settings, engines: Engines) -> Router:
         endpoint = functools.partial(

@@ -244,6 +244,10 @@ class Settings(BaseModel):
         description="Tables that query_database may read, separated by commas; required with DATABASE_URL.",
     )
 
+    emf: bool = Field(False, description="Whether to write metrics for CloudWatch to standard output.")
+    deployment_name: str = Field(
+        "tandem", min_length=1, description="The dimension `Deployment` of the metrics for CloudWatch."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Minimum level that is logged."
     )

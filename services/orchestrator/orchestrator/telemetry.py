@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -27,6 +28,10 @@ _LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120
 
 
 _LABEL_SETS = 2000
+_FIRST_TOKENS = 1000
+
+_BUSY = {"too_many_requests", "engine_unavailable"}
+"""Codes of requests that the service or every engine was too busy for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,72 @@ class EngineState:
     engine: str
     up: bool
     in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """The load of all engines together, and of the requests that wait for one.
+
+    Attributes:
+        requests: requests that engines run or queue.
+        up: engines that answer.
+        held: requests that wait for an engine now.
+        unmet: requests since the service started that ended without an engine.
+        kv_cache: share of the KV cache in use, from 0 to 1, of the engine that uses most.
+        prefix_queries: tokens of prompts since the service started, and `prefix_hits` those in the cache.
+        preemptions: requests that engines interrupted since the service started.
+        starts: starts that were measured, and `start_seconds` how long the last one took.
+    """
+
+    requests: float = 0.0
+    up: int = 0
+    held: int = 0
+    unmet: int = 0
+    kv_cache: float = 0.0
+    prefix_queries: float = 0.0
+    prefix_hits: float = 0.0
+    preemptions: float = 0.0
+    starts: int = 0
+    start_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What the service has counted since it started, over all keys, models and tools."""
+
+    tokens_in: float
+    tokens_out: float
+    tool_calls: float
+    tool_errors: float
+    rejections: float
+
+
+class _LoadCollector(Collector):
+    """The metrics that metrics.json names, besides those that have labels."""
+
+    def __init__(self, load: Callable[[], EngineLoad], totals: Callable[[], Totals]) -> None:
+        self._load = load
+        self._totals = totals
+
+    def collect(self) -> Iterator[Metric]:
+        load, totals = self._load(), self._totals()
+        gauge, counter = GaugeMetricFamily, CounterMetricFamily
+        yield gauge("engine_demand", "Requests that engines run or queue", value=load.requests)
+        yield gauge("held_demand", "Requests that wait for an engine", value=load.held)
+        yield gauge("engines_up", "Engines that answer", value=load.up)
+        if load.up:
+            per_engine = load.requests / load.up
+            yield gauge("demand_per_engine", "Requests per engine that answers", value=per_engine)
+            yield gauge("kv_cache_use_percent", "Use of the fullest KV cache", value=100 * load.kv_cache)
+        if load.prefix_queries:
+            hits = 100 * load.prefix_hits / load.prefix_queries
+            yield gauge("prefix_hits_percent", "Tokens of prompts found in the prefix cache", value=hits)
+        if load.starts:
+            yield gauge("engine_start_seconds", "Duration of the last start", value=load.start_seconds)
+        yield counter("engine_preemptions", "Requests that engines interrupted", value=load.preemptions)
+        yield counter("tool_errors", "Tool calls that failed", value=totals.tool_errors)
+        yield counter("tokens_in", "Tokens of prompts", value=totals.tokens_in)
+        yield counter("tokens_out", "Generated tokens", value=totals.tokens_out)
 
 
 class _EngineCollector(Collector):
@@ -81,6 +152,10 @@ class _Counts(Collector):
         if labels not in self._values and len(self._values) >= _LABEL_SETS:
             labels = ("other",) * len(labels)  # an engine may name a new model in each answer
         self._values[labels] = self._values.get(labels, 0) + amount
+
+    def total(self, wanted: Callable[[tuple[str, ...]], bool] = lambda _: True) -> float:
+        """Returns the sum over the wanted labels."""
+        return sum(count for labels, count in self._values.items() if wanted(labels))
 
     def collect(self) -> Iterator[Metric]:
         name, documentation, labels = self._family
@@ -146,11 +221,16 @@ class Telemetry:
             buckets=(1, 2, 3, 4, 6, 8, 12, 16),
         )
         self._engine_seconds = _Counts("engine_seconds", "Share of the engines' time", ["model", "key_name"])
+        self._rejections = _Counts(
+            "admission_rejections", "Requests rejected because the service or every engine was busy", []
+        )
+        self._first_tokens: deque[float] | None = None
         self._retries = _Counts("engine_retries", "Requests sent to an engine again after a failure", [])
         self._not_accepted = _Counts("accept_failures", "Failures to accept connections", ["reason"])
         for collector in (
             self._requests, self._latency, self._tool_calls, self._tool_seconds, self._tokens,
             self._engine_seconds, self._first_token, self._rounds, self._retries, self._not_accepted,
+            self._rejections,
         ):  # fmt: skip
             registry.register(collector)
         registry.register(
@@ -170,6 +250,27 @@ class Telemetry:
 
     def watch_engines(self, states: Callable[[], Iterable[EngineState]]) -> None:
         self._registry.register(_EngineCollector(states))
+
+    def watch_load(self, load: Callable[[], EngineLoad]) -> None:
+        self._registry.register(_LoadCollector(load, self.totals))
+
+    def totals(self) -> Totals:
+        return Totals(
+            self._tokens.total(lambda labels: labels[0] == "prompt"),
+            self._tokens.total(lambda labels: labels[0] == "completion"),
+            self._tool_calls.total(),
+            self._tool_calls.total(lambda labels: labels[1] != "ok"),
+            self._rejections.total(),
+        )
+
+    def keep_first_tokens(self) -> None:
+        """Keeps the times to first token, until they are taken."""
+        self._first_tokens = deque(maxlen=_FIRST_TOKENS)
+
+    def take_first_tokens(self) -> list[float]:
+        """Returns the times to first token since the last call, the last ones if there were many."""
+        kept, self._first_tokens = self._first_tokens, deque(maxlen=_FIRST_TOKENS)
+        return list(kept or ())
 
     def exposition(self) -> bytes:
         """The metrics in Prometheus' text format."""
@@ -193,6 +294,8 @@ class Telemetry:
         self._latency.observe((record.route, "true" if record.stream else "false"), seconds)
         if record.first_token is not None:
             self._first_token.observe((), record.first_token)
+            if self._first_tokens is not None:
+                self._first_tokens.append(record.first_token)
         if record.rounds:
             self._rounds.observe((), record.rounds)
         if record.prompt_tokens:
@@ -203,6 +306,8 @@ class Telemetry:
             self._tokens.add(("cached", record.model, record.key_name), record.cached_tokens)
         if record.engine_seconds:
             self._engine_seconds.add((record.model, record.key_name), record.engine_seconds)
+        if record.error_code in _BUSY:
+            self._rejections.add(())
         if not quiet and log.isEnabledFor(logging.INFO):
             log.handle(_RequestLine(_fields(record, seconds)))
 

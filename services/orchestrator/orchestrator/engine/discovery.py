@@ -19,8 +19,9 @@ from ..connection import OUR_FAILURES, ConnectionBroken
 from ..control_tokens import ControlTokens
 from ..memory import Budget
 from ..protocol import JsonObject
-from ..telemetry import EngineState
+from ..telemetry import EngineLoad, EngineState
 from .address import Address
+from .load import Loads
 from .starts import Starts
 
 log = logging.getLogger("orchestrator.engine")
@@ -61,6 +62,7 @@ class Discovery:
     ) -> None:
         self.models: list[JsonObject] | None = None
         self.starts = Starts(startup_seconds)
+        self._loads = Loads(self.starts, timeout_seconds=probe_seconds)
         self._control_tokens = control_tokens
         self._budget = budget or Budget(max_answer_bytes)
         self._max_answer_bytes = max_answer_bytes
@@ -100,6 +102,10 @@ class Discovery:
 
     def states(self) -> list[EngineState]:
         return [EngineState(a.label, a.up and a.known, a.in_flight) for a in self._addresses.values()]
+
+    def load(self) -> EngineLoad:
+        """Returns the load of all engines together."""
+        return self._loads.load(self._addresses.values())
 
     def state(self) -> State:
         """Returns the state of the engine tier as a whole."""
@@ -155,6 +161,7 @@ class Discovery:
         if not address.up:
             log.info("engine up", extra={"fields": {"engine": address.label}})
             address.up = True
+            self._loads.restarted(address)
             self._renew_up()
         address.known = True
         address.missed_probes = 0
@@ -169,7 +176,9 @@ class Discovery:
         while not address.gone or address.in_flight:
             address.probe_now.clear()
             await self._probe(address)
-            if not address.up:
+            if address.up:
+                await self._loads.read(address)
+            else:
                 self._give_up_waiting(address)
             await asyncio.sleep(_PROBE_AT_MOST_EVERY_SECONDS)
             if address.up and address.missed_probes:

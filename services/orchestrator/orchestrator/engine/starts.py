@@ -28,12 +28,15 @@ class Starts:
         held: the number of requests that wait for an engine now.
         unmet: the number of requests since the service started that ended without an engine, by an error or
             because their client left.
+        ended: the number of starts that were measured, and `last_seconds` how long the last one took.
     """
 
     def __init__(self, startup_seconds: float = 0, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.startup_seconds = startup_seconds
         self.held = 0
         self.unmet = 0
+        self.ended = 0
+        self.last_seconds = 0.0
         self._clock = clock
         self._turns = asyncio.Lock()
         self._began: float | None = None
@@ -109,7 +112,9 @@ class Starts:
     def came_up(self) -> None:
         """Ends the start that is under way, if any."""
         if self._began is not None and self.under_way:
-            self._took.append(self._clock() - self._began)
+            self.last_seconds = self._clock() - self._began
+            self.ended += 1
+            self._took.append(self.last_seconds)
         self._began = None
 
     def _want(self) -> None:
