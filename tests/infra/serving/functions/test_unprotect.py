@@ -131,7 +131,8 @@ def _groups(protected: bool) -> dict[str, Any]:
         "HealthStatus": "Healthy", "ProtectedFromScaleIn": protected,
     }  # fmt: skip
     group = {
-        "AutoScalingGroupName": GROUP, "MinSize": 0, "MaxSize": 2, "DesiredCapacity": 1, "DefaultCooldown": 300,
+        "AutoScalingGroupName": GROUP, "MinSize": 0, "MaxSize": 2, "DesiredCapacity": 1,
+        "DefaultCooldown": 300,
         "AvailabilityZones": ["us-east-1a"], "HealthCheckType": "EC2", "CreatedTime": "2026-11-26T00:00:00Z",
         "NewInstancesProtectedFromScaleIn": False, "Instances": [instance],
     }  # fmt: skip
