@@ -69,7 +69,7 @@ def test_processes_of_an_engine_are_added_up_and_the_fullest_cache_counts() -> N
     "text",
     ["", "<html>", "up 1\n", "vllm:num_requests_running NaN\n", "vllm:num_requests_running -1\n", "\0\xff"],
 )
-def test_page_without_numbers_is_no_reading(text: str) -> None:
+def test_page_without_numbers_is_ignored(text: str) -> None:
     assert parse(text.encode()) is None
 
 
