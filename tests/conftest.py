@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -26,3 +27,13 @@ async def engine() -> AsyncIterator[ScriptedEngine]:
 async def server(engine: ScriptedEngine) -> AsyncIterator[Live]:
     async with live(engine.url) as running:
         yield running
+
+
+@pytest.fixture
+async def asleep() -> AsyncIterator[ScriptedEngine]:
+    """An engine that is not running, but keeps its port."""
+    async with scripted_engine() as running:
+        await running.stop()
+        yield running
+        with contextlib.suppress(OSError):  # the test has started it
+            await running.start(running.port)

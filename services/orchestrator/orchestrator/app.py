@@ -60,6 +60,7 @@ class Orchestrator:
             probe_seconds=settings.engine_probe_seconds,
             silent_seconds=settings.engine_silent_seconds,
             startup_seconds=settings.engine_startup_seconds,
+            status_port=settings.engine_status_port,
             control_tokens=self._control_tokens,
             budget=self._budget,
             max_answer_bytes=settings.max_answer_bytes,

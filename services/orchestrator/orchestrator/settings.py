@@ -183,6 +183,12 @@ class Settings(BaseModel):
         description="How long an engine may take to start on demand; 0 if engines are always on. Without an "
         "engine, streams wait for this long instead of ENGINE_WAIT_SECONDS, and other requests get a 503.",
     )
+    engine_status_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port on which a starting engine reports its steps; 0 if there is none.",
+    )
     engine_connect_seconds: Seconds = Field(2, description="Time limit for connecting to an engine.")
     engine_refresh_seconds: Seconds = Field(
         5,

@@ -155,8 +155,10 @@ def _state(discovery: Discovery) -> JsonObject:
     state, starts = discovery.state(), discovery.starts
     if state in ("ready", "down"):
         return {"state": state}
-    expected = {"expected_seconds": math.ceil(starts.expected_seconds)}
+    expected = {"expected_seconds": math.ceil(starts.expected_seconds)} if starts.on_demand else {}
     if state == "starting":
+        if report := starts.report_of_engine:
+            return {"state": state, **expected, **report}
         expected["remaining_seconds"] = math.ceil(starts.remaining_seconds)
     return {"state": state, **expected}
 

@@ -28,7 +28,8 @@ class Address:
         in_flight: the number of clients' requests that the engine is serving, from `post` until the response
             is closed. This is the only place that counts them.
         key: the index of the key, and so of the headers, in use. There are two during a rotation.
-        models_at: when the engine's models were last requested, on the monotonic clock.
+        models_at, status_at: when the engine's models, or the steps of its start, were last requested, on
+            the monotonic clock.
         gone: the name no longer resolves to this address, so its connections are not kept.
         probe_now: set this to probe the engine at once.
 
@@ -59,6 +60,7 @@ class Address:
         self.in_flight = 0
         self.missed_probes = 0
         self.models_at = -math.inf
+        self.status_at = -math.inf
         self.asked_for_tokens = False
         self.probe_now = asyncio.Event()
         self.idle: list[Connection] = []
@@ -107,23 +109,29 @@ class Address:
             self.in_flight -= 1
             raise
 
-    async def get(self, path: str) -> Response:
+    async def get(self, path: str, *, port: int = 0) -> Response:
         """Sends one of our own requests, which does not count as in flight, and reads the whole response.
+
+        Args:
+            port: another port of the engine's host, without TLS and without the engine's key.
 
         Raises:
             OSError: the connection could not be opened. ConnectionBroken: it broke during the exchange.
         """
+        if port:
+            request = f"GET {path} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n".encode()
+            return await self._exchange(request, self._drop, whole=True, port=port)
         request = f"GET {path} HTTP/1.1\r\n".encode() + self._headers[self.key] + b"\r\n"
         return await self._exchange(request, self._keep, whole=True)
 
     async def _exchange(
-        self, request: bytes, release: Callable[[Connection], None], *, whole: bool
+        self, request: bytes, release: Callable[[Connection], None], *, whole: bool, port: int = 0
     ) -> Response:
-        connection = self._kept()
+        connection = None if port else self._kept()
         reused = connection is not None
         share = Share(self._budget)
         try:
-            connection = connection or await self._connect()
+            connection = connection or await self._connect(port)
             self._active.add(connection)
             connection.send(request)
             await connection.head()
@@ -154,6 +162,10 @@ class Address:
             self.idle.append(connection)
         else:
             connection.abort()
+
+    def _drop(self, connection: Connection) -> None:
+        self._active.discard(connection)
+        connection.abort()
 
     def heard_since(self, moment: float) -> bool:
         """Returns whether the engine has sent anything since then, on the event loop's clock."""
@@ -206,10 +218,11 @@ class Address:
             connection.abort()
         return None
 
-    async def _connect(self) -> Connection:
+    async def _connect(self, port: int) -> Connection:
+        tls = None if port else self._tls
         try:
             async with asyncio.timeout(self._connect_seconds):
-                return await Connection.open(self._host, self._port, tls=self._tls, server_name=self._name)
+                return await Connection.open(self._host, port or self._port, tls=tls, server_name=self._name)
         except TimeoutError:
             raise OSError(f"could not connect within {self._connect_seconds:g} s") from None
 

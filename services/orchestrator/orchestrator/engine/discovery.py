@@ -17,12 +17,14 @@ import orjson
 
 from ..connection import OUR_FAILURES, ConnectionBroken
 from ..control_tokens import ControlTokens
+from ..errors import ApiError
 from ..memory import Budget
 from ..protocol import JsonObject
 from ..telemetry import EngineLoad, EngineState
 from .address import Address
 from .load import Loads
 from .starts import Starts
+from .status import read_status
 
 log = logging.getLogger("orchestrator.engine")
 
@@ -56,6 +58,7 @@ class Discovery:
         probe_seconds: float = 1.5,
         silent_seconds: float = 30,
         startup_seconds: float = 0,
+        status_port: int = 0,
         control_tokens: ControlTokens | None = None,
         budget: Budget | None = None,
         max_answer_bytes: int = 67_108_864,
@@ -72,6 +75,7 @@ class Discovery:
         self._refresh_while_down_seconds = min(refresh_seconds, _RESOLVE_WHILE_DOWN_SECONDS)
         self._probe_seconds = probe_seconds
         self._silent_seconds = silent_seconds
+        self._status_port = status_port
         self._headers = tuple(_headers(key) for key in api_key.split(",")) if api_key else (_headers(None),)
         encrypted = any(url.scheme == "https" for url in self._urls)
         self._tls = ssl.create_default_context() if encrypted else None
@@ -111,9 +115,9 @@ class Discovery:
         """Returns the state of the engine tier as a whole."""
         if any(address.known for address in self._up):
             return "ready"
-        if not self.starts.on_demand:
-            return "down"
-        return "starting" if self.starts.under_way else "sleeping"
+        if self.starts.under_way:
+            return "starting"
+        return "sleeping" if self.starts.on_demand else "down"
 
     def why_not_ready(self) -> str | None:
         """Returns None if an engine answers, else the reason why none does."""
@@ -163,6 +167,7 @@ class Discovery:
             address.up = True
             self._loads.restarted(address)
             self._renew_up()
+        self.starts.report(address.label, None)
         address.known = True
         address.missed_probes = 0
         self.starts.came_up()
@@ -175,11 +180,14 @@ class Discovery:
         """Probes an engine until its address is gone and its last request has ended."""
         while not address.gone or address.in_flight:
             address.probe_now.clear()
+            begun = time.monotonic()
             await self._probe(address)
             if address.up:
                 await self._loads.read(address)
             else:
                 self._give_up_waiting(address)
+                if time.monotonic() - begun < self._probe_seconds / 2:  # its host is there
+                    await self._ask_for_status(address)
             await asyncio.sleep(_PROBE_AT_MOST_EVERY_SECONDS)
             if address.up and address.missed_probes:
                 continue  # decide soon
@@ -221,6 +229,19 @@ class Discovery:
                 return
             self.mark_down(address, str(error))
 
+    async def _ask_for_status(self, address: Address) -> None:
+        """Asks an engine that is down, at most every second, which step of its start it is at."""
+        now = time.monotonic()
+        if not self._status_port or now - address.status_at < PROBE_EVERY_SECONDS:
+            return
+        address.status_at = now
+        status = None
+        with contextlib.suppress(OSError, ConnectionBroken, TimeoutError, ApiError):
+            async with asyncio.timeout(self._probe_seconds):
+                with await address.get("/", port=self._status_port) as response:
+                    status = read_status(await response.read()) if response.status == 200 else None
+        self.starts.report(address.label, None if address.gone else status)
+
     async def _ask_for_models(self, address: Address) -> None:
         """Requests the models, with the other key if the engine rejects the one in use."""
         for _ in range(len(self._headers)):
@@ -261,6 +282,7 @@ class Discovery:
         for key, address in self._addresses.items():
             if key not in found:
                 address.gone = True
+                self.starts.report(address.label, None)
                 address.drop_idle()
                 address.probe_now.set()
                 leaving = self._probes.pop(key)

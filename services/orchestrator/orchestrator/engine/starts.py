@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from ..errors import EngineStarting, EngineUnavailable
+from ..protocol import JsonObject
 from ..telemetry import Record
 
 RETRY_AFTER_AT_MOST = 60
@@ -38,6 +39,7 @@ class Starts:
         self.ended = 0
         self.last_seconds = 0.0
         self._clock = clock
+        self._reports: dict[str, JsonObject] = {}
         self._turns = asyncio.Lock()
         self._began: float | None = None
         self._took: deque[float] = deque(maxlen=_REMEMBERED)
@@ -49,8 +51,15 @@ class Starts:
 
     @property
     def under_way(self) -> bool:
-        """Whether a request has asked for an engine that has not come up yet, and still may."""
-        return self._began is not None and self._clock() - self._began < self.startup_seconds
+        """Whether an engine reports a start, or a request has asked for one that may still come up."""
+        began = self._began
+        return bool(self._reports) or (began is not None and self._clock() - began < self.startup_seconds)
+
+    @property
+    def report_of_engine(self) -> JsonObject | None:
+        """What the engine whose start takes least from now on reports; None if none does."""
+        known = self._reports.values()
+        return min(known, key=lambda one: one.get("remaining_seconds", math.inf), default=None)
 
     @property
     def expected_seconds(self) -> float:
@@ -60,6 +69,9 @@ class Starts:
     @property
     def remaining_seconds(self) -> float:
         """How long the start still takes; at least a second, since it is not over."""
+        report = self.report_of_engine or {}
+        if "remaining_seconds" in report:
+            return max(1.0, float(report["remaining_seconds"]))
         elapsed = self._clock() - self._began if self._began is not None and self.under_way else 0.0
         return max(1.0, self.expected_seconds - elapsed)
 
@@ -109,16 +121,23 @@ class Starts:
             headers={"retry-after": str(RETRY_AFTER_AT_MOST)},
         )
 
+    def report(self, engine: str, status: JsonObject | None) -> None:
+        """Takes an engine's report of its start, or None at its end."""
+        if status is None:
+            self._reports.pop(engine, None)
+        else:
+            self._reports[engine] = status
+
     def came_up(self) -> None:
         """Ends the start that is under way, if any."""
-        if self._began is not None and self.under_way:
+        if self._began is not None and self._clock() - self._began < self.startup_seconds:
             self.last_seconds = self._clock() - self._began
             self.ended += 1
             self._took.append(self.last_seconds)
         self._began = None
 
     def _want(self) -> None:
-        if not self.under_way:
+        if self._began is None or self._clock() - self._began >= self.startup_seconds:
             self._began = self._clock()
 
     def _took_shown(self) -> str:

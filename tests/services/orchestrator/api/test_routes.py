@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.live import Live, live
-from tests.support.scripted_engine import ScriptedEngine, whole
+from tests.support.live import Live, live, until
+from tests.support.scripted_engine import ScriptedEngine, body, scripted_engine, whole
+
+ON_DEMAND = {"ENGINE_STARTUP_SECONDS": "20", "ENGINE_WAIT_SECONDS": "0"}
 
 
 async def until_ready(server: Live) -> None:
@@ -109,3 +111,80 @@ async def test_description_names_the_servers_tools(server: Live) -> None:
     assert tool["anyOf"][0]["enum"] == ["calculate_math", "get_current_weather", "query_database"]
     message = schema["properties"]["messages"]["items"]
     assert message["required"] == ["role"]
+
+
+async def test_models_say_whether_they_sleep(asleep: ScriptedEngine) -> None:
+    async with live(asleep.url, DEFAULT_MODEL="scripted", **ON_DEMAND) as server:
+        await until(lambda: server.app._discovery.state() == "sleeping")
+        assert await _model_state(server) == {"state": "sleeping", "expected_seconds": 20}
+        assert (await server.http.get("/ready")).json()["state"] == "sleeping"
+        assert (await server.http.get("/v1/models")).status_code == 200
+        await server.chat()
+        starting = await _model_state(server)
+        assert starting["state"] == "starting"
+        assert 18 <= starting["remaining_seconds"] <= 20
+        ready = await server.http.get("/ready")
+        assert ready.status_code == 503
+        assert "being started" in ready.json()["reason"]
+        await asleep.start(asleep.port)
+        await until(lambda: server.app._discovery.state() == "ready")
+        assert await _model_state(server) == {"state": "ready"}
+        assert (await server.http.get("/ready")).json()["state"] == "ready"
+
+
+STATUS = {
+    "state": "starting",
+    "step": "weights",
+    "step_seconds": 12.5,
+    "seconds": {"image": 60.2, "process": 9},
+    "previous_seconds": {"image": 58, "weights": 30},
+    "remaining_seconds": 77.4,
+}
+
+
+async def test_ready_shows_the_steps_that_the_engine_reports(asleep: ScriptedEngine) -> None:
+    async with scripted_engine() as status:
+        status.pages["/"] = body(STATUS)
+        port = {"ENGINE_STATUS_PORT": str(status.port)}
+        async with live(
+            asleep.url, DEFAULT_MODEL="scripted", VLLM_API_KEY="secret", **ON_DEMAND, **port
+        ) as server:
+            starts = server.app._discovery.starts
+            await until(lambda: starts.report_of_engine is not None)
+            ready = (await server.http.get("/ready")).json()
+            assert {name: ready[name] for name in STATUS} == STATUS
+            assert (await _model_state(server))["step"] == "weights"
+            answer = await server.chat()
+            assert answer.headers["retry-after"] == "60"
+            assert "about 78 s remain" in answer.json()["error"]["message"]
+            await asleep.start(asleep.port)
+            await until(lambda: server.app._discovery.state() == "ready")
+            assert "step" not in (await server.http.get("/ready")).json()
+            await asleep.stop()
+            await status.stop()
+            await until(lambda: server.app._discovery.state() == "sleeping")
+            await status.start(status.port)
+
+
+async def test_start_of_an_engine_that_is_always_on_is_shown_too(asleep: ScriptedEngine) -> None:
+    async with scripted_engine() as status:
+        status.pages["/"] = body(STATUS)
+        async with live(asleep.url, ENGINE_STATUS_PORT=str(status.port)) as server:
+            await until(lambda: server.app._discovery.state() == "starting")
+            ready = (await server.http.get("/ready")).json()
+            assert (ready["state"], ready["step"]) == ("starting", "weights")
+
+
+async def test_models_of_engines_that_are_always_on_have_no_state(server: Live) -> None:
+    while (await server.http.get("/ready")).status_code != 200:
+        pass
+    assert "tandem" not in (await server.http.get("/v1/models")).json()["data"][0]
+
+
+async def _model_state(server: Live) -> dict[str, Any]:
+    model = await server.openai.models.retrieve("scripted")
+    state = (model.model_extra or {})["tandem"]
+    assert isinstance(state, dict)
+    listed = (await server.http.get("/v1/models")).json()["data"][0]["tandem"]
+    assert listed.keys() == state.keys()
+    return state

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -15,14 +13,13 @@ import pytest
 from orchestrator.engine import client
 from orchestrator.engine.starts import RETRY_AFTER_AT_MOST, Starts
 from orchestrator.telemetry import Record
-from tests.support.live import Live, events_of, live, text_of, until
+from tests.support.live import events_of, live, text_of, until
 from tests.support.scripted_engine import (
     Exchange,
     ScriptedEngine,
     after,
     body,
     call,
-    scripted_engine,
     stream,
     text,
     whole,
@@ -40,16 +37,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.fixture
-async def asleep() -> AsyncIterator[ScriptedEngine]:
-    """An engine that is not running, but keeps its port."""
-    async with scripted_engine() as engine:
-        await engine.stop()
-        yield engine
-        with contextlib.suppress(OSError):
-            await engine.start(engine.port)
 
 
 def retry_after(starts: Starts) -> int:
@@ -308,40 +295,6 @@ async def test_second_round_waits_for_an_engine_too(engine: ScriptedEngine) -> N
         engine.play(stream(*text("It is 42.")))
         await engine.start(engine.port)
         assert text_of(await asking) == "It is 42."
-
-
-async def test_models_say_whether_they_sleep(asleep: ScriptedEngine) -> None:
-    async with live(asleep.url, DEFAULT_MODEL="scripted", **ON_DEMAND) as server:
-        await until(lambda: server.app._discovery.state() == "sleeping")
-        assert await _model_state(server) == {"state": "sleeping", "expected_seconds": 20}
-        assert (await server.http.get("/ready")).json()["state"] == "sleeping"
-        assert (await server.http.get("/v1/models")).status_code == 200
-        await server.chat()
-        starting = await _model_state(server)
-        assert starting["state"] == "starting"
-        assert 18 <= starting["remaining_seconds"] <= 20
-        ready = await server.http.get("/ready")
-        assert ready.status_code == 503
-        assert "being started" in ready.json()["reason"]
-        await asleep.start(asleep.port)
-        await until(lambda: server.app._discovery.state() == "ready")
-        assert await _model_state(server) == {"state": "ready"}
-        assert (await server.http.get("/ready")).json()["state"] == "ready"
-
-
-async def test_models_of_engines_that_are_always_on_have_no_state(server: Live) -> None:
-    while (await server.http.get("/ready")).status_code != 200:
-        pass
-    assert "tandem" not in (await server.http.get("/v1/models")).json()["data"][0]
-
-
-async def _model_state(server: Live) -> dict[str, Any]:
-    model = await server.openai.models.retrieve("scripted")
-    state = (model.model_extra or {})["tandem"]
-    assert isinstance(state, dict)
-    listed = (await server.http.get("/v1/models")).json()["data"][0]["tandem"]
-    assert listed.keys() == state.keys()
-    return state
 
 
 def _question(**fields: object) -> dict[str, object]:

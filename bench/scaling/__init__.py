@@ -1,0 +1,1 @@
+"""Simulates how the deployed alarms and policies scale the engines: see docs/scaling.md."""

@@ -1,0 +1,175 @@
+"""The alarms, policies and limits that scale a deployment's engines, from its template or its account."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Properties = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric of an alarm's expression."""
+
+    name: str
+    statistic: str
+    period: int
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """An alarm on metric math.
+
+    Attributes:
+        actions: the policies that it calls.
+    """
+
+    name: str
+    expression: str
+    metrics: Mapping[str, Metric]
+    periods: int
+    points_to_alarm: int
+    threshold: float
+    comparison: str
+    missing: str
+    actions: tuple[str, ...]
+
+    @property
+    def period(self) -> int:
+        """The length of a period in seconds."""
+        return max(metric.period for metric in self.metrics.values())
+
+    @classmethod
+    def of(cls, name: str, properties: Properties, actions: Iterable[str]) -> Alarm:
+        """Reads the properties of an alarm, which are the same in CloudFormation and in the API."""
+        parts = properties["Metrics"]
+        (expression,) = (one["Expression"] for one in parts if "Expression" in one)
+        metrics = {
+            one["Id"]: Metric(
+                one["MetricStat"]["Metric"]["MetricName"],
+                one["MetricStat"]["Stat"],
+                int(one["MetricStat"]["Period"]),
+            )
+            for one in parts
+            if "MetricStat" in one
+        }
+        periods = int(properties["EvaluationPeriods"])
+        return cls(
+            name,
+            expression,
+            metrics,
+            periods,
+            int(properties.get("DatapointsToAlarm") or periods),
+            float(properties["Threshold"]),
+            properties["ComparisonOperator"],
+            properties.get("TreatMissingData", "missing"),
+            tuple(actions),
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """A change of the capacity, and the distances from the alarm's threshold that it applies for."""
+
+    lower: float | None
+    upper: float | None
+    change: int
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A step scaling policy."""
+
+    name: str
+    exact: bool
+    cooldown: float
+    steps: tuple[Step, ...]
+
+    @classmethod
+    def of(cls, name: str, configuration: Properties) -> Policy:
+        """Reads the configuration of a policy.
+
+        Raises:
+            ValueError: the policy adjusts in percent, which none of ours does.
+        """
+        kind = configuration["AdjustmentType"]
+        if kind not in ("ExactCapacity", "ChangeInCapacity"):
+            raise ValueError(f"the policy {name} has the adjustment type {kind}, which is not simulated")
+        steps = tuple(
+            Step(
+                _number(one.get("MetricIntervalLowerBound")),
+                _number(one.get("MetricIntervalUpperBound")),
+                int(one["ScalingAdjustment"]),
+            )
+            for one in configuration["StepAdjustments"]
+        )
+        return cls(name, kind == "ExactCapacity", float(configuration.get("Cooldown") or 0), steps)
+
+
+@dataclass(frozen=True)
+class ScheduledAction:
+    """Limits that apply from a time on."""
+
+    cron: str
+    time_zone: str
+    least: int | None
+    most: int | None
+
+
+@dataclass(frozen=True)
+class Resources:
+    """All that scales the engines of one deployment."""
+
+    least: int
+    most: int
+    alarms: tuple[Alarm, ...]
+    policies: Mapping[str, Policy]
+    schedule: tuple[ScheduledAction, ...]
+
+    @classmethod
+    def of_template(cls, template: Properties) -> Resources:
+        """Reads the resources of a synthesized serving stack."""
+        resources = template["Resources"]
+        policies = {
+            name: Policy.of(name, one["Properties"]["StepScalingPolicyConfiguration"])
+            for name, one in _of_type(resources, "AWS::ApplicationAutoScaling::ScalingPolicy")
+            if "StepScalingPolicyConfiguration" in one["Properties"]
+        }
+        targets = {resources[name]["Properties"]["ScalingTargetId"]["Ref"]: None for name in policies}
+        (target,) = targets or [None]
+        if target is None:
+            raise ValueError("the template has no step scaling policy, so its engines do not scale")
+        limits = resources[target]["Properties"]
+        alarms = []
+        for name, one in _of_type(resources, "AWS::CloudWatch::Alarm"):
+            actions = [action.get("Ref") for action in one["Properties"].get("AlarmActions", [])]
+            called = [str(action) for action in actions if action in policies]
+            if called:
+                alarms.append(Alarm.of(name, one["Properties"], called))
+        return cls(
+            int(limits["MinCapacity"]),
+            int(limits["MaxCapacity"]),
+            tuple(alarms),
+            policies,
+            tuple(_scheduled(one) for one in limits.get("ScheduledActions", [])),
+        )
+
+
+def _scheduled(action: Properties) -> ScheduledAction:
+    limits = action["ScalableTargetAction"]
+    return ScheduledAction(
+        action["Schedule"],
+        action.get("Timezone", "UTC"),
+        limits.get("MinCapacity"),
+        limits.get("MaxCapacity"),
+    )
+
+
+def _of_type(resources: Properties, kind: str) -> list[tuple[str, Properties]]:
+    return [(name, one) for name, one in resources.items() if one["Type"] == kind]
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
