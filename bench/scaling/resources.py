@@ -92,7 +92,7 @@ class Policy:
         """Reads the configuration of a policy.
 
         Raises:
-            ValueError: the policy adjusts in percent, which none of ours does.
+            ValueError: the policy adjusts in percent.
         """
         kind = configuration["AdjustmentType"]
         if kind not in ("ExactCapacity", "ChangeInCapacity"):
