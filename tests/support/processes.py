@@ -22,6 +22,7 @@ STANDIN = ROOT / "services" / "vllm" / "standin.py"
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 STANDIN_SERVES = re.compile(r"Serving on http://127\.0\.0\.1:(\d+)")
+MCP_SERVES = re.compile(r"serving on port (\d+)")
 ORCHESTRATOR_SERVES = re.compile(r'"message":"listening".*"port":(\d+)')
 
 
@@ -148,6 +149,11 @@ class Processes:
         }
         command = [sys.executable, "-m", "orchestrator"]
         return self._start("orchestrator", command, settings, ORCHESTRATOR_SERVES)
+
+    def mcp_reference(self, port: int = 0) -> Service:
+        """Starts the server of the official MCP SDK."""
+        command = [sys.executable, "-m", "tests.support.mcp_reference", "http", str(port)]
+        return self._start("MCP server", command, {"PYTHONPATH": str(ROOT)}, MCP_SERVES)
 
     def _start(
         self, name: str, command: Sequence[str], environment: dict[str, str], serves: re.Pattern[str]

@@ -252,7 +252,7 @@ class ScriptedEngine:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
-            while request := await _read_request(reader):
+            while request := await read_request(reader):
                 await self._answer(request, reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
@@ -297,7 +297,7 @@ class ScriptedEngine:
         self.aborted.set()
 
 
-async def _read_request(reader: asyncio.StreamReader) -> EngineRequest | None:
+async def read_request(reader: asyncio.StreamReader) -> EngineRequest | None:
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     except (asyncio.IncompleteReadError, ConnectionError):

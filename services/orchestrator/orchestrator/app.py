@@ -34,6 +34,7 @@ from .settings import Settings
 from .telemetry import Telemetry
 from .tools.calculator import calculate_math
 from .tools.database import Database
+from .tools.mcp.servers import McpServers
 from .tools.toolbox import Toolbox, load_tools
 from .tools.weather import Weather
 
@@ -80,6 +81,14 @@ class Orchestrator:
         )
         self._toolbox = self._build_toolbox(settings)
         telemetry.watch_tools(lambda: self._toolbox.hung)
+        self._mcp_servers = McpServers(
+            settings.mcp_servers,
+            seconds=settings.tool_timeout_seconds,
+            takes_images=settings.model_takes_images,
+            budget=self._budget,
+            telemetry=telemetry,
+            on_tools=self._toolbox.set_remote,
+        )
         self.router = self._build_router(settings, engines)
 
     @property
@@ -99,11 +108,13 @@ class Orchestrator:
         await self._discovery.start()
         if self._emf:
             await self._emf.start()
+        await self._mcp_servers.start()
 
     async def close(self) -> None:
         if self._emf:
             await self._emf.close()
         await self._discovery.close()
+        await self._mcp_servers.close()
         await self._keys.close()
         await self._toolbox.aclose()
         await self._weather.aclose()
@@ -134,6 +145,7 @@ class Orchestrator:
             control_tokens=self._control_tokens,
             toolbox=self._toolbox,
             telemetry=self.telemetry,
+            mcp_servers=lambda: self._mcp_servers.states,
             default_model=settings.default_model,
             needs_key=not self._keys.open,
             pages=settings.pages,
@@ -206,8 +218,9 @@ def _error_format(route: str) -> ErrorFormat:
 def _attached(settings: Settings, toolbox: Toolbox) -> tuple[str, ...]:
     if settings.attach_tools == ("all",):
         return settings.attach_tools
+    prefixes = tuple(f"{server.name}__" for server in settings.mcp_servers)
     for name in settings.attach_tools:
-        if name not in toolbox.names:
+        if name not in toolbox.names and not name.startswith(prefixes):
             known = ", ".join(sorted(toolbox.names))
             near = difflib.get_close_matches(name, toolbox.names, n=1)
             meant = f"; did you mean {near[0]}?" if near else ""

@@ -12,7 +12,7 @@ import fcntl
 import socket
 import termios
 from ssl import SSLContext
-from typing import cast
+from typing import Self, cast
 
 import httptools
 
@@ -59,7 +59,7 @@ class Connection(asyncio.Protocol):
     @classmethod
     async def open(
         cls, host: str, port: int, *, tls: SSLContext | None = None, server_name: str | None = None
-    ) -> Connection:
+    ) -> Self:
         """Opens a connection.
 
         Raises:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from .errors import SettingsError
+from .mcp_settings import McpServerSettings, allowed_url, read_servers
 
 KEY_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9._\[\]:-]+")
@@ -41,6 +42,12 @@ def _engine_urls(value: tuple[str, ...]) -> tuple[str, ...]:
     if not value:
         raise ValueError("must contain at least one base URL such as http://vllm:8000")
     return tuple(dict.fromkeys(_base_url(url) for url in value))
+
+
+def _allowed_urls(value: tuple[str, ...]) -> tuple[str, ...]:
+    for url in value:
+        allowed_url(url)
+    return value
 
 
 def _key_hashes(value: Any) -> Any:
@@ -229,6 +236,25 @@ class Settings(BaseModel):
     tool_modules: Names = Field(
         (), description="Python modules whose public functions become tools, separated by commas."
     )
+    mcp_servers: tuple[McpServerSettings, ...] = Field(
+        (),
+        description="MCP servers whose tools models may call, as JSON or as the path of a JSON file: "
+        '`[{"name": "docs", "url": "https://mcp.example.com/mcp", "headers": {"Authorization": '
+        '"Bearer ${DOCS_TOKEN}"}, "tools": ["search"], "timeout_seconds": 30}]`, or `command` and '
+        "`environment` instead of `url` and `headers`.",
+    )
+    mcp_request_servers: Annotated[Names, AfterValidator(_allowed_urls)] = Field(
+        (),
+        description="MCP servers that requests may bring: URLs whose paths start like these, separated by "
+        "commas; `https://*.example.com` stands for every subdomain. Default: none.",
+    )
+    mcp_serve: Literal["none", "own", "all"] = Field(
+        "own",
+        description="Tools that `POST /mcp` serves: `own` leaves out those of other MCP servers.",
+    )
+    model_takes_images: bool = Field(
+        False, description="Whether the model accepts images. If so, it sees the images in results of tools."
+    )
     attach_tools: Names = Field(
         (), description="Server tools added to requests that have no `tools`, separated by commas, or `all`."
     )
@@ -269,9 +295,14 @@ class Settings(BaseModel):
             SettingsError: a value is invalid; the message names the variable, its value (unless it is
                 secret) and what is allowed.
         """
-        given = {
+        given: dict[str, Any] = {
             name: environment[name.upper()] for name in cls.model_fields if environment.get(name.upper())
         }
+        if "mcp_servers" in given:
+            try:
+                given["mcp_servers"] = read_servers(given["mcp_servers"], environment)
+            except ValueError as error:
+                raise SettingsError("MCP_SERVERS", "<hidden>", str(error)) from None
         try:
             settings = cls.model_validate(given)
         except ValidationError as error:
@@ -294,7 +325,7 @@ class Settings(BaseModel):
         return settings
 
 
-_SECRET = {"vllm_api_key", "api_keys", "bootstrap_api_key", "database_url"}
+_SECRET = {"vllm_api_key", "api_keys", "bootstrap_api_key", "database_url", "mcp_servers"}
 
 
 def _allowed(message: str) -> str:

@@ -208,6 +208,10 @@ class Telemetry:
         self._tool_seconds = _Durations(
             "tool_call_duration_seconds", "Duration of a tool call", ["tool_name"]
         )
+        self._mcp_calls = _Counts("mcp_calls", "Calls of MCP servers", ["server", "outcome"])
+        self._mcp_seconds = _Durations(
+            "mcp_call_duration_seconds", "Duration of a call of an MCP server", ["server"]
+        )
         self._tokens = _Counts("tokens", "Tokens over all rounds", ["kind", "model", "key_name"])
         self._first_token = _Durations(
             "time_to_first_token_seconds",
@@ -228,9 +232,9 @@ class Telemetry:
         self._retries = _Counts("engine_retries", "Requests sent to an engine again after a failure", [])
         self._not_accepted = _Counts("accept_failures", "Failures to accept connections", ["reason"])
         for collector in (
-            self._requests, self._latency, self._tool_calls, self._tool_seconds, self._tokens,
-            self._engine_seconds, self._first_token, self._rounds, self._retries, self._not_accepted,
-            self._rejections,
+            self._requests, self._latency, self._tool_calls, self._tool_seconds, self._mcp_calls,
+            self._mcp_seconds, self._tokens, self._engine_seconds, self._first_token, self._rounds,
+            self._retries, self._not_accepted, self._rejections,
         ):  # fmt: skip
             registry.register(collector)
         registry.register(
@@ -247,6 +251,10 @@ class Telemetry:
         self._registry.register(
             _Watched(lambda: GaugeMetricFamily("tool_calls_hung", documentation, value=hung()))
         )
+
+    def register(self, collector: Collector) -> None:
+        """Reports what the collector finds when /metrics is requested."""
+        self._registry.register(collector)
 
     def watch_engines(self, states: Callable[[], Iterable[EngineState]]) -> None:
         self._registry.register(_EngineCollector(states))
@@ -286,6 +294,10 @@ class Telemetry:
     def tool_called(self, name: str, outcome: str, seconds: float) -> None:
         self._tool_calls.add((name, outcome))
         self._tool_seconds.observe((name,), seconds)
+
+    def mcp_called(self, server: str, outcome: str, seconds: float) -> None:
+        self._mcp_calls.add((server, outcome))
+        self._mcp_seconds.observe((server,), seconds)
 
     def finished(self, record: Record, *, quiet: bool = False) -> None:
         """Counts a request that has ended and logs it unless `quiet`."""

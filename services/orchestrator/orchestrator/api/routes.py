@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -17,6 +18,7 @@ from ..engine.discovery import Discovery
 from ..errors import ApiError, NotFound
 from ..protocol import JsonObject
 from ..telemetry import Telemetry
+from ..tools.mcp.state import ServerState
 from ..tools.toolbox import Toolbox
 from .chat_page import add_chat_page
 from .docs_page import add_docs_page
@@ -38,6 +40,7 @@ def build_routes(
     control_tokens: ControlTokens,
     toolbox: Toolbox,
     telemetry: Telemetry,
+    mcp_servers: Callable[[], Sequence[ServerState]],
     default_model: str,
     needs_key: bool,
     pages: bool,
@@ -59,7 +62,7 @@ def build_routes(
         add_chat_page(app)
         add_docs_page(app)
     _add_model_routes(app, discovery, default_model)
-    _add_state_routes(app, discovery, control_tokens, telemetry)
+    _add_state_routes(app, discovery, control_tokens, telemetry, mcp_servers)
 
     @app.get(
         "/v1/tools",
@@ -118,7 +121,11 @@ def _add_model_routes(app: FastAPI, discovery: Discovery, default_model: str) ->
 
 
 def _add_state_routes(
-    app: FastAPI, discovery: Discovery, control_tokens: ControlTokens, telemetry: Telemetry
+    app: FastAPI,
+    discovery: Discovery,
+    control_tokens: ControlTokens,
+    telemetry: Telemetry,
+    mcp_servers: Callable[[], Sequence[ServerState]],
 ) -> None:
     @app.get("/health", tags=["state"], summary="Whether this process is alive")
     async def health() -> JsonObject:
@@ -138,6 +145,8 @@ def _add_state_routes(
         body |= _state(discovery)
         # unknown: the model's control tokens are guessed.
         body["control_tokens"] = control_tokens.source
+        if states := mcp_servers():
+            body["mcp_servers"] = {state.name: _shown(state) for state in states}
         return JSONResponse(body, status_code=200 if reason is None else 503)
 
     @app.get(
@@ -161,6 +170,12 @@ def _state(discovery: Discovery) -> JsonObject:
             return {"state": state, **expected, **report}
         expected["remaining_seconds"] = math.ceil(starts.remaining_seconds)
     return {"state": state, **expected}
+
+
+def _shown(state: ServerState) -> JsonObject:
+    shown: JsonObject = {"up": state.up, "tools": state.tools}
+    more = {"version": state.version, "reason": state.reason, "left_out": list(state.left_out)}
+    return shown | {name: value for name, value in more.items() if value}
 
 
 async def _answer_error(_: Request, error: Exception) -> Response:

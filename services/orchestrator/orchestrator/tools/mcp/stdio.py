@@ -1,0 +1,166 @@
+"""MCP over the standard streams of a program that the operator configured: one message per line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Mapping, Sequence
+
+from ...protocol import dumps
+from .wire import JsonObject, McpError, Unreachable, is_answer, parse, result_of
+
+OnMessage = Callable[[JsonObject], None]
+
+log = logging.getLogger("orchestrator.mcp")
+
+MAX_LINE_BYTES = 8_388_608
+_STOP_SECONDS = 2.0
+_SHOWN_CHARACTERS = 300
+
+
+class StdioTransport:
+    """A program that speaks MCP. It is started by the first message, and again after it has ended.
+
+    Args:
+        name: the server's name, for logs.
+        command: the program and its arguments, run without a shell.
+        environment: all variables of the program, which gets none of this process.
+    """
+
+    cancels_by_closing = False
+    first_seconds = 30.0  # a program has to start, and perhaps to download itself
+
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.session_id = ""
+        self._name = name
+        self._command = command
+        self._environment = environment
+        self._process: Process | None = None
+        self._starting = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._waiting: dict[int, tuple[asyncio.Future[JsonObject], OnMessage]] = {}
+        self.unasked: OnMessage = lambda _: None
+
+    async def request(
+        self, message: JsonObject, headers: Mapping[str, str], on_message: OnMessage
+    ) -> JsonObject:
+        """Sends a request and returns its result. Its progress goes to `on_message`.
+
+        Raises:
+            McpError: the program cannot be started, ended, or answered with an error.
+        """
+        del headers
+        number: int = message["id"]
+        answer: asyncio.Future[JsonObject] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = (answer, on_message)
+        try:
+            await self._write(message)
+            return result_of(await answer)
+        finally:
+            self._waiting.pop(number, None)
+
+    async def notify(self, message: JsonObject, headers: Mapping[str, str]) -> None:
+        del headers
+        if self._process is not None:
+            await self._write(message)
+
+    async def listen(self, headers: Mapping[str, str]) -> None:
+        """Waits until the program ends, which sends what it likes at any time."""
+        del headers
+        if self._process is not None:
+            await self._process.wait()
+
+    async def end_session(self, headers: Mapping[str, str]) -> None:
+        """Does nothing: the session is the program."""
+
+    async def close(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            await _stop(process)
+        for task in self._tasks:
+            task.cancel()
+        self._tasks.clear()
+        self._fail("the program has ended")
+
+    async def _write(self, message: JsonObject) -> None:
+        async with self._starting:
+            process = self._process or await self._start()
+        assert process.stdin is not None
+        try:
+            process.stdin.write(dumps(message) + b"\n")
+            await process.stdin.drain()
+        except (ConnectionError, RuntimeError):
+            raise McpError("the program has ended") from None
+
+    async def _start(self) -> Process:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=PIPE,
+                env=self._environment,
+                limit=MAX_LINE_BYTES,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise Unreachable(f"{self._command[0]} cannot be started: {error.strerror}") from None
+        self._process = process
+        self._tasks = [asyncio.create_task(self._read(process)), asyncio.create_task(self._log(process))]
+        return process
+
+    async def _read(self, process: Process) -> None:
+        reason = "the program has ended"
+        assert process.stdout is not None
+        try:
+            while line := await process.stdout.readline():
+                try:
+                    self._dispatch(parse(line))
+                except McpError:
+                    log.warning("%s wrote a line that is not a message of MCP", self._name)
+        except ValueError:  # asyncio's for a line above the limit
+            reason = f"the program wrote a line of more than {MAX_LINE_BYTES:,} bytes"
+        if self._process is process:
+            self._process = None
+            self._fail(reason)
+        await _stop(process)
+
+    def _fail(self, reason: str) -> None:
+        """Ends all requests that wait for an answer."""
+        for answer, _ in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(McpError(reason))
+
+    def _dispatch(self, message: JsonObject) -> None:
+        for number, (answer, _) in self._waiting.items():
+            if is_answer(message, number) and message.get("id") is not None:
+                if not answer.done():
+                    answer.set_result(message)
+                return
+        params = message.get("params")
+        token = params.get("progressToken") if isinstance(params, dict) else None
+        waiting = self._waiting.get(token) if isinstance(token, int) else None
+        (waiting[1] if waiting else self.unasked)(message)
+
+    async def _log(self, process: Process) -> None:
+        """Logs what the program writes to its standard error stream."""
+        assert process.stderr is not None
+        with contextlib.suppress(ValueError):
+            while line := await process.stderr.readline():
+                text = line[:_SHOWN_CHARACTERS].decode(errors="replace").rstrip()
+                log.info("%s: %s", self._name, text)
+
+
+async def _stop(process: Process) -> None:
+    """Ends a program and the programs that it has started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_SECONDS):
+                await process.wait()
+                return
