@@ -48,7 +48,7 @@ tools and the format in two requests.
 |---|---|
 | `tools: []` | the same as no tools |
 | `tool_choice: "none"` | the tools are withheld, and configured tools are not attached |
-| `tool_choice` that forces a call | holds in the first round |
+| `tool_choice` that forces a call | holds in the first round; see [tools.md](tools.md) |
 | `tool_choice: {{"type": "allowed_tools", ...}}` | only these tools are offered; the mode is the choice |
 | `n` above 1 | 400 if the request names server tools; configured tools are not attached |
 | header `X-Tool-Execution: client` | the server runs no tools, and the request is relayed |

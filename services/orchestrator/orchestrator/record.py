@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,8 @@ class Record:
     """What is known about one request: filled while it runs, reported once when it ends.
 
     Attributes:
+        traceparent, tracestate: the client's trace context (W3C Trace Context), empty if it sent none.
+        hints: what the client probably did not mean.
         permitted_tools: names of the server's tools that the request's key may use. None: all of them.
         events: events that the engine has sent since it was asked last.
         unreported_bytes, unreported_seconds: size of the request that an engine has not reported the tokens
@@ -73,6 +75,9 @@ class Record:
     completion_tokens: int = 0
     cached_tokens: int = 0
     first_token: float | None = None
+    traceparent: str = ""
+    tracestate: str = ""
+    hints: Sequence[str] = ()
     held_since: float | None = None
     held_before: float = 0.0
     permitted_tools: frozenset[str] | None = None
@@ -84,6 +89,15 @@ class Record:
     engine_seconds: float = 0.0
     _asked: float | None = None
     _share: float = 0.0
+
+    @property
+    def identity(self) -> str:
+        """The header lines that identify the request to an engine: its id and its trace context."""
+        lines = f"X-Request-Id: {self.request_id}\r\n" if self.request_id else ""
+        for name, value in (("traceparent", self.traceparent), ("tracestate", self.tracestate)):
+            if value:
+                lines += f"{name}: {value}\r\n"
+        return lines
 
     @property
     def held_seconds(self) -> float:

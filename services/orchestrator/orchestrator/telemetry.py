@@ -342,6 +342,8 @@ def _fields(record: Record, seconds: float) -> dict[str, Any]:
         fields["held_seconds"] = round(record.held_before, 4)
     if record.rounds:
         fields |= {"rounds": record.rounds, "tools": record.tools}
+    if record.hints:
+        fields["hints"] = list(record.hints)
     if record.error:
         fields["error"] = record.error
     if record.error_code:

@@ -41,6 +41,9 @@ class Chat:
             attached=self._attached,
             permitted=request.record.permitted_tools,
         )
+        if plan.hints:
+            request.record.hints = plan.hints
+            reply.add_header(b"x-tool-hint", "; ".join(plan.hints))
         if not plan.runs_tools:
             body = dumps(plan.request) if plan.changed else request.body
             await self._relay.forward(request, reply, plan.request, body)

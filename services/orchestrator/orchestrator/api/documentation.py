@@ -175,8 +175,8 @@ def _post(summary: str, body: JsonObject, *, tools: bool = False) -> JsonObject:
     execution = {
         "name": "X-Tool-Execution",
         "in": "header",
-        "schema": {"type": "string", "enum": ["client", "server"]},
-        "description": "`client` leaves all tools to the client.",
+        "schema": {"type": "string"},
+        "description": "`client` leaves all tools to the client, `get_current_weather=client` a single one.",
     }
     answer: JsonObject = {"schema": {"type": "object"}}
     if tools:

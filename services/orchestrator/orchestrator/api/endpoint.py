@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,6 +21,7 @@ from .cors import Cors
 from .encoding import coding_of, decoded
 from .error_format import OPENAI_ERRORS, ErrorFormat
 from .head import Head
+from .identity import request_id, trace_context
 from .in_flight import InFlight
 from .reply import Client, Reply
 
@@ -30,7 +29,6 @@ log = logging.getLogger("orchestrator.api")
 
 _MAX_OTHER_BODY_BYTES = 16_384
 CLIENT_GONE = 499  # nginx's status for a client that closed its connection
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
 @dataclass(slots=True)
@@ -70,14 +68,6 @@ class Request:
 
 
 Handler = Callable[[Request, Reply], Awaitable[None]]
-
-
-def request_id(headers: dict[bytes, bytes]) -> str:
-    """Returns the client's x-request-id if it is safe to log, else a new one."""
-    given = headers.get(b"x-request-id")
-    if given and _REQUEST_ID.fullmatch(given):
-        return given.decode("latin-1")
-    return f"{random.getrandbits(128):032x}"
 
 
 class Endpoint:
@@ -205,6 +195,8 @@ class Exchange:
         self._ticket: Ticket | None = None
         self._share = Share(endpoint.in_flight.budget)
         self._record = Record(request_id(head.headers), endpoint.route)
+        if b"traceparent" in head.headers:
+            self._record.traceparent, self._record.tracestate = trace_context(head.headers)
         self._reply = Reply(
             connection,
             self._record.request_id,

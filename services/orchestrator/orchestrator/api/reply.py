@@ -111,6 +111,11 @@ class Reply:
         self._transport.write(self._head(status, lines) + (b"" if self._head_only else body))
         self.finished = True
 
+    def add_header(self, name: bytes, value: str) -> None:
+        """Adds a header field to the answer. What is not printable ASCII becomes `?`."""
+        shown = "".join(c if " " <= c <= "~" else "?" for c in value)
+        self.lines += b"%b: %b\r\n" % (name, shown.encode())
+
     def expect_stream(self) -> None:
         """Sends headers and heartbeats whenever the handler is silent for too long from now on."""
         self._last_write = self._loop.time()

@@ -162,7 +162,13 @@ class ChatLoop:
             known = ", ".join(sorted(plan.server | plan.client))
             content = orjson.dumps({"error": f"unknown tool {name!r}; available tools: {known}"}).decode()
             return ToolResult(content=content, outcome="error", arguments="{}", parsed=None, seconds=0.0)
-        result = await self._toolbox.call(name, arguments, request_id=record.request_id)
+        result = await self._toolbox.call(
+            name,
+            arguments,
+            request_id=record.request_id,
+            traceparent=record.traceparent,
+            tracestate=record.tracestate,
+        )
         record.tools.append(name)
         self._telemetry.tool_called(name, result.outcome, result.seconds)
         if self._telemetry.log_content:

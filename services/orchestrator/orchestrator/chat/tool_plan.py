@@ -9,6 +9,7 @@ from ..errors import InvalidRequest
 from ..protocol import JsonObject
 from ..tools.toolbox import Toolbox
 from .carried import restore
+from .execution import parse_execution, sides_of
 from .tool_choice import apply_allowed_tools, drop_choice_without_tools, function_name, withhold_tools
 
 
@@ -20,6 +21,7 @@ class ToolPlan:
         request: the client's request without `tandem` and with complete definitions of server tools.
         server, client: the names of the tools that each side runs.
         events: whether the client requested an event for each tool call.
+        hints: what the client probably did not mean.
         changed: whether `request` differs from what the client sent.
         stream: whether the answer is streamed.
         shows_rounds: whether the client sees each round, its calls and their results, instead of one text.
@@ -31,6 +33,7 @@ class ToolPlan:
     client: frozenset[str] = frozenset()
     events: bool = False
     changed: bool = False
+    hints: Sequence[str] = ()
     stream: bool = field(init=False)
     shows_rounds: bool = False
     max_calls: int | None = None
@@ -67,21 +70,21 @@ def plan_tools(
     """Plans a request that `check_chat_request` accepted.
 
     Args:
-        execution: the header `X-Tool-Execution`; `client` leaves every tool to the client.
+        execution: the header `X-Tool-Execution`; see `parse_execution`.
         attached: server tools for requests that have no tools, or `all`.
         permitted: the server tools that may be attached. None: all of them.
 
     Raises:
         InvalidRequest: the header or the `tandem` field is invalid, or `n` is above 1 with server tools.
     """
-    _check_execution(execution)
+    demanded = parse_execution(execution)
     changed = _restore(request) or "tandem" in request
     events = _wants_events(request.pop("tandem", None))
     empty = request.get("tools") == []  # means no tools, but vLLM rejects it
     if empty:
         del request["tools"]
         changed = True
-    attached = attached if execution != "client" else ()
+    attached = attached if not demanded.all_client else ()
     added = _names_to_attach(request, toolbox.names, attached, permitted)
     if added:
         request["tools"] = [{"type": "function", "function": {"name": name}} for name in added]
@@ -89,15 +92,14 @@ def plan_tools(
         drop_choice_without_tools(request)
     changed = apply_allowed_tools(request) or changed
     tools = request.get("tools")
-    if execution == "client" or not tools:
+    if demanded.all_client or not tools:
         return ToolPlan(request, changed=changed)
     if request.get("tool_choice") == "none":
         withhold_tools(request)
         return ToolPlan(request, changed=True)
-    names = frozenset(name for tool in tools if (name := function_name(tool)) is not None)
-    server = names & toolbox.names
+    server, client, hints = sides_of(tools, toolbox, demanded)
     if not server:
-        return ToolPlan(request, changed=changed)
+        return ToolPlan(request, changed=changed, hints=hints)
     request["tools"] = [toolbox.complete(tool) if function_name(tool) in server else tool for tool in tools]
     if request.get("n") not in (None, 1):
         raise InvalidRequest(
@@ -105,15 +107,7 @@ def plan_tools(
             "Send X-Tool-Execution: client to run them yourself.",
             param="n",
         )
-    return ToolPlan(request, server, names - server, events, True)
-
-
-def _check_execution(execution: str | None) -> None:
-    if execution not in (None, "client", "server"):
-        raise InvalidRequest(
-            f"The header X-Tool-Execution must be client or server, not {execution[:40]!r}",
-            param="x-tool-execution",
-        )
+    return ToolPlan(request, server, client, events, True, hints)
 
 
 def _restore(request: JsonObject) -> bool:

@@ -91,15 +91,16 @@ class Address:
                 return rest or b"/"
         return location
 
-    async def post(self, path: str, body: bytes, request_id: str = "", *, whole: bool = True) -> Response:
+    async def post(self, path: str, body: bytes, identity: str = "", *, whole: bool = True) -> Response:
         """Sends a client's request and waits for the first part of the response's body.
+
+        `identity` has the header lines that identify the request.
 
         If `whole` is set or the response is not an event stream, this reads the complete body.
 
         Raises:
             OSError: the connection could not be opened. ConnectionBroken: it broke during the exchange.
         """
-        identity = f"X-Request-Id: {request_id}\r\n" if request_id else ""
         head = f"POST {path} HTTP/1.1\r\n{identity}".encode() + self._headers[self.key]
         request = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
         self.in_flight += 1

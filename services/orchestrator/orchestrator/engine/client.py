@@ -73,7 +73,7 @@ class Engines:
             key = address.key
             try:
                 record.ask(len(body))
-                response = await address.post(path, body, record.request_id, whole=whole)
+                response = await address.post(path, body, record.identity, whole=whole)
             except ConnectionBroken as error:
                 resends += not isinstance(error, StaleConnection)
                 self._after_break(address, error, resends, avoid)

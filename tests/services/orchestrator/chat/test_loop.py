@@ -133,7 +133,7 @@ async def test_client_may_run_registered_tools_itself(server: Live, engine: Scri
     assert engine.requests[0].json["tools"] == [MATH]
     refused = await server.chat(tools=[MATH], headers={"X-Tool-Execution": "both"})
     assert refused.status_code == 400
-    assert "client or server" in refused.json()["error"]["message"]
+    assert "client, server, or a side" in refused.json()["error"]["message"]
 
 
 async def test_configured_tools_are_attached_to_requests_without_tools(engine: ScriptedEngine) -> None:

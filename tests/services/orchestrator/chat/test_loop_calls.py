@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -323,3 +324,25 @@ async def test_response_format_text_has_no_effect(server: Live, engine: Scripted
     engine.play(whole('{"tool": "calculate_math", "arguments": {"expression": "1+1"}}'), whole("2"))
     answer = (await server.chat(tools=[MATH], response_format={"type": "text"})).json()
     assert answer["choices"][0]["message"]["content"] == "2"
+
+
+async def test_tool_gets_the_request_id_and_the_trace_context(
+    engine: ScriptedEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tracing_tool.py").write_text(
+        "from orchestrator.tools.toolbox import ToolContext\n"
+        "def who_asks(context: ToolContext) -> list[str]:\n"
+        '    """Report the context."""\n'
+        "    return [context.request_id, context.traceparent, context.tracestate]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    headers = {
+        "x-request-id": "r-9",
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "tracestate": "vendor=1",
+    }
+    tool = {"type": "function", "function": {"name": "who_asks"}}
+    engine.play(whole(calls=[call("who_asks", {})]), whole("ok"))
+    async with live(engine.url, TOOL_MODULES="tracing_tool") as server:
+        await server.chat(tools=[tool], headers=headers)
+    assert json.loads(tool_messages(engine, 1)[0]["content"]) == list(headers.values())

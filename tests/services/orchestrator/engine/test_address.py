@@ -31,7 +31,7 @@ async def _read_all(response: Response) -> None:
 async def test_request_has_host_request_id_and_the_given_headers(engine: ScriptedEngine) -> None:
     engine.play(whole("ok"))
     address = address_of(engine, authority="vllm.example:8000")
-    with await address.post(CHAT, b'{"a": 1}', "r-1") as response:
+    with await address.post(CHAT, b'{"a": 1}', "X-Request-Id: r-1\r\n") as response:
         assert response.status == 200
         assert b"ok" in await response.read()
         assert await response.read() == b""
