@@ -12,6 +12,7 @@ from .api.chat import Chat
 from .api.endpoint import Endpoint, Handler, Request
 from .api.error_format import ANTHROPIC_ERRORS, OPENAI_ERRORS, ErrorFormat
 from .api.in_flight import InFlight
+from .api.mcp import MCP_ERRORS, McpRoute
 from .api.messages.route import CountTokens, Messages
 from .api.preflight import Preflight
 from .api.relay import Relay
@@ -34,6 +35,7 @@ from .settings import Settings
 from .telemetry import Telemetry
 from .tools.calculator import calculate_math
 from .tools.database import Database
+from .tools.mcp.requested import RequestServers
 from .tools.mcp.servers import McpServers
 from .tools.toolbox import Toolbox, load_tools
 from .tools.weather import Weather
@@ -81,14 +83,7 @@ class Orchestrator:
         )
         self._toolbox = self._build_toolbox(settings)
         telemetry.watch_tools(lambda: self._toolbox.hung)
-        self._mcp_servers = McpServers(
-            settings.mcp_servers,
-            seconds=settings.tool_timeout_seconds,
-            takes_images=settings.model_takes_images,
-            budget=self._budget,
-            telemetry=telemetry,
-            on_tools=self._toolbox.set_remote,
-        )
+        self._use_mcp(settings)
         self.router = self._build_router(settings, engines)
 
     @property
@@ -118,6 +113,25 @@ class Orchestrator:
         await self._keys.close()
         await self._toolbox.aclose()
         await self._weather.aclose()
+
+    def _use_mcp(self, settings: Settings) -> None:
+        budget, telemetry = self._budget, self.telemetry
+        seconds, takes_images = settings.tool_timeout_seconds, settings.model_takes_images
+        self._mcp_servers = McpServers(
+            settings.mcp_servers,
+            seconds=seconds,
+            takes_images=takes_images,
+            budget=budget,
+            telemetry=telemetry,
+            on_tools=self._toolbox.set_remote,
+        )
+        self.request_servers = RequestServers(
+            settings.mcp_request_servers,
+            seconds=seconds,
+            takes_images=takes_images,
+            budget=budget,
+            telemetry=telemetry,
+        )
 
     def _emf_writer(self, settings: Settings) -> Emf | None:
         if not settings.emf:
@@ -181,7 +195,7 @@ class Orchestrator:
         relay = Relay(engines, usage_on_request=True)
         plain_relay = Relay(engines, usage_on_request=False)
         attached = _attached(settings, self._toolbox)
-        return {
+        return self._mcp_handlers(settings) | {
             "/v1/chat/completions": Chat(loop, relay, self._toolbox, attached=attached),
             "/v1/completions": relay,
             "/v1/embeddings": plain_relay,
@@ -189,6 +203,17 @@ class Orchestrator:
             "/v1/messages": Messages(loop, plain_relay, self._toolbox),
             "/v1/messages/count_tokens": CountTokens(plain_relay, self._toolbox),
         }
+
+    def _mcp_handlers(self, settings: Settings) -> dict[str, Handler]:
+        if settings.mcp_serve == "none":
+            return {}
+        route = McpRoute(
+            self._toolbox,
+            self.telemetry,
+            all_tools=settings.mcp_serve == "all",
+            origins=settings.cors_origins,
+        )
+        return {"/mcp": route}
 
     def _build_toolbox(self, settings: Settings) -> Toolbox:
         try:
@@ -212,6 +237,8 @@ async def _no_route(request: Request, _: Reply) -> None:
 
 
 def _error_format(route: str) -> ErrorFormat:
+    if route == "/mcp":
+        return MCP_ERRORS
     return ANTHROPIC_ERRORS if route.startswith("/v1/messages") else OPENAI_ERRORS
 
 

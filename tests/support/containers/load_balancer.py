@@ -53,7 +53,7 @@ class Listener:
 
     port: int
     domain: str = "localhost"
-    paths: Sequence[str] = ("/v1/*", "//v1/*", "/openai/*", "/health", "/models*")
+    paths: Sequence[str] = ("/v1/*", "//v1/*", "/openai/*", "/mcp", "/health", "/models*")
     health_check_path: str = "/v1/models"
     interval_seconds: int = 15
     healthy_threshold: int = 2

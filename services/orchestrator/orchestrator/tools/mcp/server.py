@@ -35,6 +35,7 @@ class McpServer:
     Args:
         allowed: the names of the tools to use. Default: all.
         seconds: time limit of a call, which each progress notification starts again.
+        follows_changes: whether the server may report that its list of tools has changed.
         on_tools: takes the server's tools whenever they change; none while the server is down.
         on_call: counts a call by the server's name, the outcome and the duration.
     """
@@ -47,6 +48,7 @@ class McpServer:
         allowed: frozenset[str] | None,
         seconds: float,
         takes_images: bool,
+        follows_changes: bool = True,
         on_tools: OnTools,
         on_call: OnCall,
     ) -> None:
@@ -57,7 +59,7 @@ class McpServer:
         self._on_tools = on_tools
         self._on_call = on_call
         self._changed = asyncio.Event()
-        self._session = Session(transport, self._changed.set)
+        self._session = Session(transport, self._changed.set if follows_changes else None)
         self._task: asyncio.Task[None] | None = None
         self._listed = asyncio.Event()
         self._reason = "it has not answered yet"
@@ -99,7 +101,7 @@ class McpServer:
             if problem not in self._left_out:
                 log.warning("a tool of the MCP server %s is left out: %s", self.name, problem)
         self._left_out = tuple(problems)
-        if self._reason:
+        if self._reason and self._task is not None:
             fields = {"server": self.name, "version": self._session.version, "tools": len(tools)}
             log.info("an MCP server is up", extra={"fields": fields})
         self._reason = ""

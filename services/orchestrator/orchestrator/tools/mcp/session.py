@@ -89,13 +89,13 @@ class Session:
 
     Args:
         transport: how messages reach it.
-        on_change: called when the server says that its list of tools has changed.
+        on_change: called when the server says that its list of tools has changed; None if nobody asks.
 
     Attributes:
         version: the version of the protocol, empty until the server has been asked.
     """
 
-    def __init__(self, transport: Transport, on_change: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, transport: Transport, on_change: Callable[[], None] | None) -> None:
         self._transport = transport
         transport.unasked = self._handle
         self._on_change = on_change
@@ -241,7 +241,7 @@ class Session:
         """Listens for changes if the server says that it reports them."""
         capabilities = answer.get("capabilities")
         tools = capabilities.get("tools") if isinstance(capabilities, dict) else None
-        if isinstance(tools, dict) and tools.get("listChanged") is True:
+        if self._on_change and isinstance(tools, dict) and tools.get("listChanged") is True:
             self._listener = asyncio.get_running_loop().create_task(self._listen())
 
     async def _listen(self) -> None:
@@ -253,7 +253,7 @@ class Session:
                 else:
                     await self._transport.listen(self._headers("", {}))
             except SessionLost:
-                self._on_change()  # which starts a new session
+                self._changed()  # which starts a new session
                 return
             except Rejected:
                 return  # the server does not offer it
@@ -313,7 +313,7 @@ class Session:
         """Handles a message that is not the answer to a request."""
         method, number = message.get("method"), message.get("id")
         if method == "notifications/tools/list_changed":
-            self._on_change()
+            self._changed()
         elif isinstance(method, str) and number is not None:
             answer: JsonObject = {"jsonrpc": "2.0", "id": number}
             if method == "ping":
@@ -321,6 +321,10 @@ class Session:
             else:
                 answer["error"] = {"code": METHOD_NOT_FOUND, "message": f"{method[:80]} is not supported"}
             self._in_background(self._notify(answer))
+
+    def _changed(self) -> None:
+        if self._on_change:
+            self._on_change()
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         if len(self._background) >= _BACKGROUND:

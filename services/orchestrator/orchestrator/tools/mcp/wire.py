@@ -86,6 +86,16 @@ def header_value(value: str) -> str:
     return f"=?base64?{base64.b64encode(value.encode(errors='replace')).decode()}?="
 
 
+def header_text(value: str) -> str | None:
+    """Returns the text that `header_value` has written, None if it is not one."""
+    if not value.startswith("=?base64?") or not value.endswith("?="):
+        return value
+    try:
+        return base64.b64decode(value[9:-2], validate=True).decode()
+    except ValueError:
+        return None
+
+
 def parse(data: bytes) -> JsonObject:
     """Parses one message.
 
