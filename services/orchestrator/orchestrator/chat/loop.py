@@ -63,6 +63,8 @@ class ChatLoop:
         """
         _check_tools(plan.server, record.permitted_tools)
         talk = Conversation(plan, self._rescue, self._control_tokens)
+        if approved := plan.approved[: talk.calls_left(_MAX_CALLS)]:
+            await self._run_tools(talk, Turn("", "", approved, [], "tool_calls"), approved, record, emit)
         while True:
             talk.rounds = record.rounds = talk.rounds + 1
             turn = await self._ask_within_context(talk, record, emit)

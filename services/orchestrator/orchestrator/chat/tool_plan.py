@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import InvalidRequest
-from ..protocol import JsonObject
+from ..protocol import JsonObject, ToolCall
 from ..tools.toolbox import Toolbox
 from .carried import restore
 from .execution import parse_execution, sides_of
@@ -26,6 +26,7 @@ class ToolPlan:
         stream: whether the answer is streamed.
         shows_rounds: whether the client sees each round, its calls and their results, instead of one text.
         max_calls: the maximum number of calls that the server runs; None for no limit but that of rounds.
+        approved: calls to run before the engine is asked, since the client has approved them.
     """
 
     request: JsonObject
@@ -37,6 +38,7 @@ class ToolPlan:
     stream: bool = field(init=False)
     shows_rounds: bool = False
     max_calls: int | None = None
+    approved: list[ToolCall] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.stream = bool(self.request.get("stream"))

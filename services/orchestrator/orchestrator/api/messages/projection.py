@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -13,6 +14,9 @@ from ...protocol import JsonObject
 from ..error_format import ANTHROPIC_ERRORS
 from .content import OWN_SERVER
 
+Origin = Callable[[str], tuple[str, str]]
+"""Returns the server of a tool and its name there, by the tool's name in chat."""
+
 _REASONS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 """Stop reasons by the loop's finish reason; any other means the end of the turn, or a stop sequence."""
 
@@ -22,7 +26,8 @@ _DELTAS = {"text": ("text_delta", "text"), "thinking": ("thinking_delta", "think
 class MessageProjection:
     """One message. Its blocks follow each other: each one stops before the next starts."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, origin: Origin = lambda name: (OWN_SERVER, name)) -> None:
+        self._origin = origin
         self.answer: JsonObject = {
             "id": f"msg_{uuid.uuid4().hex}",
             "type": "message",
@@ -163,7 +168,8 @@ class MessageProjection:
         self._flush_calls()
         self._space = ""
         if tool["type"] == "tool_call.started":
-            names = {"id": tool["id"], "name": tool["name"], "server_name": OWN_SERVER}
+            server, name = self._origin(tool["name"])
+            names = {"id": tool["id"], "name": name, "server_name": server}
             self._start({"type": "mcp_tool_use", **names, "input": _object(tool["arguments"])})
         else:
             content = [{"type": "text", "text": tool["result"]}]

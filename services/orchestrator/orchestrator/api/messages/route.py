@@ -12,7 +12,7 @@ from ..endpoint import Request
 from ..projected import answer
 from ..relay import Relay
 from ..reply import Reply
-from .content import call_name
+from .content import OWN_SERVER, call_name
 from .projection import MessageProjection
 from .request import chat_request, names_server_tool, tool_name
 
@@ -38,10 +38,14 @@ class Messages:
             plan = self._plan(exact(payload, request.body), execution)
             withheld = not plan.request.get("tools")
             if plan.runs_tools or withheld or called:
-                projection = MessageProjection(str(plan.request.get("model") or "-"))
+                projection = MessageProjection(str(plan.request.get("model") or "-"), self._origin)
                 await answer(self._loop, plan, projection, request, reply, stream=plan.stream)
                 return
         await self._relay.forward(request, reply, payload, request.body)
+
+    def _origin(self, name: str) -> tuple[str, str]:
+        tool = self._toolbox.remote(name)
+        return (tool.server, tool.remote_name) if tool else (OWN_SERVER, name)
 
     def _plan(self, payload: JsonObject, execution: str | None) -> ToolPlan:
         chat = chat_request(payload)

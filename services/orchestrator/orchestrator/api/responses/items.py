@@ -2,28 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from ...errors import InvalidRequest
-from ...protocol import JsonObject
+from ...protocol import JsonObject, ToolCall
+from .mcp import OWN_LABEL
 
 _ROLES = ("user", "assistant", "system", "developer")
 _TEXT_PARTS = ("input_text", "output_text", "text", "reasoning_text", "summary_text")
 _IGNORED = ("mcp_list_tools",)
 _KNOWN = (
     "message", "reasoning", "function_call", "function_call_output", "mcp_call", "mcp_list_tools",
+    "mcp_approval_request", "mcp_approval_response",
 )  # fmt: skip
 
 
-def messages_of(given: str | list[Any], instructions: str | None) -> list[JsonObject]:
-    """Returns the messages for a request's `instructions` and `input`.
+NameOf = Callable[[Any, Any], str | None]
+"""Returns the name in chat of a tool by the label of its server and its name there, if it is known."""
+
+
+@dataclass(slots=True)
+class Input:
+    """A request's input as a chat.
+
+    Attributes:
+        messages: the messages.
+        approved: calls that the client has approved, and that have not been run yet.
+        listed: the labels of the servers whose tools the input lists.
+    """
+
+    messages: list[JsonObject]
+    approved: list[ToolCall] = field(default_factory=list)
+    listed: set[str] = field(default_factory=set)
+
+
+def read_input(
+    given: str | list[Any], instructions: str | None, name_of: NameOf = lambda _label, _name: None
+) -> Input:
+    """Returns a request's `instructions` and `input`.
 
     Raises:
         InvalidRequest: an item is malformed, or only OpenAI or the engine's own route knows it.
     """
-    chat = _Chat()
+    chat = _Chat(name_of)
     if instructions:
         chat.messages.append({"role": "system", "content": instructions})
     if isinstance(given, str):
@@ -31,14 +56,21 @@ def messages_of(given: str | list[Any], instructions: str | None) -> list[JsonOb
     else:
         for index, item in enumerate(given):
             chat.add(item, f"input[{index}]")
-    return chat.messages
+    items = [item for item in given if isinstance(item, dict)] if isinstance(given, list) else []
+    listings = [item for item in items if item.get("type") == "mcp_list_tools"]
+    return Input(
+        chat.messages, list(chat.approved.values()), {str(item.get("server_label")) for item in listings}
+    )
 
 
 class _Chat:
     """Messages, of which the last one may still grow: an assistant's message is several items."""
 
-    def __init__(self) -> None:
+    def __init__(self, name_of: NameOf) -> None:
         self.messages: list[JsonObject] = []
+        self.approved: dict[str, ToolCall] = {}
+        self._requests: dict[str, JsonObject] = {}
+        self._name_of = name_of
         self._growing: JsonObject | None = None
 
     def add(self, item: Any, where: str) -> None:
@@ -56,9 +88,13 @@ class _Chat:
         elif kind == "function_call_output":
             self._add_output(_string(item, "call_id", where), item.get("output"), f"{where}.output")
         elif kind == "mcp_call":
-            name = f"{_string(item, 'server_label', where)}__{_string(item, 'name', where)}"
-            self._add_call(_string(item, "id", where), name, item, where)
+            self._add_call(_string(item, "id", where), self._mcp_name(item, where), item, where)
             self._add_output(item["id"], _mcp_output(item), f"{where}.output")
+            self.approved.pop(str(item.get("approval_request_id")), None)  # it has been run
+        elif kind == "mcp_approval_response":
+            self._add_approval(item, where)
+        elif kind == "mcp_approval_request":
+            self._requests[_string(item, "id", where)] = item
         elif kind not in _IGNORED:
             raise InvalidRequest(
                 f"{where} is of type {str(kind)[:80]!r}, which this server does not keep or run; "
@@ -99,6 +135,29 @@ class _Chat:
         calls = self._assistant().setdefault("tool_calls", [])
         calls.append({"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}})
 
+    def _mcp_name(self, item: JsonObject, where: str) -> str:
+        label, name = _string(item, "server_label", where), _string(item, "name", where)
+        return self._name_of(label, name) or (name if label == OWN_LABEL else f"{label}__{name}")
+
+    def _add_approval(self, item: JsonObject, where: str) -> None:
+        """Notes a call to run, or adds a result that says that the user rejected it."""
+        id = _string(item, "approval_request_id", where)
+        asked = self._requests.get(id)
+        if asked is None:
+            raise InvalidRequest(
+                f"{where}.approval_request_id {id[:80]!r} is not the id of an mcp_approval_request before "
+                "it; send the items of the response that asks for it, too",
+                param=f"{where}.approval_request_id",
+            )
+        name = self._mcp_name(asked, where)
+        if item.get("approve") is True:
+            self.approved[id] = ToolCall(id, name, _object_text(asked.get("arguments"), where))
+            return
+        reason = item.get("reason")
+        note = f"The user rejected this call{f': {reason}' if isinstance(reason, str) else '.'}"
+        self._add_call(id, name, asked, where)
+        self._add_output(id, orjson.dumps({"error": note}).decode(), where)
+
     def _add_output(self, call_id: str, output: Any, where: str) -> None:
         self._append({"role": "tool", "tool_call_id": call_id, "content": _content(output, where)})
 
@@ -122,6 +181,16 @@ def _object_text(arguments: Any, where: str) -> str:
 
 def _mcp_output(item: JsonObject) -> Any:
     error = item.get("error")
+    if isinstance(error, dict):
+        content = error.get("content")
+        texts = (
+            [part.get("text") for part in content if isinstance(part, dict)]
+            if isinstance(content, list)
+            else []
+        )
+        return "".join(text for text in texts if isinstance(text, str)) or str(
+            error.get("message") or "error"
+        )
     return orjson.dumps({"error": error}).decode() if error else item.get("output") or ""
 
 

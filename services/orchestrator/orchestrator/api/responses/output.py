@@ -67,7 +67,7 @@ class TextItem:
 
 @dataclass(slots=True)
 class CallItem:
-    """A function call."""
+    """A call, by its kind: of a function, of an MCP server's tool, or one that the client has to approve."""
 
     index: int
     item: JsonObject
@@ -78,26 +78,55 @@ class CallItem:
         item = {"type": "function_call", "id": new_id("fc"), "call_id": call_id, "name": name}
         return cls(index, {**item, "arguments": "", "status": "in_progress"})
 
+    @classmethod
+    def of_server(cls, index: int, label: str, name: str, approval: str | None) -> CallItem:
+        item = {"type": "mcp_call", "id": new_id("mcp"), "server_label": label, "name": name}
+        more = {"arguments": "", "output": None, "error": None, "approval_request_id": approval}
+        return cls(index, {**item, **more, "status": "in_progress"})
+
+    @classmethod
+    def to_approve(cls, index: int, label: str, name: str) -> CallItem:
+        item = {"type": "mcp_approval_request", "id": new_id("mcpr"), "server_label": label, "name": name}
+        return cls(index, {**item, "arguments": ""})
+
     @property
     def _place(self) -> JsonObject:
         return {"item_id": self.item["id"], "output_index": self.index}
 
     def begin(self, report: Report) -> None:
         report("response.output_item.added", output_index=self.index, item={**self.item})
+        if self.item["type"] == "mcp_call":
+            report("response.mcp_call.in_progress", **self._place)
 
     def add(self, report: Report, arguments: str) -> None:
         self.pieces.append(arguments)
-        report("response.function_call_arguments.delta", **self._place, delta=arguments)
+        if self.item["type"] != "mcp_approval_request":
+            report(f"response.{self.item['type']}_arguments.delta", **self._place, delta=arguments)
+
+    def end_arguments(self, report: Report) -> None:
+        arguments = self.item["arguments"] = "".join(self.pieces)
+        kind = self.item["type"]
+        if kind != "mcp_approval_request":
+            name = {"name": self.item["name"]} if kind == "function_call" else {}
+            report(f"response.{kind}_arguments.done", **self._place, arguments=arguments, **name)
 
     def end(self, report: Report, status: str) -> None:
-        arguments = "".join(self.pieces)
-        self.item |= {"arguments": arguments, "status": status}
-        report(
-            "response.function_call_arguments.done",
-            **self._place,
-            arguments=arguments,
-            name=self.item["name"],
-        )
+        """Ends a call whose arguments are the last that is known of it."""
+        self.end_arguments(report)
+        if "status" in self.item:
+            self.item["status"] = status
+        report("response.output_item.done", output_index=self.index, item=self.item)
+
+    def finish(self, report: Report, output: str, *, failed: bool) -> None:
+        """Ends a call of an MCP server's tool with its result."""
+        status = "failed" if failed else "completed"
+        if failed:
+            content = [{"type": "text", "text": output}]
+            self.item["error"] = {"type": "mcp_tool_execution_error", "content": content}
+        else:
+            self.item["output"] = output
+        self.item["status"] = status
+        report(f"response.mcp_call.{status}", **self._place)
         report("response.output_item.done", output_index=self.index, item=self.item)
 
 
@@ -106,5 +135,16 @@ def report_call_output(report: Report, index: int, call_id: str, output: str) ->
     item: JsonObject = {"type": "function_call_output", "id": new_id("fco"), "call_id": call_id}
     item |= {"output": output, "status": "completed"}
     report("response.output_item.added", output_index=index, item={**item})
+    report("response.output_item.done", output_index=index, item=item)
+    return item
+
+
+def report_listing(report: Report, index: int, listing: JsonObject) -> JsonObject:
+    """Reports the tools of an MCP server and returns the item."""
+    item = {**listing, "id": new_id("mcpl")}
+    place = {"item_id": item["id"], "output_index": index}
+    report("response.output_item.added", output_index=index, item={**item, "tools": []})
+    report("response.mcp_list_tools.in_progress", **place)
+    report("response.mcp_list_tools.completed", **place)
     report("response.output_item.done", output_index=index, item=item)
     return item

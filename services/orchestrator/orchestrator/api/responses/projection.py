@@ -10,7 +10,7 @@ from ...errors import ApiError, CallerError, Overloaded
 from ...protocol import JsonObject, event
 from ..error_format import OPENAI_ERRORS
 from ..projected import encode
-from .output import CallItem, TextItem, new_id, report_call_output
+from .output import CallItem, TextItem, new_id, report_call_output, report_listing
 from .request import ResponseRequest
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -34,6 +34,9 @@ class ResponseProjection:
             "usage": None,
             **request.echo,
         }
+        self._mcp = request.mcp
+        self._approved = {call.id for call in request.approved}
+        self._running: dict[str, CallItem] = {}  # calls of MCP servers' tools
         self._events: list[JsonObject] = []
         self._number = 0
         self._items = 0
@@ -73,6 +76,9 @@ class ResponseProjection:
             code = "rate_limit_exceeded" if isinstance(error, Overloaded) else "invalid_prompt"
         self._begin({})
         self._close("incomplete")
+        for call in self._running.values():
+            call.finish(self._report, error.message, failed=True)
+            self._done[call.index] = call.item
         self._finish("failed", error={"code": code, "message": error.message})
         try:
             return encode(self._events)
@@ -91,6 +97,9 @@ class ResponseProjection:
             self.answer["model"] = model
         for kind in ("response.created", "response.in_progress"):
             self._report(kind, response={**self.answer, "output": []})
+        for listing in self._mcp.listings:
+            index = self._next_index()
+            self._done[index] = report_listing(self._report, index, listing)
 
     def _next_index(self) -> int:
         self._items += 1
@@ -131,7 +140,7 @@ class ResponseProjection:
             function = delta.get("function") or {}
             call = self._calls.get(delta["index"])
             if call is None:
-                call = CallItem.of(self._next_index(), delta["id"], function["name"])
+                call = self._new_call(delta["id"], function["name"])
                 self._calls[delta["index"]] = call
                 call.begin(self._report)
             if arguments := function.get("arguments"):
@@ -140,15 +149,37 @@ class ResponseProjection:
     def _tool(self, tool: JsonObject) -> None:
         self._begin({})
         self._close("completed")
-        index = self._next_index()
+        id = tool["id"]
         if tool["type"] == "tool_call.started":
-            call = CallItem.of(index, tool["id"], tool["name"])
-            call.begin(self._report)
-            call.add(self._report, tool["arguments"] or "{}")
-            call.end(self._report, "completed")
-            self._done[index] = call.item
+            self._start_call(id, tool["name"], tool["arguments"] or "{}")
+        elif call := self._running.pop(id, None):
+            call.finish(self._report, tool["result"], failed=tool["outcome"] != "ok")
+            self._done[call.index] = call.item
         else:
-            self._done[index] = report_call_output(self._report, index, tool["id"], tool["result"])
+            index = self._next_index()
+            self._done[index] = report_call_output(self._report, index, id, tool["result"])
+
+    def _start_call(self, id: str, name: str, arguments: str) -> None:
+        """Reports a call that the server runs."""
+        if label := self._mcp.labels.get(name):
+            approval = id if id in self._approved else None
+            call = CallItem.of_server(self._next_index(), *label, approval)
+            call.begin(self._report)
+            call.add(self._report, arguments)
+            call.end_arguments(self._report)
+            self._running[id] = call
+            return
+        call = CallItem.of(self._next_index(), id, name)
+        call.begin(self._report)
+        call.add(self._report, arguments)
+        call.end(self._report, "completed")
+        self._done[call.index] = call.item
+
+    def _new_call(self, id: str, name: str) -> CallItem:
+        """Returns the item of a call that ends the response: for the client, or to be approved by it."""
+        if name in self._mcp.approval:
+            return CallItem.to_approve(self._next_index(), *self._mcp.labels[name])
+        return CallItem.of(self._next_index(), id, name)
 
     def _end(self, ending: Ending) -> None:
         self._begin(ending.chunk)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ...errors import InvalidRequest
-from ...protocol import JsonObject
+from ...protocol import JsonObject, ToolCall
 from ...tools.toolbox import Toolbox
-from .items import messages_of
+from .items import read_input
+from .mcp import McpTools, echo, names_known_server, read_tools
 
 _RENAMED = {"max_output_tokens": "max_completion_tokens"}
 _OWN = frozenset(
@@ -50,13 +51,16 @@ class ResponseRequest:
     Attributes:
         chat: the same request for the chat route.
         echo: the fields of the response that repeat the request.
+        mcp: the tools that are named by their servers, whose listings the input does not have yet.
+        approved: calls that the client has approved.
     """
 
     chat: JsonObject
     echo: JsonObject
+    mcp: McpTools
+    approved: list[ToolCall]
     stream: bool = False
     max_tool_calls: int | None = None
-    tools: list[JsonObject] = field(default_factory=list)
 
 
 def parse(payload: JsonObject, toolbox: Toolbox) -> ResponseRequest:
@@ -68,14 +72,17 @@ def parse(payload: JsonObject, toolbox: Toolbox) -> ResponseRequest:
     _check_types(payload)
     _check_supported(payload)
     chat = {_RENAMED.get(name, name): value for name, value in payload.items() if name not in _OWN}
-    chat["messages"] = messages_of(payload["input"], payload.get("instructions"))
-    if not chat["messages"]:
+    given = payload.get("tools") or []
+    mcp = read_tools(given, toolbox)
+    read = read_input(payload["input"], payload.get("instructions"), mcp.name_of)
+    chat["messages"] = read.messages
+    if not (read.messages or read.approved):
         raise InvalidRequest("input must have at least one item", param="input")
-    tools = _tools(payload.get("tools") or [], toolbox)
-    if tools:
+    if tools := _tools(given, toolbox, mcp):
         chat["tools"] = tools
     if (choice := payload.get("tool_choice")) is not None:
-        chat["tool_choice"] = _choice(choice)
+        chat["tool_choice"] = _choice(choice, mcp)
+    mcp.listings = [item for item in mcp.listings if item["server_label"] not in read.listed]
     effort = (payload.get("reasoning") or {}).get("effort")
     if effort is not None:
         chat["reasoning_effort"] = effort
@@ -83,18 +90,24 @@ def parse(payload: JsonObject, toolbox: Toolbox) -> ResponseRequest:
     if _LOGPROBS in (payload.get("include") or ()):
         chat["logprobs"] = True
         chat["top_logprobs"] = payload.get("top_logprobs") or 0
+    shown = [echo(tool) for tool in given if tool.get("type") == "mcp"]
+    own = [tool for tool in tools if tool not in mcp.tools]
     return ResponseRequest(
         chat,
-        _echo(payload, [_flat(toolbox.complete(tool)) for tool in tools]),
+        _echo(payload, [*[_flat(toolbox.complete(tool)) for tool in own], *shown]),
+        mcp,
+        read.approved,
         stream=payload.get("stream") is True,
         max_tool_calls=payload.get("max_tool_calls"),
     )
 
 
 def names_server_tool(payload: JsonObject, toolbox: Toolbox) -> bool:
-    """Returns whether the request has a function tool with the name of one of the server's."""
+    """Returns whether the request names a tool of this server, or an MCP server that it knows."""
     tools = payload.get("tools")
-    return isinstance(tools, list) and any(_name(tool) in toolbox for tool in tools)
+    if not isinstance(tools, list):
+        return False
+    return any(_name(tool) in toolbox for tool in tools) or names_known_server(tools, toolbox)
 
 
 def _name(tool: Any) -> str | None:
@@ -133,20 +146,23 @@ def _check_supported(payload: JsonObject) -> None:
             )
 
 
-def _tools(tools: list[Any], toolbox: Toolbox) -> list[JsonObject]:
+def _tools(tools: list[Any], toolbox: Toolbox, mcp: McpTools) -> list[JsonObject]:
     """Returns the tools in the format of the chat route."""
     known = [name for tool in tools if (name := _name(tool)) in toolbox]
     functions = []
+    named = {tool["function"]["name"] for tool in mcp.tools}
     for index, tool in enumerate(tools):
         where = f"tools[{index}]"
         kind = tool.get("type") if isinstance(tool, dict) else None
+        if kind == "mcp" or _name(tool) in named:
+            continue
         if kind != "function":
             raise _not_mixed(where, tool, kind, [name for name in known if name])
         if _name(tool) is None:
             raise InvalidRequest(f"{where}.name must be a string", param=f"{where}.name")
         function = {name: tool[name] for name in _FUNCTION if tool.get(name) is not None}
         functions.append({"type": "function", "function": function})
-    return functions
+    return functions + mcp.tools
 
 
 def _not_mixed(where: str, tool: Any, kind: Any, known: list[str]) -> InvalidRequest:
@@ -172,7 +188,7 @@ def _flat(tool: JsonObject) -> JsonObject:
     }
 
 
-def _choice(choice: str | JsonObject) -> str | JsonObject:
+def _choice(choice: str | JsonObject, mcp: McpTools) -> str | JsonObject:
     """Returns `tool_choice` in the format of the chat route."""
     if isinstance(choice, str):
         return choice
@@ -180,8 +196,11 @@ def _choice(choice: str | JsonObject) -> str | JsonObject:
         return {"type": "function", "function": {"name": choice["name"]}}
     if choice.get("type") == "allowed_tools":
         return choice
+    if choice.get("type") == "mcp":
+        name = mcp.name_of(choice.get("server_label"), choice.get("name"))
+        return {"type": "function", "function": {"name": name}} if name else "required"
     raise InvalidRequest(
-        "tool_choice must be none, auto, required, or an object of type function or allowed_tools; "
+        "tool_choice must be none, auto, required, or an object of type function, mcp or allowed_tools; "
         f"it is of type {str(choice.get('type'))[:80]!r}",
         param="tool_choice",
     )

@@ -18,6 +18,9 @@ from .request import ResponseRequest, names_server_tool, parse
 _KEPT = ("background", "previous_response_id", "store")
 """Fields that ask the server to keep something, which the engine would ignore or reject."""
 
+_CALLED = b'"mcp_'
+"""In the body of a request whose history has calls that this server has run."""
+
 
 class Responses:
     """Handles the route."""
@@ -32,10 +35,11 @@ class Responses:
         payload = request.payload()
         header = request.headers.get(b"x-tool-execution")
         execution = header.decode("latin-1") if header else None
-        if self._is_ours(payload, execution):
+        if self._is_ours(payload, execution) or _CALLED in request.body:
             asked = parse(exact(payload, request.body), self._toolbox)
             plan = self._plan(asked, execution, request.record.permitted_tools)
-            if plan is not None:
+            withheld = not plan.request.get("tools")
+            if plan.runs_tools or withheld or _CALLED in request.body:
                 projection = ResponseProjection(asked)
                 await answer(self._loop, plan, projection, request, reply, stream=asked.stream)
                 return
@@ -52,17 +56,15 @@ class Responses:
 
     def _plan(
         self, asked: ResponseRequest, execution: str | None, permitted: frozenset[str] | None
-    ) -> ToolPlan | None:
-        """Returns the plan, or None if the server runs no tool."""
+    ) -> ToolPlan:
         check_chat_request(asked.chat)
-        withheld = asked.chat.get("tool_choice") == "none"
         plan = plan_tools(
             asked.chat, self._toolbox, execution=execution, attached=self._attached, permitted=permitted
         )
-        if not plan.runs_tools and not withheld:
-            return None
         plan.events = plan.shows_rounds = True
         plan.max_calls = asked.max_tool_calls
+        plan.client |= asked.mcp.approval  # their calls end the response, as those for the client do
+        plan.approved = asked.approved
         # Only a stream has the token data of each text.
         plan.stream = plan.stream or bool(asked.chat.get("logprobs"))
         return plan

@@ -92,6 +92,14 @@ def test_alternating_calls_of_the_client_become_blocks_one_after_the_other() -> 
     assert message["stop_reason"] == "tool_use"
 
 
+def test_call_of_another_servers_tool_has_its_name() -> None:
+    projection = MessageProjection("m", lambda name: ("files", name.removeprefix("files__")))
+    for item in (started("2"), finished("2"), ending()):
+        projection.project(item)
+    used = projection.answer["content"][0]
+    assert (used["name"], used["server_name"]) == ("read", "files")
+
+
 def test_failed_call_is_marked() -> None:
     event = finished("a")
     assert isinstance(event, ToolEvent)

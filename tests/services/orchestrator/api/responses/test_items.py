@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest
 
-from orchestrator.api.responses.items import messages_of
+from orchestrator.api.responses.items import read_input
 from orchestrator.errors import InvalidRequest
 
 USER = {"role": "user", "content": "Hi"}
+
+
+def messages_of(given: Any, instructions: str | None) -> Any:
+    return read_input(given, instructions).messages
 
 
 def call(call_id: str, name: str = "f", arguments: str = '{"x": 1}') -> Any:
@@ -84,6 +88,50 @@ def test_call_of_a_tool_server_is_a_call_with_its_result() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("error", "content"),
+    [
+        ({"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": "gone"}]}, "gone"),
+        ({"type": "http_error", "code": 500, "message": "broken"}, "broken"),
+        ({}, ""),
+    ],
+)
+def test_error_of_a_tool_server(error: Any, content: str) -> None:
+    item = {"type": "mcp_call", "id": "m", "server_label": "tandem", "name": "f", "error": error or None}
+    [called, result] = messages_of([item], None)
+    assert called["tool_calls"][0]["function"]["name"] == "f"
+    assert result["content"] == content
+
+
+ASKED = {"type": "mcp_approval_request", "id": "r", "server_label": "files", "name": "rm", "arguments": "{}"}
+
+
+def test_approved_call_is_to_be_run_once() -> None:
+    approval = {"type": "mcp_approval_response", "approval_request_id": "r", "approve": True}
+    read = read_input([USER, ASKED, approval], None, lambda label, name: f"{label}.{name}")
+    assert [(call.id, call.name, call.arguments) for call in read.approved] == [("r", "files.rm", "{}")]
+    assert read.messages == [USER]
+    done = {"type": "mcp_call", "id": "m", "server_label": "files", "name": "rm", "approval_request_id": "r"}
+    assert read_input([USER, ASKED, approval, {**done, "output": "ok"}], None).approved == []
+
+
+def test_rejected_call_has_a_result_that_says_so() -> None:
+    response = {
+        "type": "mcp_approval_response",
+        "approval_request_id": "r",
+        "approve": False,
+        "reason": "No!",
+    }
+    [_, said, result] = messages_of([USER, ASKED, response], None)
+    assert said["tool_calls"] == [wire("r", "files__rm", "{}")]
+    assert result["content"] == '{"error":"The user rejected this call: No!"}'
+
+
+def test_servers_that_are_listed_are_noted() -> None:
+    listing = {"type": "mcp_list_tools", "id": "l", "server_label": "files", "tools": []}
+    assert read_input([USER, listing], None).listed == {"files"}
+
+
 def test_parts_are_those_of_the_chat_route() -> None:
     parts = [
         {"type": "input_text", "text": "What is this?"},
@@ -132,6 +180,7 @@ def test_refusal_is_text() -> None:
         ({**call("a"), "arguments": {}}, "input[0].arguments"),
         ({"type": "function_call_output", "call_id": "a"}, "input[0].output"),
         ({"type": "mcp_call", "id": "m", "name": "f"}, "input[0].server_label"),
+        ({"type": "mcp_approval_response", "approval_request_id": "r"}, "input[0].approval_request_id"),
     ],
 )  # fmt: skip
 def test_error_names_the_item(item: Any, param: str) -> None:

@@ -22,7 +22,9 @@ USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 
 def request(**fields: Any) -> ResponseRequest:
-    return parse({"model": "asked", "input": "Hi", **fields}, Toolbox([]))
+    asked = parse({"model": "asked", "input": "Hi", **fields}, Toolbox([]))
+    asked.mcp.labels["files__read"] = ("files", "read")
+    return asked
 
 
 def text(value: str) -> Event:
@@ -40,12 +42,17 @@ def client_call(index: int, arguments: str, name: str | None = None) -> Event:
     return Chunk(CHUNK, {"tool_calls": [delta]}, None)
 
 
+def name_of(id: str) -> str:
+    """Every third call is one of an MCP server's tool."""
+    return "files__read" if id.endswith(("2", "5", "8")) else "f"
+
+
 def started(id: str) -> Event:
-    return ToolEvent({"type": "tool_call.started", "id": id, "name": "f", "arguments": '{"x": 1}'})
+    return ToolEvent({"type": "tool_call.started", "id": id, "name": name_of(id), "arguments": '{"x": 1}'})
 
 
 def finished(id: str) -> Event:
-    fields = {"outcome": "ok", "result": "1", "seconds": 0.1, "name": "f", "arguments": "{}"}
+    fields = {"outcome": "ok", "result": "1", "seconds": 0.1, "name": name_of(id), "arguments": "{}"}
     return ToolEvent({"type": "tool_call.finished", "id": id, **fields})
 
 
@@ -126,6 +133,33 @@ def test_rounds_are_items_in_order() -> None:
     assert output[-1]["content"][0]["text"] == "It is 2."
     assert events[-1]["response"]["usage"]["total_tokens"] == 5
     assert events[-1]["response"]["model"] == "served"
+
+
+def test_call_of_a_tool_server_is_one_item_that_ends_with_its_result() -> None:
+    failed = finished("5")
+    assert isinstance(failed, ToolEvent)
+    failed.event |= {"outcome": "timeout", "result": "late"}
+    events = play([started("2"), started("5"), finished("2"), failed, ending()])
+    check_response_events(events)
+    output = events[-1]["response"]["output"]
+    assert [(item["type"], item["server_label"], item["name"]) for item in output] == [
+        ("mcp_call", "files", "read")
+    ] * 2
+    assert [(item["status"], item["output"]) for item in output] == [("completed", "1"), ("failed", None)]
+    assert output[1]["error"]["content"] == [{"type": "text", "text": "late"}]
+
+
+def test_call_to_be_approved_is_a_request() -> None:
+    asked = request()
+    asked.mcp.approval.add("files__read")
+    projection = ResponseProjection(asked)
+    history = [client_call(0, '{"path"', "files__read"), client_call(0, ": 1}"), ending("tool_calls")]
+    events = [event for item in history for event in projection.project(item)]
+    check_response_events(events)
+    [item] = events[-1]["response"]["output"]
+    assert (item["type"], item["name"], item["arguments"]) == (
+        "mcp_approval_request", "read", '{"path": 1}',
+    )  # fmt: skip
 
 
 def test_line_breaks_before_a_call_are_dropped() -> None:

@@ -143,7 +143,6 @@ def test_error_names_the_field(fields: Any, param: str) -> None:
     [
         {"type": "custom", "name": "apply_patch"},
         {"type": "namespace", "name": "apply_patch", "tools": []},
-        {"type": "mcp", "server_label": "apply_patch", "server_url": "https://x.test"},
     ],
 )
 def test_error_names_the_tool_that_cannot_be_combined(tool: Any) -> None:
