@@ -50,7 +50,7 @@ def labels_of(toolbox: Toolbox) -> dict[str, Label]:
 
 
 def names_known_server(tools: Any, toolbox: Toolbox) -> bool:
-    """Returns whether one of a request's tools is a server that is known here."""
+    """Returns whether a request's tools include a server that is known here."""
     labels = [
         tool.get("server_label")
         for tool in (tools if isinstance(tools, list) else ())
