@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import functools
+import secrets
 
 from .api.asgi import asgi_endpoints
 from .api.auth import Keys
@@ -20,6 +21,7 @@ from .api.reply import Reply
 from .api.responses.route import Responses
 from .api.router import Router, not_found
 from .api.routes import build_routes
+from .api.usage import UsageReport
 from .chat.loop import ChatLoop
 from .chat.markup import rescue_for
 from .control_tokens import ControlTokens
@@ -29,6 +31,8 @@ from .engine.discovery import Discovery
 from .errors import SettingsError
 from .limits.accounts import Accounts
 from .limits.rules import Limits
+from .limits.sync import Sync
+from .limits.table import Table
 from .limits.usage import Usage
 from .memory import Budget, default_budget
 from .settings import Settings
@@ -50,7 +54,9 @@ class Orchestrator:
         self._budget = Budget(settings.memory_budget_bytes or default_budget())
         self.in_flight = InFlight(settings.max_in_flight, self._budget)
         self._accounts = Accounts(
-            Limits(settings.key_requests_per_minute, settings.key_tokens_per_day, settings.key_max_in_flight)
+            Limits(settings.key_requests_per_minute, settings.key_tokens_per_day, settings.key_max_in_flight),
+            shared=settings.limits_table is not None,
+            fail_open=settings.limits_fail_open,
         )
         self._usage = Usage()
         self._keys = Keys(settings, self._accounts)
@@ -68,6 +74,7 @@ class Orchestrator:
             budget=self._budget,
             max_answer_bytes=settings.max_answer_bytes,
         )
+        self._sync = self._build_sync(settings)
         telemetry.watch_engines(self._discovery.states)
         telemetry.watch_load(self._discovery.load)
         self._emf = self._emf_writer(settings)
@@ -98,6 +105,8 @@ class Orchestrator:
             SettingsError: a setting cannot be used.
         """
         await self._keys.start()
+        if self._sync is not None:
+            await self._sync.start()
         await asyncio.to_thread(self._database.prepare)
         self._control_tokens.report()
         await self._discovery.start()
@@ -108,6 +117,8 @@ class Orchestrator:
     async def close(self) -> None:
         if self._emf:
             await self._emf.close()
+        if self._sync is not None:
+            await self._sync.close()
         await self._discovery.close()
         await self._mcp_servers.close()
         await self._keys.close()
@@ -143,6 +154,17 @@ class Orchestrator:
             model=settings.default_model,
         )
 
+    def _build_sync(self, settings: Settings) -> Sync | None:
+        if settings.limits_table is None:
+            return None
+        return Sync(
+            self._accounts,
+            self._usage,
+            Table(settings.limits_table, secrets.token_hex(4)),
+            flush_seconds=settings.usage_flush_seconds,
+            engines=lambda: len(self._discovery.up()),
+        )
+
     def _build_router(self, settings: Settings, engines: Engines) -> Router:
         endpoint = functools.partial(
             Endpoint,
@@ -160,6 +182,7 @@ class Orchestrator:
             toolbox=self._toolbox,
             telemetry=self.telemetry,
             mcp_servers=lambda: self._mcp_servers.states,
+            usage=UsageReport(self._usage, self._sync.read if self._sync else None),
             default_model=settings.default_model,
             needs_key=not self._keys.open,
             pages=settings.pages,

@@ -125,6 +125,20 @@ class Settings(BaseModel):
     key_max_in_flight: int | None = Field(
         None, ge=1, description="Concurrent requests of each key that has no such limit of its own."
     )
+    limits_table: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_.-]{3,255}$",
+        description="DynamoDB table with which several orchestrators share limits and usage. Without one, "
+        "each counts for itself, in memory.",
+    )
+    limits_fail_open: bool = Field(
+        True,
+        description="Whether each orchestrator grants the whole limits while the table does not answer. If "
+        "not, keys with limits get a 503 once they have used what was leased.",
+    )
+    usage_flush_seconds: float = Field(
+        5, ge=1, le=60, description="Interval at which usage is stored in LIMITS_TABLE."
+    )
     cors_origins: Annotated[Names, AfterValidator(_origins)] = Field(
         (),
         description="Origins of web pages that may use the API from a browser, such as "

@@ -76,5 +76,5 @@ def _scope(request: Request) -> Message:
         "headers": head.fields,
         "client": None,
         "server": None,
-        "state": {},
+        "state": {"account": request.account},
     }

@@ -23,6 +23,7 @@ from ..tools.toolbox import Toolbox
 from .chat_page import add_chat_page
 from .docs_page import add_docs_page
 from .documentation import complete
+from .usage import UsageReport, add_usage_route
 
 _MODEL_LIST = {
     "object": {"const": "list"},
@@ -41,6 +42,7 @@ def build_routes(
     toolbox: Toolbox,
     telemetry: Telemetry,
     mcp_servers: Callable[[], Sequence[ServerState]],
+    usage: UsageReport,
     default_model: str,
     needs_key: bool,
     pages: bool,
@@ -63,6 +65,8 @@ def build_routes(
         add_docs_page(app)
     _add_model_routes(app, discovery, default_model)
     _add_state_routes(app, discovery, control_tokens, telemetry, mcp_servers)
+
+    add_usage_route(app, usage)
 
     @app.get(
         "/v1/tools",

@@ -99,6 +99,7 @@ class Accounts:
         down: whether the limits cannot be shared at the moment.
         lacking: accounts that need a lease.
         leased: waits until leases for `lacking` have been asked for once. None if the process is alone.
+        wake: makes that happen soon.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class Accounts:
         self.down = False
         self.lacking: set[Account] = set()
         self.leased: Callable[[], Awaitable[None]] | None = None
+        self.wake: Callable[[], None] | None = None
         self._shared = shared
         self._fail_open = fail_open
         self._now = now
@@ -174,7 +176,7 @@ class Accounts:
             return not ticket.waits
         if self._room(tokens) <= 0:
             return False
-        self._reserve(ticket, tokens, min(size // _BYTES_PER_TOKEN, MAX_RESERVED_TOKENS))
+        self._reserve(ticket, tokens, _prompt_tokens(size))
         return True
 
     async def wait(self, ticket: Ticket, size: int) -> None:
@@ -183,7 +185,18 @@ class Accounts:
         Raises:
             RateLimited: a limit of the key is reached. LimitsUnavailable: it cannot be checked.
         """
-        account = ticket.account
+        account, tokens = ticket.account, ticket.account.tokens
+        if tokens is None:
+            await self._wait(ticket, account, size)
+            return
+        awaited = _prompt_tokens(size)
+        tokens.awaited += awaited
+        try:
+            await self._wait(ticket, account, size)
+        finally:
+            tokens.awaited -= awaited
+
+    async def _wait(self, ticket: Ticket, account: Account, size: int) -> None:
         for _ in range(_LEASE_ROUNDS):
             self.lacking.add(account)
             if self.leased is not None:
@@ -257,8 +270,10 @@ class Accounts:
             self._ask_early(ticket.account, tokens)
 
     def _ask_early(self, account: Account, allowance: Allowance) -> None:
-        if allowance.lacks > allowance.slice // 2 and not allowance.exhausted:
+        if allowance.lacks > allowance.slice // 2 and not allowance.exhausted and not self.down:
             self.lacking.add(account)
+            if self.wake is not None:
+                self.wake()
 
     def _expect_lease(self, account: Account, allowance: Allowance, now: float) -> None:
         """Returns if a lease may bring room.
@@ -274,6 +289,7 @@ class Accounts:
                     "The limits of this key cannot be checked at the moment. Try again shortly.",
                     headers={"retry-after": str(_SOON_SECONDS)},
                 )
+        allowance.denied = True
         raise _exceeded(account, allowance, now)
 
     def lines(self, account: Account) -> bytes:
@@ -289,6 +305,10 @@ class Accounts:
                     kind, allowance.limit, kind, allowance.remaining, kind, _duration(allowance, now)
                 )  # fmt: skip
         return lines
+
+
+def _prompt_tokens(size: int) -> int:
+    return min(size // _BYTES_PER_TOKEN, MAX_RESERVED_TOKENS)
 
 
 def _duration(allowance: Allowance, now: float) -> bytes:

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
+from typing import Protocol
+
 MINUTE, DAY = 60, 86_400
 _SLICES = 20
+
+
+class Leased(Protocol):
+    """What a lease has brought: units that this process has now, that others have, and do not spend."""
+
+    @property
+    def granted(self) -> int: ...
+    @property
+    def others(self) -> int: ...
+    @property
+    def unspent(self) -> Sized: ...
 
 
 class Allowance:
@@ -20,13 +34,15 @@ class Allowance:
         awaited: units that requests wait for.
         granted: units that this process may spend in the window.
         others: units that other processes had taken when the limit was last leased.
+        reported: the part of `spent` that other processes know of.
+        denied: whether a request was rejected since the last lease.
         exhausted: whether the last lease got less than it asked for.
         settled: whether all units that are taken were also spent, so that none will be returned.
     """
 
     __slots__ = (
-        "awaited", "exhausted", "granted", "limit", "others", "reserved", "seconds", "settled", "shared",
-        "spent", "window",
+        "awaited", "denied", "exhausted", "granted", "limit", "others", "reported", "reserved", "seconds",
+        "settled", "shared", "spent", "window",
     )  # fmt: skip
 
     def __init__(self, limit: int, seconds: int, *, shared: bool) -> None:
@@ -45,9 +61,10 @@ class Allowance:
 
     def _begin(self, window: int) -> None:
         self.window = window
-        self.spent = self.others = 0
+        self.spent = self.others = self.reported = 0
         self.granted = 0 if self.shared else self.limit
         self.exhausted = self.settled = not self.shared
+        self.denied = False
 
     def change(self, limit: int) -> None:
         """Sets another limit, which applies at once."""
@@ -78,6 +95,31 @@ class Allowance:
     def remaining(self) -> int:
         """The units that are left for the key, as far as this process knows."""
         return max(0, self.limit - self.others - self.spent - self.reserved)
+
+    def asks(self, *, returning: bool) -> bool:
+        """Returns whether to change the lease, or to report what was spent.
+
+        Args:
+            returning: whether to return all that was not spent, because the process stops.
+        """
+        if returning:
+            return self.granted != self.spent or self.reported != self.spent
+        if self.seconds == DAY and self.reported != self.spent:
+            return True
+        used = self.spent + self.reserved + self.awaited
+        return (self.lacks > 0 and (used > 0 or self.denied)) or self.lacks < -self.slice
+
+    def take(self, lease: Leased, *, wanted: int, spent: int) -> None:
+        """Takes what a lease has brought.
+
+        Args:
+            wanted: units that the process wanted to have.
+            spent: the units that were reported with the lease.
+        """
+        self.granted, self.others, self.reported = lease.granted, lease.others, spent
+        self.exhausted = lease.granted < wanted
+        self.settled = not lease.unspent
+        self.denied = False
 
     def resets_in(self, now: float) -> float:
         """The seconds until the next window."""

@@ -105,10 +105,10 @@ class Usage:
         if record.reported_bytes and not estimated:
             self._average(record.model).learn(record, record.reported_bytes, record.answer_seconds)
 
-    def row(self, key: RowKey) -> Use:
-        """Returns the counters of one row."""
+    def row(self, key: RowKey) -> Use | None:
+        """Returns the counters of one row, unless it is too old."""
         day, name, model = key
-        return self._rows[day][name, model]
+        return self._rows.get(day, {}).get((name, model))
 
     def rows(self) -> Iterator[tuple[RowKey, Use]]:
         for day, rows in self._rows.items():

@@ -33,7 +33,9 @@ def test_rows_by_day_key_and_model() -> None:
     }
     assert usage.changed == set(rows)
     key = ("1970-01-02", "alice", "n")
-    assert shown(key, usage.row(key)) == {
+    use = usage.row(key)
+    assert use is not None
+    assert shown(key, use) == {
         "day": "1970-01-02", "key": "alice", "model": "n", "requests": 1, "prompt_tokens": 0,
         "completion_tokens": 0, "cached_tokens": 0, "tool_calls": 0, "engine_seconds": 0.123, "estimated": 0,
     }  # fmt: skip
