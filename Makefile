@@ -68,8 +68,11 @@ deploy: $(OPS) ## Check, deploy, and test what was deployed; ARGS="--certificate
 smoke: $(OPS) ## Test the deployed system as a user would; ARGS="--url URL --key KEY" for another
 	@$(RUN) -m ops smoke $(ARGS)
 
-keys: $(OPS) ## Manage API keys; ARGS="create alice", list, "revoke alice", "rotate alice", rotate-engine
+keys: $(OPS) ## Manage API keys; ARGS="create alice", "set alice", list, "revoke alice", "rotate alice", rotate-engine
 	@$(RUN) -m ops keys $(ARGS)
+
+usage: $(OPS) ## Print who used how much; ARGS="--since 30d", --csv, --json, or "--url URL --key KEY" for another server
+	@$(RUN) -m ops usage $(ARGS)
 
 cost: $(OPS) ## Print the monthly cost of the deployment, and what would change it
 	@$(RUN) -m ops cost $(ARGS)
@@ -175,4 +178,4 @@ TOOLS ?= services/orchestrator/tools
 lock-tools: .venv/developer ## Lock the packages of your own tools: TOOLS=DIRECTORY with a requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt $(TOOLS)/requirements.in -o $(TOOLS)/requirements.txt
 
-.PHONY: help lock-tools swagger-ui page-vendor record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth simulate-scaling synth rehearse pin-images doctor deploy smoke keys cost rollback destroy logs tiny-model soak soak-restarts fuzz check lock
+.PHONY: help lock-tools swagger-ui page-vendor record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth simulate-scaling synth rehearse pin-images doctor deploy smoke keys usage cost rollback destroy logs tiny-model soak soak-restarts fuzz check lock

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -31,6 +32,7 @@ from . import (
     logs,
     machine_image,
     releases,
+    usage,
 )
 from .account import NoAccess, NotAllowed
 from .command_line import (
@@ -261,6 +263,32 @@ def run_logs(
         if not entries:
             say(f"No errors in the last {since}.")
         sys.stdout.writelines(logs.shown(entry) for entry in entries)
+
+
+@app.command("usage")
+def run_usage(
+    since: Annotated[
+        str, typer.Option(help="From when on: a period such as 1d or 4w, or a date (UTC).")
+    ] = "7d",
+    url: Annotated[
+        str | None, typer.Option(help="Base URL of a server to ask. Default: the deployment's table.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="API key for --url. Default: TANDEM_API_KEY.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a row per day, key, model.")] = False,
+    deployment: DeploymentFile = FILE,
+    as_json: AsJson = False,
+) -> None:
+    """Show who used how many requests, tokens, tool calls and how much engine time."""
+    with errors_reported(as_json=as_json):
+        period = usage.period(since, datetime.now(UTC))
+        rows = usage.reported(url, key, period) if url else usage.stored(account_of(deployment), period.days)
+        if as_json:
+            sys.stdout.write(json.dumps(rows) + "\n")
+        elif as_csv:
+            sys.stdout.write(usage.as_csv(rows))
+        else:
+            console().print(f"Usage from {period.days[0]} to {period.days[-1]} (UTC)")
+            console().print(usage.table(rows))
 
 
 def _pause() -> None:

@@ -15,6 +15,9 @@ ORCHESTRATOR_IMAGE_GB = 0.2
 SECRETS = 3
 """The bootstrap key, the named hashes and the engine's key."""
 
+HEARTBEATS_PER_HOUR = 240
+"""Of an orchestrator in the table of limits and usage, each a write and a read."""
+
 WAF_MANAGED_RULES = 3
 """Groups of managed rules, in addition to the request limit."""
 
@@ -50,6 +53,7 @@ def monthly_cost(plan: Plan) -> list[CostItem]:
         _load_balancer(plan),
         *_firewall(plan),
         _storage_and_names(plan),
+        _usage_table(plan),
     ]
 
 
@@ -144,6 +148,15 @@ def _storage_and_names(plan: Plan) -> CostItem:
         "images, secrets, DNS",
         f"{engine.compressed_gb + ORCHESTRATOR_IMAGE_GB:g} GB, {SECRETS} secrets, 1 private zone",
         images + SECRETS * prices.secret_month + prices.private_zone_month,
+    )
+
+
+def _usage_table(plan: Plan) -> CostItem:
+    prices, tasks = plan.catalog.prices, plan.deployment.orchestrator.min_tasks
+    beats = tasks * HOURS_PER_MONTH * HEARTBEATS_PER_HOUR / 1e6
+    each = prices.dynamodb_write_million + prices.dynamodb_read_million
+    return CostItem(
+        "limits and usage", f"DynamoDB, ${prices.dynamodb_write_million:g} per million writes", beats * each
     )
 
 

@@ -21,6 +21,11 @@ OWNED = {
     "API_KEYS": "",
     "API_KEYS_FILE": "",
     "API_KEYS_SECRET_ARN": "",
+    "LIMITS_TABLE": "",
+    "LIMITS_FAIL_OPEN": "limits.fail_open",
+    "KEY_REQUESTS_PER_MINUTE": "limits.requests_per_minute",
+    "KEY_TOKENS_PER_DAY": "limits.tokens_per_day",
+    "KEY_MAX_IN_FLIGHT": "limits.max_in_flight",
     "CORS_ORIGINS": "ingress.cors_origins",
     "PAGES": "ingress.page",
     "BOOTSTRAP_API_KEY": "",
@@ -52,7 +57,9 @@ def secret_variables(plan: Plan) -> tuple[str, ...]:
     return ("BOOTSTRAP_API_KEY", "VLLM_API_KEY", *database, *plan.deployment.tools.secrets)
 
 
-def orchestrator_environment(plan: Plan, *, engine_url: str, api_keys_secret_arn: str) -> dict[str, str]:
+def orchestrator_environment(
+    plan: Plan, *, engine_url: str, api_keys_secret_arn: str, limits_table: str = ""
+) -> dict[str, str]:
     """Returns the orchestrator's environment without secrets. Unset variables have their defaults.
 
     The load balancer closes idle connections first (KEEP_ALIVE_SECONDS), and requests end with an error
@@ -68,6 +75,11 @@ def orchestrator_environment(plan: Plan, *, engine_url: str, api_keys_secret_arn
         "RESCUE": tools.rescue,
         "PORT": str(ORCHESTRATOR_PORT),
         "API_KEYS_SECRET_ARN": api_keys_secret_arn,
+        "LIMITS_TABLE": limits_table,
+        "LIMITS_FAIL_OPEN": str(deployment.limits.fail_open).lower(),
+        "KEY_REQUESTS_PER_MINUTE": str(deployment.limits.requests_per_minute or ""),
+        "KEY_TOKENS_PER_DAY": str(deployment.limits.tokens_per_day or ""),
+        "KEY_MAX_IN_FLIGHT": str(deployment.limits.max_in_flight or ""),
         "CORS_ORIGINS": ",".join(deployment.ingress.cors_origins),
         "PAGES": "" if deployment.ingress.page else "false",
         "REQUEST_TIMEOUT_SECONDS": str(settings.request_timeout_seconds),

@@ -21,6 +21,7 @@ from .settings import (
     ExistingVpc,
     Images,
     Ingress,
+    Limits,
     Logs,
     Metrics,
     Model,
@@ -38,6 +39,7 @@ __all__ = [
     "Gpu",
     "Images",
     "Ingress",
+    "Limits",
     "Logs",
     "Metrics",
     "Model",
@@ -82,6 +84,7 @@ class Deployment(Section):
     orchestrator: Orchestrator = Orchestrator()
     tools: Tools = Tools()
     ingress: Ingress = Ingress()
+    limits: Limits = Limits()
     images: Images = Images()
     logs: Logs = Logs()
     metrics: Metrics = Metrics()

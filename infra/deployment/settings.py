@@ -298,6 +298,25 @@ class Ingress(Section):
         return not (self.cloudfront or self.certificate_arn or self.hosted_zone_id)
 
 
+class Limits(Section):
+    """Limits of each API key that has none of its own; `make keys` sets those of single keys."""
+
+    requests_per_minute: int | None = Field(
+        default=None, ge=1, description="Requests per minute of one key, over all tasks."
+    )
+    tokens_per_day: int | None = Field(
+        default=None, ge=1, description="Tokens per day (UTC) of one key, over all tasks."
+    )
+    max_in_flight: int | None = Field(
+        default=None, ge=1, description="Requests of one key at the same time, over all tasks."
+    )
+    fail_open: bool = Field(
+        default=True,
+        description="Whether each task grants the whole limits while DynamoDB does not answer. If not, keys "
+        "with limits get a 503 then.",
+    )
+
+
 class Images(Section):
     """Where the container images are built."""
 

@@ -66,9 +66,10 @@ class Network(Construct):
                     else ec2.SubnetType.PRIVATE_WITH_EGRESS,
                 ),
             ],
-            # Image layers come from S3; this endpoint saves the NAT traffic for them.
+            # Image layers come from S3; these endpoints are free, and save the NAT traffic.
             gateway_endpoints={
-                "S3": ec2.GatewayVpcEndpointOptions(service=ec2.GatewayVpcEndpointAwsService.S3)
+                "S3": ec2.GatewayVpcEndpointOptions(service=ec2.GatewayVpcEndpointAwsService.S3),
+                "DynamoDb": ec2.GatewayVpcEndpointOptions(service=ec2.GatewayVpcEndpointAwsService.DYNAMODB),
             },
         )
         if settings.flow_logs:

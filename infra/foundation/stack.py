@@ -1,4 +1,4 @@
-"""The stack of everything that outlives a release: network, image registries, keys."""
+"""The stack of everything that outlives a release: network, image registries, keys, usage."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .certificate import Certificate
 from .network import Network, private_subnets
 from .registries import Registries
 from .secrets import Keys
+from .usage_table import UsageTable
 
 
 class FoundationStack(cdk.Stack):
@@ -38,6 +39,7 @@ class FoundationStack(cdk.Stack):
         )
         self.registries = Registries(self, "Registries", prefix=deployment.name, retain=retain)
         self.keys = Keys(self, "Keys", retain=retain)
+        self.usage = UsageTable(self, "Usage", retain=retain)
         if not deployment.ingress.cloudfront:
             Certificate(self, "Certificate", deployment=deployment)
         self._export()
@@ -54,6 +56,8 @@ class FoundationStack(cdk.Stack):
             self.registries.orchestrator.repository_name,
             self.registries.vllm.repository_arn,
             self.registries.vllm.repository_name,
+            self.usage.table.table_arn,
+            self.usage.table.table_name,
             *(secret.secret_arn for secret in (self.keys.bootstrap, self.keys.engine, self.keys.api_keys)),
         ]
         if isinstance(vpc, ec2.Vpc):

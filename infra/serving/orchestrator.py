@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import aws_cdk as cdk
+from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_iam as iam
@@ -25,6 +26,11 @@ from .task_definition import accept_design, container_logs, existing_secret
 HEALTH_CHECK_PATH = "/v1/models"
 POSTGRESQL_PORT = 5432
 
+_TABLE_ACTIONS = (
+    "dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem",
+    "dynamodb:Query", "dynamodb:UpdateItem",
+)  # fmt: skip
+
 
 class Orchestrator(Construct):
     """The tasks behind the load balancer."""
@@ -39,12 +45,13 @@ class Orchestrator(Construct):
         plan: Plan,
         engine: Engine,
         keys: Keys,
+        usage: dynamodb.ITable,
     ) -> None:
         super().__init__(scope, construct_id)
         deployment = plan.deployment
         security_group = self._security_group(cluster.vpc, deployment)
         self.logs = container_logs(self, deployment)
-        task = self._task_definition(plan, image, engine, keys)
+        task = self._task_definition(plan, image, engine, keys, usage)
         self.service = self._service(cluster, task, security_group)
         engine.connections.allow_from(security_group, ec2.Port.tcp(ENGINE_PORT), "Orchestrator to engine")
         engine.connections.allow_from(
@@ -85,6 +92,7 @@ class Orchestrator(Construct):
         image: Image,
         engine: Engine,
         keys: Keys,
+        usage: dynamodb.ITable,
     ) -> ecs.FargateTaskDefinition:
         deployment = plan.deployment
         settings = deployment.orchestrator
@@ -101,12 +109,18 @@ class Orchestrator(Construct):
                 actions=["secretsmanager:GetSecretValue"], resources=[keys.api_keys.secret_arn]
             )
         )
+        task.add_to_task_role_policy(
+            iam.PolicyStatement(actions=list(_TABLE_ACTIONS), resources=[usage.table_arn])
+        )
         self._let_tools(task, deployment.tools)
         task.add_container(
             "orchestrator",
             image=image.source,
             environment=orchestrator_environment(
-                plan, engine_url=engine.url, api_keys_secret_arn=keys.api_keys.secret_arn
+                plan,
+                engine_url=engine.url,
+                api_keys_secret_arn=keys.api_keys.secret_arn,
+                limits_table=usage.table_name,
             ),
             secrets=self._secrets(deployment, keys),
             port_mappings=[ecs.PortMapping(container_port=ORCHESTRATOR_PORT)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import aws_cdk as cdk
+from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_ecs as ecs
 from constructs import Construct
 
@@ -38,6 +39,7 @@ class Outputs(Construct):
         orchestrator: Orchestrator,
         ingress: Ingress,
         keys: Keys,
+        usage: dynamodb.ITable,
     ) -> None:
         super().__init__(scope, construct_id)
         model = deployment.served_model
@@ -57,6 +59,7 @@ class Outputs(Construct):
         if domain and not deployment.ingress.hosted_zone_id:
             self._add("DnsRecord", f"{domain}. CNAME {balancer}.", "DNS record for you to create")
         self._add("ApiKeysSecretArn", keys.api_keys.secret_arn, "Named hashes of API keys, for `ops keys`")
+        self._add("UsageTable", usage.table_name, "DynamoDB table of limits and usage, for `ops usage`")
         self._add("ClusterName", cluster.cluster_name, "ECS cluster")
         self._add("EngineService", engine.service.service_name, "ECS service of the engines")
         if any(one.security_group for one in deployment.tools.egress):

@@ -58,6 +58,7 @@ class ServingStack(cdk.Stack):
             plan=plan,
             engine=engine,
             keys=keys,
+            usage=foundation.usage.table,
         )
         ingress = Ingress(
             self,
@@ -78,6 +79,7 @@ class ServingStack(cdk.Stack):
             orchestrator=orchestrator,
             ingress=ingress,
             keys=keys,
+            usage=foundation.usage.table,
         )
 
     def _engine(self, cluster: ecs.Cluster, plan: Plan, image: Image, key: secretsmanager.ISecret) -> Engine:

@@ -101,6 +101,8 @@ class Prices:
     ecr_gb_month: float
     secret_month: float
     private_zone_month: float
+    dynamodb_write_million: float
+    dynamodb_read_million: float
     waf_web_acl_month: float
     waf_rule_month: float
 

@@ -29,6 +29,7 @@ _ARNS = {
     ),
     "AWS::CloudWatch::Alarm": f"arn:aws:cloudwatch:{_HERE}:alarm:{{name}}",
     "AWS::CodeBuild::Project": f"arn:aws:codebuild:{_HERE}:project/{{name}}",
+    "AWS::DynamoDB::Table": f"arn:aws:dynamodb:{_HERE}:table/{{name}}",
     "AWS::ECR::Repository": f"arn:aws:ecr:{_HERE}:repository/{{name}}",
     "AWS::ECS::Cluster": f"arn:aws:ecs:{_HERE}:cluster/{{name}}",
     "AWS::Events::Rule": f"arn:aws:events:{_HERE}:rule/{{name}}",
@@ -40,7 +41,16 @@ _ARNS = {
     "AWS::SNS::Topic": f"arn:aws:sns:{_HERE}:{{name}}",
     "AWS::SecretsManager::Secret": f"arn:aws:secretsmanager:{_HERE}:secret:{{name}}-AbCdEf",
 }
-_NAMES = ("BucketName", "ClusterName", "FunctionName", "LogGroupName", "Name", "RepositoryName", "RoleName")
+_NAMES = (
+    "BucketName",
+    "ClusterName",
+    "FunctionName",
+    "LogGroupName",
+    "Name",
+    "RepositoryName",
+    "RoleName",
+    "TableName",
+)
 _ARN_BY_REF = ("AWS::SNS::Topic", "AWS::SecretsManager::Secret")
 
 

@@ -21,6 +21,7 @@ _NAMES_OF_OTHERS = {
     "another_task_definition": [f"arn:aws:ecs:{_HERE}:task-definition/payroll:1"],
     "another_function": [f"arn:aws:lambda:{_HERE}:function:payroll"],
     "another_group": [f"arn:aws:autoscaling:{_HERE}:autoScalingGroup:1:autoScalingGroupName/payroll"],
+    "another_table": [f"arn:aws:dynamodb:{_HERE}:table/payroll"],
     "another_cluster": [f"arn:aws:ecs:{_HERE}:cluster/payroll"],
     "another_project": [f"arn:aws:codebuild:{_HERE}:project/payroll"],
     "another_event_rule": [f"arn:aws:events:{_HERE}:rule/payroll"],
@@ -74,12 +75,23 @@ class _Finder:
         for task in self._assembly.of_kind("AWS::ECS::TaskDefinition"):
             yield self._caller("task_execution", task, "ExecutionRoleArn", self._execution(task))
             if any(one["Type"] == "GPU" for one in container(task).get("ResourceRequirements", [])):
-                names = {"secret": self._secrets, "cluster": self._clusters, "shell": self._shell}
+                names = {
+                    "secret": self._secrets,
+                    "cluster": self._clusters,
+                    "shell": self._shell,
+                    "usage_table": self._all("AWS::DynamoDB::Table"),
+                }
                 yield self._caller("engine_task", task, "TaskRoleArn", names)
             else:
                 reference = environment(task).get("API_KEYS_SECRET_ARN")
                 hashes = [self._arns.text(task.template, reference)] if reference else []
-                names = {"key_hashes": hashes, "secret_but_key_hashes": _without(self._secrets, hashes)}
+                table = self._arns.text(task.template, environment(task).get("LIMITS_TABLE") or "")
+                tables = [f"arn:aws:dynamodb:{_HERE}:table/{table}"] if table else []
+                names = {
+                    "key_hashes": hashes,
+                    "secret_but_key_hashes": _without(self._secrets, hashes),
+                    "usage_table": tables,
+                }
                 yield self._caller("orchestrator_task", task, "TaskRoleArn", names)
 
     def _execution(self, task: Resource) -> Names:

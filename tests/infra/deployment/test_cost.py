@@ -127,7 +127,8 @@ def test_the_summary_of_the_default_deployment() -> None:
         "  load balancer         1 capacity unit, 2 addresses                          30\n"
         "  WAF                   1 rule, the request limit                              6\n"
         "  images, secrets, DNS  12.2 GB, 3 secrets, 1 private zone                     3\n"
-        "  total                                                                      925\n"
+        "  limits and usage      DynamoDB, $0.625 per million writes                    0\n"
+        "  total                                                                      926\n"
     )
 
 
