@@ -128,8 +128,8 @@ class Settings(BaseModel):
     limits_table: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9_.:/-]{3,1024}$",
-        description="DynamoDB table, by name or ARN, with which several orchestrators share limits and usage. "
-        "Without one, each counts for itself, in memory.",
+        description="DynamoDB table, by name or ARN, with which several orchestrators share limits and "
+        "usage. Without one, each counts for itself, in memory.",
     )
     limits_fail_open: bool = Field(
         True,
