@@ -53,11 +53,7 @@ class Orchestrator:
         key = settings.vllm_api_key
         self._budget = Budget(settings.memory_budget_bytes or default_budget())
         self.in_flight = InFlight(settings.max_in_flight, self._budget)
-        self._accounts = Accounts(
-            Limits(settings.key_requests_per_minute, settings.key_tokens_per_day, settings.key_max_in_flight),
-            shared=settings.limits_table is not None,
-            fail_open=settings.limits_fail_open,
-        )
+        self._accounts = _accounts(settings)
         self._usage = Usage()
         self._keys = Keys(settings, self._accounts)
         self._control_tokens = ControlTokens(settings.tool_call_parser)
@@ -253,6 +249,14 @@ class Orchestrator:
             )
         except ValueError as error:
             raise SettingsError("TOOL_MODULES", ",".join(settings.tool_modules), str(error)) from None
+
+
+def _accounts(settings: Settings) -> Accounts:
+    return Accounts(
+        Limits(settings.key_requests_per_minute, settings.key_tokens_per_day, settings.key_max_in_flight),
+        shared=settings.limits_table is not None,
+        fail_open=settings.limits_fail_open,
+    )
 
 
 async def _no_route(request: Request, _: Reply) -> None:
