@@ -38,9 +38,8 @@ is newer than vLLM {vllm}, is sent in every round.
 {fields}
 Sent in every round: {every}.
 
-`max_tokens` and `max_completion_tokens` limit each round by itself. `response_format` and
-`structured_outputs` apply to each round, so vLLM's grammar can suppress calls; to avoid that, send the
-tools and the format in two requests.
+`max_tokens` and `max_completion_tokens` limit each round by itself. With `response_format` or
+`structured_outputs`, only the answer to a last round is shown, which has the format and no tools.
 
 ## Tool choice
 

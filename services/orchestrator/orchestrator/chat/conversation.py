@@ -114,6 +114,11 @@ class Conversation:
             return self.plan.server | self.plan.client
         return self.plan.client if self.plan.must_call_client else None
 
+    @property
+    def drafts(self) -> bool:
+        """Whether the text of this round is not shown, since the answer must have a format that it lacks."""
+        return self.plan.has_format and self._offered is not None
+
     def begin_turn(self) -> None:
         """Starts a turn and discards what an earlier attempt read."""
         plan = self.plan
@@ -126,7 +131,8 @@ class Conversation:
             self._offered or plan.server | plan.client,
             plan.client,
             rescue=self._rescue,
-            bare=not _asks_for_json(plan.request.get("response_format")),
+            bare=not plan.has_format,
+            verbatim=plan.has_format and self._offered is None,
             parameters=plan.parameters,
             # Methods of this object would make it part of a reference cycle.
             is_repeated=functools.partial(_is_repeated, self.messages),
@@ -146,6 +152,8 @@ class Conversation:
         if not self._has_choice:
             raise EngineFailed("The engine's answer has no choices")
         rest, turn = self._reader.end()
+        if rest and self.drafts:
+            rest = _without_text(rest)
         event = self.tail(rest) if rest else None
         if self._tokens:
             if not self.plan.stream:
@@ -163,6 +171,7 @@ class Conversation:
             EngineFailed: a chunk cannot be read.
         """
         events: list[Event] = []
+        drafts = self.drafts
         for chunk in chunks:
             choices = chunk.get("choices")
             if type(choices) is list and choices and type(choices[0]) is dict:
@@ -175,7 +184,9 @@ class Conversation:
             self.last_chunk = chunk
             self._has_choice = True
             delta = self._reader.read(choice)
-            if self._tokens:
+            if delta is not None and drafts:
+                delta = _without_text(delta)
+            elif self._tokens:
                 self._track(choice, delta)
             if delta is not None:
                 events.append(self._show(chunk, delta))
@@ -310,13 +321,15 @@ def _images(call: ToolCall, result: ToolResult) -> JsonObject:
     return {"role": "user", "content": [text, *result.images]}
 
 
+def _without_text(delta: JsonObject) -> JsonObject | None:
+    """Returns a delta without its text, None if nothing is left."""
+    kept = {**delta, "content": None} if "content" in delta else delta
+    return kept if "role" in kept or any(kept.values()) else None
+
+
 def _carried(call: ToolCall, result: ToolResult, content: str) -> CarriedCall:
     note = f"\n[{len(result.images)} images are left out]" if result.images else ""
     return call.name, result.arguments, content + note
-
-
-def _asks_for_json(response_format: object) -> bool:
-    return isinstance(response_format, dict) and response_format.get("type") != "text"
 
 
 def _is_repeated(messages: list[JsonObject], name: str, arguments: str) -> bool:

@@ -79,6 +79,8 @@ class ChatLoop:
                         await self._run_tools(talk, turn, ours, record, emit)
                     await emit([*talk.hand_back(turn, len(ours)), talk.ending("tool_calls")])
                     return
+                case Finish(reason) if talk.drafts and reason in ("stop", "length") and not turn.has_calls:
+                    talk.last_ask = "The model was asked for an answer in the requested format"
                 case Finish(reason):
                     if not turn.text.strip() and (note := _why_no_answer(talk, turn)):
                         await emit([talk.tail({"content": note})])
@@ -215,6 +217,8 @@ def _check_tools(tools: frozenset[str], permitted: frozenset[str] | None) -> Non
 
 def _why_no_answer(talk: Conversation, turn: Turn) -> str | None:
     """Returns a text for an answer that has none, or None if the finish reason explains it."""
+    if talk.plan.has_format:
+        return None
     if talk.last_ask:
         return f"({talk.last_ask}, and the model gave no answer.)"
     if turn.hidden and turn.finish_reason != "length":

@@ -18,6 +18,7 @@ class Rounds(Enum):
 
     EVERY = "every round"
     FIRST = "the first round"
+    LAST = "a last round without tools"
     WITH_TOOLS = "every round but a last one without tools"
     OWN = "every round, with the orchestrator's own value"
     NEVER = "never"
@@ -64,7 +65,6 @@ EVERY_ROUND = frozenset(
         "repetition_detection",
         "repetition_penalty",
         "request_id",
-        "response_format",
         "return_mm_kwargs",
         "return_token_ids",
         "return_token_offsets",
@@ -80,7 +80,6 @@ EVERY_ROUND = frozenset(
         "store",
         "stream",
         "stream_interval",
-        "structured_outputs",
         "temperature",
         "thinking_token_budget",
         "top_k",
@@ -115,12 +114,14 @@ OTHER_FIELDS = MappingProxyType(
             Rounds.FIRST,
             "those of the client's prompt; they bypass the prefix cache",
         ),
+        "response_format": (Rounds.LAST, "with tools, vLLM's grammar would suppress calls"),
         "return_prompt_text": (Rounds.FIRST, "the text of the client's own prompt"),
         "routed_experts_prompt_start": (Rounds.FIRST, "a position in the client's own prompt"),
         "stream_options": (
             Rounds.OWN,
             "in streams: the client's, and usage for the sum",
         ),
+        "structured_outputs": (Rounds.LAST, "as `response_format`"),
         "tandem": (Rounds.NEVER, "is for the orchestrator"),
         "tool_choice": (
             Rounds.FIRST,
@@ -132,6 +133,7 @@ OTHER_FIELDS = MappingProxyType(
 """The other fields: in which rounds they are sent, and why."""
 
 _FIRST = tuple(name for name, (rounds, _) in OTHER_FIELDS.items() if rounds is Rounds.FIRST)
+_LAST = tuple(name for name, (rounds, _) in OTHER_FIELDS.items() if rounds is Rounds.LAST)
 _TOOLS = ("tool_choice", *(name for name, (rounds, _) in OTHER_FIELDS.items() if rounds is Rounds.WITH_TOOLS))
 
 
@@ -146,7 +148,10 @@ def fields_of_round(request: JsonObject, *, first: bool, tools: bool) -> JsonObj
     if not first:
         for name in _FIRST:
             fields.pop(name, None)
-    if not tools:
+    if tools:
+        for name in _LAST:
+            fields.pop(name, None)
+    else:
         for name in _TOOLS:
             fields.pop(name, None)
     return fields

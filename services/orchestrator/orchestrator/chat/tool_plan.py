@@ -57,6 +57,13 @@ class ToolPlan:
         return bool(self.client) and self.request.get("tool_choice") == "required"
 
     @property
+    def has_format(self) -> bool:
+        """Whether the answer must have a format, which is demanded when no more tools are offered."""
+        wanted = self.request.get("response_format")
+        by_format = isinstance(wanted, dict) and wanted.get("type") != "text"
+        return by_format or self.request.get("structured_outputs") is not None
+
+    @property
     def runs_tools(self) -> bool:
         return bool(self.server)
 

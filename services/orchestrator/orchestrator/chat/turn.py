@@ -65,6 +65,10 @@ class Turn:
     hands_back: bool = False
     hidden: bool = False
 
+    @property
+    def has_calls(self) -> bool:
+        return bool(self.calls or self.client_calls) or self.hands_back
+
     def next_step(self) -> NextStep:
         """Returns the next step. With the finish reason `length`, the last call may be incomplete."""
         if self.finish_reason == "length":
@@ -102,6 +106,7 @@ class TurnReader:
         client: the names of those that the client runs.
         rescue: how to handle calls that are written as text.
         bare: whether a bare JSON object may be a call.
+        verbatim: whether the text is passed on as it is, and contains no calls.
         parameters: returns the schema of a tool's arguments.
         is_repeated: returns whether a call with this name and arguments repeats what others wrote.
         tools_offered: False for a last round without tools, whose calls are dropped.
@@ -117,6 +122,7 @@ class TurnReader:
         *,
         rescue: Rescue,
         bare: bool = True,
+        verbatim: bool = False,
         parameters: Parameters = lambda _: {},
         is_repeated: Callable[[str, str], bool] = lambda *_: False,
         tools_offered: bool = True,
@@ -130,6 +136,7 @@ class TurnReader:
         self._in_play = in_play
         self._rescue = rescue
         self._bare = bare and rescue.bare
+        self._verbatim = verbatim
         self._parameters = parameters
         self._is_repeated = is_repeated
         self._scanner: CallScanner | None = None
@@ -265,6 +272,9 @@ class TurnReader:
     def _read_text(self, value: Any) -> str:
         text = value if type(value) is str else text_of(value, "content")
         self._count(len(text))
+        if self._verbatim:
+            self._text.append(text)
+            return text
         if self._scanner is None:
             self._scanner = self._new_scanner(bare=self._bare)
         shown = self._scanner.feed(text)

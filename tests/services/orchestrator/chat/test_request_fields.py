@@ -38,13 +38,13 @@ def test_every_field_of_vllm_and_of_openai_has_a_decision() -> None:
 def value_of(name: str) -> Any:
     values: dict[str, Any] = {
         "n": 1,
+        "response_format": {"type": "json_object"},
         "model": "m",
         "messages": [{"role": "user", "content": "Hi"}],
         "tools": [MATH],
         "tandem": {"events": True},
         "stream_options": {"continuous_usage_stats": True},
         "tool_choice": "required",
-        "response_format": {"type": "json_object"},
     }
     return values.get(name, name)
 
@@ -71,6 +71,7 @@ async def test_each_round_gets_the_fields_that_were_decided(engine: ScriptedEngi
             expected = {
                 Rounds.EVERY: True,
                 Rounds.FIRST: number == 0,
+                Rounds.LAST: number == 2,
                 Rounds.WITH_TOOLS: number < 2,
                 Rounds.OWN: True,
                 Rounds.NEVER: False,
