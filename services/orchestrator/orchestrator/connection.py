@@ -17,6 +17,7 @@ from typing import Self, cast
 import httptools
 
 _PAUSE_AT = 262_144
+_NOTHING = bytes(4)  # what FIONREAD returns if there is nothing to read
 # A network that drops every packet is noticed after 30 s: by probes of the kernel on a silent connection, and
 # by the limit for unacknowledged data (in ms) on others, tcp(7).
 _TCP_OPTIONS = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
@@ -142,7 +143,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return False
         try:
-            return fcntl.ioctl(self._file, termios.FIONREAD, bytes(4)) != bytes(4)
+            return fcntl.ioctl(self._file, termios.FIONREAD, _NOTHING) != _NOTHING
         except OSError:  # closed
             return True
 

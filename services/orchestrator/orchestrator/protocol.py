@@ -23,6 +23,8 @@ _SHOWN_CHARACTERS = 80
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _LONG = b"0" * 19  # the shortest integer that may exceed 64 bits has 19 digits
+_SAMPLE = 6  # of so many bytes, one is enough to rule out such an integer, in a fifth of the time
+_LONG_SAMPLE = b"0" * 3
 
 
 def loads(data: bytes) -> Any:
@@ -36,7 +38,7 @@ def loads(data: bytes) -> Any:
 
 def exact(value: Any, data: bytes) -> Any:
     """The value that orjson parsed from `data`, with exact integers. For values that are encoded again."""
-    if _LONG in data.translate(_ZEROS):
+    if _LONG_SAMPLE in data[::_SAMPLE].translate(_ZEROS) and _LONG in data.translate(_ZEROS):
         with contextlib.suppress(ValueError):
             return from_json(data, allow_inf_nan=False)
     return value
@@ -147,24 +149,21 @@ def _check_tools(tools: Any) -> None:
     if not isinstance(tools, list):
         raise InvalidRequest(f"tools must be a list, not {_kind(tools)}", param="tools")
     for index, tool in enumerate(tools):
-        where = f"tools[{index}]"
         if not isinstance(tool, dict):
-            raise InvalidRequest(f"{where} must be an object, not {_kind(tool)}", param=where)
+            raise _invalid_tool(f"tools[{index}]", "an object", tool)
         if tool.get("type", "function") != "function":
             continue
         function = tool.get("function")
         if not isinstance(function, dict):
-            raise InvalidRequest(
-                f"{where}.function must be an object with a name, not {_kind(function)}",
-                param=f"{where}.function",
-            )
+            raise _invalid_tool(f"tools[{index}].function", "an object with a name", function)
         name = function.get("name")
         if not isinstance(name, str) or not 0 < len(name) <= NAME_AT_MOST:
-            raise InvalidRequest(
-                f"{where}.function.name must be a string of 1 to {NAME_AT_MOST} characters, "
-                f"not {_show(name)}",
-                param=f"{where}.function.name",
-            )
+            wanted = f"a string of 1 to {NAME_AT_MOST} characters"
+            raise _invalid_tool(f"tools[{index}].function.name", wanted, name)
+
+
+def _invalid_tool(where: str, wanted: str, value: Any) -> InvalidRequest:
+    return InvalidRequest(f"{where} must be {wanted}, not {_show(value)}", param=where)
 
 
 def _kind(value: Any) -> str:

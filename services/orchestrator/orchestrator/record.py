@@ -121,7 +121,8 @@ class Record:
 
     def ask(self, size: int) -> None:
         """Notes that an engine is sent a request with a body of this size, and that it is the only one."""
-        self.answered()
+        if self._asked is not None:
+            self.answered()
         self.unreported_bytes, self.unreported_seconds, self.events = size, 0.0, 0
         self._asked = now = time.monotonic()
         self._share = engine_time.enter(now)
@@ -140,7 +141,8 @@ class Record:
 
     def rejected(self) -> None:
         """Notes that the engine has not worked for the request that it was sent."""
-        self.answered()
+        if self._asked is not None:
+            self.answered()
         self.unreported_bytes = 0
 
     def saw_first_token(self) -> None:

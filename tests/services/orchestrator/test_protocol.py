@@ -174,6 +174,12 @@ def test_json_values_stay_exact(value: Any) -> None:
     assert loads(json.dumps(value).encode()) == value
 
 
+@pytest.mark.parametrize("offset", range(6))
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**40 + 7])
+def test_long_integers_are_exact_wherever_they_stand(number: int, offset: int) -> None:
+    assert loads(b'{"%b": %d, "b": [1]}' % (b"a" * offset, number)) == {"a" * offset: number, "b": [1]}
+
+
 def test_long_digits_in_invalid_json_are_an_error() -> None:
     with pytest.raises(orjson.JSONDecodeError):
         loads(b"{" + b"1" * 30)

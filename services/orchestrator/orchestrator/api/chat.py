@@ -192,10 +192,10 @@ class _Folder:
     def _fold_delta(self, delta: JsonObject) -> None:
         message = self._message
         for key, value in delta.items():
-            if key == "tool_calls":
-                self._fold_calls(value)
-            elif value is None:
+            if value is None:
                 message.setdefault(key, None)
+            elif key == "tool_calls":
+                self._fold_calls(value)
             elif isinstance(value, str) and isinstance(message.get(key), str) and key != "role":
                 self._texts.setdefault(key, [message[key]]).append(value)
             else:

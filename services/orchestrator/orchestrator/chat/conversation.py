@@ -73,6 +73,7 @@ class Conversation:
 
     def __init__(self, plan: ToolPlan, rescue: Rescue, control_tokens: ControlTokens) -> None:
         self.plan = plan
+        self._all_tools = plan.server | plan.client
         self._control_tokens = control_tokens
         self._rescue = rescue
         self.messages: list[JsonObject] = [self._prepared(m) for m in plan.request["messages"]]
@@ -96,12 +97,12 @@ class Conversation:
 
     def body(self) -> bytes:
         """Returns the request to the engine for this round."""
-        plan = self.plan
-        request = fields_of_round(plan.request, first=self.rounds == 1, tools=bool(self._offered))
+        plan, offered = self.plan, self._offered
+        request = fields_of_round(plan.request, first=self.rounds == 1, tools=bool(offered))
         if plan.must_call_client:
             request["tool_choice"] = "required"
-        if self.last_ask and self._offered:
-            request["tools"] = [tool for tool in request["tools"] if function_name(tool) in self._offered]
+        if self.last_ask and offered:
+            request["tools"] = [tool for tool in request["tools"] if function_name(tool) in offered]
         request["messages"] = self.messages
         if plan.stream:
             request["stream_options"] = {**(request.get("stream_options") or {}), "include_usage": True}
@@ -111,7 +112,7 @@ class Conversation:
     def _offered(self) -> frozenset[str] | None:
         """The names of the tools that this round offers."""
         if self.last_ask is None:
-            return self.plan.server | self.plan.client
+            return self._all_tools
         return self.plan.client if self.plan.must_call_client else None
 
     @property
@@ -121,14 +122,14 @@ class Conversation:
 
     def begin_turn(self) -> None:
         """Starts a turn and discards what an earlier attempt read."""
-        plan = self.plan
+        plan, offered = self.plan, self._offered
         self.shown_this_turn = False
         self._text_this_turn = self._reasoning_this_turn = self._has_choice = False
         self._left_out = (0, 0)
         if self._tokens:
             self._tokens.drop()
         self._reader = TurnReader(
-            self._offered or plan.server | plan.client,
+            offered or self._all_tools,
             plan.client,
             rescue=self._rescue,
             bare=not plan.has_format,
@@ -136,7 +137,7 @@ class Conversation:
             parameters=plan.parameters,
             # Methods of this object would make it part of a reference cycle.
             is_repeated=functools.partial(_is_repeated, self.messages),
-            tools_offered=self._offered is not None,
+            tools_offered=offered is not None,
             live=None
             if plan.request.get("parallel_tool_calls", True)
             else functools.partial(carry, rounds=self._ran),

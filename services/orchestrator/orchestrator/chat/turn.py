@@ -173,16 +173,19 @@ class TurnReader:
         visible: JsonObject = {}
         message = message_of(choice)
         for key, value in message.items():
-            if key == "content":
-                visible[key] = self._read_text(value) if value else text_of(value, key)
-            elif key == "role":
+            if key == "role":
                 if self._first:
                     visible[key] = value if isinstance(value, str) else "assistant"
+            elif not value:
+                if key != "tool_calls":
+                    visible[key] = value if value is None else text_of(value, key)
+            elif key == "content":
+                visible[key] = self._read_text(value)
             elif key == "tool_calls":
-                if value and (calls := self._read_calls(value)):
+                if calls := self._read_calls(value):
                     visible[key] = calls
             else:
-                visible[key] = self._read_other(key, value, message) if value else value
+                visible[key] = self._read_other(key, value, message)
         if "role" not in visible and not any(visible.values()):
             return None
         self._first = False
@@ -243,6 +246,8 @@ class TurnReader:
         Raises:
             EngineFailed: a call has no name.
         """
+        if not self._drafts:
+            return []
         drafts = sorted(self._drafts, key=lambda draft: draft.index)
         if self._finish_reason != "length" and any(d.arguments and not d.name for d in drafts):
             reject_nameless_call()
@@ -310,8 +315,9 @@ class TurnReader:
         return visible
 
     def _is_live(self, draft: _Draft) -> bool:
-        alone = self._drafts == [draft]
-        return bool(self._live) and self._tools_offered and alone and draft.name in self._client
+        if not self._live or not self._tools_offered:
+            return False
+        return self._drafts == [draft] and draft.name in self._client
 
     def _draft_of(self, delta: JsonObject, function: JsonObject, position: int) -> _Draft:
         """Returns the call that a part belongs to.

@@ -72,8 +72,9 @@ class Answer:
         self.model = "-"
         self.usage: JsonObject = {}
         self._response = response
-        self._buffer = EventBuffer()
-        self._check = EventCheck()
+        if self.is_stream:
+            self._buffer = EventBuffer()
+            self._check = EventCheck()
         self._path = path
         self._done = False
         self._failure: ApiError | None = None

@@ -73,18 +73,14 @@ class Runner:
         Raises:
             CallTimeout, CallCancelled, CallFailed: see there.
         """
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(_outcome(function))
-        ended: asyncio.Future[None] = loop.create_future()
-        task.add_done_callback(lambda _: _end(ended))
-        timer = loop.call_later(self._seconds, _end, ended)
+        task = asyncio.create_task(_outcome(function))
         try:
-            await ended
+            await asyncio.sleep(0)
+            if not task.done():  # as it is for tools that have the answer in memory
+                await self._end_of(task)
         except asyncio.CancelledError:
             await self._stop(task)
             raise
-        finally:
-            timer.cancel()
         if not task.done():
             await self._stop(task)
             raise CallTimeout
@@ -94,6 +90,17 @@ class Runner:
         if error is not None:
             raise CallFailed(error)
         return result
+
+    async def _end_of(self, task: asyncio.Task[Any]) -> None:
+        """Waits until the task ends, or takes too long."""
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+        task.add_done_callback(lambda _: _end(ended))
+        timer = loop.call_later(self._seconds, _end, ended)
+        try:
+            await ended
+        finally:
+            timer.cancel()
 
     async def _stop(self, task: asyncio.Task[Any]) -> None:
         """Cancels a task, and leaves it alone if it does not end soon."""
