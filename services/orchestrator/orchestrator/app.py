@@ -18,7 +18,9 @@ from .api.messages.route import CountTokens, Messages
 from .api.preflight import Preflight
 from .api.relay import Relay
 from .api.reply import Reply
+from .api.responses.archive import Archive, open_store
 from .api.responses.route import Responses
+from .api.responses.stored_route import StoredResponses
 from .api.router import Router, not_found
 from .api.routes import build_routes
 from .api.usage import UsageReport
@@ -84,6 +86,11 @@ class Orchestrator:
         self._database = Database(
             url.get_secret_value() if url else None, tables=settings.database_tables or None
         )
+        self._archive = Archive(
+            open_store(
+                settings.responses_store, seconds=settings.responses_seconds, limit=settings.responses_bytes
+            )
+        )
         self._toolbox = self._build_toolbox(settings)
         telemetry.watch_tools(lambda: self._toolbox.hung)
         self._use_mcp(settings)
@@ -119,6 +126,7 @@ class Orchestrator:
         await self._mcp_servers.close()
         await self._keys.close()
         await self._toolbox.aclose()
+        await self._archive.close()
         await self._weather.aclose()
 
     def _use_mcp(self, settings: Settings) -> None:
@@ -196,6 +204,12 @@ class Orchestrator:
                     endpoint(route, handler, errors=_error_format(route))
                     for route, handler in handlers.items()
                 ],
+                endpoint(
+                    "/v1/responses/{response_id}",
+                    StoredResponses(self._archive),
+                    methods=(b"GET", b"DELETE"),
+                    limited=False,
+                ),
                 *asgi_endpoints(app, endpoint),
             ],
             unknown=endpoint("unknown", _no_route, methods=(), needs_key=False, limited=False),
@@ -218,7 +232,7 @@ class Orchestrator:
             "/v1/chat/completions": Chat(loop, relay, self._toolbox, attached=attached),
             "/v1/completions": relay,
             "/v1/embeddings": plain_relay,
-            "/v1/responses": Responses(loop, plain_relay, self._toolbox, attached=attached),
+            "/v1/responses": Responses(loop, plain_relay, self._toolbox, self._archive, attached=attached),
             "/v1/messages": Messages(loop, plain_relay, self._toolbox),
             "/v1/messages/count_tokens": CountTokens(plain_relay, self._toolbox),
         }

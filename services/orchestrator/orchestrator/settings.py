@@ -26,6 +26,17 @@ def _split(value: Any) -> Any:
     )
 
 
+RESPONSES_IN_MEMORY = "sqlite::memory:"
+
+
+def _responses_store(value: str) -> str:
+    if value in ("none", RESPONSES_IN_MEMORY) or re.fullmatch(
+        r"sqlite:///.+|dynamodb://[\w.-]{3,255}", value
+    ):
+        return value
+    raise ValueError(f"must be {RESPONSES_IN_MEMORY}, sqlite:///FILE, dynamodb://TABLE or none")
+
+
 def _base_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
@@ -280,6 +291,19 @@ class Settings(BaseModel):
     )
     geocoding_url: Annotated[str, AfterValidator(_base_url)] = Field(
         "https://geocoding-api.open-meteo.com", description="Base URL of the geocoding service."
+    )
+    responses_store: Annotated[str, AfterValidator(_responses_store)] = Field(
+        RESPONSES_IN_MEMORY,
+        description="Where responses with `store: true` are kept: `sqlite::memory:` (in this process, "
+        "lost when it ends), `sqlite:///FILE`, `dynamodb://TABLE`, or `none`.",
+    )
+    responses_seconds: int = Field(
+        2_592_000, ge=60, le=31_536_000, description="How long a stored response is kept."
+    )
+    responses_bytes: int = Field(
+        67_108_864,
+        ge=1_048_576,
+        description="Maximum size of all responses in SQLite, compressed; the oldest ones are deleted.",
     )
     database_url: SecretStr | None = Field(
         None,

@@ -54,6 +54,9 @@ def test_values_are_parsed() -> None:
         ("CORS_ORIGINS", "https://a.example,https://*.b.example", "origins such as"),
         ("CORS_ORIGINS", "null", "origins such as"),
         ("STOP_SECONDS", "5", "at least DRAIN_SECONDS"),
+        ("RESPONSES_STORE", "redis://x", "sqlite:///FILE"),
+        ("RESPONSES_STORE", "dynamodb://", "dynamodb://TABLE"),
+        ("RESPONSES_SECONDS", "1", "greater than or equal to 60"),
     ],
 )
 def test_invalid_value_is_reported_with_its_variable_and_what_is_allowed(

@@ -161,6 +161,11 @@ def post_routes(tools: Sequence[str] = ()) -> JsonObject:
         "/v1/responses": _post(
             "A response. The server runs its tools; without them, relayed to the engine", RESPONSES_BODY
         ),
+        "/v1/responses/{response_id}": {
+            "get": _stored("A stored response"),
+            "delete": _stored("Deletes a stored response"),
+        },
+        "/v1/responses/{response_id}/input_items": {"get": _stored("The input of a stored response")},
         "/v1/messages": _post(
             "A message of Anthropic's API. The server runs its tools; without them, relayed to the engine",
             MESSAGES_BODY,
@@ -168,6 +173,19 @@ def post_routes(tools: Sequence[str] = ()) -> JsonObject:
         "/v1/messages/count_tokens": _post(
             "Counts the tokens of a message's request", {**MESSAGES_BODY, "required": ["messages"]}
         ),
+    }
+
+
+def _stored(summary: str) -> JsonObject:
+    return {
+        "tags": ["openai"],
+        "summary": summary,
+        "parameters": [{"name": "response_id", "in": "path", "required": True, "schema": {"type": "string"}}],
+        "responses": {
+            "200": {"description": "Found", "content": {"application/json": {"schema": {"type": "object"}}}},
+            **{status: {"$ref": f"#/components/responses/{status}"} for status in ("400", "401", "503")},
+            "default": _OTHER_ERROR,
+        },
     }
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from ..chat.conversation import Event
+from ..chat.conversation import Ending, Event
 from ..chat.loop import ChatLoop
 from ..chat.tool_plan import ToolPlan
 from ..errors import EngineFailed
@@ -32,9 +32,19 @@ def encode(events: list[JsonObject]) -> bytes:
 
 
 async def answer(
-    loop: ChatLoop, plan: ToolPlan, projection: Projection, request: Request, reply: Reply, *, stream: bool
+    loop: ChatLoop,
+    plan: ToolPlan,
+    projection: Projection,
+    request: Request,
+    reply: Reply,
+    *,
+    stream: bool,
+    before_end: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Runs the loop and writes its answer, as a stream or whole.
+
+    Args:
+        before_end: is called when the answer is complete, before the client sees its end.
 
     Raises:
         ApiError: the engine rejected the request, failed or did not come up.
@@ -47,6 +57,8 @@ async def answer(
 
     async def emit(items: list[Event]) -> None:
         events = [event for item in items for event in projection.project(item)]
+        if before_end and any(isinstance(item, Ending) for item in items):
+            await before_end()
         if stream and events:
             await reply.write(_encoded(encode, events))
 

@@ -135,9 +135,7 @@ def _check_supported(payload: JsonObject) -> None:
     reasons = {
         "background": "runs no response in the background; leave it out and stream the response instead",
         "conversation": "keeps no conversations; send the earlier items in `input`",
-        "previous_response_id": "stores no responses; send the earlier items in `input`",
         "prompt": "stores no prompts; send the text in `instructions` or `input`",
-        "store": "stores no responses; set it to false or leave it out, which means the same here",
     }
     for name, reason in reasons.items():
         if payload.get(name):

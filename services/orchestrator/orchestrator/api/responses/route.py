@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from ...chat.loop import ChatLoop
 from ...chat.tool_plan import ToolPlan, plan_tools
+from ...errors import InvalidRequest
 from ...protocol import JsonObject, check_chat_request, exact
 from ...tools.toolbox import Toolbox
 from ..endpoint import Request
 from ..projected import answer
 from ..relay import Relay
 from ..reply import Reply
+from .archive import Archive, input_items
 from .projection import ResponseProjection
 from .request import ResponseRequest, names_server_tool, parse
 
@@ -25,10 +27,13 @@ _CALLED = b'"mcp_'
 class Responses:
     """Handles the route."""
 
-    def __init__(self, loop: ChatLoop, relay: Relay, toolbox: Toolbox, *, attached: Sequence[str]) -> None:
+    def __init__(
+        self, loop: ChatLoop, relay: Relay, toolbox: Toolbox, archive: Archive, *, attached: Sequence[str]
+    ) -> None:
         self._loop = loop
         self._relay = relay
         self._toolbox = toolbox
+        self._archive = archive
         self._attached = attached
 
     async def __call__(self, request: Request, reply: Reply) -> None:
@@ -36,14 +41,56 @@ class Responses:
         header = request.headers.get(b"x-tool-execution")
         execution = header.decode("latin-1") if header else None
         if self._is_ours(payload, execution) or _CALLED in request.body:
-            asked = parse(exact(payload, request.body), self._toolbox)
+            payload = exact(payload, request.body)
+            await self._add_history(payload, request)
+            asked = parse(payload, self._toolbox)
             plan = self._plan(asked, execution, request.record.permitted_tools)
             withheld = not plan.request.get("tools")
-            if plan.runs_tools or withheld or _CALLED in request.body:
-                projection = ResponseProjection(asked)
-                await answer(self._loop, plan, projection, request, reply, stream=asked.stream)
+            kept = payload.get("store") or payload.get("previous_response_id")
+            if plan.runs_tools or withheld or kept or _CALLED in request.body:
+                await self._answer(payload, asked, plan, request, reply)
                 return
         await self._relay.forward(request, reply, payload, request.body)
+
+    async def _add_history(self, payload: JsonObject, request: Request) -> None:
+        """Puts the items of the response before this one in front of the input, which then has ids."""
+        before, stores = payload.get("previous_response_id"), payload.get("store") is True
+        if not (before or stores):
+            return
+        self._check_open("previous_response_id" if before else "store")
+        given = payload.get("input")
+        if not isinstance(given, str | list) or (before and not isinstance(before, str)):
+            return  # `parse` reports it
+        payload["input"] = input_items(given)
+        if before:
+            stored = await self._archive.find(before, request.record.key_name, param="previous_response_id")
+            request.share.resize(request.share.size + 4 * stored.size)
+            payload["input"] = stored.history + payload["input"]
+        if stores:
+            self._archive.check_size(payload["input"])
+
+    def _check_open(self, param: str) -> None:
+        if not self._archive.is_open:
+            raise InvalidRequest(
+                f"{param} is not supported: this server stores no responses (RESPONSES_STORE). Send the "
+                "earlier items in `input`, and leave `store` out, which means false here",
+                param=param,
+                code="unsupported_parameter",
+            )
+
+    async def _answer(
+        self, payload: JsonObject, asked: ResponseRequest, plan: ToolPlan, request: Request, reply: Reply
+    ) -> None:
+        projection = ResponseProjection(asked)
+        stores = payload.get("store") is True
+        items, owner = payload["input"], request.record.key_name
+
+        async def keep() -> None:
+            if not await self._archive.keep(projection.answer, items, owner):
+                projection.answer["store"] = False
+
+        before_end = keep if stores else None
+        await answer(self._loop, plan, projection, request, reply, stream=asked.stream, before_end=before_end)
 
     def _is_ours(self, payload: JsonObject, execution: str | None) -> bool:
         if any(payload.get(name) for name in _KEPT):

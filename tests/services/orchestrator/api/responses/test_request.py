@@ -127,8 +127,6 @@ def test_server_tool_is_recognised(tools: Any, named: bool) -> None:
         ({"background": True}, "background"),
         ({"conversation": "conv_1"}, "conversation"),
         ({"prompt": {"id": "p"}}, "prompt"),
-        ({"previous_response_id": "resp_1"}, "previous_response_id"),
-        ({"store": True}, "store"),
     ],
 )  # fmt: skip
 def test_error_names_the_field(fields: Any, param: str) -> None:

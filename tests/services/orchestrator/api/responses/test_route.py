@@ -248,10 +248,13 @@ async def test_silence_before_an_error_is_filled_with_heartbeats(engine: Scripte
 @pytest.mark.parametrize(
     "fields", [{"store": True}, {"background": True}, {"previous_response_id": "resp_1"}]
 )
-async def test_what_is_not_kept_is_a_clear_error(server: Live, engine: ScriptedEngine, fields: Json) -> None:
-    with pytest.raises(openai.BadRequestError) as caught:
-        await server.openai.responses.create(model="scripted", input="Hi", **fields)
-    assert caught.value.param == next(iter(fields))
+async def test_what_is_not_kept_is_a_clear_error(engine: ScriptedEngine, fields: Json) -> None:
+    async with live(engine.url, RESPONSES_STORE="none") as server:
+        with pytest.raises(openai.BadRequestError) as caught:
+            await server.openai.responses.create(model="scripted", input="Hi", **fields)
+        assert caught.value.param == next(iter(fields))
+        with pytest.raises(openai.BadRequestError):
+            await server.openai.responses.retrieve("resp_1")
     assert engine.requests == []
 
 
