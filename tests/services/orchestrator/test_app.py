@@ -22,7 +22,7 @@ async def test_post_routes_match_the_documentation() -> None:
     for route in post_routes():
         endpoint = router.find(Head(b"POST", route.encode()))
         assert (endpoint.route, endpoint.limited) == (route, True)
-    assert len(post_routes()) == 4
+    assert len(post_routes()) == 6
 
 
 async def test_error_for_an_unknown_attached_tool_lists_the_known_ones() -> None:

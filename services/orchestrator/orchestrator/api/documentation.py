@@ -118,7 +118,7 @@ def complete(schema: JsonObject, *, needs_key: bool, tools: Sequence[str] = ()) 
     Args:
         tools: names of the tools that the server runs.
     """
-    schema["paths"] = {**post_routes(tools), **schema["paths"]}
+    schema["paths"] = {**post_routes(tools), **stored_routes(), **schema["paths"]}
     for item in schema["paths"].values():
         for operation in item.values():
             operation["responses"].pop("422", None)  # FastAPI's own, which is never sent
@@ -161,11 +161,6 @@ def post_routes(tools: Sequence[str] = ()) -> JsonObject:
         "/v1/responses": _post(
             "A response. The server runs its tools; without them, relayed to the engine", RESPONSES_BODY
         ),
-        "/v1/responses/{response_id}": {
-            "get": _stored("A stored response"),
-            "delete": _stored("Deletes a stored response"),
-        },
-        "/v1/responses/{response_id}/input_items": {"get": _stored("The input of a stored response")},
         "/v1/messages": _post(
             "A message of Anthropic's API. The server runs its tools; without them, relayed to the engine",
             MESSAGES_BODY,
@@ -173,6 +168,17 @@ def post_routes(tools: Sequence[str] = ()) -> JsonObject:
         "/v1/messages/count_tokens": _post(
             "Counts the tokens of a message's request", {**MESSAGES_BODY, "required": ["messages"]}
         ),
+    }
+
+
+def stored_routes() -> JsonObject:
+    """Returns the OpenAPI path items of stored responses."""
+    return {
+        "/v1/responses/{response_id}": {
+            "get": _stored("A stored response"),
+            "delete": _stored("Deletes a stored response"),
+        },
+        "/v1/responses/{response_id}/input_items": {"get": _stored("The input of a stored response")},
     }
 
 

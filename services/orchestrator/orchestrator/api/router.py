@@ -18,7 +18,7 @@ _OF_THE_API = re.compile(rb"/*(?:v1|openai|chat|completions|embeddings|responses
 
 API_ROUTES = (
     "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages",
-    "/v1/messages/count_tokens", "/v1/models", "/v1/tools", "/mcp",
+    "/v1/messages/count_tokens", "/v1/models", "/v1/tools", "/v1/usage", "/mcp",
 )  # fmt: skip
 """What an error about an unknown path below /v1 names."""
 
