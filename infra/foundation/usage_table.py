@@ -1,4 +1,4 @@
-"""The table through which the orchestrators share limits and usage per key."""
+"""The table through which the orchestrators share limits and usage per key, and stored responses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from infra.suppressions import accept
 
 
 class UsageTable(Construct):
-    """A DynamoDB table, charged per request. The orchestrator defines what is in it (`limits/table.py`)."""
+    """A DynamoDB table, charged per request.
+
+    The orchestrator defines what is in it (`limits/table.py`, `api/responses/dynamodb.py`).
+    """
 
     def __init__(self, scope: Construct, construct_id: str, *, retain: bool) -> None:
         super().__init__(scope, construct_id)
@@ -26,4 +29,4 @@ class UsageTable(Construct):
             ),
             removal_policy=cdk.RemovalPolicy.RETAIN if retain else cdk.RemovalPolicy.DESTROY,
         )
-        accept(self.table, "CKV_AWS_119", reason="It holds names of keys and counts, and AWS encrypts it.")
+        accept(self.table, "CKV_AWS_119", reason="It holds counts and stored responses, and AWS encrypts it.")

@@ -88,7 +88,9 @@ class Orchestrator:
         )
         self._archive = Archive(
             open_store(
-                settings.responses_store, seconds=settings.responses_seconds, limit=settings.responses_bytes
+                settings.store_of_responses,
+                seconds=settings.responses_seconds,
+                limit=settings.responses_bytes,
             )
         )
         self._toolbox = self._build_toolbox(settings)

@@ -292,10 +292,11 @@ class Settings(BaseModel):
     geocoding_url: Annotated[str, AfterValidator(_base_url)] = Field(
         "https://geocoding-api.open-meteo.com", description="Base URL of the geocoding service."
     )
-    responses_store: Annotated[str, AfterValidator(_responses_store)] = Field(
-        RESPONSES_IN_MEMORY,
+    responses_store: Annotated[str, AfterValidator(_responses_store)] | None = Field(
+        None,
         description="Where responses with `store: true` are kept: `sqlite::memory:` (in this process, "
-        "lost when it ends), `sqlite:///FILE`, `dynamodb://TABLE`, or `none`.",
+        "lost when it ends), `sqlite:///FILE`, `dynamodb://TABLE`, or `none`. Default: the table of "
+        "LIMITS_TABLE if it is set, else `sqlite::memory:`.",
     )
     responses_seconds: int = Field(
         2_592_000, ge=60, le=31_536_000, description="How long a stored response is kept."
@@ -324,6 +325,12 @@ class Settings(BaseModel):
     log_content: bool = Field(
         False, description="Also log the arguments and results of tool calls (for debugging only)."
     )
+
+    @property
+    def store_of_responses(self) -> str:
+        """RESPONSES_STORE, or its default."""
+        shared = f"dynamodb://{self.limits_table}" if self.limits_table else RESPONSES_IN_MEMORY
+        return self.responses_store or shared
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:

@@ -87,6 +87,19 @@ def test_error_does_not_show_a_secret(name: str, value: str) -> None:
     assert DIGEST not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("given", "store"),
+    [
+        ({}, "sqlite::memory:"),
+        ({"LIMITS_TABLE": "shared"}, "dynamodb://shared"),
+        ({"LIMITS_TABLE": "shared", "RESPONSES_STORE": "none"}, "none"),
+        ({"RESPONSES_STORE": "sqlite:///data/responses.db"}, "sqlite:///data/responses.db"),
+    ],
+)
+def test_responses_are_stored_where_the_tasks_share(given: dict[str, str], store: str) -> None:
+    assert Settings.from_environment(given).store_of_responses == store
+
+
 def test_repr_does_not_show_secrets() -> None:
     settings = Settings.from_environment(
         {"VLLM_API_KEY": "very-secret", "BOOTSTRAP_API_KEY": "very-secret-too!"}
