@@ -17,7 +17,7 @@ from infra.deployment.checks.rule import Severity  # noqa: E402
 from infra.deployment.file import Deployment  # noqa: E402
 from infra.deployment.gpu_settings import ScheduleEntry  # noqa: E402
 from infra.deployment.settings import ExistingVpc, ModelSize  # noqa: E402
-from infra.deployment.tool_settings import ToolEgress, ToolSecret, ToolStatement  # noqa: E402
+from infra.deployment.tool_settings import McpServer, SecretHeader, ToolEgress, ToolSecret, ToolStatement  # noqa: E402
 from infra.deployment.values import Section  # noqa: E402
 
 COMMAND = ".venv/bin/python docs/deployment_reference.py"
@@ -39,6 +39,8 @@ PARTS = {
     "tools.secrets.NAME": ToolSecret,
     "tools.statements[]": ToolStatement,
     "tools.egress[]": ToolEgress,
+    "tools.mcp[]": McpServer,
+    "tools.mcp[].headers.NAME": SecretHeader,
 }
 """Sections of which there may be none, one or several."""
 

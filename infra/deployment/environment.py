@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from .plan import Plan
+from .tool_settings import SecretHeader, Tools
 
 ORCHESTRATOR_PORT = 8001
 
@@ -37,6 +41,7 @@ OWNED = {
     "MAX_TOOL_ROUNDS": "tools.max_rounds",
     "TOOL_TIMEOUT_SECONDS": "tools.timeout_seconds",
     "TOOL_MODULES": "tools.modules",
+    "MCP_SERVERS": "tools.mcp",
     "ATTACH_TOOLS": "tools.attach",
     "WEATHER_SOURCE": "tools.weather_source",
     "DATABASE_URL": "tools.database_url_secret_arn",
@@ -54,7 +59,7 @@ OTHERS = ("PATH", "PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "
 def secret_variables(plan: Plan) -> tuple[str, ...]:
     """Returns the variables whose values ECS reads from secrets."""
     database = ("DATABASE_URL",) if plan.deployment.tools.database_url_secret_arn else ()
-    return ("BOOTSTRAP_API_KEY", "VLLM_API_KEY", *database, *plan.deployment.tools.secrets)
+    return ("BOOTSTRAP_API_KEY", "VLLM_API_KEY", *database, *plan.deployment.tools.all_secrets)
 
 
 def orchestrator_environment(
@@ -90,6 +95,7 @@ def orchestrator_environment(
         "MAX_TOOL_ROUNDS": str(tools.max_rounds),
         "TOOL_TIMEOUT_SECONDS": str(tools.timeout_seconds),
         "TOOL_MODULES": ",".join(tools.modules),
+        "MCP_SERVERS": mcp_servers(tools),
         "ATTACH_TOOLS": ",".join(tools.attach),
         "WEATHER_SOURCE": tools.weather_source,
         "DATABASE_TABLES": ",".join(tools.database_tables),
@@ -99,3 +105,24 @@ def orchestrator_environment(
     }
     set_here = {name: value for name, value in environment.items() if value}
     return {**tools.environment, **settings.environment, **set_here}
+
+
+def mcp_servers(tools: Tools) -> str:
+    """Returns the servers as JSON, in which `$(NAME)` stands for the secret in that variable."""
+    servers: list[dict[str, Any]] = []
+    for server in tools.mcp:
+        headers = {
+            header: f"{value.prefix}$({server.variable(header)})"
+            if isinstance(value, SecretHeader)
+            else value
+            for header, value in server.headers.items()
+        }
+        fields = {
+            "name": server.name,
+            "url": server.url,
+            "headers": headers,
+            "tools": list(server.tools) if server.tools is not None else None,
+            "timeout_seconds": server.timeout_seconds,
+        }
+        servers.append({name: value for name, value in fields.items() if value not in (None, {})})
+    return json.dumps(servers) if servers else ""

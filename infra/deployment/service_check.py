@@ -45,7 +45,7 @@ class CheckFailed(Exception):
 def has_own(plan: Plan) -> bool:
     """Returns whether the deployment sets anything that only the orchestrator can check."""
     tools = plan.deployment.tools
-    own = (tools.modules, tools.attach, tools.requirements, tools.environment, tools.secrets)
+    own = (tools.modules, tools.attach, tools.requirements, tools.environment, tools.secrets, tools.mcp)
     return any(own) or bool(plan.deployment.orchestrator.environment)
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
 from .values import (
     Action,
+    HeaderName,
     Ipv4Network,
+    McpName,
+    McpUrl,
     PolicyArn,
     ResourceArn,
     SecretArn,
@@ -68,6 +73,49 @@ class ToolEgress(Section):
         return self
 
 
+class SecretHeader(Section):
+    """A header whose value is a secret."""
+
+    arn: SecretArn = Field(description="ARN of the secret in Secrets Manager.")
+    json_key: Word | None = Field(
+        default=None, description="Key of a JSON secret whose value is taken. Default: the whole secret."
+    )
+    prefix: str = Field(default="", description="Text before the secret, such as `Bearer` and a space.")
+
+
+class McpServer(Section):
+    """A server of the Model Context Protocol, whose tools models may call as `NAME__TOOL`."""
+
+    name: McpName = Field(
+        max_length=32, description="Name of the server, the first part of its tools' names."
+    )
+    url: McpUrl = Field(description="URL of the server's endpoint.")
+    headers: dict[HeaderName, str | SecretHeader] = Field(
+        default={},
+        description="Header lines of every request: name to value, or to `{arn: ARN, json_key: KEY, "
+        "prefix: TEXT}` for a secret.",
+    )
+    tools: tuple[Word, ...] | None = Field(
+        default=None, strict=False, description="Names of the tools to offer. Default: all."
+    )
+    timeout_seconds: int | None = Field(
+        default=None, ge=1, le=3600, description="Time limit of a call. Default: `tools.timeout_seconds`."
+    )
+
+    @property
+    def port(self) -> int:
+        parts = urlsplit(self.url)
+        return parts.port or (443 if parts.scheme == "https" else 80)
+
+    def variable(self, header: str) -> str:
+        """Returns the variable of the orchestrator that has a secret header's value."""
+        return re.sub(r"[^A-Z0-9]", "_", f"MCP_{self.name}_{header}".upper())
+
+    @property
+    def secrets(self) -> dict[str, SecretHeader]:
+        return {header: value for header, value in self.headers.items() if isinstance(value, SecretHeader)}
+
+
 class Tools(Section):
     """The tools that the orchestrator runs for the model."""
 
@@ -102,6 +150,9 @@ class Tools(Section):
         "Connections besides HTTPS: a list of `{port: PORT, cidr: NETWORK}` or "
         "`{port: PORT, security_group: GROUP}`.",
     )
+    mcp: tuple[McpServer, ...] = yaml_list(
+        (), "MCP servers whose tools models may call: a list of `{name: NAME, url: URL}`, see `tools.mcp[]`."
+    )
     attach: tuple[Word, ...] = yaml_list(
         (), "Tools to add to requests that bring none; `all` adds every tool."
     )
@@ -121,3 +172,23 @@ class Tools(Section):
         default=None, description="Secret with the `postgresql://` URL. Default: a SQLite sample database."
     )
     database_tables: tuple[Word, ...] = yaml_list((), "Tables that query_database may read.")
+
+    @property
+    def all_secrets(self) -> dict[str, ToolSecret]:
+        """The secrets of the tools and of the MCP servers' headers, by variable."""
+        headers = {
+            server.variable(header): ToolSecret(arn=value.arn, json_key=value.json_key)
+            for server in self.mcp
+            for header, value in server.secrets.items()
+        }
+        return {**headers, **self.secrets}
+
+    @property
+    def secret_arns(self) -> dict[str, str]:
+        """The ARNs of these secrets by their place in the file."""
+        headers = {
+            f"tools.mcp.{number}.headers.{header}": value.arn
+            for number, server in enumerate(self.mcp)
+            for header, value in server.secrets.items()
+        }
+        return {f"tools.secrets.{name}": secret.arn for name, secret in self.secrets.items()} | headers

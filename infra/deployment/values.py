@@ -123,6 +123,11 @@ SlackChannel = Annotated[str, _name(r"^[A-Za-z0-9]{9,}$", "C0123456789")]
 Cron = Annotated[str, AfterValidator(_cron)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 Variable = Annotated[str, _name(r"^[A-Z_][A-Z0-9_]*$", "CRM_URL")]
+McpName = Annotated[str, _name(r"^[A-Za-z0-9]+([_-][A-Za-z0-9]+)*$", "docs")]
+McpUrl = Annotated[
+    str, _name(r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[!-~]*)?$", "https://mcp.example.com/mcp")
+]
+HeaderName = Annotated[str, _name(r"^[A-Za-z0-9-]+$", "Authorization")]
 Action = Annotated[str, _name(r"^[a-z0-9-]+:[A-Za-z0-9]+$", "s3:GetObject")]
 ResourceArn = Annotated[str, _name(r"^(\*|arn:aws[a-z-]*:\S+)$", "arn:aws:s3:::documents/*")]
 Email = Annotated[str, _name(r"^[^@\s]+@[^@\s]+\.[^@\s]+$", "someone@example.com")]

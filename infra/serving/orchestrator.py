@@ -152,7 +152,7 @@ class Orchestrator(Construct):
         url = deployment.tools.database_url_secret_arn
         if url:
             secrets["DATABASE_URL"] = existing_secret(self, "DatabaseUrl", url)
-        for name, given in deployment.tools.secrets.items():
+        for name, given in deployment.tools.all_secrets.items():
             secrets[name] = existing_secret(self, f"ToolSecret{name}", given.arn, given.json_key)
         return secrets
 

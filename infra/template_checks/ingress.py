@@ -10,7 +10,7 @@ from .template import Assembly, Resource, attributes, container, environment
 _TLS_1_2_OR_NEWER = ("ELBSecurityPolicy-TLS13-1-2-2021-06", "ELBSecurityPolicy-TLS13-1-3-2021-06")
 # /metrics and /ready have only one spelling (api/router.py), so none of these forwards them.
 _PUBLIC = {
-    "/v1/*", "//v1/*", "/openai/*", "/health", "/chat/completions*", "/completions*", "/embeddings*",
+    "/v1/*", "//v1/*", "/openai/*", "/mcp", "/health", "/chat/completions*", "/completions*", "/embeddings*",
     "/responses*", "/models*",
 }  # fmt: skip
 _PAGES = {"/", "/page/*", "/docs", "/docs/*", "/openapi.json"}

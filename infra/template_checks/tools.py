@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infra.deployment.checks.rule import Found, rule
-from infra.deployment.environment import OWNED
+from infra.deployment.environment import OWNED, mcp_servers
 
 from .permissions.arns import Arns
 from .services import orchestrator_services
@@ -15,12 +15,14 @@ def tool_variables(assembly: Assembly) -> Found[Resource]:
     """The container has the variables and secrets of the deployment file, and no others."""
     deployment, arns = assembly.plan.deployment, Arns(assembly)
     tools = deployment.tools
+    servers = {"MCP_SERVERS": mcp_servers(tools)} if tools.mcp else {}
     expected = {
+        **servers,
         **tools.environment,
         **deployment.orchestrator.environment,
         **{
             name: f"{one.arn}:{one.json_key}::" if one.json_key else one.arn
-            for name, one in tools.secrets.items()
+            for name, one in tools.all_secrets.items()
         },
     }
     for _, task in orchestrator_services(assembly):
@@ -29,12 +31,12 @@ def tool_variables(assembly: Assembly) -> Found[Resource]:
             name = entry["Name"]
             if name in values:
                 yield (task, f"{name} is both a variable and a secret")
-            if name not in tools.secrets and name in expected:
+            if name not in tools.all_secrets and name in expected:
                 yield (task, f"{name} is a secret, but the deployment file gives its value")
             values[name] = arns.text(task.template, entry["ValueFrom"])
-        for name in tools.secrets:
+        for name in tools.all_secrets:
             if name in environment(task):
-                yield (task, f"{name} is in clear; it must be read from {tools.secrets[name].arn}")
+                yield (task, f"{name} is in clear; it must be read from {tools.all_secrets[name].arn}")
         for name, value in expected.items():
             if values.get(name) != value:
                 yield (task, f"{name} is {values.get(name)}; the deployment file says {value}")

@@ -75,7 +75,7 @@ def check_secrets(account: Account) -> list[Result]:
     named = {
         "model.hf_token_secret_arn": deployment.model.hf_token_secret_arn,
         "tools.database_url_secret_arn": deployment.tools.database_url_secret_arn,
-        **{f"tools.secrets.{name}": secret.arn for name, secret in deployment.tools.secrets.items()},
+        **deployment.tools.secret_arns,
     }
     results = []
     for setting, arn in named.items():

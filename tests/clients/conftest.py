@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+import shutil
+import subprocess
 from collections.abc import AsyncIterator, Generator, Iterator
+from pathlib import Path
 
 import openai
 import pytest
@@ -11,6 +17,9 @@ from tests.clients.support import Client, settle
 from tests.support.processes import Processes, Service
 
 KEY = "sk-a-key-of-these-tests"
+NODE_FOLDER = Path(__file__).with_name("node")
+_LOCK = NODE_FOLDER / "package-lock.json"
+_INSTALLED = NODE_FOLDER / "node_modules" / ".package-lock.json"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -78,3 +87,29 @@ async def client(request: pytest.FixtureRequest, tandem: Service) -> AsyncIterat
     made: Client = request.param(base_url=f"{tandem.url}/v1", api_key="dummy", max_retries=0, timeout=20)
     yield made
     await settle(made.close())
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """Returns the node program after installing the locked packages."""
+    programs = {name: shutil.which(name) for name in ("node", "npm")}
+    missing = [name for name, path in programs.items() if path is None]
+    assert not missing, f"{' and '.join(missing)} not found: install Node 20 or newer"
+    with _locked(NODE_FOLDER):
+        if not _INSTALLED.exists() or _INSTALLED.stat().st_mtime < _LOCK.stat().st_mtime:
+            done = subprocess.run(
+                [str(programs["npm"]), "ci"], cwd=NODE_FOLDER, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, f"npm ci failed:\n{done.stdout}{done.stderr}"
+    return str(programs["node"])
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lets one pytest-xdist worker install into the shared folder while the others wait."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

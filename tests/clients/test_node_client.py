@@ -7,55 +7,21 @@ newest version that runs on Node 20.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import os
 import re
-import shutil
-import subprocess
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.clients.conftest import KEY
+from tests.clients.conftest import KEY, NODE_FOLDER
 from tests.clients.support import echo
 from tests.support.live import Live
 from tests.support.processes import Service
 from tests.support.scripted_engine import ScriptedEngine
 
-_FOLDER = Path(__file__).with_name("node")
-_LOCK = _FOLDER / "package-lock.json"
-_INSTALLED = _FOLDER / "node_modules" / ".package-lock.json"
+_FOLDER = NODE_FOLDER
 _NOT_IN_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _SUITES = sorted(path.name for path in _FOLDER.glob("*.test.mjs"))
-
-
-@pytest.fixture(scope="session")
-def node() -> str:
-    """Returns the node program after installing the locked packages."""
-    programs = {name: shutil.which(name) for name in ("node", "npm")}
-    missing = [name for name, path in programs.items() if path is None]
-    assert not missing, f"{' and '.join(missing)} not found: install Node 20 or newer"
-    with _locked(_FOLDER):
-        if not _INSTALLED.exists() or _INSTALLED.stat().st_mtime < _LOCK.stat().st_mtime:
-            done = subprocess.run(
-                [str(programs["npm"]), "ci"], cwd=_FOLDER, capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 0, f"npm ci failed:\n{done.stdout}{done.stderr}"
-    return str(programs["node"])
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Lets one pytest-xdist worker install into the shared folder while the others wait."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @pytest.mark.timeout(180)  # long enough for a hanging test to be reported by its name

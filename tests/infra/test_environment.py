@@ -53,7 +53,7 @@ def test_orchestrator_reads_every_variable(variant: str) -> None:
     values = _values(_orchestrator(synthesize(variant)))
     known = {name.upper() for name in Settings.model_fields}
     tools = synthesize(variant).plan.deployment.tools
-    assert values.keys() - known == {*tools.environment, *tools.secrets}
+    assert values.keys() - known == {*tools.environment, *tools.all_secrets}
     if "DATABASE_URL" in values:
         values["DATABASE_URL"] = "postgresql://reader:secret@database.example.com:5432/shop"
     Settings.from_environment(values)

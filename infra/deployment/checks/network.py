@@ -107,7 +107,7 @@ def _regions(plan: Plan) -> dict[str, str]:
         "ingress.certificate_arn": deployment.ingress.certificate_arn,
         "model.hf_token_secret_arn": deployment.model.hf_token_secret_arn,
         "tools.database_url_secret_arn": deployment.tools.database_url_secret_arn,
-        **{f"tools.secrets.{name}": secret.arn for name, secret in deployment.tools.secrets.items()},
+        **deployment.tools.secret_arns,
     }
     zones_ = {
         f"network.availability_zones.{i}": zone

@@ -18,7 +18,9 @@ _SECRET_VALUE = re.compile(
 )
 """Private keys; keys of AWS, OpenAI, GitHub, Slack and Hugging Face; JSON web tokens; passwords in URLs."""
 
-_SECRET_NAME = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PWD|CREDENTIALS?)$")
+_SECRET_NAME = re.compile(
+    r"(^|[_-])(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PWD|CREDENTIALS?|AUTHORIZATION)$", re.IGNORECASE
+)
 
 
 @rule("tool-files", Severity.ERROR)
@@ -80,6 +82,14 @@ def _plain(plan: Plan) -> Iterator[tuple[str, str, str]]:
         ("tools.environment", plan.deployment.tools.environment),
     ):
         yield from ((f"{section}.{name}", name, value) for name, value in values.items())
+    for number, server in enumerate(plan.deployment.tools.mcp):
+        for header, value in server.headers.items():
+            if isinstance(value, str):
+                yield f"tools.mcp.{number}.headers.{header}", header, value
+
+
+def _secret_place(place: str, name: str) -> str:
+    return f"{place}.arn" if place.startswith("tools.mcp.") else f"tools.secrets.{name}"
 
 
 @rule("secret-values", Severity.ERROR)
@@ -90,18 +100,20 @@ def secret_values(plan: Plan) -> Found[str]:
             yield (
                 place,
                 "the value looks like a secret; store it: `aws secretsmanager create-secret --name "
-                f"{name} --secret-string file://FILE` and set tools.secrets.{name} to the ARN that it prints",
+                f"{name} --secret-string file://FILE` and set {_secret_place(place, name)} to the ARN "
+                "that it prints",
             )
 
 
 @rule("secret-names", Severity.WARNING)
 def secret_names(plan: Plan) -> Found[str]:
-    """A variable whose name says that it is a secret is in tools.secrets."""
+    """A variable or header whose name says that it is a secret is read from a secret."""
     for place, name, value in _plain(plan):
         if _SECRET_NAME.search(name) and not _SECRET_VALUE.search(value):
             yield (
                 place,
-                f"the template shows its value; if it is a secret, use tools.secrets.{name} with an ARN",
+                "the template shows its value; if it is a secret, use "
+                f"{_secret_place(place, name)} with an ARN",
             )
 
 
@@ -135,6 +147,37 @@ def tool_permissions(plan: Plan) -> Found[str]:
             )
 
 
+@rule("mcp-servers", Severity.ERROR)
+def mcp_servers(plan: Plan) -> Found[str]:
+    """MCP servers have different names, and secrets reach them encrypted."""
+    names: dict[str, int] = {}
+    for number, server in enumerate(plan.deployment.tools.mcp):
+        place, key = f"tools.mcp.{number}", server.variable("")
+        if key in names:
+            yield (
+                f"{place}.name",
+                f"{server.name} is too similar to tools.mcp.{names[key]}; rename one",
+            )
+        names.setdefault(key, number)
+        if server.secrets and server.url.startswith("http://"):
+            yield (f"{place}.url", "secret headers would be sent unencrypted; use https")
+
+
+@rule("mcp-egress", Severity.ERROR)
+def mcp_egress(plan: Plan) -> Found[str]:
+    """The orchestrator's security group lets it connect to the MCP servers."""
+    tools = plan.deployment.tools
+    open_ports = {443, *(one.port for one in tools.egress)}
+    for number, server in enumerate(tools.mcp):
+        if server.port not in open_ports:
+            yield (
+                f"tools.mcp.{number}.url",
+                f"the orchestrator may not connect to port {server.port}; add "
+                f"{{port: {server.port}, cidr: NETWORK}} or {{port: {server.port}, security_group: GROUP}} "
+                "to tools.egress",
+            )
+
+
 RULES = (
     tool_files,
     variables,
@@ -142,4 +185,6 @@ RULES = (
     secret_names,
     tool_egress,
     tool_permissions,
+    mcp_servers,
+    mcp_egress,
 )

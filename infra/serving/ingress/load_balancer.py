@@ -23,7 +23,7 @@ from .cloudfront import CloudFront
 from .waf import Firewall
 
 PUBLIC_PATHS = {
-    "Public": ("/v1/*", "//v1/*", "/openai/*", "/health"),
+    "Public": ("/v1/*", "//v1/*", "/openai/*", "/mcp", "/health"),
     "WithoutV1": ("/chat/completions*", "/completions*", "/embeddings*", "/responses*", "/models*"),
 }
 """The paths of each listener rule, at most five: the API as clients spell it, and the health check.

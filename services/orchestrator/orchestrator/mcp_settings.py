@@ -15,7 +15,9 @@ MAX_SERVERS = 64
 _NAME = r"^[a-zA-Z0-9]+([_-][a-zA-Z0-9]+)*$"
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]+")
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_REFERENCE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|\(([A-Za-z_][A-Za-z0-9_]*)\))")
+"""`${NAME}`, or `$(NAME)` where the other form has a meaning of its own, as in CloudFormation."""
+
 _INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE")
 """The variables that a program gets from this process, which has secrets in others."""
 
@@ -111,7 +113,7 @@ class McpServerSettings(BaseModel):
 
 
 def read_servers(value: str, environment: Mapping[str, str]) -> tuple[McpServerSettings, ...]:
-    """Reads the servers. `${NAME}` in headers and environments stands for a variable of this process.
+    """Reads the servers. `${NAME}` or `$(NAME)` in headers and environments is a variable of this process.
 
     Raises:
         ValueError: a server cannot be used. The message names it and the field, and shows no value.
@@ -174,7 +176,11 @@ def _resolved(server: Any, environment: Mapping[str, str]) -> Any:
 def _replaced(value: Any, environment: Mapping[str, str]) -> Any:
     if not isinstance(value, str):
         return value
-    for name in _REFERENCE.findall(value):
+
+    def read(reference: re.Match[str]) -> str:
+        name = reference[1] or reference[2]
         if not environment.get(name):
             raise ValueError(f"refers to the variable {name}, which is not set")
-    return _REFERENCE.sub(lambda match: environment[match[1]], value)
+        return environment[name]
+
+    return _REFERENCE.sub(read, value)

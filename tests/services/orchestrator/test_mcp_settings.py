@@ -19,12 +19,12 @@ def test_servers_are_read_with_their_secrets() -> None:
     [docs, files] = read(
         {"name": "docs", "url": "https://a.example/mcp", "headers": {"Authorization": "Bearer ${T}"},
          "tools": ["x"], "timeout_seconds": 30},
-        {"name": "files", "command": ["npx", "files"], "environment": {"ROOT": "/data"}},
+        {"name": "files", "command": ["npx", "files"], "environment": {"ROOT": "/data/$(T)"}},
         T="secret-1", PATH="/bin",
     ).mcp_servers  # fmt: skip
     assert docs.plain_headers == {"Authorization": "Bearer secret-1"}
     assert (docs.tools, docs.timeout_seconds) == (("x",), 30)
-    assert files.plain_environment == {"PATH": "/bin", "ROOT": "/data"}
+    assert files.plain_environment == {"PATH": "/bin", "ROOT": "/data/secret-1"}
     assert "secret-1" not in repr(docs)
 
 

@@ -8,6 +8,7 @@ from infra.deployment.file import Deployment
 
 CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/12345678-1234-1234-1234-123456789012"
 SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:name-AbCdEf"
+DOCS = "https://mcp.example.com/mcp"
 VPC = {
     "vpc_id": "vpc-0123456789abcdef0",
     "cidr": "10.1.0.0/16",
@@ -176,6 +177,7 @@ BROKEN = {
     "secret-names": [
         deployment(tools__environment={"CRM_TOKEN": "abc"}),
         deployment(tools__environment={"PASSWORD": "abc"}),
+        deployment(tools__mcp=[{"name": "docs", "url": DOCS, "headers": {"Authorization": "abc"}}]),
     ],
     "tool-egress": [
         deployment(tools__egress=[{"port": 443, "cidr": "0.0.0.0/0"}]),
@@ -190,6 +192,18 @@ BROKEN = {
             tools__database_url_secret_arn=SECRET,
             tools__database_tables=["orders"],
         ),
+    ],
+    "mcp-servers": [
+        deployment(tools__mcp=[{"name": "my-docs", "url": DOCS}, {"name": "my_docs", "url": DOCS}]),
+        deployment(
+            tools__mcp=[
+                {"name": "docs", "url": "http://mcp.example.com:443/", "headers": {"X-Key": {"arn": SECRET}}}
+            ]
+        ),
+    ],
+    "mcp-egress": [
+        deployment(tools__mcp=[{"name": "docs", "url": "http://mcp.example.com/mcp"}]),
+        deployment(tools__mcp=[{"name": "docs", "url": "https://mcp.example.com:8443/mcp"}]),
     ],
     "tool-permissions": [deployment(tools__statements=[{"actions": ["s3:GetObject"], "resources": ["*"]}])],
     "existing-vpc": [deployment(network__existing_vpc="vpc-0123456789abcdef0")],

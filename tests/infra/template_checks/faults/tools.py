@@ -47,6 +47,8 @@ SEEDED: tuple[tuple[str, str, Change], ...] = (
     ("another value", "T-tool-variables", variable(ORCHESTRATOR, "TOOL_RESULT_BYTES", "1024")),
     ("variable of nobody", "T-tool-variables", variable(ORCHESTRATOR, "DEBUG", "1")),
     ("tool without its secret", "T-tool-variables", secret("CARRIER_TOKEN", None)),
+    ("MCP servers lost", "T-tool-variables", variable(ORCHESTRATOR, "MCP_SERVERS", None)),
+    ("MCP server without its secret", "T-tool-variables", secret("MCP_DOCS_AUTHORIZATION", None)),
     ("secret in clear", "T-tool-variables", variable(ORCHESTRATOR, "CARRIER_TOKEN", "abc")),
     (
         "whole secret instead of its key",
