@@ -1,7 +1,7 @@
 """`make bench`: measures the orchestrator and its peers side by side in one run, with interleaved rounds.
 
-QUICK=1 measures ours, nginx, smg and LiteLLM in fewer rounds. ONLY=a,b selects gateways, ROUNDS=n sets the
-number of rounds, and NOTE=text is stored with the result.
+QUICK=1 measures ours, nginx, smg and LiteLLM in fewer rounds; `ours-mcp` is ours with an MCP server.
+ONLY=a,b selects gateways, ROUNDS=n sets the number of rounds, and NOTE=text is stored with the result.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from bench.measure import (
 from bench.results import aims_text, table
 
 RESULTS = peers.ROOT / "bench" / "results"
-QUICK = ("ours", "nginx", "smg", "litellm")
+QUICK = ("ours", "ours-mcp", "nginx", "smg", "litellm")
 SLOW = {"litellm": 0.03, "guide": 0.02}
 """Share of the requests sent to gateways that take milliseconds per request, which need fewer."""
 
@@ -128,7 +128,7 @@ def measured(wanted: list[Gateway], rounds: int, stack: ExitStack, directory: Pa
                         of_all.setdefault(gateway.name, []).append(value - base[figure])
         print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
     relaying = [(gateway, one) for gateway, one in running if gateway.relays]
-    figures["memory"] = {gateway.name: [one.memory_mb()] for gateway, one in relaying}
+    figures["memory"] = {gateway.name: [one.memory_mb()] for gateway, one in reversed(running)}
     quick = [gateway for gateway, _ in relaying if gateway.name not in SLOW]
     for name, values in paced(quick, program, directory, rounds=rounds // 2):
         for what, value in values.items():

@@ -56,7 +56,7 @@ typedef struct connection {
 
 static int chunks, interval, poller;
 static connection *paced;
-static char text[2048], calls[8192], prefixed_calls[8192], mcp_text[2048], mcp_tools[1024];
+static char text[2048], calls[8192], prefixed_calls[8192], our_calls[8192], mcp_text[2048], mcp_tools[1024];
 
 static void fail(const char *what) {
     perror(what);
@@ -150,8 +150,9 @@ static void answer(connection *c, const char *body, size_t size) {
         else while (c->left > 0) next_event(c);
     } else {
         int result = has(body, size, "\"role\":\"tool\"") || has(body, size, "\"role\": \"tool\"");
-        /* LiteLLM prefixes the names of an MCP server's tools. */
-        char *wanted = has(body, size, "\"bench-get_current_weather\"") ? prefixed_calls : calls;
+        /* LiteLLM and ours prefix the names of an MCP server's tools. */
+        char *wanted = has(body, size, "\"bench-get_current_weather\"") ? prefixed_calls
+                       : has(body, size, "\"bench__get_current_weather\"") ? our_calls : calls;
         put_whole(c, has(body, size, "\"tools\"") && !result ? wanted : text);
     }
 }
@@ -228,6 +229,7 @@ int main(int count, char **arguments) {
     sprintf(mcp_text, MCP_TEXT, words);
     write_calls(calls, "", atoi(arguments[4]));
     write_calls(prefixed_calls, "bench-", atoi(arguments[4]));
+    write_calls(our_calls, "bench__", atoi(arguments[4]));
     int tools = sprintf(mcp_tools, "\"result\":{\"tools\":[" MCP_TOOL ",", "get_current_weather", "Weather of a place", "location", "location");
     sprintf(mcp_tools + tools, MCP_TOOL "]}", "calculate_math", "Evaluates an expression", "expression", "expression");
     signal(SIGPIPE, SIG_IGN);

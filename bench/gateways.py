@@ -8,6 +8,7 @@ profile-guided and link-time optimisation, like the image's Python; one compiled
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -67,7 +68,7 @@ class Gateway:
         lock: The lock file that it is installed from.
         loop: The request that makes it run two tools; None if it cannot.
         relays: False for a second process of a gateway whose tool loop needs a separate configuration. It has
-            the first one's `name`.
+            the first one's `name`, unless the first one has a tool loop as well.
     """
 
     name: str
@@ -100,6 +101,11 @@ def _ours(port: int, engine: str) -> dict[str, str]:
         "DRAIN_SECONDS": "0",
         "STOP_SECONDS": "1",
     }
+
+
+def _ours_with_mcp(port: int, engine: str) -> dict[str, str]:
+    servers = [{"name": "bench", "url": f"{engine}/mcp"}]
+    return {**_ours(port, engine), "MCP_SERVERS": json.dumps(servers)}
 
 
 def _nginx(port: int, engine: str, directory: Path) -> Sequence[str]:
@@ -150,6 +156,10 @@ GATEWAYS = (
     Gateway(
         "ours", lambda _p, _e, _d: [_python("ours"), "-m", "orchestrator"], _ours,
         lock=ROOT / "services" / "orchestrator" / "requirements.txt", loop=Ask("tools", "A word. A word."),
+    ),
+    Gateway(
+        "ours-mcp", lambda _p, _e, _d: [_python("ours"), "-m", "orchestrator"], _ours_with_mcp,
+        relays=False, loop=Ask("mcp-ours", "A word. A word."),
     ),
     Gateway("nginx", _nginx),
     Gateway(

@@ -20,10 +20,12 @@ PACED_CHUNKS, PACED_SECONDS = 50, 0.1
 
 PACED_STREAMS = 1000
 
-TOOLS = [
-    {"type": "function", "function": {"name": "get_current_weather"}},
-    {"type": "function", "function": {"name": "calculate_math"}},
-]
+
+def _named(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name}}
+
+
+TOOLS = [_named("get_current_weather"), _named("calculate_math")]
 MCP = {"type": "mcp", "require_approval": "never"}
 
 
@@ -76,6 +78,7 @@ def write_bodies(directory: Path) -> None:
         "chat": base,
         "stream": {**base, "stream": True, "max_tokens": 200},
         "tools": {**base, "tools": TOOLS},
+        "mcp-ours": {**base, "tools": [_named(f"bench__{tool['function']['name']}") for tool in TOOLS]},
         "mcp-chat": {**base, "tools": [{**MCP, "server_label": "litellm", "server_url": "litellm_proxy"}]},
         "mcp-responses": {**asked, "tools": [{**MCP, "server_label": "bench"}]},
         "long": {**base, "messages": [*history(49_000), user]},
