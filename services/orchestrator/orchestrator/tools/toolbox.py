@@ -144,7 +144,7 @@ class Toolbox:
         missing: dict[str, Any] = {}
         if given.get("description") is None:
             missing["description"] = known.description
-        if given.get("parameters") is None:
+        if _left_out(given.get("parameters")):
             strict = given.get("strict") is True
             missing["parameters"] = known.strict_parameters if strict else known.parameters
         return {**tool, "function": {**given, **missing}} if missing else tool
@@ -265,3 +265,8 @@ class Toolbox:
 
     def _error(self, message: str) -> str:
         return render_error(message, self._result_limit)
+
+
+def _left_out(parameters: Any) -> bool:
+    """Whether a schema says nothing. Some clients must send one."""
+    return parameters is None or (isinstance(parameters, dict) and parameters.keys() <= {"type"})

@@ -121,3 +121,10 @@ def test_invalid_field_is_rejected_by_name(execution: str | None, fields: dict[s
 def test_several_answers_are_allowed_if_the_client_runs_the_tools() -> None:
     assert not plan("client", tools=[MATH], n=2).runs_tools
     assert plan(tools=[MATH], n=1, stream=True).stream
+
+
+@pytest.mark.parametrize("parameters", [None, {}, {"type": "object"}])
+def test_schema_that_says_nothing_is_completed(parameters: Any) -> None:
+    function = {"name": "calculate_math", "parameters": parameters}
+    made = plan(tools=[{"type": "function", "function": function}])
+    assert made.request["tools"][0]["function"]["parameters"]["required"] == ["expression"]
