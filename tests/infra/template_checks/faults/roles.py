@@ -79,6 +79,15 @@ MAY = (
             Resource="arn:aws:secretsmanager:*:*:secret:KeysApiKeys",
         ),
     ),
+    ("usage not storable", without_action(ORCHESTRATOR, "dynamodb:BatchWriteItem")),
+    (
+        "leases in another table",
+        in_statement(
+            ORCHESTRATOR,
+            "dynamodb:UpdateItem",
+            Resource="arn:aws:dynamodb:us-east-1:111122223333:table/another",
+        ),
+    ),
     ("build may not push", without_action(BUILD, "ecr:PutImage")),
     ("build may not read its source", without_action(BUILD, "s3:GetObject")),
     (
@@ -118,6 +127,11 @@ MAY_NOT = (
     ("build pushes to every repository", in_statement(BUILD, "ecr:PutImage", Resource="*")),
     ("handler starts every build", in_statement(HANDLER, "codebuild:StartBuild", Resource="*")),
     ("task role may do more", with_action(ORCHESTRATOR, "s3:GetObject")),
+    (
+        "orchestrator writes every table",
+        in_statement(ORCHESTRATOR, "dynamodb:UpdateItem", Resource="*"),
+    ),
+    ("orchestrator deletes its table", with_action(ORCHESTRATOR, "dynamodb:DeleteTable")),
     (
         "orchestrator reads every secret",
         in_statement(ORCHESTRATOR, "secretsmanager:GetSecretValue", Resource="*"),
