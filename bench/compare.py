@@ -11,7 +11,7 @@ import dataclasses
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -45,22 +45,30 @@ def unpacked(tree: str, directory: Path) -> Path:
     return directory
 
 
-def gateway_of(tree: Path) -> Gateway:
+def gateway_of(tree: Path, variables: Mapping[str, str] = {}) -> Gateway:
     """Returns our gateway as `tree` has it, with the packages of this tree's lock file."""
     ours = next(gateway for gateway in GATEWAYS if gateway.name == "ours")
-    path = {"PYTHONPATH": str(tree / SERVICE)}
+    path = {"PYTHONPATH": str(tree / SERVICE), **variables}
     return dataclasses.replace(ours, environment=lambda port, engine: ours.environment(port, engine) | path)
 
 
-def measured(trees: Sequence[str], rounds: int) -> Figures:
-    """Measures all trees. The first round is dropped, since it includes one-time costs."""
+def measured(trees: Sequence[str], rounds: int, last: dict[str, str] | None = None) -> Figures:
+    """Measures all trees. The first round is dropped, since it includes one-time costs.
+
+    Args:
+        last: variables of the last tree.
+    """
     measures = {figure: measure for measure in MEASURES for figure in measure.figures}
     found: Figures = {}
     with tempfile.TemporaryDirectory(prefix="tandem-compare-") as name, ExitStack() as stack:
         directory = Path(name)
         write_bodies(directory)
         gateways = [
-            gateway_of(unpacked(tree, directory / f"tree-{number}")) for number, tree in enumerate(trees)
+            gateway_of(
+                unpacked(tree, directory / f"tree-{number}"),
+                (last or {}) if number == len(trees) - 1 else {},
+            )
+            for number, tree in enumerate(trees)
         ]
         engine = engine_at(ENGINE_PORT, CHUNKS, 0, stack, directory)
         running, missing = started(gateways, stack, directory, engine, ENGINE_PORT + 10)
@@ -94,8 +102,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.compare", description="Compare source trees.")
     parser.add_argument("trees", nargs="+", help="git revisions or directories, the oldest first")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument(
+        "--last", action="append", default=[], metavar="NAME=VALUE", help="a variable of the last tree"
+    )
     arguments = parser.parse_args()
-    for line in report(arguments.trees, measured(arguments.trees, arguments.rounds)):
+    last = dict(pair.split("=", 1) for pair in arguments.last)
+    for line in report(arguments.trees, measured(arguments.trees, arguments.rounds, last)):
         print(line)
     return 0
 
