@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import openai
+from openai.types import Model
 from openai.types.chat import ChatCompletion
 
 from .report import Result, Status
@@ -37,7 +38,7 @@ class Patience:
     """Time limits in seconds.
 
     A connection takes milliseconds, and the list of models comes from a cache. A request may wait 30 s for an
-    engine, and none of the answers is long.
+    engine, and none of the answers is long. While an engine starts, heartbeats keep a stream alive.
     """
 
     connect: float = 5
@@ -85,7 +86,12 @@ def smoke(target: Target, *, long_seconds: float | None = None) -> list[Result]:
         results = [_result("models", lambda: _models(client), target, waiting)]
         if results[0].status is not Status.OK:
             return results
-        model = target.model or client.models.list().data[0].id
+        listed = client.models.list().data
+        model = target.model or listed[0].id
+        if _sleeps(listed):
+            results.append(_result("start of the engine", lambda: _wake(client, model), target, waiting))
+            if results[-1].status is not Status.OK:
+                return results
         for subject, ask in _questions(client, model, target, long_seconds):
             results.append(_result(subject, ask, target, waiting))
             if results[-1].found.startswith(_NO_ANSWER):
@@ -160,6 +166,22 @@ def _models(client: openai.OpenAI) -> str:
     if not models:
         raise Unexpected("the list of models is empty")
     return ", ".join(models)
+
+
+def _sleeps(models: Sequence[Model]) -> bool:
+    """Whether the server lists a model whose engine it starts on demand, and that does not run."""
+    states = [(model.model_extra or {}).get("tandem") for model in models]
+    return any(isinstance(state, dict) and state.get("state") in ("sleeping", "starting") for state in states)
+
+
+def _wake(client: openai.OpenAI, model: str) -> str:
+    """Waits for the engine with a stream, which the server holds until the engine answers."""
+    stream = client.chat.completions.create(
+        model=model, max_tokens=1, messages=[{"role": "user", "content": "Say hello."}], stream=True
+    )
+    if not any(chunk.choices for chunk in stream):
+        raise Unexpected("the stream ended without an answer")
+    return "an engine was started by a request"
 
 
 def _chat(client: openai.OpenAI, model: str) -> str:

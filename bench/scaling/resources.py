@@ -1,4 +1,4 @@
-"""The alarms, policies and limits that scale a deployment's engines, from its template or its account."""
+"""The alarms, policies and limits that scale a deployment's engines, as a template has them."""
 
 from __future__ import annotations
 

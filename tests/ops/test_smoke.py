@@ -11,9 +11,9 @@ import pytest
 
 from ops.report import Result, Status
 from ops.smoke import Target, smoke
-from tests.support.live import Live
+from tests.support.live import Live, live, until
 from tests.support.processes import Processes
-from tests.support.scripted_engine import ScriptedEngine, whole
+from tests.support.scripted_engine import Exchange, ScriptedEngine, stream, text, whole
 from tests.support.tls import TlsEndpoint
 
 KEY = "sk-smoke"
@@ -83,6 +83,30 @@ def test_server_without_keys_is_reported() -> None:
         assert by_subject(smoke(Target(url, None)))["wrong key"].status is Status.UNKNOWN
         taken = by_subject(smoke(Target(url, KEY)))["wrong key"]
     assert (taken.status, "was accepted" in taken.found) == (Status.ERROR, True)
+
+
+async def test_engine_that_sleeps_is_started_and_waited_for(asleep: ScriptedEngine) -> None:
+    settings = {"ENGINE_STARTUP_SECONDS": "30", "HEARTBEAT_SECONDS": "0.2", "DEFAULT_MODEL": "scripted"}
+    async with live(asleep.url, **settings) as server:
+
+        async def answer(exchange: Exchange) -> None:
+            streams = exchange.request.json.get("stream")
+            await (stream(*text("Hello")) if streams else whole("Hello"))(exchange)
+
+        asleep.otherwise = answer
+        testing = asyncio.create_task(asyncio.to_thread(smoke, Target(f"{server.url}/v1", None)))
+        await until(lambda: server.app._discovery.starts.held == 1)
+        await asleep.start(asleep.port)
+        results = by_subject(await testing)
+    assert results["start of the engine"].status is Status.OK
+    assert results["streamed chat"].status is Status.OK
+
+
+async def test_engine_that_does_not_start_ends_the_test(asleep: ScriptedEngine) -> None:
+    async with live(asleep.url, ENGINE_STARTUP_SECONDS="0.3", HEARTBEAT_SECONDS="0.1") as server:
+        results = await asyncio.to_thread(smoke, Target(f"{server.url}/v1", None))
+    assert [result.subject for result in results] == ["models", "start of the engine"]
+    assert (results[-1].status, "ENGINE_STARTUP_SECONDS" in results[-1].found) == (Status.ERROR, True)
 
 
 async def test_engine_with_wrong_answers(engine: ScriptedEngine, server: Live) -> None:

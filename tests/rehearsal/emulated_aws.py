@@ -30,7 +30,7 @@ import ministack.services.ecs as ecs
 import ministack.services.secretsmanager as secretsmanager
 from ministack.core.responses import get_region
 
-from tests.rehearsal import creation_order, emulated_account, emulated_builds, emulated_waf
+from tests.rehearsal import creation_order, emulated_account, emulated_alarms, emulated_builds, emulated_waf
 from tests.rehearsal.emulated_builds import answered
 
 Properties = dict[str, Any]
@@ -376,6 +376,7 @@ def extend() -> None:
     )
     ministack.app.SERVICE_HANDLERS["application-autoscaling"] = _autoscaling
     ministack.app.SERVICE_HANDLERS["servicequotas"] = _quotas
+    emulated_alarms.extend()
     emulated_builds.extend()
     emulated_account.extend()
     if os.environ.get("ORDER") == "soonest":
