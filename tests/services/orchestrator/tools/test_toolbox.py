@@ -211,6 +211,7 @@ def test_two_tools_with_the_same_name_are_rejected() -> None:
 
 
 OURS = Toolbox([echo]).specs()[0]["function"]
+MINE = {"type": "object", "properties": {"text": {"type": "string"}}}
 
 
 @pytest.mark.parametrize(
@@ -219,11 +220,12 @@ OURS = Toolbox([echo]).specs()[0]["function"]
         ({"name": "echo"}, OURS),
         ({"name": "echo", "description": None, "parameters": None}, OURS),
         ({"name": "echo", "description": "Mine"}, OURS | {"description": "Mine"}),
-        ({"name": "echo", "parameters": {}, "strict": True}, OURS | {"parameters": {}, "strict": True}),
+        ({"name": "echo", "parameters": MINE, "strict": True}, OURS | {"parameters": MINE, "strict": True}),
         (
-            {"name": "echo", "parameters": {}, "description": ""},
-            {"name": "echo", "parameters": {}, "description": ""},
+            {"name": "echo", "parameters": MINE, "description": ""},
+            {"name": "echo", "parameters": MINE, "description": ""},
         ),
+        ({"name": "echo", "parameters": {}}, OURS),  # as clients send that leave them out
         ({"name": "echo", "strict": None}, OURS | {"strict": None}),
         ({"name": "theirs"}, {"name": "theirs"}),
         ({}, {}),
