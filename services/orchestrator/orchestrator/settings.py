@@ -221,6 +221,12 @@ class Settings(BaseModel):
         le=65535,
         description="Port on which a starting engine reports its steps; 0 if there is none.",
     )
+    engine_affinity: bool = Field(
+        True,
+        description="Whether requests with the same beginning (model, tools, system prompt, first message of "
+        "the user) go to the same engine, whose prefix cache has it, unless that has more than 1.25 times "
+        "the mean of the requests in flight.",
+    )
     engine_connect_seconds: Seconds = Field(2, description="Time limit for connecting to an engine.")
     engine_refresh_seconds: Seconds = Field(
         5,

@@ -230,11 +230,16 @@ class Telemetry:
         )
         self._first_tokens: deque[float] | None = None
         self._retries = _Counts("engine_retries", "Requests sent to an engine again after a failure", [])
+        self._chosen = _Counts(
+            "engine_affinity",
+            "Requests sent to the engine of their prefix (home), or to another one since that was busy",
+            ["engine"],
+        )
         self._not_accepted = _Counts("accept_failures", "Failures to accept connections", ["reason"])
         for collector in (
             self._requests, self._latency, self._tool_calls, self._tool_seconds, self._mcp_calls,
             self._mcp_seconds, self._tokens, self._engine_seconds, self._first_token, self._rounds,
-            self._retries, self._not_accepted, self._rejections,
+            self._retries, self._not_accepted, self._rejections, self._chosen,
         ):  # fmt: skip
             registry.register(collector)
         registry.register(
@@ -286,6 +291,10 @@ class Telemetry:
 
     def engine_retried(self) -> None:
         self._retries.add(())
+
+    def engine_chosen(self, *, at_home: bool) -> None:
+        """Counts a choice by the prefix of a request."""
+        self._chosen.add(("home" if at_home else "other",))
 
     def accept_failed(self, number: int | None) -> None:
         """Counts a failure by the name of its errno."""

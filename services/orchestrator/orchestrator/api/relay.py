@@ -42,7 +42,8 @@ class Relay:
             if self._usage_on_request and not (isinstance(options, dict) and options.get("include_usage")):
                 body = _asking_for_usage(payload, body)
                 hide_usage = True
-        with await self._engines.ask(request.path, body, record, whole=not stream) as answer:
+        prefix = self._engines.prefix_of(payload)
+        with await self._engines.ask(request.path, body, record, whole=not stream, prefix=prefix) as answer:
             record.saw_first_token()
             # The engine has accepted the name. A stream that is cut off may not have repeated it.
             record.model = str(payload.get("model") or "-")[:MODEL_AT_MOST]

@@ -106,11 +106,12 @@ class ChatLoop:
     async def _ask(self, talk: Conversation, record: Record, emit: Emit) -> Turn:
         """Runs one round, and retries it as long as the client has seen none of it."""
         body = talk.body()
+        prefix = self._engines.prefix_of(talk.plan.request)
         for attempt in range(_ROUND_RETRIES + 1):
             talk.begin_turn()
             try:
                 with await self._engines.ask(
-                    PATH, body, record, whole=not talk.plan.stream, prefer=talk.engine
+                    PATH, body, record, whole=not talk.plan.stream, prefer=talk.engine, prefix=prefix
                 ) as answer:
                     talk.engine = answer.address
                     record.saw_first_token()

@@ -11,6 +11,7 @@ from ssl import SSLContext
 from ..connection import Connection, ConnectionBroken
 from ..errors import EngineBroke, EngineFailed
 from ..memory import Budget, Share, answer_cost
+from .affinity import hash_of
 
 _IDLE_SECONDS = 60
 
@@ -30,6 +31,7 @@ class Address:
         key: the index of the key, and so of the headers, in use. There are two during a rotation.
         models_at, status_at: when the engine's models, or the steps of its start, were last requested, on
             the monotonic clock.
+        seed: a hash of the address, by which requests are divided among engines.
         gone: the name no longer resolves to this address, so its connections are not kept.
         probe_now: set this to probe the engine at once.
 
@@ -52,6 +54,7 @@ class Address:
         max_answer_bytes: int,
     ) -> None:
         self.label = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.seed = hash_of(self.label)
         self.up = True
         self.known = False
         self.refuses_key = False

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from ..connection import OUR_FAILURES, ConnectionBroken
 from ..errors import ApiError, EngineFailed, EngineUnavailable
+from ..protocol import JsonObject
 from ..telemetry import Record, Telemetry
+from . import affinity
 from .address import Address, StaleConnection
 from .answer import Answer, status_error
 from .discovery import Discovery
@@ -37,11 +39,18 @@ class _Wait:
 class Engines:
     """Sends each request to the best engine, and to another one if that fails."""
 
-    def __init__(self, discovery: Discovery, telemetry: Telemetry, *, wait_seconds: float) -> None:
+    def __init__(
+        self, discovery: Discovery, telemetry: Telemetry, *, wait_seconds: float, affinity: bool = True
+    ) -> None:
         self._discovery = discovery
+        self._affinity = affinity
         self._starts = discovery.starts
         self._telemetry = telemetry
         self._wait_seconds = wait_seconds
+
+    def prefix_of(self, request: JsonObject) -> int | None:
+        """Returns a hash of the request's beginning, None if it does not decide which engine is asked."""
+        return affinity.prefix_of(request) if self._affinity and len(self._discovery.up()) > 1 else None
 
     async def ask(
         self,
@@ -51,8 +60,11 @@ class Engines:
         *,
         whole: bool = True,
         prefer: Address | None = None,
+        prefix: int | None = None,
     ) -> Answer:
         """POSTs one request and waits for the first part of its answer; see `Address.post`.
+
+        Unless they are busy, it goes to the engine `prefer`, or else to the one of `prefix`, by `prefix_of`.
 
         Until then, a failed connection or a 503 leads to a retry on another address, and if no engine is up,
         the request waits for one; if engines start on demand, only streams wait. A request that has broken
@@ -69,7 +81,7 @@ class Engines:
         resends = 0
         key_changed = False
         while True:
-            address = await self._next_address(prefer, avoid, wait)
+            address = await self._next_address(prefer, prefix, avoid, wait)
             key = address.key
             try:
                 record.ask(len(body))
@@ -93,10 +105,12 @@ class Engines:
                     avoid.add(address)
             self._telemetry.engine_retried()
 
-    async def _next_address(self, prefer: Address | None, avoid: set[Address], wait: _Wait) -> Address:
+    async def _next_address(
+        self, prefer: Address | None, prefix: int | None, avoid: set[Address], wait: _Wait
+    ) -> Address:
         """Returns the address to ask next. If there is none, waits for one, or raises an error."""
         wait.record.rejected()  # by the engine that was asked before, if any
-        while (address := self._choose(prefer, avoid)) is None:
+        while (address := self._choose(prefer, prefix, avoid)) is None:
             if wait.busy:
                 await self._wait_for_turn(wait, wait.busy)
                 wait.busy = None
@@ -139,17 +153,28 @@ class Engines:
         if any(other not in avoid for other in self._discovery.up() if other is not address):
             avoid.add(address)
 
-    def _choose(self, prefer: Address | None, avoid: set[Address]) -> Address | None:
-        """Returns the preferred address unless it is overloaded, else the least loaded one that is up."""
+    def _choose(self, prefer: Address | None, prefix: int | None, avoid: set[Address]) -> Address | None:
+        """Returns the preferred address, else that of the prefix, else the least loaded one.
+
+        No engine gets more than its bounded share, nor one that may be down if there are others.
+        """
         up = self._discovery.up()
         if avoid:
             up = [address for address in up if address not in avoid]
         if len(up) < 2:
             return up[0] if up else None
-        # Bounded load: a preferred engine may get 25% more than its share (Mirrokni et al. 2016).
-        if prefer in up and prefer.in_flight <= 1.25 * sum(a.in_flight for a in up) / len(up) + 1:
+        up = [address for address in up if not address.missed_probes] or up
+        bound = affinity.most_in_flight(up)
+        if prefer in up and prefer.in_flight < bound:
             return prefer
-        return min(up, key=lambda address: address.in_flight)
+        if prefix is None:
+            return min(up, key=lambda address: address.in_flight)
+        home = affinity.home(up, prefix)
+        at_home = home.in_flight < bound
+        self._telemetry.engine_chosen(at_home=at_home)
+        if at_home:
+            return home
+        return affinity.home([address for address in up if address.in_flight < bound], prefix)
 
     async def _wait_for_engine(self, wait: _Wait) -> None:
         starts = self._starts

@@ -128,7 +128,7 @@ async def test_failure_before_the_first_byte_is_retried_on_another_engine(
         "cut in the body": cut(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx"),
         "503": BUSY,
     }[failure]
-    async with live(engine.url, second.url) as server:
+    async with live(engine.url, second.url, ENGINE_AFFINITY="false") as server:
         if bad is None:
             await engine.stop()
         else:
@@ -143,7 +143,7 @@ async def test_failure_before_the_first_byte_is_retried_on_another_engine(
 async def test_nothing_is_retried_after_the_first_byte(
     engine: ScriptedEngine, second: ScriptedEngine
 ) -> None:
-    async with live(engine.url, second.url) as server:
+    async with live(engine.url, second.url, ENGINE_AFFINITY="false") as server:
         engine.play(stream(*text("It "), CUT))
         events = await server.chat_events()
     assert isinstance(events[-1], dict)
@@ -155,7 +155,7 @@ async def test_request_gets_a_503_at_once_if_every_engine_is_busy(
     engine: ScriptedEngine, second: ScriptedEngine
 ) -> None:
     engine.otherwise = second.otherwise = BUSY
-    async with live(engine.url, second.url) as server:
+    async with live(engine.url, second.url, ENGINE_AFFINITY="false") as server:
         answer = await server.chat()
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "5"
@@ -198,7 +198,7 @@ async def test_engine_that_never_starts_causes_a_503_with_the_reason() -> None:
 
 async def test_unhealthy_engine_gets_no_requests(engine: ScriptedEngine, second: ScriptedEngine) -> None:
     engine.healthy = False
-    async with live(engine.url, second.url) as server:
+    async with live(engine.url, second.url, ENGINE_AFFINITY="false") as server:
         while f'engine_up{{engine="127.0.0.1:{engine.port}"}} 0.0' not in await server.metrics():
             pass
         second.play(*[whole("second")] * 4)
@@ -211,7 +211,7 @@ async def test_unhealthy_engine_gets_no_requests(engine: ScriptedEngine, second:
 
 async def test_least_loaded_engine_is_chosen(engine: ScriptedEngine, second: ScriptedEngine) -> None:
     go_on = asyncio.Event()
-    async with live(engine.url, second.url) as server:
+    async with live(engine.url, second.url, ENGINE_AFFINITY="false") as server:
         engine.otherwise = second.otherwise = after(go_on, whole("ok"))
         asks = [asyncio.create_task(server.chat()) for _ in range(6)]
         await until(lambda: engine.running + second.running == 6)
@@ -225,7 +225,7 @@ async def test_least_loaded_engine_is_chosen(engine: ScriptedEngine, second: Scr
 async def test_all_rounds_of_a_request_go_to_the_same_engine(
     engine: ScriptedEngine, second: ScriptedEngine
 ) -> None:
-    async with live(engine.url, second.url) as server:
+    async with live(engine.url, second.url, ENGINE_AFFINITY="false") as server:
         for number in range(4):
             calls = [call("calculate_math", {"expression": f"1+{number}"})]
             for one in (engine, second):
@@ -240,11 +240,11 @@ async def test_all_rounds_of_a_request_go_to_the_same_engine(
 async def test_preferred_engine_is_not_overloaded(engine: ScriptedEngine, second: ScriptedEngine) -> None:
     async with engines(engine.url, second.url) as known:
         first, other = known._discovery._addresses.values()
-        assert known._choose(other, set()) is other
+        assert known._choose(other, None, set()) is other
         other.in_flight = 8
-        assert known._choose(other, set()) is first
+        assert known._choose(other, None, set()) is first
         first.in_flight = 7
-        assert known._choose(other, set()) is other
+        assert known._choose(other, None, set()) is other
 
 
 async def test_one_broken_request_does_not_mark_the_engine_as_down(engine: ScriptedEngine) -> None:
@@ -356,3 +356,43 @@ async def test_failure_to_open_a_connection_at_all_is_not_the_engines(
         assert answer.headers["retry-after"] == "2"
     assert address.up
     assert content(await server.chat()) == "ok"
+
+
+async def test_requests_with_the_same_beginning_go_to_one_engine_until_it_is_busy(
+    engine: ScriptedEngine, second: ScriptedEngine
+) -> None:
+    engine.otherwise = second.otherwise = whole("ok")
+    async with engines(engine.url, second.url) as known:
+        prefixes = [known.prefix_of({"prompt": f"conversation {number}"}) for number in range(40)]
+        homes = []
+        for prefix in prefixes * 2:
+            with await known.ask(CHAT, b"{}", prefix=prefix) as answer:
+                homes.append(answer.address)
+        assert homes[:40] == homes[40:]
+        assert len(set(homes)) == 2
+        held = [await known.ask(CHAT, b"{}", prefix=prefixes[0]) for _ in range(10)]
+        loads = sorted(address.in_flight for address in known._discovery.up())
+        assert loads == [3, 7]  # 1.25 times the mean of 5, rounded up
+        for answer in held:
+            answer.close()
+        text = known._telemetry.exposition().decode()
+        at_home = 80 + sum(answer.address is homes[0] for answer in held)
+        assert f'engine_affinity_total{{engine="home"}} {at_home}.0' in text
+
+
+async def test_engine_that_missed_a_probe_gets_no_new_requests(
+    engine: ScriptedEngine, second: ScriptedEngine
+) -> None:
+    engine.otherwise = second.otherwise = whole("ok")
+    async with engines(engine.url, second.url) as known:
+        prefix = known.prefix_of({"prompt": "Hi"})
+        with await known.ask(CHAT, b"{}", prefix=prefix) as answer:
+            home = answer.address
+        home.missed_probes = 1
+        with await known.ask(CHAT, b"{}", prefix=prefix, prefer=home) as answer:
+            assert answer.address is not home
+
+
+async def test_one_engine_needs_no_prefix(engine: ScriptedEngine) -> None:
+    async with engines(engine.url) as known:
+        assert known.prefix_of({"prompt": "Hi"}) is None

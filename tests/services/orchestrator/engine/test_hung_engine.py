@@ -33,6 +33,7 @@ from tests.support.scripted_engine import (
 CHAT = "/v1/chat/completions"
 MATH = {"type": "function", "function": {"name": "calculate_math"}}
 FAST = {
+    "ENGINE_AFFINITY": "false",
     "ENGINE_PROBE_SECONDS": "0.1",
     "ENGINE_SILENT_SECONDS": "0.3",
     "ENGINE_REFRESH_SECONDS": "0.05",
