@@ -230,11 +230,7 @@ class Telemetry:
         )
         self._first_tokens: deque[float] | None = None
         self._retries = _Counts("engine_retries", "Requests sent to an engine again after a failure", [])
-        self._chosen = _Counts(
-            "engine_affinity",
-            "Requests sent to the engine of their prefix (home), or to another one since that was busy",
-            ["engine"],
-        )
+        self._chosen = _Counts("engine_affinity", "Requests sent to the engine of their prefix", ["engine"])
         self._not_accepted = _Counts("accept_failures", "Failures to accept connections", ["reason"])
         for collector in (
             self._requests, self._latency, self._tool_calls, self._tool_seconds, self._mcp_calls,

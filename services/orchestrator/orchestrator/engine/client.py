@@ -62,9 +62,7 @@ class Engines:
         prefer: Address | None = None,
         prefix: int | None = None,
     ) -> Answer:
-        """POSTs one request and waits for the first part of its answer; see `Address.post`.
-
-        Unless they are busy, it goes to the engine `prefer`, or else to the one of `prefix`, by `prefix_of`.
+        """POSTs one request and waits for the first part of its answer; see `Address.post`, `_choose`.
 
         Until then, a failed connection or a 503 leads to a retry on another address, and if no engine is up,
         the request waits for one; if engines start on demand, only streams wait. A request that has broken
