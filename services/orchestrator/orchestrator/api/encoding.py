@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Iterator
-from typing import Protocol
-
-import brotli
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Protocol
 
 from ..errors import InvalidRequest
 from .body import too_large
 from .head import Head
 
-if sys.version_info >= (3, 14):
-    from compression.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
-else:
-    from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
+if TYPE_CHECKING:
+    from brotli import Decompressor
 
 _INPUT_BYTES = 65_536
 _OUTPUT_BYTES = 1_048_576
@@ -24,7 +20,6 @@ _OUTPUT_BYTES = 1_048_576
 _MAX_FRAMES = 64
 # The window, and so the memory, that every decoder must support (RFC 8878, 3.1.1.1.2).
 _ZSTD_WINDOW_LOG = 23
-_INVALID = (zlib.error, brotli.error, ZstdError)
 
 
 class _Decoder(Protocol):
@@ -64,8 +59,8 @@ class _Zlib:
 
 
 class _Brotli:
-    def __init__(self) -> None:
-        self._decoder = brotli.Decompressor()
+    def __init__(self, decoder: Decompressor) -> None:
+        self._decoder = decoder
         self.needs_input = True
         self.unused_data = b""
 
@@ -79,14 +74,30 @@ class _Brotli:
         return content
 
 
-def _decoder(coding: bytes) -> _Decoder:
+_Codec = tuple[Callable[[], _Decoder], type[Exception]]
+"""Creates decoders of one coding, and what they raise if the data is invalid."""
+
+
+def _codec(coding: bytes) -> _Codec:
     if coding in (b"gzip", b"x-gzip"):
-        return _Zlib(zlib.MAX_WBITS | 16)
+        return lambda: _Zlib(zlib.MAX_WBITS | 16), zlib.error
     if coding == b"deflate":
-        return _Zlib(zlib.MAX_WBITS)
+        return lambda: _Zlib(zlib.MAX_WBITS), zlib.error
     if coding == b"zstd":
-        return ZstdDecompressor(options={DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG})
-    return _Brotli()
+        return _zstd()
+    import brotli  # saves memory in a server whose clients do not use it, as in `_zstd`
+
+    return lambda: _Brotli(brotli.Decompressor()), brotli.error
+
+
+def _zstd() -> _Codec:
+    if sys.version_info >= (3, 14):
+        from compression.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
+    else:
+        from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
+
+    window = DecompressionParameter.window_log_max
+    return lambda: ZstdDecompressor(options={window: _ZSTD_WINDOW_LOG}), ZstdError
 
 
 CODINGS = (b"gzip", b"deflate", b"br", b"zstd")
@@ -120,18 +131,19 @@ def decoded(body: bytes, coding: bytes, limit: int) -> Iterator[bytes]:
         InvalidRequest: the body is not in this coding, is incomplete, or is larger than `limit` bytes.
     """
     size = 0
+    new_decoder, invalid = _codec(coding)
     try:
-        for part in _parts(body, coding):
+        for part in _parts(body, coding, new_decoder):
             size += len(part)
             if size > limit:
                 raise too_large(size, limit)
             yield part
-    except _INVALID as error:
+    except invalid as error:
         raise _invalid(coding, str(error)) from None
 
 
-def _parts(body: bytes, coding: bytes) -> Iterator[bytes]:
-    decoder, frames = _decoder(coding), 1
+def _parts(body: bytes, coding: bytes, new_decoder: Callable[[], _Decoder]) -> Iterator[bytes]:
+    decoder, frames = new_decoder(), 1
     for start in range(0, len(body), _INPUT_BYTES):
         data = body[start : start + _INPUT_BYTES]
         while data or not decoder.needs_input:
@@ -139,7 +151,7 @@ def _parts(body: bytes, coding: bytes) -> Iterator[bytes]:
                 frames += 1
                 if frames > _MAX_FRAMES:
                     raise _invalid(coding, f"it has more than {_MAX_FRAMES} frames")
-                decoder = _decoder(coding)
+                decoder = new_decoder()
             yield decoder.decompress(data, _OUTPUT_BYTES)
             data = decoder.unused_data
             if decoder.eof and not data:
