@@ -76,12 +76,8 @@ class Orchestrator:
         telemetry.watch_engines(self._discovery.states)
         telemetry.watch_load(self._discovery.load)
         self._emf = self._emf_writer(settings)
-        engines = Engines(
-            self._discovery,
-            telemetry,
-            wait_seconds=settings.engine_wait_seconds,
-            affinity=settings.engine_affinity,
-        )
+        wait, affinity = settings.engine_wait_seconds, settings.engine_affinity
+        engines = Engines(self._discovery, telemetry, wait_seconds=wait, affinity=affinity)
         self._weather = Weather(
             source=settings.weather_source,
             forecast_url=settings.weather_url,
