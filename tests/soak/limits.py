@@ -153,8 +153,9 @@ class Clients:
         url = f"{self._fleet.services[choose.randrange(TASKS)].url}/v1/chat/completions"
         try:
             await self._exchange(key, url, body, cancel=cancel)
-        except httpx.HTTPError:
-            self._outcome.answers[key, 0] += 1  # it was killed
+        except (httpx.HTTPError, AttributeError):
+            # It was killed. While a connection is opened, anyio finds no socket then.
+            self._outcome.answers[key, 0] += 1
 
     async def _exchange(self, key: str, url: str, body: dict[str, Any], *, cancel: bool) -> None:
         outcome, headers = self._outcome, {"authorization": f"Bearer {key}"}
