@@ -71,6 +71,12 @@ def gpu_usd_per_hour(plan: Plan) -> float | None:
     return price * (plan.on_demand_count + spot * plan.catalog.prices.spot_share)
 
 
+def instance_usd_per_hour(plan: Plan) -> float | None:
+    """The hourly price of a GPU instance, on average if some are spot instances; None if it is not known."""
+    hourly = gpu_usd_per_hour(plan)
+    return None if hourly is None else hourly / plan.instance_count
+
+
 def _instances(plan: Plan) -> CostItem:
     hourly = gpu_usd_per_hour(plan)
     return CostItem("GPU instances", _bought(plan), None if hourly is None else hourly * HOURS_PER_MONTH)

@@ -7,6 +7,7 @@ from pathlib import Path
 import aws_cdk as cdk
 import jsii
 from aws_cdk import aws_autoscaling as autoscaling
+from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_iam as iam
@@ -61,6 +62,7 @@ class GpuCapacity(Construct):
         )
         cluster.add_asg_capacity_provider(provider)
         self.provider = provider.capacity_provider_name
+        self.group_name = group.auto_scaling_group_name
         self.protection = (
             Unprotected(self, "Unprotected", group=group, deployment=plan.deployment)
             if plan.protects_instances
@@ -68,6 +70,16 @@ class GpuCapacity(Construct):
         )
         """What services must depend on: it is to be deleted after them, and before the instances."""
         cdk.Aspects.of(cluster).add(_ServicesWaitForProviders())
+
+    def instances(self, period: cdk.Duration) -> cloudwatch.Metric:
+        """Returns the number of running instances."""
+        return cloudwatch.Metric(
+            namespace="AWS/AutoScaling",
+            metric_name="GroupInServiceInstances",
+            dimensions_map={"AutoScalingGroupName": self.group_name},
+            statistic=cloudwatch.Stats.AVERAGE,
+            period=period,
+        )
 
     def _group(self, cluster: ecs.Cluster, plan: Plan) -> autoscaling.AutoScalingGroup:
         settings = plan.deployment.gpu

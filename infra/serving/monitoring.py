@@ -1,22 +1,27 @@
-"""Alarms for problems that need a person."""
+"""Alarms for problems that need a person. Each names its remedy; metrics.json has the thresholds."""
 
 from __future__ import annotations
+
+import math
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_elasticloadbalancingv2 as elbv2
-from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
-from aws_cdk import aws_sns as sns
-from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
-from infra.suppressions import accept
+from infra.deployment.metrics import load_metrics
+from infra.deployment.plan import Plan
 
+from .capacity_events import CapacityEvents
+from .dashboard import Dashboard
 from .engine import Engine
+from .gpu_instances import GpuCapacity
 from .ingress.load_balancer import Ingress
+from .metrics import DeploymentMetrics
 from .orchestrator import Orchestrator
+from .recipients import Recipients
 
 ENGINE_FAILURES = (
     '{ $.error_code = "engine_unavailable" || $.error_code = "engine_failed" || '
@@ -24,51 +29,103 @@ ENGINE_FAILURES = (
 )
 """Log lines of requests that no engine answered."""
 
-_MINUTE = cdk.Duration.minutes(1)
+_SECONDS = 60
+_MINUTE = cdk.Duration.seconds(_SECONDS)
+_LESS = cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD
+_MORE = cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD
+_BREACHING = cloudwatch.TreatMissingData.BREACHING
+_NOT_BREACHING = cloudwatch.TreatMissingData.NOT_BREACHING
 
 
 class Monitoring(Construct):
-    """Four alarms, sent to an address if one is given."""
+    """The alarms, who gets them, and the dashboard that shows them."""
 
     def __init__(
         self,
         scope: Construct,
         construct_id: str,
         *,
+        plan: Plan,
+        capacity: GpuCapacity,
         engine: Engine,
         orchestrator: Orchestrator,
         ingress: Ingress,
-        email: str | None,
     ) -> None:
         super().__init__(scope, construct_id)
-        alarms = [
-            self._engine_down(engine),
-            self._engine_failing(orchestrator),
-            self._targets_down(ingress),
-            self._errors(ingress),
-        ]
-        if email:
-            action = actions.SnsAction(self._topic(email))
-            for alarm in alarms:
+        self._plan = plan
+        self._metrics = DeploymentMetrics(plan.deployment)
+        self._alarms: list[cloudwatch.Alarm] = []
+        if plan.limits.least > 0:
+            self._engine_down(engine)
+        self._demand_without_engine()
+        self._engine_failing(orchestrator)
+        self._no_capacity(capacity, engine)
+        self._targets_down(ingress)
+        self._errors(ingress)
+        for name in ("FirstTokenSlow", "Rejected", "KvCacheFull", "Preempted", "ToolsFail"):
+            metric = self._metrics.metric(load_metrics().alarms[name].metric, seconds=_SECONDS)
+            self._alarm(name, metric, of_five=3)
+        Dashboard(
+            self,
+            "Dashboard",
+            plan=plan,
+            alarms=self._alarms,
+            capacity=capacity,
+            engine=engine,
+            ingress=ingress,
+        )
+        # `Default` is not part of names, so the topic is the one of earlier releases.
+        self._send(Recipients(self, "Default", metrics=plan.deployment.metrics))
+
+    def _send(self, recipients: Recipients) -> None:
+        for alarm in self._alarms:
+            for topic in recipients.topics:
+                action = actions.SnsAction(topic)
                 alarm.add_alarm_action(action)
                 alarm.add_ok_action(action)
 
-    def _engine_down(self, engine: Engine) -> cloudwatch.Alarm:
-        # Every running task reports its CPU once per minute, so no data means that no task is running.
-        return cloudwatch.Alarm(
-            self,
-            "EngineDown",
-            alarm_description="No engine runs: the events of its ECS service say why.",
-            metric=engine.service.metric_cpu_utilization(
-                statistic=cloudwatch.Stats.SAMPLE_COUNT, period=_MINUTE
-            ),
-            comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
-            threshold=1,
-            evaluation_periods=5,
-            treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
+    def _alarm(
+        self,
+        name: str,
+        metric: cloudwatch.IMetric,
+        *,
+        compare: cloudwatch.ComparisonOperator = _MORE,
+        missing: cloudwatch.TreatMissingData = _NOT_BREACHING,
+        minutes: int | None = None,
+        of_five: int | None = None,
+    ) -> None:
+        """Adds an alarm of metrics.json; `of_five` of five minutes are enough where single minutes vary."""
+        one = load_metrics().alarms[name]
+        periods = minutes or one.minutes
+        self._alarms.append(
+            cloudwatch.Alarm(
+                self,
+                name,
+                alarm_description=f"{one.summary} {one.remedy}",
+                metric=metric,
+                comparison_operator=compare,
+                threshold=one.threshold,
+                evaluation_periods=periods,
+                datapoints_to_alarm=of_five if periods == 5 else None,
+                treat_missing_data=missing,
+            )
         )
 
-    def _engine_failing(self, orchestrator: Orchestrator) -> cloudwatch.Alarm:
+    def _engine_down(self, engine: Engine) -> None:
+        # Every running task reports its CPU once per minute, so no data means that no task is running.
+        metric = engine.service.metric_cpu_utilization(
+            statistic=cloudwatch.Stats.SAMPLE_COUNT, period=_MINUTE
+        )
+        self._alarm("EngineDown", metric, compare=_LESS, missing=_BREACHING)
+
+    def _demand_without_engine(self) -> None:
+        # Where engines may sleep, it is normal that none runs, but not that a start takes too long.
+        minutes = math.ceil(self._plan.deployment.gpu.startup_seconds / _SECONDS)
+        metric = self._metrics.math("IF(up < 1, demand, 0)", "Demand without an engine", seconds=_SECONDS)
+        at_least = cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD
+        self._alarm("DemandWithoutEngine", metric, compare=at_least, minutes=minutes)
+
+    def _engine_failing(self, orchestrator: Orchestrator) -> None:
         # A task may run and yet not answer: it loads, it hangs, or its name does not resolve.
         failures = orchestrator.logs.add_metric_filter(
             "EngineFailures",
@@ -77,63 +134,26 @@ class Monitoring(Construct):
             metric_namespace=cdk.Stack.of(self).stack_name,
             metric_name="EngineFailures",
         )
-        return cloudwatch.Alarm(
-            self,
-            "EngineFailing",
-            alarm_description="Requests fail because no engine answers: make doctor and make logs say why.",
-            metric=failures.metric(statistic=cloudwatch.Stats.SUM, period=_MINUTE),
-            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
-            threshold=0,
-            evaluation_periods=5,
-            datapoints_to_alarm=3,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
-        )
+        metric = failures.metric(statistic=cloudwatch.Stats.SUM, period=_MINUTE)
+        self._alarm("EngineFailing", metric, of_five=3)
 
-    def _targets_down(self, ingress: Ingress) -> cloudwatch.Alarm:
-        return cloudwatch.Alarm(
+    def _no_capacity(self, capacity: GpuCapacity, engine: Engine) -> None:
+        events = CapacityEvents(
             self,
-            "OrchestratorDown",
-            alarm_description="The load balancer has less than one healthy orchestrator.",
-            metric=ingress.target_group.metrics.healthy_host_count(
-                statistic=cloudwatch.Stats.MINIMUM, period=_MINUTE
-            ),
-            comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
-            threshold=1,
-            evaluation_periods=3,
-            treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
+            "CapacityEvents",
+            group_name=capacity.group_name,
+            service_arn=engine.service.service_arn,
         )
+        self._alarm("NoCapacity", events.metric(_MINUTE), of_five=1)
 
-    def _errors(self, ingress: Ingress) -> cloudwatch.Alarm:
+    def _targets_down(self, ingress: Ingress) -> None:
+        healthy = ingress.target_group.metrics.healthy_host_count(
+            statistic=cloudwatch.Stats.MINIMUM, period=_MINUTE
+        )
+        self._alarm("OrchestratorDown", healthy, compare=_LESS, missing=_BREACHING)
+
+    def _errors(self, ingress: Ingress) -> None:
         errors = ingress.target_group.metrics.http_code_target(
             elbv2.HttpCodeTarget.TARGET_5XX_COUNT, statistic=cloudwatch.Stats.SUM, period=_MINUTE
         )
-        return cloudwatch.Alarm(
-            self,
-            "Errors",
-            alarm_description="The orchestrator answers with errors of the server.",
-            metric=errors,
-            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
-            threshold=10,
-            evaluation_periods=5,
-            datapoints_to_alarm=3,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
-        )
-
-    def _topic(self, email: str) -> sns.Topic:
-        topic = sns.Topic(self, "Alarms", enforce_ssl=True)
-        # A topic with a policy of its own loses the default one, which lets CloudWatch publish.
-        topic.add_to_resource_policy(
-            iam.PolicyStatement(
-                principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
-                actions=["sns:Publish"],
-                resources=[topic.topic_arn],
-                conditions={"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}},
-            )
-        )
-        topic.add_subscription(subscriptions.EmailSubscription(email))
-        accept(
-            topic,
-            "CKV_AWS_26",
-            reason="Alarms are not secret, and CloudWatch cannot send to a topic encrypted with AWS's key.",
-        )
-        return topic
+        self._alarm("Errors", errors, of_five=3)

@@ -7,7 +7,6 @@ from pathlib import Path
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
-from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from infra.deployment.file import Deployment
@@ -47,7 +46,16 @@ class ServingStack(cdk.Stack):
         deployment, vpc, keys = plan.deployment, foundation.network.vpc, foundation.keys
         orchestrator_image, engine_image = self._images(deployment, foundation)
         cluster = self._cluster(vpc, deployment)
-        engine = self._engine(cluster, plan, engine_image, keys.engine)
+        capacity = GpuCapacity(self, "GpuCapacity", cluster=cluster, plan=plan)
+        engine = Engine(
+            self,
+            "Engine",
+            cluster=cluster,
+            capacity=capacity,
+            image=engine_image,
+            plan=plan,
+            key=keys.engine,
+        )
         if plan.is_scaled:
             EngineScaling(self, "EngineScaling", engine=engine, cluster_name=cluster.cluster_name, plan=plan)
         orchestrator = Orchestrator(
@@ -68,8 +76,15 @@ class ServingStack(cdk.Stack):
             orchestrator=orchestrator,
             certificate_arn=certificate_arn(self, deployment),
         )
-        email = deployment.metrics.alarm_email
-        Monitoring(self, "Monitoring", engine=engine, orchestrator=orchestrator, ingress=ingress, email=email)
+        Monitoring(
+            self,
+            "Monitoring",
+            plan=plan,
+            capacity=capacity,
+            engine=engine,
+            orchestrator=orchestrator,
+            ingress=ingress,
+        )
         Outputs(
             self,
             "Outputs",
@@ -80,23 +95,6 @@ class ServingStack(cdk.Stack):
             ingress=ingress,
             keys=keys,
             usage=foundation.usage.table,
-        )
-
-    def _engine(self, cluster: ecs.Cluster, plan: Plan, image: Image, key: secretsmanager.ISecret) -> Engine:
-        capacity = GpuCapacity(
-            self,
-            "GpuCapacity",
-            cluster=cluster,
-            plan=plan,
-        )
-        return Engine(
-            self,
-            "Engine",
-            cluster=cluster,
-            capacity=capacity,
-            image=image,
-            plan=plan,
-            key=key,
         )
 
     def _cluster(self, vpc: ec2.IVpc, deployment: Deployment) -> ecs.Cluster:

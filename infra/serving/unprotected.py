@@ -12,6 +12,17 @@ from infra.deployment.file import Deployment
 from .function import small_function
 
 
+def _shown(group: autoscaling.AutoScalingGroup) -> str:
+    """The ARN of a group as cdk-nag shows it."""
+    resource = group.node.find_child("ASG")
+    assert isinstance(resource, cdk.CfnElement)
+    name = cdk.Stack.of(group).get_logical_id(resource)
+    return (
+        "arn:<AWS::Partition>:autoscaling:<AWS::Region>:<AWS::AccountId>:autoScalingGroup:*:"
+        f"autoScalingGroupName/<{name}>"
+    )
+
+
 class Unprotected(cdk.CustomResource):
     """Clears the protection of a group's instances when it is deleted, which is before the group is."""
 
@@ -45,6 +56,7 @@ class Unprotected(cdk.CustomResource):
                 iam.PolicyStatement(actions=["autoscaling:DescribeAutoScalingGroups"], resources=["*"]),
             ],
             accepted={
+                f"AwsSolutions-IAM5[Resource::{_shown(group)}]": "The ARN of a group has an ID.",
                 "AwsSolutions-IAM5[Resource::*]": "autoscaling:DescribeAutoScalingGroups has no resources.",
             },
             deployment=deployment,

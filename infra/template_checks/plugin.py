@@ -10,6 +10,7 @@ from infra.deployment.plan import Plan
 
 from . import (
     access,
+    alarms,
     builds,
     capacity,
     engine_scaling,
@@ -32,6 +33,7 @@ TEMPLATE_RULES: tuple[Rule[Assembly, Resource], ...] = (
     *engine_scaling.RULES,
     *user_data.RULES,
     *services.RULES,
+    *alarms.RULES,
     *ingress.RULES,
     *firewall.RULES,
     *network.RULES,

@@ -124,28 +124,6 @@ def service_discovery(assembly: Assembly) -> Found[Resource]:
                 yield (entry, "Route 53 cannot check private addresses; use HealthCheckCustomConfig")
 
 
-@rule("T-engine-alarms")
-def engine_alarms(assembly: Assembly) -> Found[Resource]:
-    """A task may run and yet answer nothing: alarms on running tasks alone do not see it."""
-    alarms = assembly.of_kind("AWS::CloudWatch::Alarm")
-    filters = assembly.of_kind("AWS::Logs::MetricFilter")
-    for service, _ in engine_services(assembly):
-        if not any(service in assembly.targets(one.template, one.get("Dimensions")) for one in alarms):
-            yield (service, "no alarm is raised when none of its tasks runs")
-    for service, task in orchestrator_services(assembly):
-        options = container(task).get("LogConfiguration", {}).get("Options", {})
-        group = assembly.target(task.template, options.get("awslogs-group"))
-        metrics = {
-            (change["MetricNamespace"], change["MetricName"])
-            for one in filters
-            if assembly.follow(one, "LogGroupName") == group
-            and "engine_unavailable" in one.get("FilterPattern")
-            for change in one.get("MetricTransformations")
-        }
-        if not any((one.get("Namespace"), one.get("MetricName")) in metrics for one in alarms):
-            yield (service, "no alarm is raised when its requests fail because no engine answers")
-
-
 @rule("T-circuit-breaker")
 def circuit_breaker(assembly: Assembly) -> Found[Resource]:
     """The circuit breaker is on; without it CloudFormation waits three hours for a failing release."""
@@ -316,7 +294,6 @@ RULES = (
     health_check,
     engine_url,
     service_discovery,
-    engine_alarms,
     circuit_breaker,
     stop_timeout,
     hung_engine,

@@ -113,7 +113,7 @@ def _kept(emulator: Emulator) -> Iterator[tuple[str, Any]]:
     for group in emulator.client("logs").describe_log_groups()["logGroups"]:
         yield f"log group {group['logGroupName']}", group["arn"]
     for alarm in emulator.client("cloudwatch").describe_alarms()["MetricAlarms"]:
-        yield f"alarm {alarm['AlarmName']}", alarm["MetricName"]
+        yield f"alarm {alarm['AlarmName']}", alarm.get("MetricName", "metric math")
     for role in emulator.client("iam").list_roles()["Roles"]:
         if role["Path"].startswith("/aws-service-role/"):
             continue  # of the account, not of the deployment

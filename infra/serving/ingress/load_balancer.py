@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import aws_cdk as cdk
+from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_elasticloadbalancingv2 as elbv2
 from aws_cdk import aws_route53 as route53
@@ -115,6 +116,18 @@ class Ingress(Construct):
                 reason="Access logs are optional: ingress.access_logs. The orchestrator logs every request.",
             )
         return load_balancer
+
+    def error_counts(self, period: cdk.Duration) -> list[cloudwatch.IMetric]:
+        """Returns the numbers of errors that clients got, by who answered."""
+        codes, own = elbv2.HttpCodeTarget, elbv2.HttpCodeElb
+        count = self.target_group.metrics.http_code_target
+        return [
+            count(codes.TARGET_5XX_COUNT, period=period, label="5xx"),
+            count(codes.TARGET_4XX_COUNT, period=period, label="4xx"),
+            self.load_balancer.metrics.http_code_elb(
+                own.ELB_5XX_COUNT, period=period, label="5xx of the load balancer"
+            ),
+        ]
 
     def _target_group(
         self, vpc: ec2.IVpc, settings: Settings, orchestrator: Orchestrator

@@ -206,6 +206,11 @@ class _Finder:
                 if function.kind == "AWS::Lambda::Function":
                     names = {"function": [self._arns.arn(function)], "event_rule": [self._arns.arn(rule)]}
                     yield Caller("build_events", function, None, {**_NAMES_OF_OTHERS, **names})
+                elif function.kind == "AWS::SNS::Topic":
+                    names = {"topic": [self._arns.arn(function)], "event_rule": [self._arns.arn(rule)]}
+                    yield Caller("capacity_events", function, None, {**_NAMES_OF_OTHERS, **names})
+        for channel in self._assembly.of_kind("AWS::Chatbot::SlackChannelConfiguration"):
+            yield self._caller("slack", channel, "IamRoleArn", {})
         for alarm in self._assembly.of_kind("AWS::CloudWatch::Alarm"):
             for topic in self._assembly.targets(alarm.template, alarm.get("AlarmActions")):
                 if topic.kind != "AWS::SNS::Topic":

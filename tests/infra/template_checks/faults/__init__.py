@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.infra.template_checks.faults import (
     access,
+    alarms,
     builds,
     capacity,
     engine_scaling,
@@ -29,4 +30,5 @@ FAULTS: tuple[Mutation, ...] = (
     *roles.FAULTS,
     *tools.FAULTS,
     *access.FAULTS,
+    *alarms.FAULTS,
 )

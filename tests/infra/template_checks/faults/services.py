@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.infra.template_checks.mutations import (
-    ALARM,
     BOX,
     DEPLOYMENT,
     IMAGE,
@@ -67,13 +66,6 @@ FAULTS = (
         put("AWS::ServiceDiscovery::Service", ("HealthCheckConfig",), {"Type": "TCP"}),
     ),
     Mutation("not registered", "T-service-discovery", drop(SERVICE, ("ServiceRegistries",), "Engine")),
-    Mutation("no alarm without an engine", "T-engine-alarms", drop(ALARM, (), "EngineDown")),
-    Mutation("no alarm for a hung engine", "T-engine-alarms", drop(ALARM, (), "EngineFailing")),
-    Mutation(
-        "alarm looks for other lines",
-        "T-engine-alarms",
-        put("AWS::Logs::MetricFilter", ("FilterPattern",), '{ $.level = "error" }'),
-    ),
     Mutation(
         "no circuit breaker",
         "T-circuit-breaker",
