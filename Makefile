@@ -145,7 +145,7 @@ fuzz: .venv/developer ## Fuzz the orchestrator and the deployment file for FUZZ_
 
 check: .venv/developer ## Check lint, types, imports and generated documents
 	$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy && $(PATHS) .venv/bin/lint-imports
-	$(RUN) docs/settings_table.py --check && $(RUN) docs/deployment_reference.py --check
+	$(RUN) docs/settings_table.py --check && $(RUN) docs/deployment_reference.py --check && $(RUN) docs/metrics.py --check
 	$(PATHS) $(RUN) docs/seeded_faults.py --check && $(PATHS) $(RUN) docs/architecture.py --check
 	$(PATHS) $(RUN) docs/compatibility.py --check
 	$(PATHS) $(RUN) docs/clients.py --check

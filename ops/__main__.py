@@ -29,6 +29,7 @@ from . import (
     destroy,
     doctor,
     existing_vpc,
+    instance_hours,
     logs,
     machine_image,
     releases,
@@ -124,6 +125,7 @@ def run_deploy(
         machine_image.pin(account, deployment)
         releases.keep(account)
         deploy.deploy(account, deployment_file=deployment, certificate=certificate)
+        instance_hours.resume(account)
         record = account.outputs().get("DnsRecord")
         if record:
             say(f"Create this DNS record, unless you already have: {record}")

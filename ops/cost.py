@@ -7,16 +7,22 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from infra.deployment.catalog import HOURS_PER_MONTH, Catalog, Instance
+from infra.deployment.catalog import Catalog, Instance
 from infra.deployment.checks.rule import Fix
-from infra.deployment.cost import gpu_usd_per_hour, monthly_cost, total_usd
+from infra.deployment.cost import instance_usd_per_hour, monthly_cost, total_usd
 from infra.deployment.plan import Plan
 from infra.deployment.throughput import FARGATE_SHARE, MEASURED, Traffic, capacity, engines_for
 
 from .account import Account, translated
 
-WORKING_HOURS_PER_MONTH = 5 * 12 * 52 / 12
-"""Monday to Friday, 12 hours a day."""
+BUSY_HOURS_PER_MONTH = 5 * 6 * 52 / 12
+"""An example: on working days, somebody asks in six hours of the day."""
+
+NIGHTS_OFF_NAME = "gpu.schedule: nights and weekends off"
+NIGHTS_OFF = (
+    {"cron": "0 8 * * MON-FRI"},
+    {"cron": "0 20 * * MON-FRI", "max_replicas": 0},
+)
 
 _LOCATION_CODE = "regionCode"
 
@@ -101,24 +107,20 @@ def with_prices(plan: Plan, prices: dict[str, float], *, spot_share: float | Non
 
 
 def alternatives(plan: Plan) -> list[Alternative]:
-    """Returns the cost of scaling, and of stopping the GPU at night; empty if a price is unknown."""
+    """Returns the cost of scaling, and of stopping the GPUs when nobody asks; empty if a price is unknown."""
     now = total_usd(monthly_cost(plan))
-    hourly = gpu_usd_per_hour(plan) if plan.instances else None
+    hourly = instance_usd_per_hour(plan) if plan.instances else None
     if now is None or hourly is None:
         return []
-    gpu_usd, working = hourly * HOURS_PER_MONTH, hourly * WORKING_HOURS_PER_MONTH
-    found = [
-        Alternative("unchanged", now, f"{plan.instance_count} x {plan.instances[0].name}"),
-        Alternative(
-            "GPU off at night and on weekends",
-            now - gpu_usd + working,
-            "runs 12 h on working days, on a schedule",
-        ),
-    ]
     gpu = plan.deployment.gpu
+    found = [Alternative("unchanged", now, f"{plan.instance_count} x {plan.instances[0].name}")]
+    if not gpu.schedule:
+        found += _changed(plan, {"gpu.schedule": NIGHTS_OFF}, "12 h on working days", name=NIGHTS_OFF_NAME)
+    if not plan.sleeps:
+        found += _asleep(plan, hourly)
     spare = "interrupts service at each release" if gpu.spare_instance else "no interruption at releases"
     changes: tuple[tuple[dict[str, object], str], ...] = (
-        (_one_more(plan), "one more engine"),
+        (_one_more(plan), "one more engine" if not plan.is_scaled else "one more engine under load"),
         ({"gpu.spare_instance": not gpu.spare_instance}, spare),
     )
     for change, meaning in changes:
@@ -126,6 +128,22 @@ def alternatives(plan: Plan) -> list[Alternative]:
     if gpu.capacity == "on_demand":
         found += _changed(plan, {"gpu.capacity": "spot"}, "AWS may reclaim the instance; prices vary")
     return found
+
+
+def _asleep(plan: Plan, hourly: float) -> list[Alternative]:
+    """The cost with engines that start on demand, for a number of hours in which somebody asks."""
+    change: dict[str, object] = {
+        "gpu.replicas": None,
+        "gpu.min_replicas": 0,
+        "gpu.max_replicas": plan.limits.most,
+    }
+    idle = total_usd(monthly_cost(Plan(Fix(change).apply(plan.deployment), plan.catalog)))
+    if idle is None:
+        return []
+    usd = idle + hourly * BUSY_HOURS_PER_MONTH * max(plan.instances_for(plan.limits.least), 1)
+    wait = f"the first request waits about {plan.start_seconds / 60:.0f} min"
+    meaning = f"{BUSY_HOURS_PER_MONTH:.0f} busy hours; {wait}"
+    return [Alternative("gpu.min_replicas: 0", usd, meaning)]
 
 
 def task_capacity(plan: Plan) -> str:
@@ -150,7 +168,9 @@ def _one_more(plan: Plan) -> dict[str, object]:
     return {"gpu.replicas": gpu.most + 1}
 
 
-def _changed(plan: Plan, change: dict[str, object], meaning: str) -> list[Alternative]:
+def _changed(
+    plan: Plan, change: dict[str, object], meaning: str, *, name: str | None = None
+) -> list[Alternative]:
     fix = Fix(change)
     usd = total_usd(monthly_cost(Plan(fix.apply(plan.deployment), plan.catalog)))
-    return [] if usd is None else [Alternative(str(fix), usd, meaning)]
+    return [] if usd is None else [Alternative(name or str(fix), usd, meaning)]

@@ -14,6 +14,8 @@ from .report import Result, Status, say
 
 _DRAIN_SECONDS = 600.0
 _POLL_SECONDS = 5.0
+_MOST_INSTANCES = 50
+"""SetInstanceProtection accepts as many."""
 
 
 def preview(account: Account) -> list[Result]:
@@ -49,6 +51,7 @@ def destroy(account: Account, *, deployment_file: Path) -> None:
         say("Nothing is deployed.")
         return
     _drain(account)
+    _unprotect(account)
     # The CLI deletes both stacks, also after a failed first deployment.
     arguments = ["destroy", "--all", "--force"]
     if account.deployment.ingress.certificate_arn is None:
@@ -111,6 +114,31 @@ def _stop_scaling(account: Account, cluster: str, service: str) -> None:
                     MinCapacity=0,
                     MaxCapacity=0,
                 )
+
+
+def _unprotect(account: Account) -> None:
+    """Clears the scale-in protection of instances, with which their group could not be deleted."""
+    groups = [
+        one["PhysicalResourceId"]
+        for one in _resources(account, account.stack_names[1])
+        if one["ResourceType"] == "AWS::AutoScaling::AutoScalingGroup" and one.get("PhysicalResourceId")
+    ]
+    scaling = account.client("autoscaling")
+    for name in groups:
+        with translated():
+            found = scaling.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"]
+            for group in found:
+                if group.get("NewInstancesProtectedFromScaleIn"):
+                    scaling.update_auto_scaling_group(
+                        AutoScalingGroupName=name, NewInstancesProtectedFromScaleIn=False
+                    )
+                protected = [one["InstanceId"] for one in group["Instances"] if one["ProtectedFromScaleIn"]]
+                for start in range(0, len(protected), _MOST_INSTANCES):
+                    scaling.set_instance_protection(
+                        AutoScalingGroupName=name,
+                        InstanceIds=protected[start : start + _MOST_INSTANCES],
+                        ProtectedFromScaleIn=False,
+                    )
 
 
 def _services(account: Account) -> list[tuple[str, str]]:

@@ -78,13 +78,18 @@ def instance_usd_per_hour(plan: Plan) -> float | None:
 
 
 def _instances(plan: Plan) -> CostItem:
-    hourly = gpu_usd_per_hour(plan)
-    return CostItem("GPU instances", _bought(plan), None if hourly is None else hourly * HOURS_PER_MONTH)
+    hourly = instance_usd_per_hour(plan)
+    usd = None if hourly is None else hourly * plan.idle_instances * HOURS_PER_MONTH
+    return CostItem("GPU instances", _bought(plan), usd)
 
 
 def _bought(plan: Plan) -> str:
     instance, on_demand = plan.instances[0], plan.on_demand_count
     spot, price = plan.instance_count - on_demand, instance.usd_per_hour
+    if price is not None and plan.limits.least < plan.limits.most:
+        usd = instance_usd_per_hour(plan) or price
+        counts = f"{plan.instances_for(plan.limits.least)} to {plan.instance_count}"
+        return f"{counts} x {instance.name} at ${usd:.4g}/h"
     if price is None:
         return f"{plan.instance_count} x {instance.name}, price unknown"
     if not spot:
@@ -96,9 +101,10 @@ def _bought(plan: Plan) -> str:
 
 def _volumes(plan: Plan) -> CostItem:
     gib, price = plan.deployment.gpu.root_volume_gib, plan.catalog.prices.gp3_gb_month
-    return CostItem(
-        "root volumes", f"{plan.instance_count} x {gib} GiB gp3", plan.instance_count * gib * price
+    counts = (
+        f"{plan.idle_instances:.2g}" if plan.limits.least < plan.limits.most else f"{plan.instance_count}"
     )
+    return CostItem("root volumes", f"{counts} x {gib} GiB gp3", plan.idle_instances * gib * price)
 
 
 def _orchestrator(plan: Plan) -> CostItem:
@@ -256,7 +262,12 @@ def _cost_lines(plan: Plan) -> list[str]:
         for item in items
     ]
     total = total_usd(items)
-    return [*heading, *rows, f"  {'total':<68}{'?' if total is None else f'{total:,.0f}':>10}"]
+    lines = [*heading, *rows, f"  {'total':<68}{'?' if total is None else f'{total:,.0f}':>10}"]
+    hourly = instance_usd_per_hour(plan)
+    if plan.limits.least < plan.limits.most and total is not None and hourly is not None:
+        most = total + hourly * HOURS_PER_MONTH * (plan.instance_count - plan.idle_instances)
+        lines.append(f"  {'with every engine on, day and night':<68}{most:>10,.0f}")
+    return lines
 
 
 def _wrapped(name: str, text: str) -> list[str]:

@@ -73,7 +73,7 @@ class Gpu(Section):
         default=None,
         ge=1,
         le=2400,
-        description="Instance hours within 24 hours after which all engines stop until the next deployment.",
+        description="Instance hours in a day after which all engines stop, until `make deploy`.",
     )
     spare_instance: bool = Field(
         default=False,

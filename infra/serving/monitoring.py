@@ -19,6 +19,7 @@ from .dashboard import Dashboard
 from .engine import Engine
 from .gpu_instances import GpuCapacity
 from .ingress.load_balancer import Ingress
+from .instance_hours import instance_hours_of_a_day, stopping_function
 from .metrics import DeploymentMetrics
 from .orchestrator import Orchestrator
 from .recipients import Recipients
@@ -62,6 +63,8 @@ class Monitoring(Construct):
         self._no_capacity(capacity, engine)
         self._targets_down(ingress)
         self._errors(ingress)
+        if plan.deployment.gpu.max_instance_hours_per_day is not None:
+            self._instance_hours(capacity, engine)
         for name in ("FirstTokenSlow", "Rejected", "KvCacheFull", "Preempted", "ToolsFail"):
             metric = self._metrics.metric(load_metrics().alarms[name].metric, seconds=_SECONDS)
             self._alarm(name, metric, of_five=3)
@@ -93,23 +96,24 @@ class Monitoring(Construct):
         missing: cloudwatch.TreatMissingData = _NOT_BREACHING,
         minutes: int | None = None,
         of_five: int | None = None,
-    ) -> None:
+        threshold: float | None = None,
+    ) -> cloudwatch.Alarm:
         """Adds an alarm of metrics.json; `of_five` of five minutes are enough where single minutes vary."""
         one = load_metrics().alarms[name]
         periods = minutes or one.minutes
-        self._alarms.append(
-            cloudwatch.Alarm(
-                self,
-                name,
-                alarm_description=f"{one.summary} {one.remedy}",
-                metric=metric,
-                comparison_operator=compare,
-                threshold=one.threshold,
-                evaluation_periods=periods,
-                datapoints_to_alarm=of_five if periods == 5 else None,
-                treat_missing_data=missing,
-            )
+        alarm = cloudwatch.Alarm(
+            self,
+            name,
+            alarm_description=f"{one.summary} {one.remedy}",
+            metric=metric,
+            comparison_operator=compare,
+            threshold=one.threshold if threshold is None else threshold,
+            evaluation_periods=periods,
+            datapoints_to_alarm=of_five if periods == 5 else None,
+            treat_missing_data=missing,
         )
+        self._alarms.append(alarm)
+        return alarm
 
     def _engine_down(self, engine: Engine) -> None:
         # Every running task reports its CPU once per minute, so no data means that no task is running.
@@ -145,6 +149,13 @@ class Monitoring(Construct):
             service_arn=engine.service.service_arn,
         )
         self._alarm("NoCapacity", events.metric(_MINUTE), of_five=1)
+
+    def _instance_hours(self, capacity: GpuCapacity, engine: Engine) -> None:
+        limit = self._plan.deployment.gpu.max_instance_hours_per_day
+        alarm = self._alarm("InstanceHours", instance_hours_of_a_day(capacity), threshold=limit)
+        cluster = engine.service.cluster.cluster_name
+        function = stopping_function(self, engine=engine, cluster_name=cluster, plan=self._plan)
+        alarm.add_alarm_action(actions.LambdaAction(function))
 
     def _targets_down(self, ingress: Ingress) -> None:
         healthy = ingress.target_group.metrics.healthy_host_count(

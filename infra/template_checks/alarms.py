@@ -66,8 +66,12 @@ def alarm_remedy(assembly: Assembly) -> Found[Resource]:
         text = str(alarm.get("AlarmDescription"))
         if text not in known:
             yield (alarm, f"metrics.json has no alarm that says: {text}")
-        elif alarm.number("Threshold", 0) != known[text].threshold:
-            yield (alarm, f"its threshold is {alarm.get('Threshold')}, not {known[text].threshold:g}")
+            continue
+        wanted = known[text].threshold
+        if known[text] == load_metrics().alarms["InstanceHours"]:
+            wanted = assembly.plan.deployment.gpu.max_instance_hours_per_day or 0
+        if alarm.number("Threshold", 0) != wanted:
+            yield (alarm, f"its threshold is {alarm.get('Threshold')}, not {wanted:g}")
 
 
 @rule("T-alarm-recipients")
@@ -77,8 +81,30 @@ def alarm_recipients(assembly: Assembly) -> Found[Resource]:
     wanted = bool(metrics.alarm_email or metrics.slack_channel_id) + bool(metrics.alarm_topic_arn)
     for alarm in alarms_for_people(assembly):
         for name in ("AlarmActions", "OKActions"):
-            if (count := len(alarm.get(name, []))) != wanted:
+            actions = alarm.get(name, [])
+            functions = sum(
+                one.kind == "AWS::Lambda::Function" for one in assembly.targets(alarm.template, actions)
+            )
+            if (count := len(actions) - functions) != wanted:
                 yield (alarm, f"{name} has {count} topics; the settings of metrics ask for {wanted}")
+
+
+@rule("T-instance-hours")
+def instance_hours(assembly: Assembly) -> Found[Resource]:
+    """The limit of instance hours stops the engines: its alarm invokes the function that does."""
+    if assembly.plan.deployment.gpu.max_instance_hours_per_day is None:
+        return
+    for service, _ in engine_services(assembly):
+        invoked = [
+            function
+            for alarm in alarms_for_people(assembly)
+            for function in assembly.targets(alarm.template, alarm.get("AlarmActions", []))
+            if function.kind == "AWS::Lambda::Function"
+        ]
+        if not any(
+            service in assembly.targets(one.template, one.get("Environment.Variables")) for one in invoked
+        ):
+            yield (service, "nothing stops its engines after gpu.max_instance_hours_per_day")
 
 
 @rule("T-metric-names")
@@ -104,4 +130,4 @@ def metric_names(assembly: Assembly) -> Found[Resource]:
             yield (board, f"it shows {name}, which the orchestrator does not publish")
 
 
-RULES = (engine_alarms, alarm_remedy, alarm_recipients, metric_names)
+RULES = (engine_alarms, alarm_remedy, alarm_recipients, instance_hours, metric_names)

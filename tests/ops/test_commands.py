@@ -215,9 +215,34 @@ def test_costs_of_alternatives_add_up() -> None:
     found = {one.change: one.usd for one in cost.alternatives(plan)}
     now = found.pop("unchanged")
     gpu = 1.006 * HOURS_PER_MONTH
-    assert found["GPU off at night and on weekends"] == pytest.approx(now - gpu + 1.006 * 260)
+    # 60 of 168 hours, of the instance and of its volume.
+    assert found[cost.NIGHTS_OFF_NAME] == pytest.approx(now - (gpu + 8) * 108 / 168, abs=1)
+    assert found["gpu.min_replicas: 0"] == pytest.approx(now - gpu - 8 + 1.006 * 130, abs=1)
     assert found["gpu.replicas: 2"] > now + gpu - 1
     assert found["gpu.capacity: spot"] < now
+
+
+@pytest.mark.parametrize(
+    ("gpu", "settings"),
+    [
+        ({"max_replicas": 3}, {"gpu.max_replicas: 4", "gpu.min_replicas: 0"}),
+        ({"min_replicas": 0, "max_replicas": 3}, {"gpu.max_replicas: 4"}),
+        ({"replicas": 2}, {"gpu.replicas: 3", "gpu.min_replicas: 0"}),
+        ({"min_replicas": 0}, {"gpu.max_replicas: 2"}),
+    ],
+)
+def test_alternatives_keep_the_form_of_the_file(gpu: dict[str, int], settings: set[str]) -> None:
+    plan = Plan(Deployment.model_validate({"gpu": gpu}), load_catalog())
+    changes = {one.change for one in cost.alternatives(plan)}
+    assert {one for one in changes if "replicas" in one} == settings
+
+
+def test_schedule_that_is_there_already_is_not_offered() -> None:
+    deployment = Deployment().with_setting("gpu.schedule", cost.NIGHTS_OFF)
+    found = {one.change: one.usd for one in cost.alternatives(Plan(deployment, load_catalog()))}
+    assert cost.NIGHTS_OFF_NAME not in found
+    default = {one.change: one.usd for one in cost.alternatives(Plan(Deployment(), load_catalog()))}
+    assert found["unchanged"] == default[cost.NIGHTS_OFF_NAME]
 
 
 def test_cost_without_credentials_uses_the_catalogue() -> None:

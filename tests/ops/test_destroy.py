@@ -15,6 +15,7 @@ from tests.ops.scripted_aws import Answer, Refused, account
 
 CLUSTER = "tandem-cluster"
 SERVICE = f"arn:aws:ecs:us-east-1:123456789012:service/{CLUSTER}/engine"
+GROUP = "tandem-serving-Instances"
 NOTHING: dict[str, Answer] = {
     "resourcegroupstaggingapi.GetResources": {"ResourceTagMappingList": []},
     "ecr.DescribeRepositories": {"repositories": []},
@@ -75,7 +76,11 @@ def test_services_are_scaled_to_zero_before_the_stacks_are_deleted(monkeypatch: 
     now = datetime.now(UTC)
 
     def resources(params: Any) -> Any:
-        rows = [("AWS::ECS::Cluster", CLUSTER), ("AWS::ECS::Service", SERVICE)]
+        rows = [
+            ("AWS::ECS::Cluster", CLUSTER),
+            ("AWS::ECS::Service", SERVICE),
+            ("AWS::AutoScaling::AutoScalingGroup", GROUP),
+        ]
         kept = rows if params["StackName"] == "tandem-serving" else []
         return {"StackResources": [{"LogicalResourceId": kind, "ResourceType": kind, "PhysicalResourceId": name,  # noqa: E501
                                     "Timestamp": now, "ResourceStatus": "CREATE_COMPLETE"} for kind, name in kept]}  # fmt: skip  # noqa: E501
@@ -86,6 +91,10 @@ def test_services_are_scaled_to_zero_before_the_stacks_are_deleted(monkeypatch: 
 
     def no_scaling(params: Any) -> Any:
         order.append(f"scaling {params['MinCapacity']} to {params['MaxCapacity']}")
+        return {}
+
+    def protection(params: Any) -> Any:
+        order.append(f"protection of {len(params.get('InstanceIds', ['new ones']))}")
         return {}
 
     class Cli:
@@ -100,16 +109,25 @@ def test_services_are_scaled_to_zero_before_the_stacks_are_deleted(monkeypatch: 
     stack = {"StackName": "x", "StackStatus": "CREATE_COMPLETE", "CreationTime": now}
     target = {"ServiceNamespace": "ecs", "ResourceId": f"service/{CLUSTER}/engine", "ScalableDimension": "ecs:service:DesiredCount",  # noqa: E501
               "MinCapacity": 3, "MaxCapacity": 10, "RoleARN": "r", "CreationTime": now}  # fmt: skip
+    instance = {"InstanceId": "i-1", "AvailabilityZone": "a", "LifecycleState": "InService",
+                "HealthStatus": "Healthy", "ProtectedFromScaleIn": True}  # fmt: skip
+    group = {"AutoScalingGroupName": GROUP, "MinSize": 0, "MaxSize": 99, "DesiredCapacity": 60, "DefaultCooldown": 1,  # noqa: E501
+             "AvailabilityZones": ["a"], "HealthCheckType": "EC2", "CreatedTime": now,
+             "NewInstancesProtectedFromScaleIn": True, "Instances": 60 * [instance]}  # fmt: skip
     answers: dict[str, Answer] = {
         "cloudformation.DescribeStacks": {"Stacks": [stack]},
         "cloudformation.DescribeStackResources": resources,
         "application-autoscaling.DescribeScalableTargets": {"ScalableTargets": [target]},
         "application-autoscaling.RegisterScalableTarget": no_scaling,
         "ecs.UpdateService": set_to_zero,
+        "autoscaling.DescribeAutoScalingGroups": {"AutoScalingGroups": [group]},
+        "autoscaling.UpdateAutoScalingGroup": protection,
+        "autoscaling.SetInstanceProtection": protection,
         "ecs.DescribeServices": {"services": [{"runningCount": 0, "pendingCount": 0}]},
     }
     destroy.destroy(account(answers), deployment_file=Path("tandem.yaml"))
-    assert order == ["scaling 0 to 0", "desired 0", "cdk destroy"]
+    cleared = ["protection of 1", "protection of 50", "protection of 10"]
+    assert order == ["scaling 0 to 0", "desired 0", *cleared, "cdk destroy"]
 
 
 def test_stack_that_still_exists_is_a_failure() -> None:

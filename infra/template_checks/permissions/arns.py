@@ -32,6 +32,7 @@ _ARNS = {
     "AWS::DynamoDB::Table": f"arn:aws:dynamodb:{_HERE}:table/{{name}}",
     "AWS::ECR::Repository": f"arn:aws:ecr:{_HERE}:repository/{{name}}",
     "AWS::ECS::Cluster": f"arn:aws:ecs:{_HERE}:cluster/{{name}}",
+    "AWS::ECS::Service": f"arn:aws:ecs:{_HERE}:service/cluster/{{name}}",
     "AWS::Events::Rule": f"arn:aws:events:{_HERE}:rule/{{name}}",
     "AWS::IAM::Role": f"arn:aws:iam::{ACCOUNT}:role/{{name}}",
     "AWS::Lambda::Function": f"arn:aws:lambda:{_HERE}:function:{{name}}",
@@ -51,7 +52,7 @@ _NAMES = (
     "RoleName",
     "TableName",
 )
-_ARN_BY_REF = ("AWS::SNS::Topic", "AWS::SecretsManager::Secret")
+_ARN_BY_REF = ("AWS::ECS::Service", "AWS::SNS::Topic", "AWS::SecretsManager::Secret")
 
 
 class Arns:

@@ -10,7 +10,9 @@ from .arns import ACCOUNT, REGION, Arns
 
 _HERE = f"{REGION}:{ACCOUNT}"
 _REPOSITORY = f"arn:aws:ecr:{_HERE}:repository"
+_TARGET = f"arn:aws:application-autoscaling:{_HERE}:scalable-target/0"
 _NAMES_OF_OTHERS = {
+    "another_service": [f"arn:aws:ecs:{_HERE}:service/payroll/payroll"],
     "everything": ["*"],
     "account": [ACCOUNT],
     "another_account": ["999999999999"],
@@ -160,9 +162,17 @@ class _Finder:
                 ]
                 names |= {"bucket": buckets, "object": [f"{bucket}/object" for bucket in buckets]}
                 yield self._caller("bucket_emptier", function, "Role", names)
+            elif stopped := self._stopped(function):
+                names |= {"engine_service": stopped, "scalable_target": [_TARGET], "ecs_namespace": ["ecs"]}
+                yield self._caller("stop_engines", function, "Role", names)
             elif unprotects := self._unprotected(function):
                 names |= {"instance_group": unprotects}
                 yield self._caller("unprotect", function, "Role", names)
+
+    def _stopped(self, function: Resource) -> list[str]:
+        variables = function.get("Environment.Variables", {})
+        services = self._assembly.targets(function.template, variables)
+        return [self._arns.arn(one) for one in services if one.kind == "AWS::ECS::Service"]
 
     def _unprotected(self, function: Resource) -> list[str]:
         return [
@@ -212,6 +222,10 @@ class _Finder:
         for channel in self._assembly.of_kind("AWS::Chatbot::SlackChannelConfiguration"):
             yield self._caller("slack", channel, "IamRoleArn", {})
         for alarm in self._assembly.of_kind("AWS::CloudWatch::Alarm"):
+            for function in self._assembly.targets(alarm.template, alarm.get("AlarmActions")):
+                if function.kind == "AWS::Lambda::Function":
+                    names = {"function": [self._arns.arn(function)], "alarm": [self._arns.arn(alarm)]}
+                    yield Caller("alarm_function", function, None, {**_NAMES_OF_OTHERS, **names})
             for topic in self._assembly.targets(alarm.template, alarm.get("AlarmActions")):
                 if topic.kind != "AWS::SNS::Topic":
                     continue

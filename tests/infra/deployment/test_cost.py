@@ -157,6 +157,21 @@ def test_spot_is_priced_as_spot() -> None:
     assert "8 vCPU of All G and VT Spot Instance Requests" in text
 
 
+def test_engines_that_follow_the_load_cost_what_the_minimum_costs_and_at_most_the_maximum() -> None:
+    one = CATALOG.instances["g5.xlarge"].usd_per_hour
+    assert one is not None
+    assert bill(gpu__min_replicas=0)["GPU instances"] == 0
+    assert bill(gpu__max_replicas=4)["GPU instances"] == pytest.approx(one * 730)
+    nights = ({"cron": "0 8 * * MON-FRI"}, {"cron": "0 20 * * MON-FRI", "max_replicas": 0})
+    assert bill(gpu__schedule=nights)["GPU instances"] == pytest.approx(one * 730 * 60 / 168)
+    text = summary(plan(gpu__min_replicas=0, gpu__max_replicas=3))
+    assert "0 to 3 engines" in text
+    assert "0 to 3 x g5.xlarge at $1.006/h" in text
+    total, most = [int(line.split()[-1].replace(",", "")) for line in text.splitlines()[-2:]]
+    assert most - total == pytest.approx(3 * one * 730, abs=1)
+    assert "every engine on" not in summary(plan(gpu__replicas=2))
+
+
 def test_prices_of_another_region_are_said_to_differ() -> None:
     assert "(prices of us-east-1, 2026-07-20)" in summary(plan())
     assert "Prices in eu-west-1 differ" in summary(plan(region="eu-west-1"))

@@ -23,6 +23,13 @@ def _down_while_asleep(templates: Templates) -> None:
     alarm["Properties"]["Dimensions"] = [{"Name": "ServiceName", "Value": {"Fn::GetAtt": [service, "Name"]}}]
 
 
+def _without_the_function(templates: Templates) -> None:
+    [alarm] = resources(templates, ALARM, "MonitoringInstanceHours")
+    before = alarm["Properties"]["AlarmActions"]
+    alarm["Properties"]["AlarmActions"] = [one for one in before if "StopEngines" not in str(one)]
+    assert len(before) - len(alarm["Properties"]["AlarmActions"]) == 1
+
+
 FAULTS = (
     Mutation("no alarm without an engine", "T-engine-alarms", drop(ALARM, (), "EngineDown")),
     Mutation("no alarm for a hung engine", "T-engine-alarms", drop(ALARM, (), "EngineFailing")),
@@ -60,6 +67,12 @@ FAULTS = (
         "the average hides who waits",
         "T-metric-names",
         put(ALARM, ("ExtendedStatistic",), "p50", "FirstTokenSlow"),
+    ),
+    Mutation(
+        "too many instance hours only send a mail",
+        "T-instance-hours",
+        _without_the_function,
+        "scaled",
     ),
     Mutation("an empty graph", "T-metric-names", _renamed_in_the_dashboard),
 )
