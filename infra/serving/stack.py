@@ -7,6 +7,7 @@ from pathlib import Path
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
+from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from infra.deployment.file import Deployment
@@ -47,17 +48,7 @@ class ServingStack(cdk.Stack):
         orchestrator_image, engine_image = self._images(deployment, foundation)
         cluster = self._cluster(vpc, deployment)
         capacity = GpuCapacity(self, "GpuCapacity", cluster=cluster, plan=plan)
-        engine = Engine(
-            self,
-            "Engine",
-            cluster=cluster,
-            capacity=capacity,
-            image=engine_image,
-            plan=plan,
-            key=keys.engine,
-        )
-        if plan.is_scaled:
-            EngineScaling(self, "EngineScaling", engine=engine, cluster_name=cluster.cluster_name, plan=plan)
+        engine = self._engine(cluster, capacity, plan, engine_image, keys.engine)
         orchestrator = Orchestrator(
             self,
             "Orchestrator",
@@ -68,14 +59,7 @@ class ServingStack(cdk.Stack):
             keys=keys,
             usage=foundation.usage.table,
         )
-        ingress = Ingress(
-            self,
-            "Ingress",
-            vpc=vpc,
-            deployment=deployment,
-            orchestrator=orchestrator,
-            certificate_arn=certificate_arn(self, deployment),
-        )
+        ingress = self._ingress(vpc, deployment, orchestrator)
         Monitoring(
             self,
             "Monitoring",
@@ -95,6 +79,29 @@ class ServingStack(cdk.Stack):
             ingress=ingress,
             keys=keys,
             usage=foundation.usage.table,
+        )
+
+    def _engine(
+        self,
+        cluster: ecs.Cluster,
+        capacity: GpuCapacity,
+        plan: Plan,
+        image: Image,
+        key: secretsmanager.ISecret,
+    ) -> Engine:
+        engine = Engine(self, "Engine", cluster=cluster, capacity=capacity, image=image, plan=plan, key=key)
+        if plan.is_scaled:
+            EngineScaling(self, "EngineScaling", engine=engine, cluster_name=cluster.cluster_name, plan=plan)
+        return engine
+
+    def _ingress(self, vpc: ec2.IVpc, deployment: Deployment, orchestrator: Orchestrator) -> Ingress:
+        return Ingress(
+            self,
+            "Ingress",
+            vpc=vpc,
+            deployment=deployment,
+            orchestrator=orchestrator,
+            certificate_arn=certificate_arn(self, deployment),
         )
 
     def _cluster(self, vpc: ec2.IVpc, deployment: Deployment) -> ecs.Cluster:

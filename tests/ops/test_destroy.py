@@ -16,6 +16,11 @@ from tests.ops.scripted_aws import Answer, Refused, account
 CLUSTER = "tandem-cluster"
 SERVICE = f"arn:aws:ecs:us-east-1:123456789012:service/{CLUSTER}/engine"
 GROUP = "tandem-serving-Instances"
+RESOURCES = (
+    ("AWS::ECS::Cluster", CLUSTER),
+    ("AWS::ECS::Service", SERVICE),
+    ("AWS::AutoScaling::AutoScalingGroup", GROUP),
+)
 NOTHING: dict[str, Answer] = {
     "resourcegroupstaggingapi.GetResources": {"ResourceTagMappingList": []},
     "ecr.DescribeRepositories": {"repositories": []},
@@ -71,17 +76,24 @@ def test_deleted_service_is_not_a_leftover_though_its_tags_remain(answer: Answer
     assert len([result for result in destroy.left(account(answers)) if result.status is Status.ERROR]) == left
 
 
+def protected_group() -> dict[str, Any]:
+    """A group with 60 protected instances."""
+    instance = {"InstanceId": "i-1", "AvailabilityZone": "a", "LifecycleState": "InService",
+                "HealthStatus": "Healthy", "ProtectedFromScaleIn": True}  # fmt: skip
+    return {
+        "AutoScalingGroupName": GROUP, "MinSize": 0, "MaxSize": 99, "DesiredCapacity": 60,
+        "DefaultCooldown": 1, "AvailabilityZones": ["a"], "HealthCheckType": "EC2",
+        "CreatedTime": datetime.now(UTC), "NewInstancesProtectedFromScaleIn": True,
+        "Instances": 60 * [instance],
+    }  # fmt: skip
+
+
 def test_services_are_scaled_to_zero_before_the_stacks_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     now = datetime.now(UTC)
 
     def resources(params: Any) -> Any:
-        rows = [
-            ("AWS::ECS::Cluster", CLUSTER),
-            ("AWS::ECS::Service", SERVICE),
-            ("AWS::AutoScaling::AutoScalingGroup", GROUP),
-        ]
-        kept = rows if params["StackName"] == "tandem-serving" else []
+        kept = RESOURCES if params["StackName"] == "tandem-serving" else ()
         return {"StackResources": [{"LogicalResourceId": kind, "ResourceType": kind, "PhysicalResourceId": name,  # noqa: E501
                                     "Timestamp": now, "ResourceStatus": "CREATE_COMPLETE"} for kind, name in kept]}  # fmt: skip  # noqa: E501
 
@@ -109,18 +121,13 @@ def test_services_are_scaled_to_zero_before_the_stacks_are_deleted(monkeypatch: 
     stack = {"StackName": "x", "StackStatus": "CREATE_COMPLETE", "CreationTime": now}
     target = {"ServiceNamespace": "ecs", "ResourceId": f"service/{CLUSTER}/engine", "ScalableDimension": "ecs:service:DesiredCount",  # noqa: E501
               "MinCapacity": 3, "MaxCapacity": 10, "RoleARN": "r", "CreationTime": now}  # fmt: skip
-    instance = {"InstanceId": "i-1", "AvailabilityZone": "a", "LifecycleState": "InService",
-                "HealthStatus": "Healthy", "ProtectedFromScaleIn": True}  # fmt: skip
-    group = {"AutoScalingGroupName": GROUP, "MinSize": 0, "MaxSize": 99, "DesiredCapacity": 60, "DefaultCooldown": 1,  # noqa: E501
-             "AvailabilityZones": ["a"], "HealthCheckType": "EC2", "CreatedTime": now,
-             "NewInstancesProtectedFromScaleIn": True, "Instances": 60 * [instance]}  # fmt: skip
     answers: dict[str, Answer] = {
         "cloudformation.DescribeStacks": {"Stacks": [stack]},
         "cloudformation.DescribeStackResources": resources,
         "application-autoscaling.DescribeScalableTargets": {"ScalableTargets": [target]},
         "application-autoscaling.RegisterScalableTarget": no_scaling,
         "ecs.UpdateService": set_to_zero,
-        "autoscaling.DescribeAutoScalingGroups": {"AutoScalingGroups": [group]},
+        "autoscaling.DescribeAutoScalingGroups": {"AutoScalingGroups": [protected_group()]},
         "autoscaling.UpdateAutoScalingGroup": protection,
         "autoscaling.SetInstanceProtection": protection,
         "ecs.DescribeServices": {"services": [{"runningCount": 0, "pendingCount": 0}]},
