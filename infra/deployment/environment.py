@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from .plan import Plan
+from .settings import Jwt
 from .tool_settings import SecretHeader, Tools
 
 ORCHESTRATOR_PORT = 8001
@@ -35,6 +36,9 @@ OWNED = {
     "BOOTSTRAP_API_KEY": "",
     "REQUEST_TIMEOUT_SECONDS": "orchestrator.request_timeout_seconds",
     "ENGINE_STARTUP_SECONDS": "gpu.startup_seconds",
+    "JWT_ISSUER": "ingress.jwt.issuer",
+    "JWT_AUDIENCE": "ingress.jwt.audience",
+    "JWT_CLAIM": "ingress.jwt.claim",
     "KEEP_ALIVE_SECONDS": "ingress.idle_timeout_seconds",
     "DRAIN_SECONDS": "",
     "STOP_SECONDS": "orchestrator.stop_timeout_seconds",
@@ -86,6 +90,7 @@ def orchestrator_environment(
         "KEY_TOKENS_PER_DAY": str(deployment.limits.tokens_per_day or ""),
         "KEY_MAX_IN_FLIGHT": str(deployment.limits.max_in_flight or ""),
         "CORS_ORIGINS": ",".join(deployment.ingress.cors_origins),
+        **_tokens(deployment.ingress.jwt),
         "PAGES": "" if deployment.ingress.page else "false",
         "REQUEST_TIMEOUT_SECONDS": str(settings.request_timeout_seconds),
         "ENGINE_STARTUP_SECONDS": str(deployment.gpu.startup_seconds) if plan.sleeps else None,
@@ -126,3 +131,9 @@ def mcp_servers(tools: Tools) -> str:
         }
         servers.append({name: value for name, value in fields.items() if value not in (None, {})})
     return json.dumps(servers) if servers else ""
+
+
+def _tokens(jwt: Jwt | None) -> dict[str, str]:
+    if jwt is None:
+        return {}
+    return {"JWT_ISSUER": jwt.issuer, "JWT_AUDIENCE": jwt.audience, "JWT_CLAIM": jwt.claim}

@@ -12,6 +12,7 @@ from .values import (
     Domain,
     Email,
     HostedZoneId,
+    HttpsUrl,
     Ipv4Network,
     Origin,
     RepoId,
@@ -224,6 +225,23 @@ class Orchestrator(Section):
     )
 
 
+class Jwt(Section):
+    """JSON Web Tokens of a company's identity provider, which the load balancer verifies (RS256 only)."""
+
+    issuer: HttpsUrl = Field(description="Issuer of the tokens, exactly as in their claim `iss`.")
+    jwks: HttpsUrl = Field(
+        description="URL of the issuer's public keys, which the load balancer must be able to reach. AWS "
+        "accepts up to 10 keys and 150 KB."
+    )
+    audience: Word = Field(max_length=256, description="Audience of the tokens: their claim `aud`.")
+    audience_format: Literal["single-string", "string-array"] = Field(
+        default="single-string", description="Whether `aud` is a text or a list in the issuer's tokens."
+    )
+    claim: Word = Field(
+        default="sub", description="Claim that says who somebody is, in limits, usage and logs."
+    )
+
+
 class Ingress(Section):
     """How clients reach the orchestrator."""
 
@@ -261,6 +279,11 @@ class Ingress(Section):
     page: bool = Field(
         default=True,
         description="Whether browsers get a chat page at `/`, and the description of the API at `/docs`.",
+    )
+    jwt: Jwt | None = Field(
+        default=None,
+        description="Tokens that every request to the API needs in `Authorization`. A key in `X-API-Key` then "
+        "says whose request it is; without one, the token does.",
     )
     waf: bool | None = Field(
         default=None,

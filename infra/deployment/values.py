@@ -91,6 +91,11 @@ Domain = Annotated[str, _name(r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,
 Origin = Annotated[
     str, _name(r"^(\*|[a-z][a-z0-9+.-]*://[a-z0-9._\[\]:-]+)$", "https://app.example.com, or * for all")
 ]
+HttpsUrl = Annotated[
+    str,
+    StringConstraints(max_length=256),
+    _name(r"^https://[a-z0-9.-]+(:\d+)?(/\S*)?$", "https://login.example.com/"),
+]
 CertificateArn = Annotated[
     str,
     _name(

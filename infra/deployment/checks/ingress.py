@@ -105,6 +105,19 @@ def certificate_domain(plan: Plan) -> Found[str]:
     )
 
 
+@rule("jwt-https", Severity.ERROR, lambda _: [{"ingress.jwt": None}])
+def jwt_https(plan: Plan) -> Found[str]:
+    """The load balancer verifies tokens only where it speaks HTTPS itself."""
+    ingress = plan.deployment.ingress
+    if ingress.jwt is None or not ingress.cloudfront:
+        return
+    yield (
+        "ingress.jwt",
+        "cannot be used with ingress.cloudfront: behind it the load balancer speaks HTTP, and AWS verifies "
+        "tokens on HTTPS listeners only; use ingress.domain",
+    )
+
+
 @rule("cloudfront-domain", Severity.ERROR, lambda _: [_WITHOUT_CLOUDFRONT])
 def cloudfront_domain(plan: Plan) -> Found[str]:
     """CloudFront serves under its own name and certificate."""

@@ -196,13 +196,16 @@ class Ingress(Construct):
         )
 
     def _forward_public_paths(self, listener: elbv2.ApplicationListener, settings: Settings) -> None:
-        rules = {**PUBLIC_PATHS, **(PAGE_PATHS if settings.page else {})}
-        for priority, (name, paths) in enumerate(rules.items(), 1):
+        forward = elbv2.ListenerAction.forward([self.target_group])
+        open_paths = {**_OPEN_PATHS, **(PAGE_PATHS if settings.page else {})}
+        rules = [(name, paths, self._verified(forward, settings.jwt)) for name, paths in PUBLIC_PATHS.items()]
+        rules += [(name, paths, forward) for name, paths in open_paths.items()]
+        for priority, (name, paths, action) in enumerate(rules, 1):
             listener.add_action(
                 name,
                 priority=priority,
                 conditions=[elbv2.ListenerCondition.path_patterns(list(paths))],
-                action=elbv2.ListenerAction.forward([self.target_group]),
+                action=action,
             )
 
     def _name(self, settings: Settings, firewall: Firewall | None) -> str:

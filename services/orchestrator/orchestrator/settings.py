@@ -126,6 +126,16 @@ class Settings(BaseModel):
     bootstrap_api_key: SecretStr | None = Field(
         None, min_length=16, description="One plaintext key, hashed at startup and named `bootstrap`."
     )
+    jwt_issuer: str | None = Field(
+        None,
+        min_length=1,
+        description="Issuer of JSON Web Tokens that identify people without a key. Only behind a load "
+        "balancer that verifies the tokens' signatures: the orchestrator does not.",
+    )
+    jwt_audience: str | None = Field(None, min_length=1, description="Audience (`aud`) of these tokens.")
+    jwt_claim: str = Field(
+        "sub", min_length=1, description="Claim that says who somebody is, in limits, usage and logs."
+    )
     keys_refresh_seconds: Seconds = Field(30, description="Interval at which the secret is polled.")
     key_requests_per_minute: int | None = Field(
         None, ge=1, description="Requests per minute of each key that has no such limit of its own."

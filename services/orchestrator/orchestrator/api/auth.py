@@ -18,6 +18,7 @@ from ..errors import InvalidKey, ServiceError, SettingsError
 from ..limits.accounts import Account, Accounts
 from ..limits.rules import Limits
 from ..settings import KEY_NAME, SHA256_HEX, Settings
+from .verified_tokens import VerifiedTokens
 
 log = logging.getLogger("orchestrator.auth")
 
@@ -108,7 +109,8 @@ class Keys:
         self._from_secret: Entries | None = None
         self._file_content: bytes | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self.open = not (self._fixed or self._file or self._secret_arn)
+        self._tokens = _verified_tokens(settings)
+        self.open = not (self._fixed or self._file or self._secret_arn or self._tokens)
         self._everyone = Account(_OPEN)
         self._by_digest: dict[str, Account] = {}
         self._join()
@@ -119,6 +121,11 @@ class Keys:
         Raises:
             SettingsError: the file cannot be read.
         """
+        if self._tokens is not None:
+            log.warning(
+                "tokens are accepted without their signature: only a load balancer that verifies it may "
+                "reach this server"
+            )
         if self.open:
             log.warning("no API keys are configured: the server is open to everyone who can reach it")
         if self._file:
@@ -153,9 +160,12 @@ class Keys:
                 headers={"retry-after": "5"},
             )
         # How long a look-up takes depends on the digest, from which nothing of a key can be concluded.
-        account = self._by_digest.get(_digest_bytes(_presented(headers)))
+        presented = _presented(headers, key_first=self._tokens is not None)
+        account = self._by_digest.get(_digest_bytes(presented))
         if account is None:
-            raise InvalidKey("Unknown API key. Ask the operator of this server for a key.")
+            if self._tokens is None or _has_key(headers):
+                raise InvalidKey("Unknown API key. Ask the operator of this server for a key.")
+            return self._accounts.person(self._tokens.name(presented))
         expires = account.limits.expires
         if expires != math.inf and time.time() >= expires:
             raise _expired(account)
@@ -229,10 +239,28 @@ def _expired(account: Account) -> InvalidKey:
     )
 
 
-def _presented(headers: dict[bytes, bytes]) -> bytes:
+def _verified_tokens(settings: Settings) -> VerifiedTokens | None:
+    issuer, audience = settings.jwt_issuer, settings.jwt_audience
+    if issuer is None:
+        return None
+    if audience is None:
+        raise SettingsError("JWT_AUDIENCE", "", "is required with JWT_ISSUER: the aud of the tokens")
+    return VerifiedTokens(issuer=issuer, audience=audience, claim=settings.jwt_claim)
+
+
+def _has_key(headers: dict[bytes, bytes]) -> bool:
+    return bool(headers.get(b"x-api-key") or headers.get(b"api-key"))
+
+
+def _presented(headers: dict[bytes, bytes], *, key_first: bool) -> bytes:
+    """Returns the key or token of a request.
+
+    Args:
+        key_first: whether X-API-Key counts more than Authorization, which may have a token.
+    """
     key = headers.get(b"x-api-key") or headers.get(b"api-key", b"")  # the latter is Azure's
     scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-    if scheme.lower() == b"bearer" and token.strip():
+    if scheme.lower() == b"bearer" and token.strip() and not (key and key_first):
         key = token.strip()
     if not key:
         raise missing_key()

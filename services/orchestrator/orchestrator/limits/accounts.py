@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -17,6 +18,7 @@ MAX_RESERVED_TOKENS = 16_384
 
 _LINES = b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n"
 _LEASE_ROUNDS = 3
+_MOST_PEOPLE = 10_000
 _SOON_SECONDS = 5
 
 
@@ -120,14 +122,29 @@ class Accounts:
         self._fail_open = fail_open
         self._now = now
         self._accounts: dict[str, Account] = {}
+        self._people: dict[str, Account] = {}
 
     @property
     def several(self) -> bool:
         """Whether there is more than one key, so that they must share fairly."""
-        return len(self._accounts) > 1
+        return len(self._accounts) + len(self._people) > 1
 
     def __iter__(self) -> Iterator[Account]:
-        return iter(self._accounts.values())
+        return itertools.chain(self._accounts.values(), self._people.values())
+
+    def person(self, name: str) -> Account:
+        """Returns the account of somebody without a key, who has the default limits.
+
+        Of more than 10,000 people, those who have been away for the longest are forgotten.
+        """
+        account = self._people.pop(name, None) or Account(name)
+        if account.limits is not self.default:
+            account.set(self.default, shared=self._shared)
+        self._people[name] = account  # now the last
+        if len(self._people) > _MOST_PEOPLE:
+            idle = next((one for one in self._people.values() if not one.in_flight), account)
+            del self._people[idle.name]
+        return account
 
     def replace(self, limits: dict[str, Limits]) -> dict[str, Account]:
         """Sets the limits of all keys, by name, and returns their accounts."""

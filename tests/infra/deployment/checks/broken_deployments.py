@@ -9,6 +9,7 @@ from infra.deployment.file import Deployment
 CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/12345678-1234-1234-1234-123456789012"
 SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:name-AbCdEf"
 DOCS = "https://mcp.example.com/mcp"
+JWT = {"issuer": "https://login.example.com/", "jwks": "https://login.example.com/keys", "audience": "tandem"}
 VPC = {
     "vpc_id": "vpc-0123456789abcdef0",
     "cidr": "10.1.0.0/16",
@@ -222,6 +223,7 @@ BROKEN = {
     ],
     "public-subnets": [deployment(network__existing_vpc=VPC)],
     "certificate-domain": [deployment(ingress__certificate_arn=CERTIFICATE)],
+    "jwt-https": [deployment(ingress__cloudfront=True, ingress__jwt=JWT)],
     "cloudfront-scheme": [deployment(ingress__cloudfront=True, ingress__scheme="internal")],
     "cloudfront-domain": [deployment(ingress__cloudfront=True, ingress__certificate_arn=CERTIFICATE)],
     "cloudfront-cidrs": [deployment(ingress__cloudfront=True, ingress__allowed_cidrs=["10.0.0.0/8"])],
