@@ -18,6 +18,14 @@ _TUNNEL = (
 )
 
 
+_NO_TOKEN = Result(
+    Status.UNKNOWN,
+    "smoke",
+    "not tested: the load balancer accepts only requests with a token of ingress.jwt.issuer",
+    f"export {curl.TOKEN_VARIABLE}=TOKEN; make smoke",
+)
+
+
 def base_url(url: str) -> str:
     """Returns the URL with /v1 at its end, whether it has that already or not."""
     return url.rstrip("/").removesuffix("/v1") + "/v1"
@@ -32,7 +40,8 @@ def deployed(
     if key is None:
         arn = outputs["ReadApiKey"].rpartition("--secret-id ")[2].strip()
         key = account.client("secretsmanager").get_secret_value(SecretId=arn)["SecretString"]
-    return Target(outputs["Url"], key, model, connect_to or _connect_to(account, outputs))
+    token = os.environ.get(curl.TOKEN_VARIABLE) if account.deployment.ingress.jwt else None
+    return Target(outputs["Url"], key, model, connect_to or _connect_to(account, outputs), token)
 
 
 def _connect_to(account: Account, outputs: dict[str, str]) -> str | None:
@@ -56,6 +65,9 @@ def accept(
     Raises:
         typer.Exit: A test failed.
     """
+    if account and account.deployment.ingress.jwt and not target.token:
+        show(f"Smoke test of {target.url}", [_NO_TOKEN], as_json=as_json)
+        return
     results = smoke.smoke(target, long_seconds=long_seconds)
     if account and account.deployment.ingress.scheme == "internal" and _is_out_of_reach(results):
         results = [_not_from_here(account, target)]
@@ -88,6 +100,6 @@ def _how_to_use(target: Target, account: Account | None) -> str:
     page = account.outputs().get("PageUrl") if account else None
     if page:
         lines.insert(0, f"To chat in a browser, open {page}")
-    if account:
+    if account and not target.token:
         lines += [f'export {curl.VARIABLE}="$({account.outputs()["ReadApiKey"]})"']
     return "\n".join([*lines, curl.line(target)])

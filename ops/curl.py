@@ -14,6 +14,7 @@ from .report import Result, Status
 from .smoke import PATIENCE, Target
 
 VARIABLE = "TANDEM_API_KEY"
+TOKEN_VARIABLE = "TANDEM_TOKEN"  # noqa: S105 (its name)
 _BODY = {
     "messages": [{"role": "user", "content": "What is the weather in San Francisco?"}],
     "tools": [{"type": "function", "function": {"name": "get_current_weather"}}],
@@ -21,7 +22,7 @@ _BODY = {
 
 
 def line(target: Target) -> str:
-    """Returns a command for a shell in which TANDEM_API_KEY has the key."""
+    """Returns a command for a shell in which TANDEM_API_KEY has the key, and TANDEM_TOKEN the token."""
     url = urlsplit(target.url)
     parts = ["curl", "-sS", "--fail", f"{target.url}/chat/completions"]
     if target.connect_to:
@@ -29,7 +30,9 @@ def line(target: Target) -> str:
         host, _, other_port = target.connect_to.partition(":")
         parts += ["--connect-to", f"{url.hostname}:{port}:{host}:{other_port or port}"]
     command = shlex.join(parts)
-    if target.key:
+    if target.token:
+        command += f' -H "Authorization: Bearer ${TOKEN_VARIABLE}"'
+    elif target.key:
         command += f' -H "Authorization: Bearer ${VARIABLE}"'
     return f"{command} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(_BODY))}"
 
@@ -43,7 +46,7 @@ def run(target: Target) -> Result:
     ended = subprocess.run(  # noqa: S602  the line is written for a shell
         command,
         shell=True,
-        env=os.environ | {VARIABLE: target.key or ""},
+        env=os.environ | {VARIABLE: target.key or "", TOKEN_VARIABLE: target.token or ""},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -61,13 +61,20 @@ class Target:
     """The server to test. `url` ends in /v1; without a key, the server must accept all requests.
 
     With `connect_to`, requests go to that HOST or HOST:PORT instead, with the URL's host as the TLS server
-    name: the certificate is checked as usual, and DNS records are not needed yet.
+    name: the certificate is checked as usual, and DNS records are not needed yet. `token` is for a load
+    balancer that verifies tokens; the key is then sent in X-API-Key.
     """
 
     url: str
     key: str | None
     model: str | None = None
     connect_to: str | None = None
+    token: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers besides Authorization."""
+        return {"X-API-Key": self.key} if self.token and self.key else {}
 
 
 def smoke(target: Target, *, long_seconds: float | None = None) -> list[Result]:
@@ -78,7 +85,8 @@ def smoke(target: Target, *, long_seconds: float | None = None) -> list[Result]:
     waiting = Waiting(PATIENCE.report_after)
     with openai.OpenAI(
         base_url=target.url,
-        api_key=target.key or "none",
+        api_key=target.token or target.key or "none",
+        default_headers=target.headers,
         max_retries=0,
         timeout=openai.Timeout(PATIENCE.answer, connect=PATIENCE.connect),
         http_client=openai.DefaultHttpxClient(event_hooks={"request": [_connecting_to(target.connect_to)]}),
@@ -112,7 +120,7 @@ def _questions(
     yield "calculator", lambda: _server_tool(client, model, MATH, "Calculate 123 * 456", "56088")
     yield "client-side tool", lambda: _client_tool(client, model)
     if target.key:
-        yield "wrong key", lambda: _wrong_key(client, model)
+        yield "wrong key", lambda: _wrong_key(client, model, target)
     if long_seconds is not None:
         yield "long answer", lambda: _long(client, model, long_seconds)
 
@@ -267,9 +275,11 @@ def _client_tool(client: openai.OpenAI, model: str) -> str:
     return _shown(_text(answer))
 
 
-def _wrong_key(client: openai.OpenAI, model: str) -> str:
+def _wrong_key(client: openai.OpenAI, model: str, target: Target) -> str:
+    wrong = "sk-a-key-that-nobody-has"
+    options: Any = {"default_headers": {"X-API-Key": wrong}} if target.token else {"api_key": wrong}
     try:
-        client.with_options(api_key="sk-a-key-that-nobody-has").chat.completions.create(
+        client.with_options(**options).chat.completions.create(
             model=model, max_tokens=1, messages=[{"role": "user", "content": "x"}]
         )
     except openai.AuthenticationError:

@@ -282,8 +282,8 @@ class Ingress(Section):
     )
     jwt: Jwt | None = Field(
         default=None,
-        description="Tokens that every request to the API needs in `Authorization`. A key in `X-API-Key` then "
-        "says whose request it is; without one, the token does.",
+        description="Tokens that every request to the API needs in `Authorization`. A key in `X-API-Key` "
+        "then says whose request it is; without one, the token does.",
     )
     waf: bool | None = Field(
         default=None,

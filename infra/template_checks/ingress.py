@@ -88,6 +88,14 @@ def https(assembly: Assembly) -> Found[Resource]:
             yield (distribution, "it must allow HTTPS only and not compress, which would delay streams")
 
 
+def _paths(entry: Resource) -> set[str]:
+    return {
+        path
+        for condition in entry.get("Conditions", [])
+        for path in condition.get("PathPatternConfig", {}).get("Values", [])
+    }
+
+
 @rule("T-public-paths")
 def public_paths(assembly: Assembly) -> Found[Resource]:
     """Only the paths of the API, and of the pages if there are any, are forwarded.
@@ -100,17 +108,34 @@ def public_paths(assembly: Assembly) -> Found[Resource]:
         if any(action["Type"] == "forward" for action in listener.get("DefaultActions", [])):
             yield (listener, "its default action forwards every path; it must be a fixed response")
     for entry in assembly.of_kind("AWS::ElasticLoadBalancingV2::ListenerRule"):
-        paths = {
-            path
-            for condition in entry.get("Conditions", [])
-            for path in condition.get("PathPatternConfig", {}).get("Values", [])
-        }
+        paths = _paths(entry)
         forwarded |= paths
         if not paths or paths - public:
             yield (entry, f"it forwards {sorted(paths) or 'every path'}; only {sorted(public)} are public")
     for group in assembly.of_kind("AWS::ElasticLoadBalancingV2::TargetGroup"):
         if missing := public - forwarded:
             yield (group, f"{sorted(missing)} are not forwarded to it")
+
+
+@rule("T-tokens")
+def tokens(assembly: Assembly) -> Found[Resource]:
+    """The orchestrator trusts tokens without their signature only if every way to its API verifies it."""
+    for _, task in orchestrator_services(assembly):
+        settings = environment(task)
+        issuer, audience = settings.get("JWT_ISSUER"), settings.get("JWT_AUDIENCE")
+        wanted = assembly.plan.deployment.ingress.jwt
+        if wanted and (issuer, audience) != (wanted.issuer, wanted.audience):
+            yield (task, f"it must accept tokens of {wanted.issuer} for {wanted.audience}")
+        if not issuer:
+            continue
+        for entry in assembly.of_kind("AWS::ElasticLoadBalancingV2::ListenerRule"):
+            if _paths(entry) <= _PAGES | {"/health"}:
+                continue
+            first = min(entry.get("Actions", []), key=lambda action: action.get("Order", 0))
+            config = first.get("JwtValidationConfig", {})
+            claims = [one["Values"] for one in config.get("AdditionalClaims", []) if one["Name"] == "aud"]
+            if first["Type"] != "jwt-validation" or config["Issuer"] != issuer or claims != [[audience]]:
+                yield (entry, f"it must first verify tokens of {issuer} for the audience {audience}")
 
 
 @rule("T-timeouts")
@@ -163,6 +188,7 @@ RULES = (
     target_health,
     https,
     public_paths,
+    tokens,
     timeouts,
     headers,
 )

@@ -145,6 +145,12 @@ def test_pages_are_served_unless_they_are_switched_off(variant: str, pages: bool
     assert (["/", "/page/*", "/docs", "/docs/*", "/openapi.json"] in conditions) is pages
 
 
+def test_tokens_of_the_issuer_reach_the_orchestrator() -> None:
+    settings = Settings.from_environment(_values(_orchestrator(synthesize("own_domain"))))
+    assert (settings.jwt_issuer, settings.jwt_audience) == ("https://login.example.com/", "tandem")
+    assert Settings.from_environment(_values(_orchestrator(synthesize("default")))).jwt_issuer is None
+
+
 def test_gated_model_gets_its_token() -> None:
     assert "HF_TOKEN" in _values(_engine(synthesize("internal")))
     assert "HF_TOKEN" not in _values(_engine(synthesize("default")))

@@ -172,3 +172,26 @@ def test_key_is_in_no_line() -> None:
 def test_missing_curl_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert curl.run(Target("https://api/v1", None)).status is Status.UNKNOWN
+
+
+TOKENS = {
+    "issuer": "https://login.example.com/",
+    "jwks": "https://login.example.com/keys",
+    "audience": "tandem",
+}
+
+
+def test_load_balancer_that_verifies_tokens_is_tested_with_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    behind_tokens = deployed(ingress__jwt=TOKENS, ingress__domain="llm.example.com")
+    monkeypatch.setattr(dns, "addresses", lambda _: ["127.0.0.1"])
+    acceptance.accept(acceptance.deployed(behind_tokens), as_json=False, account=behind_tokens)
+    shown = capsys.readouterr()
+    assert "not tested: the load balancer accepts only requests with a token" in shown.out
+    assert "export TANDEM_TOKEN=TOKEN; make smoke" in shown.out
+    monkeypatch.setenv("TANDEM_TOKEN", "a.b.c")
+    target = acceptance.deployed(behind_tokens)
+    assert (target.token, target.headers) == ("a.b.c", {"X-API-Key": "sk-bootstrap"})
+    assert '-H "Authorization: Bearer $TANDEM_TOKEN"' in curl.line(target)
+    assert "a.b.c" not in curl.line(target)

@@ -126,3 +126,18 @@ async def test_tool_that_is_not_called(engine: ScriptedEngine, server: Live) -> 
     results = by_subject(await asyncio.to_thread(smoke, Target(f"{server.url}/v1", None)))
     assert "did not call the tool" in results["weather"].found
     assert "sunny" in results["weather"].found
+
+
+def test_key_goes_beside_a_token() -> None:
+    """As behind a load balancer that verifies tokens: the token in Authorization, the key in X-API-Key."""
+    keys = {
+        "API_KEYS": f"smoke:{hashlib.sha256(KEY.encode()).hexdigest()}",
+        "JWT_ISSUER": "https://login.example.com/",
+        "JWT_AUDIENCE": "tandem",
+    }
+    with Processes() as processes:
+        engine = processes.standin("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
+        url = f"{processes.orchestrator(engine.url, **keys).url}/v1"
+        results = by_subject(smoke(Target(url, KEY, token="a.verified.token")))
+    assert {result.status for result in results.values()} == {Status.OK}
+    assert results["wrong key"].found.startswith("rejected with 401")

@@ -214,6 +214,7 @@ RULES = (
     public_subnets,
     certificate_domain,
     cloudfront_scheme,
+    jwt_https,
     cloudfront_domain,
     cloudfront_cidrs,
     cloudfront_timeout,

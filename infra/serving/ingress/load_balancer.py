@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import cast
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -15,6 +16,7 @@ from constructs import Construct
 from infra.deployment.environment import ORCHESTRATOR_PORT
 from infra.deployment.file import Deployment
 from infra.deployment.settings import Ingress as Settings
+from infra.deployment.settings import Jwt
 from infra.foundation.network import private_subnets
 from infra.serving.orchestrator import HEALTH_CHECK_PATH, Orchestrator
 from infra.suppressions import accept
@@ -24,16 +26,19 @@ from .cloudfront import CloudFront
 from .waf import Firewall
 
 PUBLIC_PATHS = {
-    "Public": ("/v1/*", "//v1/*", "/openai/*", "/mcp", "/health"),
+    "Public": ("/v1/*", "//v1/*", "/openai/*", "/mcp"),
     "WithoutV1": ("/chat/completions*", "/completions*", "/embeddings*", "/responses*", "/models*"),
 }
-"""The paths of each listener rule, at most five: the API as clients spell it, and the health check.
+"""The paths of each listener rule, at most five: the API as clients spell it.
 
 The load balancer answers all other paths itself: /metrics and /ready are not public.
 """
 
-PAGE_PATHS = {"Pages": ("/", "/page/*", "/docs", "/docs/*", "/openapi.json")}
-"""The same for browsers, with `ingress.page`: the chat page, and the description of the API."""
+OPEN_PATHS = {
+    "Pages": ("/", "/page/*", "/docs", "/docs/*", "/openapi.json"),
+    "Health": ("/health",),
+}
+"""The same for what needs no token: the pages, with `ingress.page`, and the health check."""
 
 _NOT_FOUND = {
     "error": {
@@ -197,21 +202,37 @@ class Ingress(Construct):
 
     def _forward_public_paths(self, listener: elbv2.ApplicationListener, settings: Settings) -> None:
         forward = elbv2.ListenerAction.forward([self.target_group])
-        open_paths = {**_OPEN_PATHS, **(PAGE_PATHS if settings.page else {})}
-        rules = [(name, paths, self._verified(forward, settings.jwt)) for name, paths in PUBLIC_PATHS.items()]
-        rules += [(name, paths, forward) for name, paths in open_paths.items()]
-        for priority, (name, paths, action) in enumerate(rules, 1):
-            listener.add_action(
-                name,
+        # Each name keeps its priority, since CloudFormation cannot exchange those of two rules.
+        for priority, (name, paths) in enumerate({**PUBLIC_PATHS, **OPEN_PATHS}.items(), 1):
+            if name == "Pages" and not settings.page:
+                continue
+            verified = settings.jwt if name in PUBLIC_PATHS else None
+            rule = elbv2.ApplicationListenerRule(
+                listener,
+                f"{name}Rule",
+                listener=listener,
                 priority=priority,
                 conditions=[elbv2.ListenerCondition.path_patterns(list(paths))],
-                action=action,
+                action=_verifying(verified, forward) if verified else forward,
             )
+            if verified:
+                _check_audience(rule, verified)
 
     def _name(self, settings: Settings, firewall: Firewall | None) -> str:
         if settings.cloudfront:
             return CloudFront(self, "CloudFront", load_balancer=self.load_balancer, firewall=firewall).name
         return settings.domain or self.load_balancer.load_balancer_dns_name
+
+
+def _verifying(jwt: Jwt, forward: elbv2.ListenerAction) -> elbv2.ListenerAction:
+    return elbv2.ListenerAction.authenticate_jwt(issuer=jwt.issuer, jwks_endpoint=jwt.jwks, next=forward)
+
+
+def _check_audience(rule: elbv2.ApplicationListenerRule, jwt: Jwt) -> None:
+    """Adds the audience to what is verified, which the CDK's own construct cannot."""
+    claim = {"Name": "aud", "Format": jwt.audience_format, "Values": [jwt.audience]}
+    resource = cast(elbv2.CfnListenerRule, rule.node.default_child)
+    resource.add_property_override("Actions.0.JwtValidationConfig.AdditionalClaims", [claim])
 
 
 def _open_ports(settings: Settings) -> tuple[int, ...]:

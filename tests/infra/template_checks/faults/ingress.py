@@ -67,6 +67,24 @@ FAULTS = (
         put(LISTENER_RULE, ("Conditions", 0, "PathPatternConfig", "Values"), ["/", "/page/*"], "Without"),
         "internal",
     ),
+    Mutation("tokens not verified", "T-tokens", drop(LISTENER_RULE, ("Actions", 0), "Public"), "own_domain"),
+    Mutation(
+        "tokens of another issuer verified",
+        "T-tokens",
+        put(LISTENER_RULE, ("Actions", 0, "JwtValidationConfig", "Issuer"), "https://other/", "Public"),
+        "own_domain",
+    ),
+    Mutation(
+        "audience not verified",
+        "T-tokens",
+        drop(LISTENER_RULE, ("Actions", 0, "JwtValidationConfig", "AdditionalClaims"), "Public"),
+        "own_domain",
+    ),
+    Mutation(
+        "tokens trusted without a load balancer that verifies them",
+        "T-tokens",
+        variable("Orchestrator", "JWT_ISSUER", "https://login.example.com/"),
+    ),
     Mutation("nothing forwarded", "T-public-paths", drop(LISTENER_RULE, ())),
     Mutation(
         "idle timeout of 60 s",

@@ -32,7 +32,10 @@ SETTINGS = {
 
 def token(**claims: Any) -> str:
     said = {"iss": ISSUER, "aud": "tandem", "exp": time.time() + 600, "sub": "alice", **claims}
-    parts = [{"alg": "RS256", "typ": "JWT"}, {name: value for name, value in said.items() if value is not None}]
+    parts = [
+        {"alg": "RS256", "typ": "JWT"},
+        {name: value for name, value in said.items() if value is not None},
+    ]
     encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
     return ".".join([*encoded, "c2lnbmF0dXJl"])
 
