@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import aws_cdk as cdk
+from aws_cdk import aws_s3 as s3
 from constructs import IConstruct
 
 
@@ -28,6 +29,16 @@ def accept(construct: IConstruct, *rules: str, reason: str) -> None:
             resource.add_metadata("checkov", checkov)
         else:
             cdk.Validations.of(construct).acknowledge(cdk.Acknowledgment(id=rule, reason=reason))
+
+
+def accept_objects(role: IConstruct, bucket: s3.IBucket, objects: str) -> None:
+    """Accepts that a role may use all objects below a prefix of a bucket: their names are not known."""
+    arn = cdk.Stack.of(role).resolve(bucket.arn_for_objects(objects))
+    text = "".join(
+        part if isinstance(part, str) else f"<{part['Ref']}>"
+        for part in (arn["Fn::Join"][1] if isinstance(arn, dict) else [arn])
+    )
+    accept(role, f"AwsSolutions-IAM5[Resource::{text}]", reason=f"The names below {objects} are not known.")
 
 
 def accept_registry_login(role: IConstruct) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .catalog import HOURS_PER_MONTH, Instance
 from .plan import Plan
+from .settings import HUB, MIRROR
 from .sizing import tasks_per_instance, visible_gib, wanted_vcpu
 
 WIDTH = 80
@@ -17,6 +18,9 @@ SECRETS = 3
 
 HEARTBEATS_PER_HOUR = 240
 """Of an orchestrator in the table of limits and usage, each a write and a read."""
+
+MODEL_CACHES_GB = 1
+"""Compiled graphs of some releases."""
 
 WAF_MANAGED_RULES = 3
 """Groups of managed rules, in addition to the request limit."""
@@ -54,6 +58,7 @@ def monthly_cost(plan: Plan) -> list[CostItem]:
         *_firewall(plan),
         _storage_and_names(plan),
         _usage_table(plan),
+        *_model_bucket(plan),
     ]
 
 
@@ -170,6 +175,19 @@ def _usage_table(plan: Plan) -> CostItem:
     return CostItem(
         "limits and usage", f"DynamoDB, ${prices.dynamodb_write_million:g} per million writes", beats * each
     )
+
+
+def _model_bucket(plan: Plan) -> list[CostItem]:
+    """The mirror of the weights, and some caches of compiled graphs."""
+    source = plan.deployment.model.source
+    if source == HUB:
+        return []
+    weights = plan.weights_gb if source == MIRROR else 0
+    price = plan.catalog.prices.s3_gb_month
+    if weights is None:
+        return [CostItem("weights in S3", "size unknown", None)]
+    gb = weights + MODEL_CACHES_GB
+    return [CostItem("weights in S3", f"{gb:.0f} GB, read without NAT", gb * price)]
 
 
 def summary(plan: Plan) -> str:

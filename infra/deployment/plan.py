@@ -189,6 +189,17 @@ class Plan:
         size = self.size(self.instances[0])
         return None if size is None else weights_bound_gb(self.model, size)
 
+    @property
+    def model_revision(self) -> str:
+        """The commit, tag or branch of the model that engines serve."""
+        given, known = self.deployment.model, self.model
+        return given.revision or (known.revision if known else None) or "main"
+
+    @property
+    def model_prefix(self) -> str:
+        """Where the mirror of the model is in the bucket: another revision has another place."""
+        return f"models/{self.deployment.model.id}/{self.model_revision}"
+
     @cached_property
     def load_seconds(self) -> float | None:
         """A cautious estimate of the seconds until a new engine answers; None if unknown."""

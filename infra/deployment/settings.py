@@ -14,6 +14,7 @@ from .values import (
     HostedZoneId,
     HttpsUrl,
     Ipv4Network,
+    ModelSource,
     Origin,
     RepoId,
     RetentionDays,
@@ -31,6 +32,9 @@ from .values import (
     Zone,
     yaml_list,
 )
+
+HUB, MIRROR = "hub", "mirror"
+"""Values of model.source besides a place in S3."""
 
 
 class ExistingVpc(Section):
@@ -141,6 +145,11 @@ class Model(Section):
     revision: Word | None = Field(
         default=None,
         description="Commit, tag or branch. Default: the one in `services/vllm/models.yaml`, if any.",
+    )
+    source: ModelSource = Field(
+        default="hub",
+        description="Where engines load the model from: `hub` downloads it from the Hub on each instance, "
+        "`mirror` copies it to a bucket of the deployment when you deploy, s3://bucket/prefix is your own.",
     )
     served_name: Word | None = Field(
         default=None, description="The name that clients use. Default: the model's id."

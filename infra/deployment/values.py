@@ -78,6 +78,13 @@ VpcNetwork = Annotated[str, AfterValidator(_vpc_network)]
 RetentionDays = Annotated[int, AfterValidator(_retention)]
 Name = Annotated[str, _name(r"^[a-z]([a-z0-9-]{0,18}[a-z0-9])?$", "tandem-dev")]
 Word = Annotated[str, _name(r"^\S+$", "a word without spaces")]
+ModelSource = Annotated[
+    str,
+    _name(
+        r"^(hub|mirror|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.=+-]+)*)$",
+        "hub, mirror or s3://bucket/prefix",
+    ),
+]
 RepoId = Annotated[str, _name(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$", "Qwen/Qwen2.5-7B-Instruct")]
 Region = Annotated[str, _name(r"^[a-z]{2,}(-[a-z]+)+-\d$", "us-east-1")]
 Zone = Annotated[str, _name(r"^[a-z]{2,}(-[a-z]+)+-\d[a-z]$", "us-east-1a")]

@@ -7,8 +7,10 @@ from aws_cdk import aws_ec2 as ec2
 from constructs import Construct
 
 from infra.deployment.file import Deployment
+from infra.deployment.settings import HUB
 
 from .certificate import Certificate
+from .model_bucket import ModelBucket
 from .network import Network, private_subnets
 from .registries import Registries
 from .secrets import Keys
@@ -40,6 +42,8 @@ class FoundationStack(cdk.Stack):
         self.registries = Registries(self, "Registries", prefix=deployment.name, retain=retain)
         self.keys = Keys(self, "Keys", retain=retain)
         self.usage = UsageTable(self, "Usage", retain=retain)
+        if deployment.model.source != HUB:
+            ModelBucket(self, "Models", deployment=deployment)
         if not deployment.ingress.cloudfront:
             Certificate(self, "Certificate", deployment=deployment)
         self._export()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from pathlib import Path
 
 import aws_cdk as cdk
@@ -15,23 +13,27 @@ from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
 
 from infra.log_group import log_group
-from infra.suppressions import accept, accept_registry_login
+from infra.suppressions import accept
 
+from .projects import (
+    MIRROR_MINUTES,
+    QUEUE_MINUTES,
+    BuildProject,
+    ImageProject,
+    MirrorProject,
+    let_log,
+    mirror_source,
+)
 from .recipes import Architecture, Image, Recipe
 
 HANDLER = Path(__file__).parent / "build"
 
-_MACHINES = {
-    "x86_64": ("LINUX_CONTAINER", "aws/codebuild/amazonlinux-x86_64-standard:5.0"),
-    "arm64": ("ARM_CONTAINER", "aws/codebuild/amazonlinux-aarch64-standard:3.0"),
-}
 _ENDED = ["SUCCEEDED", "FAILED", "FAULT", "STOPPED", "TIMED_OUT"]
-# A build waits this long for other builds of the account, of which a new account runs one at a time.
-_QUEUE_MINUTES = 8
 _START_MINUTES = 5
 
 
@@ -48,7 +50,7 @@ class ImageBuilder(Construct):
         self._previous: cdk.CustomResource | None = None
         group = self._log_group("Logs")
         self._role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
-        _let_log(self._role, group)
+        let_log(self._role, group)
         self._function = lambda_.Function(
             self,
             "Function",
@@ -80,7 +82,7 @@ class ImageBuilder(Construct):
             ignore_mode=cdk.IgnoreMode.DOCKER,
         )
         group = self._log_group(f"{construct_id}Logs")
-        builds = _BuildProject(
+        builds = ImageProject(
             self,
             f"{construct_id}Build",
             recipe=recipe,
@@ -89,33 +91,85 @@ class ImageBuilder(Construct):
             source=source,
             group=group,
         )
-        rule = self._report_end(construct_id, builds.project)
         self._role.add_to_policy(
             iam.PolicyStatement(actions=["ecr:DescribeImages"], resources=[repository.repository_arn])
         )
-        self._role.add_to_policy(
-            iam.PolicyStatement(actions=["logs:GetLogEvents"], resources=[group.log_group_arn])
-        )
         tag = recipe.tag(source.asset_hash, architecture)
-        build = cdk.CustomResource(
-            self,
-            f"{construct_id}Image",
-            resource_type="Custom::ContainerImage",
-            service_token=self._function.function_arn,
-            # At most an hour; it covers the build, so that the build's own end is reported.
-            service_timeout=cdk.Duration.minutes(_START_MINUTES + _QUEUE_MINUTES + recipe.minutes + 2),
+        build = self._build(
+            construct_id,
+            "Custom::ContainerImage",
+            builds=builds,
+            minutes=recipe.minutes,
             properties={
-                "Project": builds.project.ref,
                 "Repository": repository.repository_name,
                 "Source": f"{source.s3_bucket_name}/{source.s3_object_key}",
                 "ImageTag": tag,
             },
         )
+        return Image(ecs.ContainerImage.from_ecr_repository(repository, tag), ready=(build,))
+
+    def mirror(
+        self,
+        construct_id: str,
+        *,
+        model: str,
+        revision: str | None,
+        bucket: s3.IBucket,
+        prefix: str,
+        token_arn: str | None,
+    ) -> Construct:
+        """Adds a copy of a model from the Hugging Face Hub in a bucket. Another revision makes a new copy."""
+        source = mirror_source(self, f"{construct_id}Source")
+        builds = MirrorProject(
+            self,
+            f"{construct_id}Build",
+            model=model,
+            revision=revision,
+            bucket=bucket,
+            prefix=prefix,
+            token_arn=token_arn,
+            source=source,
+            group=self._log_group(f"{construct_id}Logs"),
+        )
+        return self._build(
+            construct_id,
+            "Custom::ModelMirror",
+            builds=builds,
+            minutes=MIRROR_MINUTES,
+            properties={
+                "Source": f"{source.s3_bucket_name}/{source.s3_object_key}",
+                "Target": f"s3://{bucket.bucket_name}/{prefix}",
+            },
+        )
+
+    def _build(
+        self,
+        construct_id: str,
+        resource_type: str,
+        *,
+        builds: BuildProject,
+        minutes: int,
+        properties: dict[str, str],
+    ) -> cdk.CustomResource:
+        """Adds a resource that is there when its build has ended."""
+        rule = self._report_end(construct_id, builds.project)
+        self._role.add_to_policy(
+            iam.PolicyStatement(actions=["logs:GetLogEvents"], resources=[builds.group.log_group_arn])
+        )
+        build = cdk.CustomResource(
+            self,
+            f"{construct_id}Image" if "ImageTag" in properties else f"{construct_id}Mirror",
+            resource_type=resource_type,
+            service_token=self._function.function_arn,
+            # At most an hour; it covers the build, so that the build's own end is reported.
+            service_timeout=cdk.Duration.minutes(_START_MINUTES + QUEUE_MINUTES + minutes + 2),
+            properties={"Project": builds.project.ref, **properties},
+        )
         build.node.add_dependency(self._role, builds.role, rule)
         if self._previous:
             build.node.add_dependency(self._previous)
         self._previous = build
-        return Image(ecs.ContainerImage.from_ecr_repository(repository, tag), ready=(build,))
+        return build
 
     def _report_end(self, construct_id: str, project: codebuild.CfnProject) -> events.Rule:
         self._role.add_to_policy(
@@ -137,113 +191,3 @@ class ImageBuilder(Construct):
 
     def _log_group(self, construct_id: str) -> logs.LogGroup:
         return log_group(self, construct_id, retention_days=self._retention_days, retain=self._retain)
-
-
-class _BuildProject(Construct):
-    """The CodeBuild project of one image."""
-
-    def __init__(
-        self,
-        scope: Construct,
-        construct_id: str,
-        *,
-        recipe: Recipe,
-        architecture: Architecture,
-        repository: ecr.IRepository,
-        source: s3_assets.Asset,
-        group: logs.LogGroup,
-    ) -> None:
-        super().__init__(scope, construct_id)
-        machine, image = _MACHINES[architecture]
-        self.role = _build_role(self, group, repository, source)
-        self.project = codebuild.CfnProject(
-            self,
-            "Project",
-            description=f"Builds the {recipe.service} image",
-            service_role=self.role.role_arn,
-            artifacts=codebuild.CfnProject.ArtifactsProperty(type="NO_ARTIFACTS"),
-            environment=codebuild.CfnProject.EnvironmentProperty(
-                type=machine,
-                image=image,
-                compute_type=recipe.compute,
-                privileged_mode=True,
-                environment_variables=[
-                    codebuild.CfnProject.EnvironmentVariableProperty(
-                        name="REPOSITORY_URI", value=repository.repository_uri
-                    )
-                ],
-            ),
-            source=codebuild.CfnProject.SourceProperty(type="NO_SOURCE", build_spec=_build_spec(recipe)),
-            timeout_in_minutes=recipe.minutes,
-            queued_timeout_in_minutes=_QUEUE_MINUTES,
-            logs_config=codebuild.CfnProject.LogsConfigProperty(
-                cloud_watch_logs=codebuild.CfnProject.CloudWatchLogsConfigProperty(
-                    status="ENABLED", group_name=group.log_group_name
-                )
-            ),
-        )
-        accept(
-            self.project,
-            "AwsSolutions-CB3",
-            reason="`docker build` needs privileged mode; the machine is discarded after each build.",
-        )
-        accept(
-            self.project,
-            "AwsSolutions-CB4",
-            reason="The key would encrypt artifacts, which these builds do not have.",
-        )
-
-
-def _build_spec(recipe: Recipe) -> str:
-    arguments = "".join(
-        f" --build-arg {shlex.quote(f'{name}={value}')}" for name, value in recipe.arguments.items()
-    )
-    build = f'docker build --tag "$REPOSITORY_URI:$IMAGE_TAG"{arguments} source'
-    fetch = 'aws s3 cp --only-show-errors "s3://$SOURCE" source.zip'
-    commands = [
-        # The role names the asset, and IAM takes some seconds to apply a changed policy everywhere.
-        f"{fetch} || {{ sleep 20; {fetch}; }}",
-        "unzip -q source.zip -d source",
-        'aws ecr get-login-password | docker login --username AWS --password-stdin "${REPOSITORY_URI%%/*}"',
-        # Retry once: registries of base images sometimes fail.
-        f"{build} || {{ sleep 30; {build}; }}",
-        'docker push "$REPOSITORY_URI:$IMAGE_TAG"',
-    ]
-    return json.dumps({"version": "0.2", "phases": {"build": {"commands": commands}}})
-
-
-def _build_role(
-    scope: Construct, group: logs.LogGroup, repository: ecr.IRepository, source: s3_assets.Asset
-) -> iam.Role:
-    role = iam.Role(scope, "Role", assumed_by=iam.ServicePrincipal("codebuild.amazonaws.com"))
-    _let_log(role, group)
-    role.add_to_policy(
-        iam.PolicyStatement(
-            actions=["s3:GetObject"], resources=[source.bucket.arn_for_objects(source.s3_object_key)]
-        )
-    )
-    role.add_to_policy(
-        iam.PolicyStatement(
-            actions=[
-                "ecr:BatchCheckLayerAvailability",
-                "ecr:BatchGetImage",
-                "ecr:CompleteLayerUpload",
-                "ecr:GetDownloadUrlForLayer",
-                "ecr:InitiateLayerUpload",
-                "ecr:PutImage",
-                "ecr:UploadLayerPart",
-            ],
-            resources=[repository.repository_arn],
-        )
-    )
-    role.add_to_policy(iam.PolicyStatement(actions=["ecr:GetAuthorizationToken"], resources=["*"]))
-    accept_registry_login(role)
-    return role
-
-
-def _let_log(role: iam.Role, group: logs.LogGroup) -> None:
-    role.add_to_policy(
-        iam.PolicyStatement(
-            actions=["logs:CreateLogStream", "logs:PutLogEvents"], resources=[group.log_group_arn]
-        )
-    )

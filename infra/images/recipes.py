@@ -18,6 +18,12 @@ SERVICES = Path(__file__).parents[2] / "services"
 TOOLS_FOLDER = "tools"
 TOOLS_REQUIREMENTS = "tools-requirements.txt"
 
+
+def only(*files: str) -> list[str]:
+    """The .dockerignore patterns that keep only some files."""
+    return ["**", *(f"!{pattern}" for pattern in files), "**/__pycache__", "**/*.pyc", "**/.*"]
+
+
 Architecture = Literal["x86_64", "arm64"]
 
 
@@ -49,7 +55,7 @@ class Recipe:
     @property
     def ignored(self) -> list[str]:
         """The .dockerignore patterns that keep only `files`."""
-        return ["**", *(f"!{pattern}" for pattern in self.files), "**/__pycache__", "**/*.pyc", "**/.*"]
+        return only(*self.files)
 
     def tag(self, source_hash: str, architecture: Architecture) -> str:
         """A tag that changes whenever the image's sources change."""

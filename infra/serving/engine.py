@@ -19,6 +19,7 @@ from infra.images.recipes import Image
 from infra.suppressions import accept
 
 from .gpu_instances import CACHE_DIRECTORY, GpuCapacity
+from .model_files import ModelFiles
 from .task_definition import accept_design, container_logs, existing_secret
 
 PORT = 8000
@@ -47,7 +48,7 @@ _HEALTH_COMMAND = (
 )
 
 
-def engine_environment(deployment: Deployment) -> dict[str, str]:
+def engine_environment(deployment: Deployment, files: ModelFiles | None = None) -> dict[str, str]:
     """Returns the engine's environment without secrets. Unset variables have launch.py's defaults."""
     model, gpu = deployment.model, deployment.gpu
     environment = {
@@ -69,6 +70,8 @@ def engine_environment(deployment: Deployment) -> dict[str, str]:
         # No request is older than its deadline, so all of them finish.
         "SHUTDOWN_TIMEOUT": str(deployment.orchestrator.request_timeout_seconds),
         "HANG_SECONDS": str(HANG_SECONDS),
+        "MODEL_SOURCE": files.source if files else None,
+        "CACHE_LOCATION": files.cache if files else None,
         "STATUS_PORT": str(STATUS_PORT),
         "METRICS_NAMESPACE": METRICS_NAMESPACE,
         "DEPLOYMENT_NAME": deployment.name,
@@ -90,8 +93,10 @@ class Engine(Construct):
         image: Image,
         plan: Plan,
         key: secretsmanager.ISecret,
+        files: ModelFiles | None,
     ) -> None:
         super().__init__(scope, construct_id)
+        self._files = files
         deployment, share = plan.deployment, plan.share
         namespace = servicediscovery.PrivateDnsNamespace(
             self, "Namespace", name=f"{deployment.name}.internal", vpc=cluster.vpc
@@ -132,6 +137,9 @@ class Engine(Construct):
             volumes=[ecs.Volume(name="cache", host=ecs.Host(source_path=CACHE_DIRECTORY))],
         )
         image.before(task)
+        if self._files:
+            self._files.grant(task.task_role)
+            task.node.find_child("Resource").node.add_dependency(*self._files.ready)
         self._add_container(task, deployment, image, share, key)
         accept_design(task)
         return task
@@ -160,7 +168,7 @@ class Engine(Construct):
             cpu=share.cpu,
             memory_limit_mib=share.memory_mib,
             linux_parameters=linux,
-            environment=engine_environment(deployment),
+            environment=engine_environment(deployment, self._files),
             secrets=self._secrets(deployment, key),
             port_mappings=[
                 ecs.PortMapping(container_port=PORT),

@@ -12,6 +12,7 @@ from constructs import Construct
 
 from infra.deployment.file import Deployment
 from infra.deployment.plan import Plan
+from infra.deployment.settings import MIRROR
 from infra.foundation.certificate import certificate_arn
 from infra.foundation.stack import FoundationStack
 from infra.images.builder import ImageBuilder
@@ -23,6 +24,7 @@ from .engine import Engine
 from .engine_scaling import EngineScaling
 from .gpu_instances import GpuCapacity
 from .ingress.load_balancer import Ingress
+from .model_files import ModelFiles, model_files
 from .monitoring import Monitoring
 from .orchestrator import Orchestrator
 from .outputs import Outputs
@@ -45,10 +47,13 @@ class ServingStack(cdk.Stack):
         )
         self.add_stack_dependency(foundation)
         deployment, vpc, keys = plan.deployment, foundation.network.vpc, foundation.keys
-        orchestrator_image, engine_image = self._images(deployment, foundation)
+        builder = self._builder(deployment)
+        orchestrator_image, engine_image = self._images(deployment, foundation, builder)
         cluster = self._cluster(vpc, deployment)
-        capacity = GpuCapacity(self, "GpuCapacity", cluster=cluster, plan=plan)
-        engine = self._engine(cluster, capacity, plan, engine_image, keys.engine)
+        files = model_files(self, plan, builder)
+        engine = self._engine(cluster, plan, engine_image, keys.engine, files)
+        if plan.is_scaled:
+            EngineScaling(self, "EngineScaling", engine=engine, cluster_name=cluster.cluster_name, plan=plan)
         orchestrator = Orchestrator(
             self,
             "Orchestrator",
@@ -84,24 +89,26 @@ class ServingStack(cdk.Stack):
     def _engine(
         self,
         cluster: ecs.Cluster,
-        capacity: GpuCapacity,
         plan: Plan,
         image: Image,
         key: secretsmanager.ISecret,
+        files: ModelFiles | None,
     ) -> Engine:
-        engine = Engine(self, "Engine", cluster=cluster, capacity=capacity, image=image, plan=plan, key=key)
-        if plan.is_scaled:
-            EngineScaling(self, "EngineScaling", engine=engine, cluster_name=cluster.cluster_name, plan=plan)
-        return engine
-
-    def _ingress(self, vpc: ec2.IVpc, deployment: Deployment, orchestrator: Orchestrator) -> Ingress:
-        return Ingress(
+        capacity = GpuCapacity(
             self,
-            "Ingress",
-            vpc=vpc,
-            deployment=deployment,
-            orchestrator=orchestrator,
-            certificate_arn=certificate_arn(self, deployment),
+            "GpuCapacity",
+            cluster=cluster,
+            plan=plan,
+        )
+        return Engine(
+            self,
+            "Engine",
+            cluster=cluster,
+            capacity=capacity,
+            image=image,
+            plan=plan,
+            key=key,
+            files=files,
         )
 
     def _cluster(self, vpc: ec2.IVpc, deployment: Deployment) -> ecs.Cluster:
@@ -128,23 +135,30 @@ class ServingStack(cdk.Stack):
             )
         return cluster
 
-    def _images(self, deployment: Deployment, foundation: FoundationStack) -> tuple[Image, Image]:
-        """Returns the images of the orchestrator and the engine."""
-        architecture = deployment.orchestrator.architecture
-        stage = cdk.Stage.of(self)
-        assert stage
-        recipe = with_tools(ORCHESTRATOR, deployment.tools, into=Path(stage.outdir) / "orchestrator-image")
-        if deployment.images.build == "local":
-            return (
-                local_image(self, "OrchestratorImage", recipe=recipe, architecture=architecture),
-                local_image(self, "EngineImage", recipe=VLLM, architecture="x86_64"),
-            )
-        builder = ImageBuilder(
+    def _builder(self, deployment: Deployment) -> ImageBuilder | None:
+        """Returns what builds in the account; None if nothing does."""
+        if deployment.images.build == "local" and deployment.model.source != MIRROR:
+            return None
+        return ImageBuilder(
             self,
             "ImageBuilder",
             retention_days=deployment.logs.retention_days,
             retain=deployment.removal_policy == "retain",
         )
+
+    def _images(
+        self, deployment: Deployment, foundation: FoundationStack, builder: ImageBuilder | None
+    ) -> tuple[Image, Image]:
+        """Returns the images of the orchestrator and the engine."""
+        architecture = deployment.orchestrator.architecture
+        stage = cdk.Stage.of(self)
+        assert stage
+        recipe = with_tools(ORCHESTRATOR, deployment.tools, into=Path(stage.outdir) / "orchestrator-image")
+        if deployment.images.build == "local" or builder is None:
+            return (
+                local_image(self, "OrchestratorImage", recipe=recipe, architecture=architecture),
+                local_image(self, "EngineImage", recipe=VLLM, architecture="x86_64"),
+            )
         return (
             builder.image(
                 "Orchestrator",

@@ -29,6 +29,11 @@ _OWN_DISK_GB = 20
 _OTHER_MEMORY_GIB, _OTHER_DISK_GB = 2, 10
 
 
+def _built(assembly: Assembly) -> list[Resource]:
+    """What builds make: images and mirrors of models."""
+    return [*assembly.of_kind("Custom::ContainerImage"), *assembly.of_kind("Custom::ModelMirror")]
+
+
 @rule("T-build-machine")
 def build_machine(assembly: Assembly) -> Found[Resource]:
     """Builds run with Docker, and with the disk and the memory that their image takes."""
@@ -64,7 +69,7 @@ def _wanted(assembly: Assembly, image: Resource) -> tuple[float, float]:
 @rule("T-build-end")
 def build_end(assembly: Assembly) -> Found[Resource]:
     """Every final state of a build is reported; otherwise CloudFormation waits for an hour."""
-    for image in assembly.of_kind("Custom::ContainerImage"):
+    for image in _built(assembly):
         project, function = assembly.follow(image, "Project"), assembly.follow(image, "ServiceToken")
         reported = set()
         for event in assembly.of_kind("AWS::Events::Rule"):
@@ -79,7 +84,7 @@ def build_end(assembly: Assembly) -> Found[Resource]:
 @rule("T-build-time")
 def build_time(assembly: Assembly) -> Found[Resource]:
     """CloudFormation waits as long as the start, the queue and the build may take together."""
-    for image in assembly.of_kind("Custom::ContainerImage"):
+    for image in _built(assembly):
         project, function = assembly.follow(image, "Project"), assembly.follow(image, "ServiceToken")
         if project is None or function is None:
             continue
@@ -97,14 +102,14 @@ def build_time(assembly: Assembly) -> Found[Resource]:
 
 @rule("T-builds-in-turn")
 def builds_in_turn(assembly: Assembly) -> Found[Resource]:
-    """Images are built one after the other, since a new account may run one build at a time."""
-    images = assembly.of_kind("Custom::ContainerImage")
+    """Images and mirrors are built one after the other: a new account may run one build at a time."""
+    images = _built(assembly)
     for one, other in combinations(images, 2):
-        if not (_waits_for(assembly, one, other) or _waits_for(assembly, other, one)):
+        if not (waits_for(assembly, one, other) or waits_for(assembly, other, one)):
             yield (other, f"it is built at the same time as {one.logical_id}; let one depend on the other")
 
 
-def _waits_for(assembly: Assembly, resource: Resource, other: Resource) -> bool:
+def waits_for(assembly: Assembly, resource: Resource, other: Resource) -> bool:
     """Whether a resource depends on another, directly or through others."""
     reached, open_ = set(), {resource}
     while open_:

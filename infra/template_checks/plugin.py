@@ -17,6 +17,7 @@ from . import (
     firewall,
     gpu_instances,
     ingress,
+    model_files,
     network,
     roles,
     schema,
@@ -42,6 +43,7 @@ TEMPLATE_RULES: tuple[Rule[Assembly, Resource], ...] = (
     *roles.RULES,
     *tools.RULES,
     *access.RULES,
+    *model_files.RULES,
 )
 
 _ANY_REGION = "us-east-1"

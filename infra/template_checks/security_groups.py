@@ -13,7 +13,7 @@ from .template import Assembly, Resource
 
 _EVERYWHERE = "0.0.0.0/0"
 _HTTPS, _ORCHESTRATOR, _POSTGRESQL = 443, 8001, 5432
-_ENGINE = (8000, 8002)
+ENGINE_PORTS = (8000, 8002)
 """vLLM, and the state of its start."""
 
 _NO_TRAFFIC = "255.255.255.255/32"
@@ -58,7 +58,7 @@ def reachability(assembly: Assembly) -> Found[Resource]:
     tiers: tuple[tuple[set[Resource], set[Flow]], ...] = (
         (parts.balancers, _clients(assembly)),
         (parts.orchestrators, {Flow(_ORCHESTRATOR, one) for one in callers}),
-        (parts.engines, {Flow(port, one) for one in parts.orchestrators for port in _ENGINE}),
+        (parts.engines, {Flow(port, one) for one in parts.orchestrators for port in ENGINE_PORTS}),
         (parts.instances, set()),
     )
     for groups, expected in tiers:
@@ -71,7 +71,7 @@ def egress(assembly: Assembly) -> Found[Resource]:
     """Every part can open the connections that it needs, and no others."""
     parts = _Parts(assembly)
     internet = Flow(_HTTPS, _EVERYWHERE)
-    orchestrators = {internet, *(Flow(port, one) for one in parts.engines for port in _ENGINE)}
+    orchestrators = {internet, *(Flow(port, one) for one in parts.engines for port in ENGINE_PORTS)}
     tools = assembly.plan.deployment.tools
     if tools.database_url_secret_arn:
         orchestrators.add(Flow(_POSTGRESQL, _EVERYWHERE))

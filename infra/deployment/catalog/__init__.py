@@ -75,6 +75,7 @@ class Model:
     min_vram_gb: Mapping[str, float]
     attention_heads: int | None
     unquantized_params: int | None
+    revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ class Prices:
     load_balancer_capacity_unit_hour: float
     spot_share: float
     gp3_gb_month: float
+    s3_gb_month: float
     ecr_gb_month: float
     secret_month: float
     private_zone_month: float
@@ -181,6 +183,7 @@ def _models(served: Mapping[str, Any]) -> dict[str, Model]:
             min_vram_gb=facts.get("min_vram_gb", {}),
             attention_heads=facts.get("attention_heads"),
             unquantized_params=facts.get("unquantized_params"),
+            revision=facts.get("revision"),
         )
         for name, facts in served.items()
     }

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from infra.deployment.catalog import Instance
 from infra.deployment.model_size import sized_model
 from infra.deployment.plan import Plan
+from infra.deployment.settings import HUB, MIRROR
 from infra.deployment.sizing import EngineSize, visible_gib, weights_format
 
 from .candidates import by_price, nearest, other_instances
@@ -27,6 +28,10 @@ QUANTIZATIONS_OF_FILES = (
     "modelopt",
 )
 """Quantizations that vLLM cannot produce from 16-bit files."""
+
+MIRROR_SECONDS = 44 * 60
+MIRROR_GB_PER_SECOND = 0.05
+"""Cautious: CodeBuild's network is faster, the Hub at times is not."""
 
 FLAGS = {
     "--model": "model.id",
@@ -118,7 +123,8 @@ def reasoning_parser(plan: Plan) -> Found[str]:
 def gated_model(plan: Plan) -> Found[str]:
     """A gated model cannot be downloaded without a token."""
     model = plan.deployment.model
-    if plan.model is None or not plan.model.gated or model.hf_token_secret_arn:
+    from_hub = model.source in (HUB, MIRROR)
+    if plan.model is None or not plan.model.gated or model.hf_token_secret_arn or not from_hub:
         return
     yield (
         "model.hf_token_secret_arn",
@@ -126,6 +132,32 @@ def gated_model(plan: Plan) -> Found[str]:
         "Store one with `aws secretsmanager create-secret --name hf-token --secret-string file://TOKEN_FILE` "
         "and use the ARN that the command prints",
     )
+
+
+@rule("model-source", Severity.WARNING)
+def model_source(plan: Plan) -> Found[str]:
+    """Settings of the Hugging Face Hub have no effect on a model in a bucket of one's own."""
+    model = plan.deployment.model
+    if model.source in (HUB, MIRROR):
+        return
+    if model.revision:
+        yield ("model.revision", f"{model.revision} has no effect: the files in {model.source} are served")
+    if model.hf_token_secret_arn:
+        yield ("model.hf_token_secret_arn", f"it has no effect: the weights come from {model.source}")
+
+
+@rule("model-mirror", Severity.ERROR, lambda _: [{"model.source": HUB}])
+def model_mirror(plan: Plan) -> Found[str]:
+    """CloudFormation waits an hour for a mirror; larger models need a bucket that is filled beforehand."""
+    if plan.deployment.model.source != MIRROR or plan.weights_gb is None:
+        return
+    most = MIRROR_GB_PER_SECOND * MIRROR_SECONDS
+    if plan.weights_gb > most:
+        yield (
+            "model.source",
+            f"a build copies about {most:.0f} GB of weights while CloudFormation waits, and this model has "
+            f"{plan.weights_gb:.0f} GB; copy them to a bucket yourself and name it: s3://bucket/prefix",
+        )
 
 
 def _positions(plan: Plan) -> Iterator[Changes]:
@@ -373,6 +405,8 @@ RULES = (
     tool_parser,
     reasoning_parser,
     gated_model,
+    model_source,
+    model_mirror,
     context_length,
     quantization,
     gpu_dtype,

@@ -1,8 +1,8 @@
-"""Builds a container image while CloudFormation waits.
+"""Builds a container image, or mirrors a model, while CloudFormation waits.
 
 Invoked twice per image: by CloudFormation, to start a build in CodeBuild, and by EventBridge when the
 build has ended, to report the result to CloudFormation. An image that exists is not built again: tags are
-immutable, and a rollback asks for the tag of the previous release.
+immutable, and a rollback asks for the tag of the previous release. A mirror skips the files that it has.
 
 CloudFormation waits for an answer for up to an hour, so every error is reported to it. An error that leaves
 nobody to report to is raised: Lambda then invokes the function again.
@@ -61,11 +61,13 @@ def _start(event: Event, context: Any) -> Event | None:
     properties = event["ResourceProperties"]
     if event["RequestType"] == "Delete":
         return _success(event, event["PhysicalResourceId"])
-    if _exists(properties["Repository"], properties["ImageTag"]):
-        return _success(event, properties["ImageTag"])
+    tag = properties.get("ImageTag")
+    if tag and _exists(properties["Repository"], tag):
+        return _success(event, tag)
     variables = {
         "SOURCE": properties["Source"],
-        "IMAGE_TAG": properties["ImageTag"],
+        # What the resource is then called by: the image's tag, or the place of a mirror.
+        "IMAGE_TAG": tag or properties["Target"],
         "RESPONSE_URL": event["ResponseURL"],
         "STACK_ID": event["StackId"],
         "REQUEST_ID": event["RequestId"],
@@ -140,7 +142,7 @@ def _result(request: Event, detail: Event) -> Event:
     contexts = [text for phase in information.get("phases", []) for text in phase.get("phase-context") or []]
     messages = [text.strip() for text in contexts if text and text.strip(" :")]
     logs = information.get("logs", {})
-    summary = f"The build of the image ended with {detail['build-status']}. Log: {logs.get('deep-link')}"
+    summary = f"The build ended with {detail['build-status']}. Log: {logs.get('deep-link')}"
     return _failure(request, summary, [*_last_lines(logs), *messages])
 
 

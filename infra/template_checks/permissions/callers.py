@@ -83,6 +83,7 @@ class _Finder:
                     "shell": self._shell,
                     "usage_table": self._all("AWS::DynamoDB::Table"),
                 }
+                names |= self._model_files(task)
                 yield self._caller("engine_task", task, "TaskRoleArn", names)
             else:
                 reference = environment(task).get("API_KEYS_SECRET_ARN")
@@ -95,6 +96,14 @@ class _Finder:
                     "usage_table": tables,
                 }
                 yield self._caller("orchestrator_task", task, "TaskRoleArn", names)
+
+    def _model_files(self, task: Resource) -> dict[str, list[str]]:
+        places = {}
+        for name, variable in (("model_object", "MODEL_SOURCE"), ("cache_object", "CACHE_LOCATION")):
+            place = self._arns.text(task.template, environment(task).get(variable) or "")
+            places[name] = [_object_of(place)] if place else []
+        buckets = {one.partition("/")[0] for objects in places.values() for one in objects}
+        return {**places, "model_bucket": sorted(buckets)}
 
     def _execution(self, task: Resource) -> Names:
         box = container(task)
@@ -130,6 +139,7 @@ class _Finder:
         for project in self._assembly.of_kind("AWS::CodeBuild::Project"):
             group = project.get("LogsConfig.CloudWatchLogs.GroupName")
             images = [one for one in self._images() if self._assembly.follow(one, "Project") == project]
+            is_mirror = any(one.kind == "Custom::ModelMirror" for one in images)
             assets = [f"arn:aws:s3:::{self._arns.text(one.template, one.get('Source'))}" for one in images]
             own = self._repositories(images)
             names = {
@@ -140,7 +150,19 @@ class _Finder:
                 "repository_of_another_build": _without(self._all("AWS::ECR::Repository"), own),
                 "secret": self._secrets,
             }
-            yield self._caller("image_build", project, "ServiceRole", names)
+            if is_mirror:
+                names |= self._mirrored(project, images)
+            kind = "model_mirror" if is_mirror else "image_build"
+            yield self._caller(kind, project, "ServiceRole", names)
+
+    def _mirrored(self, project: Resource, mirrors: list[Resource]) -> dict[str, list[str]]:
+        objects = [_object_of(self._arns.text(one.template, one.get("Target"))) for one in mirrors]
+        variables = project.get("Environment.EnvironmentVariables", [])
+        return {
+            "model_object": objects,
+            "model_bucket": [one.partition("/")[0] for one in objects],
+            "hub_token": [one["Value"] for one in variables if one.get("Type") == "SECRETS_MANAGER"],
+        }
 
     def functions(self) -> Iterator[Caller]:
         for function in self._assembly.of_kind("AWS::Lambda::Function"):
@@ -236,7 +258,9 @@ class _Finder:
         return Caller(kind, user, self._assembly.follow(user, path), {**_NAMES_OF_OTHERS, **names})
 
     def _images(self) -> list[Resource]:
-        return self._assembly.of_kind("Custom::ContainerImage")
+        """What is built in the account."""
+        kinds = ("Custom::ContainerImage", "Custom::ModelMirror")
+        return [one for kind in kinds for one in self._assembly.of_kind(kind)]
 
     def _repositories(self, images: list[Resource]) -> list[str]:
         found = [self._assembly.follow(one, "Repository") for one in images]
@@ -251,6 +275,11 @@ class _Finder:
 
     def _stream(self, name: str) -> str:
         return f"{self._group(name)}stream/1"
+
+
+def _object_of(place: str) -> str:
+    """An object below a place such as s3://bucket/prefix."""
+    return f"arn:aws:s3:::{place.removeprefix('s3://')}/x"
 
 
 def _without(some: Sequence[str], others: Sequence[str]) -> list[str]:

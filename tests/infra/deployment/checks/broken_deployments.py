@@ -38,6 +38,18 @@ BROKEN = {
     ],
     "reasoning-parser": [deployment(model__reasoning_parser="qwen4")],
     "gated-model": [deployment(model__id="meta-llama/Llama-3.1-8B-Instruct")],
+    "model-source": [
+        deployment(model__source="s3://acme-models/one", model__revision="v2"),
+        deployment(model__source="s3://acme-models/one", model__hf_token_secret_arn=SECRET),
+    ],
+    "model-mirror": [
+        deployment(
+            model__id="Qwen/Qwen2.5-72B-Instruct",
+            model__source="mirror",
+            gpu__instance_types=["g6e.48xlarge"],
+            gpu__gpus_per_task=8,
+        )
+    ],
     "context-length": [deployment(model__max_model_len=32_769)],
     "quantization": [deployment(model__quantization="awq"), deployment(model__quantization="fp9")],
     "gpu-dtype": [deployment(gpu__instance_types=["g4dn.xlarge"], model__id="Qwen/Qwen2.5-3B-Instruct")],

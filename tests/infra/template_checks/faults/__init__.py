@@ -10,6 +10,7 @@ from tests.infra.template_checks.faults import (
     engine_scaling,
     gpu_instances,
     ingress,
+    model_files,
     network,
     roles,
     services,
@@ -30,5 +31,5 @@ FAULTS: tuple[Mutation, ...] = (
     *roles.FAULTS,
     *tools.FAULTS,
     *access.FAULTS,
-    *alarms.FAULTS,
+    *model_files.FAULTS,
 )
