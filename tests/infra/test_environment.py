@@ -37,10 +37,15 @@ def _engine(synthesis: Synthesis) -> Any:
     return task
 
 
+PLACES = {"MODEL_SOURCE": "s3://bucket/models/one", "CACHE_LOCATION": "s3://bucket/engine-cache"}
+
+
 def _values(task: Any) -> dict[str, str]:
     """The container's environment, with placeholders for values that exist only after a deployment."""
     plain = {
-        name: value if isinstance(value, str) else "arn:aws:secretsmanager:us-east-1:123456789012:secret:x"
+        name: value
+        if isinstance(value, str)
+        else PLACES.get(name, "arn:aws:secretsmanager:us-east-1:123456789012:secret:x")
         for name, value in environment(task).items()
     }
     secrets = {entry["Name"]: SECRET for entry in container(task).get("Secrets", [])}

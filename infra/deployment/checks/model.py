@@ -134,7 +134,12 @@ def gated_model(plan: Plan) -> Found[str]:
     )
 
 
-@rule("model-source", Severity.WARNING)
+@rule(
+    "model-source",
+    Severity.WARNING,
+    lambda _: [{"model.revision": None}],
+    lambda _: [{"model.hf_token_secret_arn": None}],
+)
 def model_source(plan: Plan) -> Found[str]:
     """Settings of the Hugging Face Hub have no effect on a model in a bucket of one's own."""
     model = plan.deployment.model
