@@ -23,6 +23,7 @@ POLL_SECONDS = 5.0
 _SLOW = {
     "AWS::EC2::NatGateway": ("the NAT gateway", 2),
     "Custom::ContainerImage": ("an image, built in CodeBuild", 12),
+    "Custom::ModelMirror": ("the model, copied from the Hub to S3 by CodeBuild", 6),
     "AWS::ElasticLoadBalancingV2::LoadBalancer": ("the load balancer", 3),
     "AWS::AutoScaling::AutoScalingGroup": ("the group of GPU instances", 1),
     "AWS::ECS::Service": ("a service, waiting for healthy tasks", 10),

@@ -37,6 +37,7 @@ def _engine(synthesis: Synthesis) -> Any:
     return task
 
 
+PLACEHOLDER = "arn:aws:secretsmanager:us-east-1:123456789012:secret:x"
 PLACES = {"MODEL_SOURCE": "s3://bucket/models/one", "CACHE_LOCATION": "s3://bucket/engine-cache"}
 
 

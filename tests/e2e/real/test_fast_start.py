@@ -10,6 +10,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,8 @@ class Start:
         while text not in self.log:
             assert self._process.poll() is None, self.log[-4000:]
             assert time.monotonic() < deadline, self.log[-4000:]
-            with_status = httpx.get(self.status_url, trust_env=False, timeout=30)
-            self.states.append(with_status.json())
+            with suppress(httpx.TransportError):  # before the port is open
+                self.states.append(httpx.get(self.status_url, trust_env=False, timeout=30).json())
             time.sleep(0.5)
 
     def seconds(self) -> dict[str, float]:
