@@ -42,23 +42,21 @@ class ServingStack(cdk.Stack):
         foundation: FoundationStack,
         env: cdk.Environment | None,
     ) -> None:
-        super().__init__(
-            scope, construct_id, env=env, description="Tandem: engine, orchestrator and load balancer"
-        )
+        description = "Tandem: engine, orchestrator and load balancer"
+        super().__init__(scope, construct_id, env=env, description=description)
         self.add_stack_dependency(foundation)
         deployment, vpc, keys = plan.deployment, foundation.network.vpc, foundation.keys
         builder = self._builder(deployment)
-        orchestrator_image, engine_image = self._images(deployment, foundation, builder)
+        images = self._images(deployment, foundation, builder)
         cluster = self._cluster(vpc, deployment)
-        files = model_files(self, plan, builder)
-        engine = self._engine(cluster, plan, engine_image, keys.engine, files)
+        engine = self._engine(cluster, plan, images[1], keys.engine, model_files(self, plan, builder))
         if plan.is_scaled:
             EngineScaling(self, "EngineScaling", engine=engine, cluster_name=cluster.cluster_name, plan=plan)
         orchestrator = Orchestrator(
             self,
             "Orchestrator",
             cluster=cluster,
-            image=orchestrator_image,
+            image=images[0],
             plan=plan,
             engine=engine,
             keys=keys,

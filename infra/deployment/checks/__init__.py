@@ -11,11 +11,12 @@ from infra.deployment.catalog import Catalog, load_catalog
 from infra.deployment.file import Deployment, DeploymentError
 from infra.deployment.plan import Plan
 
-from . import gpu_instances, ingress, metrics, model, network, orchestrator, scaling, tools
+from . import gpu_instances, ingress, metrics, model, model_files, network, orchestrator, scaling, tools
 from .rule import Changes, Finding, Fix, Rule, Severity, errors
 
 RULES: tuple[Rule[Plan, str], ...] = (
     *model.RULES,
+    *model_files.RULES,
     *gpu_instances.RULES,
     *scaling.RULES,
     *orchestrator.RULES,

@@ -29,10 +29,6 @@ QUANTIZATIONS_OF_FILES = (
 )
 """Quantizations that vLLM cannot produce from 16-bit files."""
 
-MIRROR_SECONDS = 44 * 60
-MIRROR_GB_PER_SECOND = 0.05
-"""Cautious: CodeBuild's network is faster, the Hub at times is not."""
-
 FLAGS = {
     "--model": "model.id",
     "--revision": "model.revision",
@@ -132,37 +128,6 @@ def gated_model(plan: Plan) -> Found[str]:
         "Store one with `aws secretsmanager create-secret --name hf-token --secret-string file://TOKEN_FILE` "
         "and use the ARN that the command prints",
     )
-
-
-@rule(
-    "model-source",
-    Severity.WARNING,
-    lambda _: [{"model.revision": None}],
-    lambda _: [{"model.hf_token_secret_arn": None}],
-)
-def model_source(plan: Plan) -> Found[str]:
-    """Settings of the Hugging Face Hub have no effect on a model in a bucket of one's own."""
-    model = plan.deployment.model
-    if model.source in (HUB, MIRROR):
-        return
-    if model.revision:
-        yield ("model.revision", f"{model.revision} has no effect: the files in {model.source} are served")
-    if model.hf_token_secret_arn:
-        yield ("model.hf_token_secret_arn", f"it has no effect: the weights come from {model.source}")
-
-
-@rule("model-mirror", Severity.ERROR, lambda _: [{"model.source": HUB}])
-def model_mirror(plan: Plan) -> Found[str]:
-    """CloudFormation waits an hour for a mirror; larger models need a bucket that is filled beforehand."""
-    if plan.deployment.model.source != MIRROR or plan.weights_gb is None:
-        return
-    most = MIRROR_GB_PER_SECOND * MIRROR_SECONDS
-    if plan.weights_gb > most:
-        yield (
-            "model.source",
-            f"a build copies about {most:.0f} GB of weights while CloudFormation waits, and this model has "
-            f"{plan.weights_gb:.0f} GB; copy them to a bucket yourself and name it: s3://bucket/prefix",
-        )
 
 
 def _positions(plan: Plan) -> Iterator[Changes]:
@@ -410,8 +375,6 @@ RULES = (
     tool_parser,
     reasoning_parser,
     gated_model,
-    model_source,
-    model_mirror,
     context_length,
     quantization,
     gpu_dtype,

@@ -131,18 +131,6 @@ def test_starts_a_build_and_leaves_the_answer_to_its_end(cloudformation: CloudFo
 
 
 @pytest.mark.usefixtures("aws")
-def test_mirror_is_called_by_its_place(cloudformation: CloudFormation) -> None:
-    asked = request(cloudformation)
-    target = "s3://tandem-models/models/acme/one/main"
-    asked["ResourceProperties"] = {"Project": PROJECT, "Source": "assets/x.zip", "Target": target}
-    handler.handle(asked, Context())
-    [build] = boto3.client("codebuild").batch_get_builds(ids=builds())["builds"]
-    variables = build["environment"]["environmentVariables"]
-    assert {"name": "IMAGE_TAG", "value": target, "type": "PLAINTEXT"} in variables
-    assert cloudformation.answers == []
-
-
-@pytest.mark.usefixtures("aws")
 @pytest.mark.parametrize("kind", ["Create", "Update"])
 def test_image_that_is_there_is_not_built_again(cloudformation: CloudFormation, kind: str) -> None:
     put_image()
