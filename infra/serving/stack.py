@@ -49,9 +49,9 @@ class ServingStack(cdk.Stack):
         builder = self._builder(deployment)
         images = self._images(deployment, foundation, builder)
         cluster = self._cluster(vpc, deployment)
-        engine = self._engine(cluster, plan, images[1], keys.engine, model_files(self, plan, builder))
-        if plan.is_scaled:
-            EngineScaling(self, "EngineScaling", engine=engine, cluster_name=cluster.cluster_name, plan=plan)
+        capacity = GpuCapacity(self, "GpuCapacity", cluster=cluster, plan=plan)
+        files = model_files(self, plan, builder)
+        engine = self._engine(cluster, capacity, plan, images[1], keys.engine, files=files)
         orchestrator = Orchestrator(
             self,
             "Orchestrator",
@@ -87,26 +87,28 @@ class ServingStack(cdk.Stack):
     def _engine(
         self,
         cluster: ecs.Cluster,
+        capacity: GpuCapacity,
         plan: Plan,
         image: Image,
         key: secretsmanager.ISecret,
+        *,
         files: ModelFiles | None,
     ) -> Engine:
-        capacity = GpuCapacity(
-            self,
-            "GpuCapacity",
-            cluster=cluster,
-            plan=plan,
+        engine = Engine(
+            self, "Engine", cluster=cluster, capacity=capacity, image=image, plan=plan, key=key, files=files
         )
-        return Engine(
+        if plan.is_scaled:
+            EngineScaling(self, "EngineScaling", engine=engine, cluster_name=cluster.cluster_name, plan=plan)
+        return engine
+
+    def _ingress(self, vpc: ec2.IVpc, deployment: Deployment, orchestrator: Orchestrator) -> Ingress:
+        return Ingress(
             self,
-            "Engine",
-            cluster=cluster,
-            capacity=capacity,
-            image=image,
-            plan=plan,
-            key=key,
-            files=files,
+            "Ingress",
+            vpc=vpc,
+            deployment=deployment,
+            orchestrator=orchestrator,
+            certificate_arn=certificate_arn(self, deployment),
         )
 
     def _cluster(self, vpc: ec2.IVpc, deployment: Deployment) -> ecs.Cluster:

@@ -31,5 +31,6 @@ FAULTS: tuple[Mutation, ...] = (
     *roles.FAULTS,
     *tools.FAULTS,
     *access.FAULTS,
+    *alarms.FAULTS,
     *model_files.FAULTS,
 )
