@@ -10,6 +10,8 @@ from .settings import Jwt
 from .tool_settings import SecretHeader, Tools
 
 ORCHESTRATOR_PORT = 8001
+STATUS_PORT = 8002
+"""On which an engine reports the steps of its start."""
 
 _KEEP_ALIVE_MARGIN_SECONDS = 30
 _STOP_MARGIN_SECONDS = 10
@@ -39,6 +41,7 @@ OWNED = {
     "JWT_ISSUER": "ingress.jwt",
     "JWT_AUDIENCE": "ingress.jwt",
     "JWT_CLAIM": "ingress.jwt",
+    "ENGINE_STATUS_PORT": "",
     "KEEP_ALIVE_SECONDS": "ingress.idle_timeout_seconds",
     "DRAIN_SECONDS": "",
     "STOP_SECONDS": "orchestrator.stop_timeout_seconds",
@@ -94,6 +97,7 @@ def orchestrator_environment(
         "PAGES": "" if deployment.ingress.page else "false",
         "REQUEST_TIMEOUT_SECONDS": str(settings.request_timeout_seconds),
         "ENGINE_STARTUP_SECONDS": str(deployment.gpu.startup_seconds) if plan.sleeps else None,
+        "ENGINE_STATUS_PORT": str(STATUS_PORT),
         "KEEP_ALIVE_SECONDS": str(deployment.ingress.idle_timeout_seconds + _KEEP_ALIVE_MARGIN_SECONDS),
         "DRAIN_SECONDS": str(_DRAIN_SECONDS),
         "STOP_SECONDS": str(stop_seconds),

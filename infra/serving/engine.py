@@ -11,6 +11,7 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk import aws_servicediscovery as servicediscovery
 from constructs import Construct
 
+from infra.deployment.environment import STATUS_PORT
 from infra.deployment.file import Deployment
 from infra.deployment.plan import Plan
 from infra.deployment.sizing import TaskShare, health_check, rollout
@@ -23,9 +24,6 @@ from .model_files import ModelFiles
 from .task_definition import accept_design, container_logs, existing_secret
 
 PORT = 8000
-STATUS_PORT = 8002
-"""Where the engine's container says how far its start is, before vLLM answers."""
-
 METRICS_NAMESPACE = "Tandem"
 """CloudWatch namespace of the seconds of a start."""
 

@@ -9,7 +9,7 @@ from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from infra.deployment.environment import ORCHESTRATOR_PORT, orchestrator_environment
+from infra.deployment.environment import ORCHESTRATOR_PORT, STATUS_PORT, orchestrator_environment
 from infra.deployment.file import Deployment
 from infra.deployment.plan import Plan
 from infra.deployment.tool_settings import Tools
@@ -19,7 +19,7 @@ from infra.images.recipes import Architecture, Image
 from infra.suppressions import accept
 
 from .engine import PORT as ENGINE_PORT
-from .engine import STATUS_PORT, Engine
+from .engine import Engine
 from .scaling import scale_on_cpu
 from .task_definition import accept_design, container_logs, existing_secret
 

@@ -10,6 +10,7 @@ from .emulator import Emulator
 
 API_PORT = 8001
 ENGINE_PORT = 8000
+STATUS_PORT = 8002
 
 
 class Deployed:
@@ -162,9 +163,10 @@ def only_https_comes_in(aws: Deployed) -> str:
 def nobody_else_reaches_the_tiers(aws: Deployed) -> str:
     engine, orchestrator = aws.group_of(aws.engine), aws.group_of(aws.orchestrator)
     (balancer,) = aws.load_balancer["SecurityGroups"]
-    same(_sources(aws, engine), {(ENGINE_PORT, orchestrator)}, "who reaches the engine")
+    reach = {(ENGINE_PORT, orchestrator), (STATUS_PORT, orchestrator)}
+    same(_sources(aws, engine), reach, "who reaches the engine")
     same(_sources(aws, orchestrator), {(API_PORT, balancer)}, "who reaches the orchestrator")
-    return "8000 from the orchestrator only, 8001 from the load balancer only"
+    return "8000 and 8002 from the orchestrator only, 8001 from the load balancer only"
 
 
 def _sources(aws: Deployed, group: str) -> set[tuple[int, str]]:
