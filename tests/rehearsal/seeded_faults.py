@@ -91,7 +91,7 @@ def _set_variable(name: str, value: str) -> Callable[[Task], None]:
 
 def _health_check_on_a_wrong_port(task: Task) -> None:
     check = task.container["healthCheck"]
-    check["command"] = [part.replace(":8000/", ":8002/") for part in check["command"]]
+    check["command"] = [part.replace(":8000/", ":8003/") for part in check["command"]]
 
 
 def _push_is_missing(services: DeployedServices) -> None:
