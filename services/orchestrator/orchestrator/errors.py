@@ -9,6 +9,7 @@ TandemError
     │   ├── InvalidKey          401
     │   ├── NotFound            404
     │   ├── NotPermitted        403
+    │   ├── ServerUnavailable   424: an MCP server that the request names does not answer
     │   ├── Overloaded          429
     │   │   └── RateLimited         a limit of the key
     │   └── EngineRejected      4xx from the engine, passed on

@@ -5,20 +5,38 @@ from __future__ import annotations
 import pytest
 
 from orchestrator import errors
-from orchestrator.errors import ApiError, CallerError, EngineRejected, ServiceError, SettingsError
+from orchestrator.errors import (
+    ApiError,
+    CallerError,
+    EngineRejected,
+    RateLimited,
+    ServiceError,
+    SettingsError,
+)
 
 
 def kinds(root: type[ApiError]) -> list[type[ApiError]]:
     return [kind for child in root.__subclasses__() for kind in (child, *kinds(child))]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in kinds(ApiError) if kind is not EngineRejected])
+OF_THEIR_OWN = (EngineRejected, RateLimited)  # their arguments differ
+
+
+@pytest.mark.parametrize("kind", [kind for kind in kinds(ApiError) if kind not in OF_THEIR_OWN])
 def test_body_has_openais_format(kind: type[ApiError]) -> None:
     error = kind("what is wrong", param="model")
     assert error.body() == {
         "error": {"message": "what is wrong", "type": kind.type, "param": "model", "code": kind.code}
     }
     assert kind.__name__ in (errors.__doc__ or ""), "missing from the tree at the top of the file"
+
+
+def test_type_of_a_reached_limit_is_what_is_limited() -> None:
+    error = RateLimited("too many", kind="tokens", headers={"retry-after": "1"})
+    assert error.body()["error"] == {
+        "message": "too many", "type": "tokens", "param": None, "code": "rate_limit_exceeded"
+    }  # fmt: skip
+    assert (error.status, error.headers) == (429, {"retry-after": "1"})
 
 
 @pytest.mark.parametrize("kind", kinds(ApiError))

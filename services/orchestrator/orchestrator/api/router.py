@@ -14,7 +14,9 @@ from .head import Head
 _SLASHES = re.compile(rb"/{2,}")
 _AZURE_DEPLOYMENT = re.compile(rb"/openai/deployments/(.+?)/((?:chat/)?completions|embeddings)", re.DOTALL)
 _PREFIXES = re.compile(rb"^(?:/openai)?(?:/v1)*(?=/)")
-_OF_THE_API = re.compile(rb"/*(?:v1|openai|chat|completions|embeddings|responses|messages|models)(?![a-z])")
+_OF_THE_API = re.compile(
+    rb"/*(?:v1|openai|chat|completions|embeddings|responses|messages|models|mcp)(?![a-z])"
+)
 
 API_ROUTES = (
     "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages",

@@ -176,10 +176,10 @@ async def test_start_of_an_engine_that_is_always_on_is_shown_too(asleep: Scripte
             assert (ready["state"], ready["step"]) == ("starting", "weights")
 
 
-async def test_models_of_engines_that_are_always_on_have_no_state(server: Live) -> None:
+async def test_models_of_engines_that_are_always_on_have_a_state(server: Live) -> None:
     while (await server.http.get("/ready")).status_code != 200:
         pass
-    assert "tandem" not in (await server.http.get("/v1/models")).json()["data"][0]
+    assert (await server.http.get("/v1/models")).json()["data"][0]["tandem"] == {"state": "ready"}
 
 
 async def _model_state(server: Live) -> dict[str, Any]:

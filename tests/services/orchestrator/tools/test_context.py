@@ -50,4 +50,4 @@ def test_request_id_is_read_only() -> None:
     assert context.request_id == "r1"
     with pytest.raises(AttributeError):
         context.request_id = "r2"  # type: ignore[misc]
-    assert repr(context) == "ToolContext(request_id='r1')"
+    assert repr(context) == "ToolContext(request_id='r1', traceparent='', tracestate='')"
