@@ -144,8 +144,7 @@ class Resources:
         limits = resources[target]["Properties"]
         alarms = []
         for name, one in _of_type(resources, "AWS::CloudWatch::Alarm"):
-            actions = [action.get("Ref") for action in one["Properties"].get("AlarmActions", [])]
-            called = [str(action) for action in actions if action in policies]
+            called = _policies(one["Properties"].get("AlarmActions", []), policies)
             if called:
                 alarms.append(Alarm.of(name, one["Properties"], called))
         return cls(
@@ -155,6 +154,12 @@ class Resources:
             policies,
             tuple(_scheduled(one) for one in limits.get("ScheduledActions", [])),
         )
+
+
+def _policies(actions: Iterable[str | Properties], policies: Properties) -> list[str]:
+    """Those policies that an alarm calls: it may also call functions, and topics by their ARNs."""
+    names = [str(action.get("Ref")) for action in actions if not isinstance(action, str)]
+    return [name for name in names if name in policies]
 
 
 def _scheduled(action: Properties) -> ScheduledAction:
