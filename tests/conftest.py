@@ -6,11 +6,16 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 
+import hypothesis
 import pytest
 import uvloop
 
 from tests.support.live import Live, live
 from tests.support.scripted_engine import ScriptedEngine, scripted_engine
+
+# A busy machine can stop a test for longer than Hypothesis's deadline per example. Each test has a timeout.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

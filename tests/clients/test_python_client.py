@@ -10,6 +10,7 @@ import openai
 import pydantic
 import pytest
 
+from orchestrator.chat.carried import MARK
 from tests.clients.support import (
     CALCULATOR,
     EMAIL,
@@ -163,7 +164,7 @@ async def test_client_can_choose_to_run_server_tools_itself(client: Client) -> N
     assert asked.function.name == "get_current_weather"
 
 
-async def test_turn_with_calls_for_both_sides_returns_the_clients_calls_and_runs_the_servers_later(
+async def test_turn_with_calls_for_both_sides_runs_the_servers_and_returns_the_clients(
     server: Live, engine: ScriptedEngine
 ) -> None:
     weather = call("get_current_weather", {"location": "Oslo"}, id="call-server")
@@ -171,18 +172,24 @@ async def test_turn_with_calls_for_both_sides_returns_the_clients_calls_and_runs
     engine.play(whole(calls=[weather, email]))
     request = question("Mail Ada the weather in Oslo", EMAIL, WEATHER)
     first = await complete(server.openai, **request)
-    assert [asked.id for asked in first.choices[0].message.tool_calls] == ["call-client"]
+    assert first.choices[0].finish_reason == "tool_calls"
+    [asked] = first.choices[0].message.tool_calls
+    assert asked.function.name == "send_email"
+    assert asked.id.startswith(f"call-client{MARK}")
     assert len(engine.requests) == 1
 
     request["messages"] += [
-        first.choices[0].message, {"role": "tool", "tool_call_id": "call-client", "content": "sent"},
+        first.choices[0].message, {"role": "tool", "tool_call_id": asked.id, "content": "sent"},
     ]  # fmt: skip
-    engine.play(whole(calls=[weather]), whole("Sent: 5.7 °C."))
+    engine.play(whole("Sent: 5.7 °C."))
     second = await complete(server.openai, **request)
     assert second.choices[0].message.content == "Sent: 5.7 °C."
-    sent = engine.requests[2].json["messages"]
-    assert [message["role"] for message in sent] == ["user", "assistant", "tool", "assistant", "tool"]
-    assert "5.7" in sent[-1]["content"]
+    _, turn, *results = engine.requests[1].json["messages"]
+    assert [made["function"]["name"] for made in turn["tool_calls"]] == ["get_current_weather", "send_email"]
+    assert [made["id"] for made in turn["tool_calls"]] == [result["tool_call_id"] for result in results]
+    assert turn["tool_calls"][1]["id"] == "call-client"
+    assert "5.7" in results[0]["content"]
+    assert results[1]["content"] == "sent"
 
 
 async def test_streamed_turn_with_calls_for_both_sides_numbers_the_clients_from_0(
@@ -200,7 +207,7 @@ async def test_streamed_turn_with_calls_for_both_sides_numbers_the_clients_from_
     chunks = await streamed(server.openai, **request)
     deltas = [part for chunk in chunks for part in chunk.choices[0].delta.tool_calls or []]
     assert {part.index for part in deltas} == {0}
-    assert deltas[0].id == "call-client"
+    assert deltas[0].id.startswith(f"call-client{MARK}")
     assert "".join(part.function.arguments or "" for part in deltas) == '{"to": "ada@example.com"}'
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
 
@@ -301,11 +308,17 @@ async def test_request_id_is_the_clients(client: Client) -> None:
 async def test_every_parameter_of_the_sdk_reaches_the_engine(
     server: Live, engine: ScriptedEngine, tool: Json
 ) -> None:
-    engine.play(echo)
+    engine.otherwise = echo
     request = {**PARAMETERS, "tools": [tool], "n": 1 if tool is CALCULATOR else 2}
     answer = await complete(server.openai, **request, extra_body=UNKNOWN_TO_THE_SDK)
     received = json.loads(answer.choices[0].message.content or "")
-    if tool is CALCULATOR:  # sent with only its name, completed by the server
+    if tool is CALCULATOR:  # the tool is offered in the first round, the format demanded in the last
+        first, last = (sent.json for sent in engine.requests)
+        assert received == last
+        assert "response_format" not in first
+        assert "tools" not in last
+        received = {**last, **first}
+        # Sent with only its name, completed by the server.
         assert received["tools"][0]["function"]["parameters"]["required"] == ["expression"]
         received["tools"] = [tool]
     assert received == request | UNKNOWN_TO_THE_SDK

@@ -47,7 +47,7 @@ def ran(requests: list[Request], **options: float) -> Outcome:
     return simulate(resources(), requests, FACTS, seconds=SECONDS, **options)  # type: ignore[arg-type]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(traces())
 @example([Request(1, 1, stream=False)])
 @example([Request(number // 100, 60) for number in range(400)])
@@ -63,7 +63,7 @@ def test_no_trace_loses_a_request_and_none_leaves_an_engine_on(requests: list[Re
     assert all(number <= resources().most for _, number in outcome.desired)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(traces(), st.integers(0, 5000), st.integers(1, 3))
 def test_dead_publisher_never_stops_engines(requests: list[Request], dies: int, engines: int) -> None:
     outcome = ran(requests, dead_from=dies, desired=engines)
@@ -72,7 +72,7 @@ def test_dead_publisher_never_stops_engines(requests: list[Request], dies: int, 
             assert at <= dies + ALARM_DELAY  # by what was published before
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(traces())
 def test_waking_never_stops_an_engine(requests: list[Request]) -> None:
     (wake,) = [alarm for alarm in resources().alarms if "Wake" in alarm.name]

@@ -161,6 +161,8 @@ const UNKNOWN_TO_THE_SDK = {
 for (const [how, tool, n] of [['relayed', EMAIL, 2], ['tools run', CALCULATOR, 1]]) {
   test(`every parameter of the SDK reaches the engine, ${how}`, async () => {
     const request = { ...PARAMETERS, ...UNKNOWN_TO_THE_SDK, tools: [tool], n };
+    // With tools of the server, the format is demanded in a last round without tools; see the next test.
+    if (tool === CALCULATOR) delete request.response_format;
     const answer = await connect(ECHO_URL).chat.completions.create(request);
     const received = JSON.parse(answer.choices[0].message.content);
     if (tool === CALCULATOR) {
@@ -171,6 +173,14 @@ for (const [how, tool, n] of [['relayed', EMAIL, 2], ['tools run', CALCULATOR, 1
     assert.deepEqual(received, request);
   });
 }
+
+test('the format of an answer reaches the engine in a round without tools', async () => {
+  const request = { ...PARAMETERS, tools: [CALCULATOR] };
+  const answer = await connect(ECHO_URL).chat.completions.create(request);
+  const received = JSON.parse(answer.choices[0].message.content);
+  assert.deepEqual(received.response_format, PARAMETERS.response_format);
+  assert.equal(received.tools, undefined);
+});
 
 test('the tests above cover every parameter of the SDK', async () => {
   const types = new URL('./node_modules/openai/resources/chat/completions/completions.d.ts', import.meta.url);

@@ -89,23 +89,40 @@ test('the SDK’s own tool runner runs client tools against the server, streamed
   }
 });
 
-test('of a turn with calls for both sides, the client gets its own, numbered from 0', async () => {
+test('of a turn with calls for both sides, the server runs its own, and the client gets the others', async () => {
   const request = question('Send an email to ada@example.com about the weather in Oslo', [WEATHER, EMAIL]);
   const names = (calls) => calls.map((call) => call.function.name);
   const all = await client.chat.completions.create(request, { headers: { 'X-Tool-Execution': 'client' } });
   assert.deepEqual(names(all.choices[0].message.tool_calls), ['get_current_weather', 'send_email']);
 
-  const ran = await metric(TANDEM_URL, 'tool_calls_total');
+  const count = () => metric(TANDEM_URL, 'tool_calls_total', { tool_name: 'get_current_weather', outcome: 'ok' });
+  const ran = await count();
   const own = await client.chat.completions.create(request);
   assert.deepEqual(names(own.choices[0].message.tool_calls), ['send_email']);
   assert.equal(own.choices[0].finish_reason, 'tool_calls');
+  assert.equal(await count(), ran + 1);
   const chunks = await collect(await client.chat.completions.create({ ...request, stream: true }));
   const deltas = chunks.flatMap((chunk) => chunk.choices[0].delta.tool_calls ?? []);
   assert.deepEqual([...new Set(deltas.map((delta) => delta.index))], [0]);
   assert.equal(deltas[0].function.name, 'send_email');
   const text = deltas.map((delta) => delta.function.arguments ?? '').join('');
   assert.deepEqual(JSON.parse(text), { to: 'ada@example.com' });
-  assert.equal(await metric(TANDEM_URL, 'tool_calls_total'), ran);
+  assert.equal(await count(), ran + 2);
+
+  // Both results become the answer, since the id of the client's call carries the server's.
+  for (const id of [own.choices[0].message.tool_calls[0].id, deltas[0].id]) {
+    const [call] = own.choices[0].message.tool_calls;
+    const messages = [
+      ...request.messages,
+      { role: 'assistant', content: null, tool_calls: [{ ...call, id }] },
+      { role: 'tool', tool_call_id: id, content: 'Delivered to ada@example.com at 12:34.' },
+    ];
+    const answer = await client.chat.completions.create({ ...request, messages });
+    assert.equal(answer.choices[0].finish_reason, 'stop');
+    assert.match(answer.choices[0].message.content, /5\.7 °C/);
+    assert.match(answer.choices[0].message.content, /Delivered to ada@example\.com at 12:34\./);
+  }
+  assert.equal(await count(), ran + 2);
 });
 
 test('the stream helper sees one answer where the server runs tools', async () => {

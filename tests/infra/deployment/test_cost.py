@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.deployment.catalog import load_catalog
@@ -178,7 +178,6 @@ def test_prices_of_another_region_are_said_to_differ() -> None:
     assert "differ" not in summary(plan(region="us-east-1"))
 
 
-@settings(deadline=None)
 @given(
     instance=st.sampled_from(sorted(CATALOG.instances)),
     model=st.sampled_from(sorted(CATALOG.models)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.deployment.gpu_settings import Gpu, ScheduleEntry
@@ -51,7 +51,6 @@ def test_entry_that_never_applies() -> None:
     assert shares(gpu({"cron": "0 8 30 FEB *", "max_replicas": 0})) == {Limits(1, 1): 1.0}
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.fixed_dictionaries(

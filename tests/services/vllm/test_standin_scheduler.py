@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from standin_engine.arguments import parse_options
@@ -36,7 +36,6 @@ async def test_client_that_leaves_while_another_finishes_loses_no_slot() -> None
     assert (scheduler.running, scheduler.waiting) == (0, 0)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 3), st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=12))
 async def test_no_slot_is_lost_whoever_leaves_when(slots: int, clients: list[tuple[int, bool]]) -> None:
     scheduler, may_end = scheduler_of(slots), asyncio.Event()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -213,7 +213,6 @@ def repaired(one: Deployment) -> Deployment:
     return one
 
 
-@settings(deadline=None)
 @given(one=DEPLOYMENTS)
 def test_valid_deployments_satisfy_the_arithmetic(one: Deployment) -> None:
     """Checks the facts independently of the rules, after every offered fix."""
@@ -255,7 +254,6 @@ def test_valid_deployments_satisfy_the_arithmetic(one: Deployment) -> None:
     assert not (ingress.cloudfront and ingress.scheme == "internal")
 
 
-@settings(deadline=None)
 @given(one=DEPLOYMENTS)
 def test_every_offered_fix_works_and_breaks_nothing_else(one: Deployment) -> None:
     for finding in check(one):
@@ -270,7 +268,6 @@ def test_fix_must_satisfy_the_schema() -> None:
         )
 
 
-@settings(deadline=None)
 @given(one=DEPLOYMENTS)
 def test_no_fix_contradicts_the_first_fix_of_an_earlier_finding(one: Deployment) -> None:
     offered: list[Any] = []

@@ -368,7 +368,7 @@ ERRORS = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     error=ERRORS,
     missing=st.sampled_from(["", "Project", "Repository", "Source", "ImageTag"]),

@@ -210,7 +210,7 @@ async def test_connect_is_rejected_and_what_follows_it_is_not_a_request(server: 
         assert await closed(reader) == b""
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(cuts=st.lists(st.integers(1, 400), max_size=12), chunked=st.booleans())
 async def test_request_may_arrive_in_any_parts(
     server: Live, engine: ScriptedEngine, cuts: list[int], chunked: bool

@@ -79,7 +79,7 @@ async def test_odd_value_anywhere_in_an_answer_causes_no_failure_of_the_server(
             assert status in (200, 502), path
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(
     path=st.sampled_from(paths(CHUNK)),
     put=st.recursive(

@@ -68,7 +68,7 @@ async def test_options_without_usage_are_completed(server: Live, engine: Scripte
     assert engine.requests[0].json["stream_options"] == {"include_usage": True, "other": 1}
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(sizes=st.lists(st.integers(1, 120), max_size=30))
 async def test_relayed_bytes_do_not_depend_on_how_the_stream_is_split(
     server: Live, engine: ScriptedEngine, sizes: list[int]

@@ -36,7 +36,7 @@ async def test_results_follow_the_order_of_the_calls(server: Live, engine: Scrip
     assert results == [("c0", 1), ("c1", 2), ("c2", 3)]
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(order=st.permutations([0, 1, 2, 3]))
 async def test_messages_are_in_call_order_whichever_call_finishes_first(
     engine: ScriptedEngine, order: list[int]

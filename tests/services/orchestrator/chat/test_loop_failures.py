@@ -155,7 +155,7 @@ async def test_request_that_breaks_its_engine_is_sent_three_times(
     assert len(engine.requests) == 3
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(sizes=st.lists(st.integers(1, 90), max_size=40))
 async def test_answer_does_not_depend_on_how_the_bytes_are_split(
     server: Live, engine: ScriptedEngine, sizes: list[int]

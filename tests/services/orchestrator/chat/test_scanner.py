@@ -227,7 +227,7 @@ def pieces_of(text: str, at: list[int]) -> list[str]:
     return [text[a:b] for a, b in itertools.pairwise([0, *places, len(text)])]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(PARSERS, TEXTS, CUTS, st.booleans(), st.booleans(), st.booleans())
 def test_text_and_calls_do_not_depend_on_how_the_text_is_split(
     parser: str, text: str, at: list[int], bare: bool, cut: bool, drop: bool
@@ -240,7 +240,7 @@ def test_text_and_calls_do_not_depend_on_how_the_text_is_split(
     assert outcome(pieces_of(text, at)) == outcome([text])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(PARSERS, TEXTS, CUTS, st.booleans())
 def test_no_text_is_lost_unless_it_is_a_call(parser: str, text: str, at: list[int], bare: bool) -> None:
     scanner = scanner_of(MARKUPS[parser], bare=bare)
@@ -255,7 +255,7 @@ def test_no_text_is_lost_unless_it_is_a_call(parser: str, text: str, at: list[in
 LINES_PER_CHARACTER = 40
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     PARSERS, st.lists(WORDS, min_size=1, max_size=6).map("".join), WORDS, st.integers(1, 400), st.booleans()
 )

@@ -131,7 +131,7 @@ JSON = st.recursive(
 PER_CHOICE = st.sampled_from(["logprobs", "finish_reason", "token_ids", "text"])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(message=JSON, usage=JSON, finish=JSON)
 async def test_no_answer_that_is_relayed_is_an_internal_error(
     server: Live, engine: ScriptedEngine, message: Any, usage: Any, finish: Any
@@ -146,7 +146,7 @@ async def test_no_answer_that_is_relayed_is_an_internal_error(
     assert "internal_error" not in relayed
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(
     message=JSON,
     choice=st.dictionaries(PER_CHOICE, JSON),

@@ -76,7 +76,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(
     tokens=st.lists(PIECES, max_size=12),
     sizes=st.lists(st.integers(1, 4), max_size=12),

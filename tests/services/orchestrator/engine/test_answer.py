@@ -150,7 +150,7 @@ EVENTS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(
     events=st.lists(EVENTS, max_size=6),
     rest=st.sampled_from([b"", b'data: {"half']),

@@ -87,7 +87,7 @@ async def test_stream_without_its_end_is_an_error(server: Live, engine: Scripted
             assert (answer.status_code, answer.json()["error"]["code"]) == (502, "engine_failed"), sent
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(route=st.sampled_from(ROUTES), at=st.integers(0, 2000), sizes=st.lists(st.integers(1, 80), max_size=8))
 async def test_stream_that_ends_anywhere_is_complete_only_at_its_end(
     server: Live, engine: ScriptedEngine, route: str, at: int, sizes: list[int]

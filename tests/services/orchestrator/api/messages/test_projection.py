@@ -36,7 +36,7 @@ def play(*history: Event) -> tuple[list[Json], Json]:
     return events, projection.answer
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(histories(), st.sampled_from(["stop", "length", "tool_calls", "content_filter"]))
 def test_any_history_is_a_valid_message(history: list[Event], reason: str) -> None:
     events, message = play(*history, ending(reason))

@@ -98,7 +98,7 @@ def histories(draw: st.DrawFn) -> list[Event]:
     return events
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(histories(), st.sampled_from(["stop", "length", "tool_calls", "content_filter"]))
 def test_any_history_is_a_valid_response(history: list[Event], reason: str) -> None:
     events = play([*history, ending(reason)])
@@ -111,7 +111,7 @@ def test_any_history_is_a_valid_response(history: list[Event], reason: str) -> N
     assert incomplete or set(statuses) <= {"completed"}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(histories(), st.integers(0, 20))
 def test_any_failure_ends_the_response(history: list[Event], at: int) -> None:
     events = play(history[:at], EngineBroke("The engine broke"))
