@@ -194,9 +194,11 @@ def _tagged(account: Account) -> list[tuple[str, str]]:
 
 
 def _is_ended(account: Account, arn: str) -> bool:
-    """Returns whether a listed task definition or service is gone: AWS lists them for a while longer."""
+    """Returns whether a listed task definition, service or table is gone: AWS lists them for a while longer."""
     if ":task-definition/" in arn:
         return True
+    if ":dynamodb:" in arn:
+        return _is_deleted_table(account, arn)
     if ":ecs:" not in arn or ":service/" not in arn:
         return False
     cluster = arn.split("/")[1]
@@ -208,6 +210,17 @@ def _is_ended(account: Account, arn: str) -> bool:
             raise
         return True
     return all(service["status"] == "INACTIVE" for service in services)
+
+
+def _is_deleted_table(account: Account, arn: str) -> bool:
+    try:
+        with translated():
+            table = account.client("dynamodb").describe_table(TableName=arn.rpartition("/")[2])["Table"]
+    except ClientError as error:
+        if code_of(error) != "ResourceNotFoundException":
+            raise
+        return True
+    return bool(table["TableStatus"] == "DELETING")
 
 
 def _repositories(account: Account, name: str) -> list[tuple[str, str]]:

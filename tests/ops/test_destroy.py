@@ -76,6 +76,20 @@ def test_deleted_service_is_not_a_leftover_though_its_tags_remain(answer: Answer
     assert len([result for result in destroy.left(account(answers)) if result.status is Status.ERROR]) == left
 
 
+@pytest.mark.parametrize(
+    ("answer", "left"),
+    [
+        (Refused("ResourceNotFoundException"), 0),
+        ({"Table": {"TableStatus": "DELETING"}}, 0),
+        ({"Table": {"TableStatus": "ACTIVE"}}, 1),
+    ],
+)
+def test_deleted_table_is_not_a_leftover_though_its_tags_remain(answer: Answer, left: int) -> None:
+    table = "arn:aws:dynamodb:us-east-1:123456789012:table/tandem-foundation-Usage"
+    answers = {**NOTHING, **tagged(table), "dynamodb.DescribeTable": answer}
+    assert len([result for result in destroy.left(account(answers)) if result.status is Status.ERROR]) == left
+
+
 def protected_group() -> dict[str, Any]:
     """A group with 60 protected instances."""
     instance = {"InstanceId": "i-1", "AvailabilityZone": "a", "LifecycleState": "InService",
