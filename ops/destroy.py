@@ -194,7 +194,7 @@ def _tagged(account: Account) -> list[tuple[str, str]]:
 
 
 def _is_ended(account: Account, arn: str) -> bool:
-    """Returns whether a listed task definition, service or table is gone: AWS lists them for a while longer."""
+    """Returns whether a listed resource is gone: AWS lists some kinds for a while longer."""
     if ":task-definition/" in arn:
         return True
     if ":dynamodb:" in arn:
