@@ -64,7 +64,7 @@ def _watch(page: Page, url: str, watched: Watched) -> None:
     problems = watched.problems
 
     def console(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and not message.location["url"].endswith("/v1/usage"):
+        if message.type in ("error", "warning"):
             problems.append(f"console: {message.text}")
 
     def requested(request: Request) -> None:

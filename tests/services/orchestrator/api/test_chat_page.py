@@ -105,6 +105,24 @@ async def test_stop_ends_the_request_and_keeps_the_text(page: Page, engine: Scri
     await expect(page.get_by_role("button", name="Send")).to_be_visible()
 
 
+async def test_usage_and_limits_of_the_key_are_shown(engine: ScriptedEngine) -> None:
+    engine.play(
+        stream(*call_deltas("calculate_math", '{"expression":"1+1"}'), finish="tool_calls"),
+        stream(*text("2")),
+    )
+    async with (
+        live(engine.url, KEY_TOKENS_PER_DAY="2000000") as server,
+        opened(server.url) as page,
+    ):
+        await page.get_by_role("button", name="Details").click()
+        await ask(page, "1+1")
+        await expect(page.locator(".answer .text")).to_have_text("2")
+        used = page.get_by_role("region", name="Today").locator("tbody td")
+        await expect(used).to_have_text(["-", "scripted", "1", "20", "10", "1"])
+        limits = page.get_by_role("region", name="Limits of this key")
+        await expect(limits).to_contain_text("tokens per day2,000,000")
+
+
 async def test_new_chat_forgets_the_conversation(page: Page, engine: ScriptedEngine) -> None:
     engine.play(stream(*text("one"), asyncio.Event()), stream(*text("two")))
     await ask(page, "first")

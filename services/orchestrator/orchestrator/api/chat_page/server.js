@@ -30,15 +30,8 @@ async function request(path, options = {}) {
 export const models = async () => (await (await request("v1/models")).json()).data;
 export const tools = async () => (await request("v1/tools")).json();
 
-/** Returns the usage and limits of the key, or null if this server does not count usage. */
-export async function usage() {
-  try {
-    return await (await request("v1/usage")).json();
-  } catch (error) {
-    if (error.status === 404) return null;
-    throw error;
-  }
-}
+/** Returns today's usage and the limits of the key. */
+export const usage = async () => (await request("v1/usage?days=1")).json();
 
 /** Yields the chunks of a streamed answer.
  *

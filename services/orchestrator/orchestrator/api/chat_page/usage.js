@@ -8,8 +8,7 @@ const number = new Intl.NumberFormat("en");
 export async function showUsage() {
   const usage = await server.usage().catch((error) => ({ error }));
   const view = find("usage");
-  if (!usage) view.replaceChildren(element("p", {}, "This server does not count usage."));
-  else if (usage.error) view.replaceChildren(element("p", {}, usage.error.message));
+  if (usage.error) view.replaceChildren(element("p", {}, usage.error.message));
   else view.replaceChildren(...tables(usage));
 }
 
@@ -24,8 +23,8 @@ function tables(usage) {
 }
 
 function row(entry) {
-  const { key, model, requests, input_tokens, output_tokens, tool_calls } = entry;
-  return [key, model, ...[requests, input_tokens, output_tokens, tool_calls].map(text)];
+  const { key, model, requests, prompt_tokens, completion_tokens, tool_calls } = entry;
+  return [key, model, ...[requests, prompt_tokens, completion_tokens, tool_calls].map(text)];
 }
 
 function text(value) {
