@@ -20,7 +20,7 @@ def chat_body(body: JsonObject, *, generates: bool) -> JsonObject:
     """Turns a body of /v1/messages into one of /v1/chat/completions.
 
     Raises:
-        ApiError: A field is missing.
+        ApiError: A field is missing or has another type.
     """
     required = ("model", "messages", "max_tokens") if generates else ("model", "messages")
     missing = [
@@ -28,6 +28,15 @@ def chat_body(body: JsonObject, *, generates: bool) -> JsonObject:
     ]
     if missing:
         raise invalid(*missing)
+    try:
+        return _converted(body, generates=generates)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise invalid(
+            problem("value_error", "body", "Input should have the fields and types of a message", body)
+        ) from None
+
+
+def _converted(body: JsonObject, *, generates: bool) -> JsonObject:
     chat: JsonObject = {
         name: body[name] for name in ("model", "temperature", "top_p", "stream", "standin") if name in body
     }
@@ -173,7 +182,9 @@ def _messages(message: JsonObject) -> Iterator[JsonObject]:
         yield message
         return
     texts, calls = [], []
-    for block in content or ():
+    if not isinstance(content, list):
+        raise TypeError("content must be a string or a list")
+    for block in content:
         if block.get("type") == "text":
             texts.append(block["text"])
         elif block.get("type") == "tool_use":
@@ -186,5 +197,5 @@ def _messages(message: JsonObject) -> Iterator[JsonObject]:
             yield {"role": "tool", "tool_call_id": block["tool_use_id"], "content": result}
     if calls:
         yield {"role": "assistant", "content": "".join(texts) or None, "tool_calls": calls}
-    elif texts:
+    elif texts or not content:
         yield {"role": message["role"], "content": "\n".join(texts)}

@@ -14,7 +14,9 @@ from standin_engine.errors import ApiError
 
 from .conftest import TOOL_FLAGS
 
-ROUTES = ["/v1/chat/completions", "/v1/completions", "/v1/responses"]
+ROUTES = [
+    "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages",
+]  # fmt: skip
 JSON = st.recursive(
     st.one_of(
         st.none(), st.booleans(), st.integers(-3, 3), st.floats(-2, 2), st.sampled_from(["", "x", "1", "2+2"])

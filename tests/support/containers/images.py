@@ -118,10 +118,25 @@ def serving(engine: Engine, image: str, network: str, **options: Any) -> Iterato
         yield running
 
 
+_SIGNAL_OTHERS = """
+import contextlib, os, signal, sys
+for name in filter(str.isdigit, os.listdir("/proc")):
+    if int(name) not in (1, os.getpid()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(name), signal.Signals[sys.argv[1]])
+"""
+
+
+def _signal_all(running: Running, name: str) -> None:
+    """Signals all processes: the first from outside, since from inside it is immune, and its children."""
+    running.execute("python3", "-c", _SIGNAL_OTHERS, name)
+    running.signal(name)
+
+
 def turns_unhealthy_when_it_hangs(running: Running) -> None:
-    running.signal("SIGSTOP")
+    _signal_all(running, "SIGSTOP")
     until(lambda: running.health == "unhealthy", "unhealthy while the service hangs")
-    running.signal("SIGCONT")
+    _signal_all(running, "SIGCONT")
     until(lambda: running.health == "healthy", "healthy once it goes on")
 
 
