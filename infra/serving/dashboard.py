@@ -151,7 +151,7 @@ class Dashboard(Construct):
     def _token_cost(self) -> cloudwatch.GraphWidget:
         usd = (instance_usd_per_hour(self._plan) or 0) * 1e6
         # An hour without tokens has no value: CloudWatch leaves a division by 0 out.
-        math = f"hours * {usd:g} / (into + out)"
+        math = f"hours * {usd:.0f} / (into + out)"
         return self._graph("What do a million tokens cost? ($)", [self._usd(math, "GPU instances")])
 
     def _gpus(self, engine: Engine) -> cloudwatch.GraphWidget:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -159,3 +160,9 @@ def test_region_is_the_deployments_and_tags_are_on_everything() -> None:
 def test_synthesis_asks_aws_for_nothing(variant: str) -> None:
     manifest = json.loads((synthesize(variant).directory / "manifest.json").read_text())
     assert manifest.get("missing", []) == []
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_metric_math_has_no_exponents(variant: str) -> None:
+    """CloudWatch and the CDK read the e of 1e+06 as the name of a metric."""
+    assert not re.search(r"\d(?:\.\d+)?e[+-]\d", json.dumps(synthesize(variant).serving["Resources"]))
