@@ -49,7 +49,7 @@ class Hub:
         """Returns the commit of a revision, and the files that an engine needs.
 
         Raises:
-            HubError: There is no such model or revision, or it may not be read.
+            HubError: The model or revision does not exist, or may not be read.
         """
         path = f"/api/models/{model}/revision/{urllib.parse.quote(revision, safe='')}?blobs=true"
         with self._open(path, model) as answer:

@@ -53,7 +53,7 @@ def explained(setting: str, location: Location) -> Iterator[None]:
 
 
 _REMEDIES = {
-    "NoSuchBucket": "there is no such bucket",
+    "NoSuchBucket": "the bucket does not exist",
     "NoSuchKey": "an object disappeared while it was read; start again",
     "AccessDenied": "access is denied; allow s3:ListBucket on the bucket and s3:GetObject on the prefix",
     "403": "access is denied; allow s3:ListBucket on the bucket and s3:GetObject on the prefix",

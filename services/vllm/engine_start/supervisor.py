@@ -56,12 +56,12 @@ def run(
         The engine's exit status; negative if a signal ended it.
 
     Raises:
-        LaunchError: There is no such command.
+        LaunchError: The command does not exist.
     """
     try:
         engine = subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE)  # noqa: S603 - without a shell
     except FileNotFoundError:
-        raise LaunchError(f"{argv[0]}: there is no such command on the PATH") from None
+        raise LaunchError(f"{argv[0]}: command not found on the PATH") from None
     _forward_signals(engine, steps)
     assert engine.stdout
     pump = threading.Thread(target=_pump, args=(engine.stdout, steps), daemon=True)

@@ -175,7 +175,7 @@ def test_command_copies_what_the_environment_names(hub: FakeHub, s3: S3Client, l
     gone = environ | {"TARGET": "s3://no-such-bucket/m"}
     done = subprocess.run(command, cwd=SERVICE, env=gone, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (
-        1, "mirror.py: TARGET='s3://no-such-bucket/m': there is no such bucket\n",
+        1, "mirror.py: TARGET='s3://no-such-bucket/m': the bucket does not exist\n",
     )  # fmt: skip
 
 

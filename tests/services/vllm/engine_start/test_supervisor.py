@@ -226,4 +226,4 @@ def test_engine_that_cannot_be_started_is_an_error(tmp_path: Path) -> None:
         check=False,
     )
     assert process.returncode == 1
-    assert process.stderr.splitlines()[-1] == "launch.py: vllm: there is no such command on the PATH"
+    assert process.stderr.splitlines()[-1] == "launch.py: vllm: command not found on the PATH"

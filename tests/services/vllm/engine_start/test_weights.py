@@ -122,7 +122,7 @@ def test_prefix_without_a_model_is_named(s3: S3Client, location: Location) -> No
 
 
 def test_bucket_that_is_not_there_is_named(s3: S3Client) -> None:
-    with pytest.raises(LaunchError, match=r"MODEL_SOURCE='s3://no-such-bucket/m': there is no such bucket"):
+    with pytest.raises(LaunchError, match=r"MODEL_SOURCE='s3://no-such-bucket/m': the bucket does not exist"):
         stored_files(s3, Location("no-such-bucket", "m"))
 
 
