@@ -31,6 +31,18 @@ def accept(construct: IConstruct, *rules: str, reason: str) -> None:
             cdk.Validations.of(construct).acknowledge(cdk.Acknowledgment(id=rule, reason=reason))
 
 
+def accept_emptying(scope: IConstruct) -> None:
+    """Accepts the CDK's function that empties the buckets of a stack when they are deleted."""
+    provider = cdk.Stack.of(scope).node.find_child("Custom::S3AutoDeleteObjectsCustomResourceProvider")
+    accept(
+        provider.node.find_child("Handler"),
+        "CKV_AWS_115",
+        "CKV_AWS_116",
+        "CKV_AWS_117",
+        reason="The CDK's function, which CloudFormation invokes once, to empty the bucket.",
+    )
+
+
 def accept_objects(role: IConstruct, bucket: s3.IBucket, objects: str) -> None:
     """Accepts that a role may use all objects below a prefix of a bucket: their names are not known."""
     arn = cdk.Stack.of(role).resolve(bucket.arn_for_objects(objects))

@@ -7,7 +7,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from infra.deployment.file import Deployment
-from infra.suppressions import accept
+from infra.suppressions import accept, accept_emptying
 
 CACHE_PREFIX = "engine-cache"
 _CACHE_DAYS = 90
@@ -42,14 +42,7 @@ class ModelBucket(Construct):
             reason="Everything in it can be downloaded or compiled again.",
         )
         if not retain:
-            provider = cdk.Stack.of(self).node.find_child("Custom::S3AutoDeleteObjectsCustomResourceProvider")
-            accept(
-                provider.node.find_child("Handler"),
-                "CKV_AWS_115",
-                "CKV_AWS_116",
-                "CKV_AWS_117",
-                reason="The CDK's function, which CloudFormation invokes once, to empty the bucket.",
-            )
+            accept_emptying(self)
 
 
 def model_bucket_name(deployment: Deployment) -> str:

@@ -9,7 +9,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from infra.deployment.file import Deployment
-from infra.suppressions import accept
+from infra.suppressions import accept, accept_emptying
 
 LOG_DELIVERY = "logdelivery.elasticloadbalancing.amazonaws.com"
 
@@ -29,7 +29,7 @@ class AccessLogs(Construct):
         retain = deployment.removal_policy == "retain"
         bucket = self._bucket(deployment.logs.retention_days, retain=retain)
         if not retain:
-            self._accept_emptying()
+            accept_emptying(self)
         load_balancer.set_attribute("access_logs.s3.enabled", "true")
         load_balancer.set_attribute("access_logs.s3.bucket", bucket.bucket_name)
         load_balancer.node.add_dependency(bucket)
@@ -66,13 +66,3 @@ class AccessLogs(Construct):
             reason="A log bucket: written once, read by people, deleted after a while.",
         )
         return bucket
-
-    def _accept_emptying(self) -> None:
-        provider = cdk.Stack.of(self).node.find_child("Custom::S3AutoDeleteObjectsCustomResourceProvider")
-        accept(
-            provider.node.find_child("Handler"),
-            "CKV_AWS_115",
-            "CKV_AWS_116",
-            "CKV_AWS_117",
-            reason="The CDK's function, which CloudFormation invokes once, to empty the bucket.",
-        )
