@@ -163,7 +163,7 @@ class Keys:
         presented = _presented(headers, key_first=self._tokens is not None)
         account = self._by_digest.get(_digest_bytes(presented))
         if account is None:
-            if self._tokens is None or _has_key(headers):
+            if self._tokens is None or _key_header(headers):
                 raise InvalidKey("Unknown API key. Ask the operator of this server for a key.")
             return self._accounts.person(self._tokens.name(presented))
         expires = account.limits.expires
@@ -248,8 +248,8 @@ def _verified_tokens(settings: Settings) -> VerifiedTokens | None:
     return VerifiedTokens(issuer=issuer, audience=audience, claim=settings.jwt_claim)
 
 
-def _has_key(headers: dict[bytes, bytes]) -> bool:
-    return bool(headers.get(b"x-api-key") or headers.get(b"api-key"))
+def _key_header(headers: dict[bytes, bytes]) -> bytes:
+    return headers.get(b"x-api-key") or headers.get(b"api-key", b"")  # the latter is Azure's
 
 
 def _presented(headers: dict[bytes, bytes], *, key_first: bool) -> bytes:
@@ -258,7 +258,7 @@ def _presented(headers: dict[bytes, bytes], *, key_first: bool) -> bytes:
     Args:
         key_first: whether X-API-Key counts more than Authorization, which may have a token.
     """
-    key = headers.get(b"x-api-key") or headers.get(b"api-key", b"")  # the latter is Azure's
+    key = _key_header(headers)
     scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
     if scheme.lower() == b"bearer" and token.strip() and not (key and key_first):
         key = token.strip()
