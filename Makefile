@@ -160,7 +160,7 @@ gate: ## Run everything that CI runs
 	$(MAKE) e2e
 	$(MAKE) containers
 	$(MAKE) rehearse
-	FUZZ_SECONDS=60 $(MAKE) fuzz
+	FUZZ_SECONDS=60 FUZZ_SEED=20261126 $(MAKE) fuzz
 	$(MAKE) bench-guard
 
 UI := services/orchestrator/orchestrator/api/swagger_ui

@@ -16,6 +16,7 @@ from .values import (
     McpName,
     McpUrl,
     PolicyArn,
+    ProjectPath,
     ResourceArn,
     SecretArn,
     Section,
@@ -119,17 +120,15 @@ class McpServer(Section):
 class Tools(Section):
     """The tools that the orchestrator runs for the model."""
 
-    directory: str = Field(
+    directory: ProjectPath = Field(
         default=TOOLS_DIRECTORY,
-        min_length=1,
         description="Directory with your own modules, which the image contains and imports from.",
     )
     modules: tuple[Word, ...] = yaml_list(
         (), "Python modules in `directory` whose public functions are also tools."
     )
-    requirements: str | None = Field(
+    requirements: ProjectPath | None = Field(
         default=None,
-        min_length=1,
         description="Requirements file with hashes of the packages that your tools need (`make lock-tools`).",
     )
     environment: dict[Variable, str] = Field(

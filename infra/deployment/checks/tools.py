@@ -39,7 +39,9 @@ def tool_files(plan: Plan) -> Found[str]:
                 yield (f"tools.modules.{number}", f"there is no module {module} in {tools.directory}{meant}")
     if requirements is not None and not requirements.is_file():
         yield ("tools.requirements", f"there is no file {tools.requirements} in the project")
-    elif requirements is not None and (loose := unlocked(requirements.read_text(encoding="utf-8"))):
+    elif requirements is not None and (
+        loose := unlocked(requirements.read_text(encoding="utf-8", errors="replace"))
+    ):
         yield (
             "tools.requirements",
             f"{', '.join(loose)} in {tools.requirements} has no exact version with a hash; make lock-tools "

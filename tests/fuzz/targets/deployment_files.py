@@ -36,7 +36,7 @@ TOKENS = (
     "%TAG ! x\n", "---\n", "...\n", "? ", "|", ">", "{", "}", "[", "]", "'", '"', '"\\x', "null", "~",
     ".inf", ".nan", "-1", "0x10", "1e400", "1:2:3", "9" * 5000, "2001-99-99", "=", "\0", "\xff",
     "[" * 3000, "{a: " * 2000, "x" * 5000, _ALIASES, "10.0.0.0/33", "eu-central-1", "arn:aws:acm:x",
-    "true", "999999999999",
+    "true", "999999999999", "/etc/passwd", "../x", "docs", "tests/fuzz/targets", "package-lock.json",
 )  # fmt: skip
 _SETTINGS = [(section, name) for section, values in yaml.safe_load(SHIPPED).items() for name in values or [""]
              if isinstance(values, dict)]  # fmt: skip
