@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 IMAGES = ("services/orchestrator/Dockerfile", "services/vllm/Dockerfile")
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 ORCHESTRATOR = COMPOSE["services"]["orchestrator"]
+OPEN_WEBUI = COMPOSE["services"]["open-webui"]
 ENGINES: dict[str, Any] = yaml.safe_load((ROOT / "services/vllm/compose.yaml").read_text())["services"]
 
 
@@ -52,10 +53,24 @@ def test_copied_files_exist(file: str) -> None:
 
 
 def test_only_the_orchestrator_is_published() -> None:
-    assert set(COMPOSE["services"]) == {"orchestrator", "vllm"}
+    assert {name for name, one in COMPOSE["services"].items() if "profiles" not in one} == {
+        "orchestrator",
+        "vllm",
+    }
     assert not any("ports" in engine for engine in ENGINES.values())
     assert ORCHESTRATOR["ports"][0].endswith(":8001")
     assert ORCHESTRATOR["ports"][0].startswith("${ORCHESTRATOR_ADDRESS:-127.0.0.1}")
+
+
+def test_open_webui_is_opt_in_pinned_and_asks_the_orchestrator() -> None:
+    assert OPEN_WEBUI["profiles"] == ["open-webui"]
+    assert re.fullmatch(r"ghcr\.io/open-webui/open-webui:v\d+\.\d+\.\d+", OPEN_WEBUI["image"])
+    assert OPEN_WEBUI["ports"] == ["${OPEN_WEBUI_ADDRESS:-127.0.0.1}:${OPEN_WEBUI_PORT:-3000}:8080"]
+    environment = OPEN_WEBUI["environment"]
+    port = ORCHESTRATOR["ports"][0].rpartition(":")[2]
+    assert environment["OPENAI_API_BASE_URL"] == f"http://orchestrator:{port}/v1"
+    assert environment["OPENAI_API_KEY"] == ORCHESTRATOR["environment"]["BOOTSTRAP_API_KEY"]
+    assert json.loads(environment["DEFAULT_MODEL_METADATA"])["capabilities"]["builtin_tools"] is False
 
 
 def test_engine_is_the_gpu_one_unless_a_variable_says_otherwise() -> None:
@@ -71,7 +86,7 @@ def test_orchestrator_starts_once_the_engine_is_healthy() -> None:
 
 
 def test_every_service_has_a_memory_limit_and_keeps_seccomp() -> None:
-    for name, service in {"orchestrator": ORCHESTRATOR, **ENGINES}.items():
+    for name, service in {"orchestrator": ORCHESTRATOR, "open-webui": OPEN_WEBUI, **ENGINES}.items():
         assert service["mem_limit"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert not service.get("privileged"), name
@@ -85,8 +100,9 @@ def test_every_service_has_a_memory_limit_and_keeps_seccomp() -> None:
         assert "unconfined" not in path.read_text()
 
 
-def test_named_volumes_of_the_engines_are_declared() -> None:
-    volumes = [volume.partition(":")[0] for engine in ENGINES.values() for volume in engine["volumes"]]
+def test_named_volumes_are_declared() -> None:
+    users = (OPEN_WEBUI, *ENGINES.values())
+    volumes = [volume.partition(":")[0] for user in users for volume in user["volumes"]]
     assert {volume for volume in volumes if not volume.startswith(".")} == set(COMPOSE["volumes"])
 
 

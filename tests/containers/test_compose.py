@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,20 @@ def test_only_the_orchestrator_is_published_on_this_machine_only(standin: Compos
     assert standin.container("vllm").state["Running"]
     assert "Publishers" not in standin("ps", "vllm", "--format", "{{.Publishers}}")
     assert "0.0.0.0" not in standin("ps", "--format", "{{.Ports}}")
+
+
+def test_open_webui_is_part_of_its_profile_only(standin: Compose) -> None:
+    assert set(standin.config["services"]) == {"orchestrator", "vllm"}
+    chosen = json.loads(
+        standin("--profile", "open-webui", "config", "--format", "json", BOOTSTRAP_API_KEY="sk-one")
+    )
+    webui = chosen["services"]["open-webui"]
+    assert webui["environment"]["OPENAI_API_BASE_URL"] == "http://orchestrator:8001/v1"
+    assert webui["environment"]["OPENAI_API_KEY"] == "sk-one"
+    assert [(port["host_ip"], port["published"], port["target"]) for port in webui["ports"]] == [
+        ("127.0.0.1", "3000", 8080)
+    ]
+    assert webui["depends_on"]["orchestrator"]["condition"] == "service_healthy"
 
 
 @pytest.mark.parametrize("service", ["vllm", "orchestrator"])
