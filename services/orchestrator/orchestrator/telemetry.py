@@ -149,9 +149,12 @@ class _Counts(Collector):
         self._values: dict[tuple[str, ...], float] = {} if labels else {(): 0}
 
     def add(self, labels: tuple[str, ...], amount: float = 1) -> None:
-        if labels not in self._values and len(self._values) >= _LABEL_SETS:
-            labels = ("other",) * len(labels)  # an engine may name a new model in each answer
-        self._values[labels] = self._values.get(labels, 0) + amount
+        try:
+            self._values[labels] += amount
+        except KeyError:
+            if len(self._values) >= _LABEL_SETS:
+                labels = ("other",) * len(labels)  # an engine may name a new model in each answer
+            self._values[labels] = self._values.get(labels, 0) + amount
 
     def total(self, wanted: Callable[[tuple[str, ...]], bool] = lambda _: True) -> float:
         """Returns the sum over the wanted labels."""

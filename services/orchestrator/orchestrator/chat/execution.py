@@ -44,6 +44,9 @@ class Execution:
         return self.by_name.get(name, self.default)
 
 
+_BY_TOOLS = Execution()
+
+
 def parse_execution(header: str | None) -> Execution:
     """Parses the header `X-Tool-Execution`.
 
@@ -51,7 +54,7 @@ def parse_execution(header: str | None) -> Execution:
         InvalidRequest: the header is invalid.
     """
     if header is None:
-        return Execution()
+        return _BY_TOOLS
     default = None
     by_name: dict[str, str] = {}
     for entry in header.split(","):

@@ -24,6 +24,7 @@ class ToolPlan:
         hints: what the client probably did not mean.
         changed: whether `request` differs from what the client sent.
         stream: whether the answer is streamed.
+        has_format: whether the answer must have a format, which is demanded when no more tools are offered.
         shows_rounds: whether the client sees each round, its calls and their results, instead of one text.
         max_calls: the maximum number of calls that the server runs; None for no limit but that of rounds.
         approved: calls to run before the engine is asked, since the client has approved them.
@@ -36,12 +37,16 @@ class ToolPlan:
     changed: bool = False
     hints: Sequence[str] = ()
     stream: bool = field(init=False)
+    has_format: bool = field(init=False)
     shows_rounds: bool = False
     max_calls: int | None = None
     approved: list[ToolCall] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.stream = bool(self.request.get("stream"))
+        wanted = self.request.get("response_format")
+        by_format = isinstance(wanted, dict) and wanted.get("type") != "text"
+        self.has_format = by_format or self.request.get("structured_outputs") is not None
 
     def parameters(self, name: str) -> JsonObject:
         """Returns the schema of a tool's arguments, which is empty if there is none."""
@@ -55,13 +60,6 @@ class ToolPlan:
     def must_call_client(self) -> bool:
         """Whether the client depends on getting a call: with `required` and tools of its own."""
         return bool(self.client) and self.request.get("tool_choice") == "required"
-
-    @property
-    def has_format(self) -> bool:
-        """Whether the answer must have a format, which is demanded when no more tools are offered."""
-        wanted = self.request.get("response_format")
-        by_format = isinstance(wanted, dict) and wanted.get("type") != "text"
-        return by_format or self.request.get("structured_outputs") is not None
 
     @property
     def runs_tools(self) -> bool:
