@@ -19,7 +19,8 @@ BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->"
 def table() -> str:
     """A row per setting: the variable, its default, what it is."""
     rows = ["| variable | default | what it is |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
+    own = Settings.__annotations__
+    for name, field in sorted(Settings.model_fields.items(), key=lambda one: one[0] not in own):
         default = field.default
         if isinstance(default, tuple):
             default = ",".join(default)

@@ -6,6 +6,7 @@ import asyncio
 import difflib
 import functools
 import secrets
+from typing import TYPE_CHECKING
 
 from .api.asgi import asgi_endpoints
 from .api.auth import Keys
@@ -45,6 +46,9 @@ from .tools.mcp.requested import RequestServers
 from .tools.mcp.servers import McpServers
 from .tools.toolbox import Toolbox, load_tools
 from .tools.weather import Weather
+
+if TYPE_CHECKING:
+    from .traces.tracer import Tracer
 
 
 class Orchestrator:
@@ -95,6 +99,7 @@ class Orchestrator:
             )
         )
         self._toolbox = self._build_toolbox(settings)
+        self._tracer = self._build_tracer(settings)
         telemetry.watch_tools(lambda: self._toolbox.hung)
         self._use_mcp(settings)
         self.router = self._build_router(settings, engines)
@@ -118,6 +123,8 @@ class Orchestrator:
         await self._discovery.start()
         if self._emf:
             await self._emf.start()
+        if self._tracer:
+            await self._tracer.exporter.start()
         await self._mcp_servers.start()
 
     async def close(self) -> None:
@@ -131,6 +138,8 @@ class Orchestrator:
         await self._toolbox.aclose()
         await self._archive.close()
         await self._weather.aclose()
+        if self._tracer:
+            await self._tracer.exporter.close()
 
     def _use_mcp(self, settings: Settings) -> None:
         budget, telemetry = self._budget, self.telemetry
@@ -150,6 +159,15 @@ class Orchestrator:
             budget=budget,
             telemetry=telemetry,
         )
+
+    def _build_tracer(self, settings: Settings) -> Tracer | None:
+        if settings.traces_url is None:
+            return None
+        from .traces.tracer import Tracer  # costs nothing while traces are off
+
+        tracer = Tracer(settings, deployment=settings.deployment_name)
+        self.telemetry.register(tracer)
+        return tracer
 
     def _emf_writer(self, settings: Settings) -> Emf | None:
         if not settings.emf:
@@ -181,6 +199,7 @@ class Orchestrator:
             usage=self._usage,
             in_flight=self.in_flight,
             telemetry=self.telemetry,
+            tracer=self._tracer,
         )
         handlers = self._handlers(settings, engines, self.telemetry)
         app = build_routes(

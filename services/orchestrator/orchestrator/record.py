@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
 
 class EngineTime:
@@ -45,11 +45,42 @@ class EngineTime:
 engine_time = EngineTime()
 
 
+class CallResult(Protocol):
+    """What a record notes of a tool call."""
+
+    @property
+    def content(self) -> str: ...
+
+    @property
+    def outcome(self) -> str: ...
+
+    @property
+    def arguments(self) -> str: ...
+
+
+Result = TypeVar("Result", bound=CallResult)
+Result_co = TypeVar("Result_co", bound=CallResult, covariant=True)
+
+
+class Tools(Protocol[Result_co]):
+    """Runs tools by name."""
+
+    def call(
+        self, name: str, arguments: Any, *, request_id: str, traceparent: str, tracestate: str
+    ) -> Coroutine[Any, Any, Result_co]: ...
+
+    def remote(self, name: str) -> object | None: ...
+
+
 @dataclass(slots=True)
 class Record:
     """What is known about one request: filled while it runs, reported once when it ends.
 
+    `traces.record.TracedRecord` also notes the steps of the request. Only it has a use for what the methods
+    `saw_request`, `saw_answer`, `saw_turn`, `attempt_failed` and `end_trace` are given.
+
     Attributes:
+        traced: whether the steps of the request are noted.
         traceparent, tracestate: the client's trace context (W3C Trace Context), empty if it sent none.
         hints: what the client probably did not mean.
         permitted_tools: names of the server's tools that the request's key may use. None: all of them.
@@ -59,6 +90,8 @@ class Record:
         reported_bytes, answer_seconds: the same of all requests whose tokens were reported.
         engine_seconds: share of the engines' time; see `EngineTime`.
     """
+
+    traced: ClassVar[bool] = False
 
     request_id: str
     route: str
@@ -115,11 +148,46 @@ class Record:
         finally:
             self.held_before, self.held_since = self.held_seconds, None
 
+    def run_tool(
+        self,
+        tools: Tools[Result],
+        name: str,
+        arguments: Any,
+        call_id: str = "",  # noqa: ARG002
+    ) -> Coroutine[Any, Any, Result]:
+        """Runs a tool, which gets the request's id and trace context."""
+        return tools.call(
+            name,
+            arguments,
+            request_id=self.request_id,
+            traceparent=self.traceparent,
+            tracestate=self.tracestate,
+        )
+
+    def adopt(self, traceparent: str, tracestate: str) -> None:
+        """Takes a trace context from the body of the request."""
+        self.traceparent, self.tracestate = traceparent, tracestate
+
+    def saw_request(self, payload: dict[str, Any]) -> None:
+        """Notes the client's request."""
+
+    def saw_answer(self, data: bytes) -> None:
+        """Notes a part of an answer that is relayed."""
+
+    def saw_turn(self, text: str, calls: Sequence[tuple[str, str, str]], finish_reason: str) -> None:
+        """Notes a turn of the model: its text, and the id, name and arguments of each call."""
+
+    def attempt_failed(self, reason: str) -> None:
+        """Notes why the engine that was asked last does not answer."""
+
+    def end_trace(self) -> None:
+        """Ends the steps of a request that has ended."""
+
     @property
     def tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
 
-    def ask(self, size: int) -> None:
+    def ask(self, size: int, address: str = "") -> None:  # noqa: ARG002
         """Notes that an engine is sent a request with a body of this size, and that it is the only one."""
         if self._asked is not None:
             self.answered()

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from .errors import SettingsError
 from .mcp_settings import McpServerSettings, allowed_url, read_servers
+from .trace_settings import TraceSettings
 
 KEY_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9._\[\]:-]+")
@@ -91,7 +92,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
-class Settings(BaseModel):
+class Settings(TraceSettings):
     """All settings with their defaults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -386,7 +387,10 @@ class Settings(BaseModel):
         return settings
 
 
-_SECRET = {"vllm_api_key", "api_keys", "bootstrap_api_key", "database_url", "mcp_servers"}
+_SECRET = {
+    "vllm_api_key", "api_keys", "bootstrap_api_key", "database_url", "mcp_servers",
+    "otel_exporter_otlp_headers",
+}  # fmt: skip
 
 
 def _allowed(message: str) -> str:

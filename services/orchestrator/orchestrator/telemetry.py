@@ -344,6 +344,8 @@ def _fields(record: Record, seconds: float) -> dict[str, Any]:
         "prompt_tokens": record.prompt_tokens,
         "completion_tokens": record.completion_tokens,
     }
+    if record.traceparent:
+        fields["trace_id"] = record.traceparent[3:35]
     if record.first_token is not None:
         fields["first_token_seconds"] = round(record.first_token, 4)
     if record.held_before:

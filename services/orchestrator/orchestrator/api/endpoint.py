@@ -59,12 +59,20 @@ class Request:
         if self.ticket is not None:
             self.ticket.account.check_model(payload.get("model"))
             self.accounts.expect(self.ticket, payload)
+        if self.record.traced:
+            self.record.saw_request(payload)
         return payload
 
     def free(self) -> None:
         """Frees the body, which the engine has and nobody needs any longer."""
         self.body = b""
         self.share.resize(0)
+
+
+class Tracer(Protocol):
+    """Gives a request that is traced another record."""
+
+    def record(self, record: Record, method: bytes) -> Record: ...
 
 
 Handler = Callable[[Request, Reply], Awaitable[None]]
@@ -79,6 +87,7 @@ class Endpoint:
         needs_key: whether clients need a key.
         limited: whether requests count towards MAX_IN_FLIGHT and may have bodies of up to MAX_BODY_BYTES.
         quiet: log only failures, for routes that load balancers and others request every few seconds.
+        tracer: chooses which requests are traced, of those that are limited and not quiet.
         errors: the format of errors.
     """
 
@@ -93,6 +102,7 @@ class Endpoint:
         usage: Usage,
         in_flight: InFlight,
         telemetry: Telemetry,
+        tracer: Tracer | None = None,
         methods: Sequence[bytes] = (b"POST",),
         needs_key: bool = True,
         limited: bool = True,
@@ -106,6 +116,7 @@ class Endpoint:
         self.in_flight = in_flight
         self.limited = limited
         self.errors = errors
+        self.tracer = tracer if limited and not quiet else None
         self.max_body_bytes = settings.max_body_bytes if limited else _MAX_OTHER_BODY_BYTES
         self.heartbeat_seconds = settings.heartbeat_seconds
         self.max_values = settings.max_json_values
@@ -146,6 +157,8 @@ class Endpoint:
             self._usage.count(record)
             self.accounts.leave(ticket, record.tokens)
         self._telemetry.finished(record, quiet=self._quiet and record.status < 400)
+        if record.traced:
+            record.end_trace()
 
     def body_too_late(self) -> ApiError:
         return InvalidRequest(
@@ -197,6 +210,8 @@ class Exchange:
         self._record = Record(request_id(head.headers), endpoint.route)
         if b"traceparent" in head.headers:
             self._record.traceparent, self._record.tracestate = trace_context(head.headers)
+        if endpoint.tracer is not None:
+            self._record = endpoint.tracer.record(self._record, head.method)
         self._reply = Reply(
             connection,
             self._record.request_id,

@@ -167,13 +167,10 @@ class McpRoute:
             raise McpFailure(INVALID_PARAMS, "arguments must be an object")
         meta = params.get("_meta")
         trace = meta if isinstance(meta, dict) else {}
-        result = await self._toolbox.call(
-            name,
-            dumps(arguments or {}).decode(),
-            request_id=request.record.request_id,
-            traceparent=_trace(trace, request.headers, "traceparent"),
-            tracestate=_trace(trace, request.headers, "tracestate"),
+        request.record.adopt(
+            _trace(trace, request.headers, "traceparent"), _trace(trace, request.headers, "tracestate")
         )
+        result = await request.record.run_tool(self._toolbox, name, dumps(arguments or {}).decode())
         request.record.tools.append(name)
         self._telemetry.tool_called(name, result.outcome, result.seconds)
         return _content(result)

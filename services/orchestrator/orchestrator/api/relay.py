@@ -50,16 +50,21 @@ class Relay:
             payload.clear()  # nobody needs it any longer, and a stream may last for minutes
             del body
             request.free()
+            saw = record.saw_answer if record.traced else None
             try:
                 if answer.is_stream:
                     while events := await answer.events(hide_usage=hide_usage):
                         record.events += events.count(b"\n\n")
+                        if saw:
+                            saw(events)
                         await reply.write(events)
                 elif reply.started:
                     raise EngineFailed("The engine answered a streaming request without a stream")
                 else:
                     headers = [(b"location", answer.location)] if answer.location else ()
-                    reply.whole(answer.status, await answer.body(), answer.content_type, headers)
+                    whole = await answer.body()
+                    record.saw_answer(whole)
+                    reply.whole(answer.status, whole, answer.content_type, headers)
             finally:
                 if answer.model != "-":
                     record.model = answer.model

@@ -131,6 +131,9 @@ class ChatLoop:
             await emit([rest])
         talk.usage = add_usage(talk.usage, answer.usage)
         record.count_tokens(answer.usage)
+        if record.traced:
+            calls = [(call.id, call.name, call.arguments) for call in (*turn.calls, *turn.client_calls)]
+            record.saw_turn(turn.text, calls, turn.finish_reason)
         record.answered()
         return turn
 
@@ -167,13 +170,7 @@ class ChatLoop:
             known = ", ".join(sorted(plan.server | plan.client))
             content = orjson.dumps({"error": f"unknown tool {name!r}; available tools: {known}"}).decode()
             return ToolResult(content=content, outcome="error", arguments="{}", parsed=None, seconds=0.0)
-        result = await self._toolbox.call(
-            name,
-            arguments,
-            request_id=record.request_id,
-            traceparent=record.traceparent,
-            tracestate=record.tracestate,
-        )
+        result = await record.run_tool(self._toolbox, name, arguments, call.id)
         record.tools.append(name)
         self._telemetry.tool_called(name, result.outcome, result.seconds)
         if self._telemetry.log_content:

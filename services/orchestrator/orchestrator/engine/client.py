@@ -76,22 +76,22 @@ class Engines:
         record = record or Record("", path)
         wait = _Wait(record, whole, time.monotonic() + (self._starts.startup_seconds or self._wait_seconds))
         avoid: set[Address] = set()
-        resends = 0
-        key_changed = False
+        resends, key_changed = 0, False
         while True:
             address = await self._next_address(prefer, prefix, avoid, wait)
             key = address.key
             try:
-                record.ask(len(body))
+                record.ask(len(body), address.label)
                 response = await address.post(path, body, record.identity, whole=whole)
             except ConnectionBroken as error:
                 resends += not isinstance(error, StaleConnection)
-                self._after_break(address, error, resends, avoid)
+                self._after_break(address, error, resends, avoid, record)
             except OSError as error:
-                self._after_no_connection(address, error)
+                self._after_no_connection(address, error, record)
             else:
                 if response.status < 400:
                     return Answer(address, response, path)
+                record.attempt_failed(str(response.status))
                 with response:
                     error_answer = status_error(response.status, await response.read(), response.retry_after)
                 if response.status == 401 and not key_changed and address.use_other_key(key):
@@ -131,14 +131,21 @@ class Engines:
             raise busy
         await self._starts.turn(wait.record)
 
-    def _after_no_connection(self, address: Address, error: OSError) -> None:
+    def _after_no_connection(self, address: Address, error: OSError, record: Record) -> None:
+        record.attempt_failed("no_connection")
         if error.errno in OUR_FAILURES:
             raise _no_connection(error) from None
         self._discovery.mark_down(address, str(error))
 
     def _after_break(
-        self, address: Address, error: ConnectionBroken, resends: int, avoid: set[Address]
+        self,
+        address: Address,
+        error: ConnectionBroken,
+        resends: int,
+        avoid: set[Address],
+        record: Record,
     ) -> None:
+        record.attempt_failed("connection_broken")
         if resends > _RESENDS:
             raise EngineFailed(
                 f"The engine broke the connection {resends} times before it answered ({error})"
