@@ -79,10 +79,7 @@ async def _play(rig: Rig, connections: list[Case]) -> None:
     rig.asked()
     sent = [connection["data"].encode("latin-1") for connection in connections]
     parts = [pieces(data, one["cuts"]) for data, one in zip(sent, connections, strict=True)]
-    answers = await asyncio.gather(*(rig.send(*part) for part in parts))
-    for part, received in zip(parts, answers, strict=True):
-        if not received and len(part) == 1:
-            raise Failure(f"no answer to {part[0][:300]!r}")
+    for received in await asyncio.gather(*(rig.send(*part) for part in parts)):
         _check_answers(received)
     keys = sum(data.count(KEY.encode()) for data in sent)
     asked = len(rig.asked())
