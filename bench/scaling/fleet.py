@@ -20,7 +20,9 @@ class Facts:
         slots, queue: the requests that an engine runs at a time, and runs or queues.
         metric_delay: from a line in the log to its value in CloudWatch.
         tasks: the number of orchestrators, each of which publishes every `publish` seconds.
-        retry: after how long a request without a stream comes back (Retry-After).
+        retry: after how long a request without a stream comes back (Retry-After), for as long as a stream
+            would wait.
+        earliest: no engine answers before this second, however long ago it was started.
     """
 
     cold_start: int = 230
@@ -33,6 +35,7 @@ class Facts:
     tasks: int = 3
     publish: int = 10
     retry: int = 60
+    earliest: float = 0
 
 
 @dataclass(order=True)
@@ -60,7 +63,7 @@ class Engine:
     """
 
     launched: int
-    ready: int
+    ready: float
     stopped: bool = False
     running: list[int] = field(default_factory=list)
     waiting: deque[Request] = field(default_factory=deque)
@@ -79,7 +82,7 @@ class Fleet:
         lost: requests that were accepted and got no answer.
         rejected: requests that got a 503, because every engine was busy.
         instance_seconds: how long instances ran.
-        last_end: when the last request ended.
+        last_end: when the last request ended, or its client gave up.
         starts, stops: the times at which engines were started and stopped.
     """
 
@@ -131,7 +134,7 @@ class Fleet:
         if warm:
             self.instance_seconds -= self._idle_instances.pop() - now  # it was counted to its end
         seconds = self.facts.warm_start if warm else self.facts.cold_start
-        self.engines.append(Engine(now, now + seconds))
+        self.engines.append(Engine(now, max(now + seconds, self.facts.earliest)))
         self.starts.append(now)
 
     def step(self, now: int, arrivals: Iterable[Request]) -> None:
@@ -147,10 +150,14 @@ class Fleet:
             self.held.popleft()
         while self.held and now - self.held[0].at > self.facts.startup:
             self.held.popleft()
-            self.lost += 1
             self.unmet += 1
+            self._lose(now)
         while self.later and self.later[0].at <= now:
-            self._arrive(heapq.heappop(self.later), up, now)
+            request = heapq.heappop(self.later)
+            if now - request.first > self.facts.startup and not up:
+                self._lose(now)
+            else:
+                self._arrive(request, up, now)
         for request in arrivals:
             self._arrive(request, up, now)
 
@@ -166,6 +173,10 @@ class Fleet:
                 self.later,
                 Request(now + self.facts.retry, request.seconds, stream=False, first=request.first),
             )
+
+    def _lose(self, now: int) -> None:
+        self.lost += 1
+        self.last_end = now
 
     def _give(self, request: Request, up: list[Engine], now: int) -> bool:
         """Gives a request to the least loaded engine; False if that is full."""

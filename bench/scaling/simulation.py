@@ -84,6 +84,7 @@ def simulate(
         if now % facts.publish < facts.tasks and now < dead_from:
             published.publish(fleet, metrics, now)
         if now % 60 == 0:
+            metrics.put("GroupInServiceInstances", fleet.instances(now), now)  # by AWS
             for action in schedule.due(now // 60):
                 target.limit(action)
         for watched in alarms:

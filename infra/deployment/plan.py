@@ -28,6 +28,12 @@ AMI_PARAMETER = "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommende
 SCALE_DOWN_SHARE = 0.4
 """Of `scale_up_at`. With less than half, the engine that is left of two does not call the other one back."""
 
+_LINGER_MINUTES = 20
+"""More than the time for which an instance runs on after its engine has stopped."""
+
+_MINUTES_PER_DAY = 1440
+"""CloudWatch's longest evaluation of an alarm."""
+
 INSTANCE_SECONDS = 300
 """For an instance to start and join the cluster, and to pull and unpack the engine's image."""
 
@@ -155,6 +161,14 @@ class Plan:
         """A cautious estimate of the seconds from the decision to start an engine to its first answer."""
         load = self.deployment.gpu.startup_seconds if self.load_seconds is None else self.load_seconds
         return round(INSTANCE_SECONDS + load)
+
+    @property
+    def unused_minutes(self) -> int:
+        """Minutes after which an instance is given up on which no engine answers, and for which nobody waits.
+
+        An instance runs on for about a quarter of an hour after its engine has stopped, which is not meant.
+        """
+        return min(self.deployment.gpu.idle_minutes + _LINGER_MINUTES, _MINUTES_PER_DAY)
 
     @property
     def scale_up_at(self) -> float:

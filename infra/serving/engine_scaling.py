@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import aws_cdk as cdk
 from aws_cdk import aws_applicationautoscaling as scaling
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -14,6 +16,7 @@ from infra.deployment.plan import Plan
 from infra.deployment.schedule import limits_of
 
 from .engine import Engine
+from .gpu_instances import GpuCapacity
 from .metrics import DeploymentMetrics
 
 _FAST, _SLOW = 10, 60
@@ -31,10 +34,18 @@ class EngineScaling(Construct):
     """
 
     def __init__(
-        self, scope: Construct, construct_id: str, *, engine: Engine, cluster_name: str, plan: Plan
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        engine: Engine,
+        capacity: GpuCapacity,
+        cluster_name: str,
+        plan: Plan,
     ) -> None:
         super().__init__(scope, construct_id)
         self._plan = plan
+        self._capacity = capacity
         self._metrics = DeploymentMetrics(plan.deployment)
         self.target = self._target(engine, cluster_name)
         limits = plan.limits
@@ -68,11 +79,9 @@ class EngineScaling(Construct):
         )
 
     def _wake(self) -> None:
-        """Starts an engine when there are requests and none runs. It adds one, so that it never stops any."""
-        start = cdk.Duration.seconds(self._plan.start_seconds)
-        expression = "IF(up < 1, demand, 0)"
-        alarm = self._alarm("Wake", expression, at_least=1, seconds=_FAST, periods=1)
-        self._change(alarm, "Wake", 1, cooldown=start)
+        """Starts one engine when there are requests and none answers, however long its start takes."""
+        alarm = self._alarm("Wake", "IF(up < 1, demand, 0)", at_least=1, seconds=_FAST, periods=1)
+        self._set(alarm, "Wake", 1)
 
     def _up(self) -> None:
         start = cdk.Duration.seconds(self._plan.start_seconds)
@@ -92,13 +101,21 @@ class EngineScaling(Construct):
     def _idle(self) -> None:
         """Stops every engine when there were no requests for a while.
 
-        While none runs, the alarm is not raised, so that it cannot undo what `_wake` has just done.
+        While none runs, the alarms are not raised, so that they cannot undo what `_wake` has just done.
         """
         minutes = self._plan.deployment.gpu.idle_minutes
         alarm = self._alarm("Idle", "IF(up > 0, demand, 1)", less_than=1, seconds=_SLOW, periods=minutes)
-        action = self._policy("Idle", scaling.AdjustmentType.EXACT_CAPACITY, cooldown=cdk.Duration.seconds(0))
-        action.add_adjustment(adjustment=0, upper_bound=0)
-        alarm.add_alarm_action(actions.ApplicationScalingAction(action))
+        self._set(alarm, "Idle", 0)
+        instances = self._capacity.instances(cdk.Duration.seconds(_SLOW))
+        unused = self._alarm(
+            "Unused",
+            "IF(up > 0, 1, IF(instances > 0, demand, 1))",
+            less_than=1,
+            seconds=_SLOW,
+            periods=self._plan.unused_minutes,
+            others={"instances": instances.with_(statistic=cloudwatch.Stats.MAXIMUM)},
+        )
+        self._set(unused, "Unused", 0)
 
     def _schedule(self) -> None:
         gpu = self._plan.deployment.gpu
@@ -122,6 +139,7 @@ class EngineScaling(Construct):
         at_least: float | None = None,
         more_than: float | None = None,
         less_than: float | None = None,
+        others: Mapping[str, cloudwatch.IMetric] | None = None,
     ) -> cloudwatch.Alarm:
         compare = cloudwatch.ComparisonOperator
         operator, threshold = next(
@@ -137,7 +155,7 @@ class EngineScaling(Construct):
             self,
             f"{name}Alarm",
             alarm_description="For scaling, not for people: docs/scaling.md.",
-            metric=self._metrics.math(expression, name, seconds=seconds),
+            metric=self._metrics.math(expression, name, seconds=seconds, others=others),
             comparison_operator=operator,
             threshold=threshold,
             evaluation_periods=periods,
@@ -151,6 +169,15 @@ class EngineScaling(Construct):
             action.add_adjustment(adjustment=adjustment, lower_bound=0)
         else:
             action.add_adjustment(adjustment=adjustment, upper_bound=0)
+        alarm.add_alarm_action(actions.ApplicationScalingAction(action))
+
+    def _set(self, alarm: cloudwatch.Alarm, name: str, engines: int) -> None:
+        """Sets the number of engines while an alarm is raised, which may last: the number stays the same."""
+        action = self._policy(name, scaling.AdjustmentType.EXACT_CAPACITY, cooldown=cdk.Duration.seconds(0))
+        if engines:
+            action.add_adjustment(adjustment=engines, lower_bound=0)
+        else:
+            action.add_adjustment(adjustment=0, upper_bound=0)
         alarm.add_alarm_action(actions.ApplicationScalingAction(action))
 
     def _policy(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import aws_cdk as cdk
@@ -29,10 +30,20 @@ class DeploymentMetrics:
             period=cdk.Duration.seconds(seconds),
         )
 
-    def math(self, expression: str, label: str, *, seconds: int) -> cloudwatch.MathExpression:
+    def math(
+        self,
+        expression: str,
+        label: str,
+        *,
+        seconds: int,
+        others: Mapping[str, cloudwatch.IMetric] | None = None,
+    ) -> cloudwatch.MathExpression:
         """Returns metric math on `demand`, requests in engines or held, and `up`, the engines that answer.
 
         Without a line of the orchestrator there is no value, so that a dead publisher decides nothing.
+
+        Args:
+            others: Further metrics by their names in the expression.
         """
         return cloudwatch.MathExpression(
             expression=expression.replace("demand", "(engine + held)"),
@@ -40,6 +51,7 @@ class DeploymentMetrics:
                 "engine": self.metric("EngineDemand", seconds=seconds),
                 "held": self.metric("HeldDemand", seconds=seconds),
                 **({"up": self.metric("EnginesUp", seconds=seconds)} if "up" in expression else {}),
+                **(others or {}),
             },
             label=label,
             period=cdk.Duration.seconds(seconds),

@@ -98,7 +98,14 @@ class ServingStack(cdk.Stack):
             self, "Engine", cluster=cluster, capacity=capacity, image=image, plan=plan, key=key, files=files
         )
         if plan.is_scaled:
-            EngineScaling(self, "EngineScaling", engine=engine, cluster_name=cluster.cluster_name, plan=plan)
+            EngineScaling(
+                self,
+                "EngineScaling",
+                engine=engine,
+                capacity=capacity,
+                cluster_name=cluster.cluster_name,
+                plan=plan,
+            )
         return engine
 
     def _ingress(self, vpc: ec2.IVpc, deployment: Deployment, orchestrator: Orchestrator) -> Ingress:

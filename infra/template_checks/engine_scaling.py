@@ -13,6 +13,7 @@ from .template import Assembly, Resource
 ALARM = "AWS::CloudWatch::Alarm"
 TARGET = "AWS::ApplicationAutoScaling::ScalableTarget"
 POLICY = "AWS::ApplicationAutoScaling::ScalingPolicy"
+INSTANCES = "GroupInServiceInstances"
 
 
 def engine_targets(assembly: Assembly) -> list[Resource]:
@@ -95,17 +96,30 @@ def scaling_steps(assembly: Assembly) -> Found[Resource]:
         steps = [int(step["ScalingAdjustment"]) for step in settings.get("StepAdjustments", [])]
         for alarm in alarms_of(assembly, policy):
             starts = str(alarm.get("ComparisonOperator")).startswith("GreaterThan")
-            if starts and (kind != "ChangeInCapacity" or min(steps, default=0) < 1):
+            if starts and not _starts_as_needed(kind, steps, alarm):
+                wanted = "ExactCapacity [1]" if _wakes(alarm) else "ChangeInCapacity, which adds some"
                 yield (
                     policy,
-                    f"{alarm.logical_id} reports much demand, and {kind} {steps} may stop engines; add some "
-                    "with ChangeInCapacity",
+                    f"{alarm.logical_id} reports demand, and {kind} {steps} may start too many engines or "
+                    f"stop some; use {wanted}",
                 )
             if not starts and not _only_stops(kind, steps):
                 yield (
                     policy,
                     f"{alarm.logical_id} reports little demand, and {kind} {steps} may start engines",
                 )
+
+
+def _starts_as_needed(kind: object, steps: list[int], alarm: Resource) -> bool:
+    """Waking sets one engine, however often it is repeated; much demand adds engines."""
+    if _wakes(alarm):
+        return kind == "ExactCapacity" and steps == [1]
+    return kind == "ChangeInCapacity" and min(steps, default=0) > 0
+
+
+def _wakes(alarm: Resource) -> bool:
+    """Whether an alarm is raised by any demand that finds no engine."""
+    return _is_at_least_one(alarm) and "up" in _ids(alarm)
 
 
 def _only_stops(kind: object, steps: list[int]) -> bool:
@@ -117,7 +131,12 @@ def _only_stops(kind: object, steps: list[int]) -> bool:
 @rule("T-scaling-metrics")
 def scaling_metrics(assembly: Assembly) -> Found[Resource]:
     """Scaling reads what every orchestrator sees of all engines as a maximum, and adds up what each holds."""
-    statistics = {"EngineDemand": "Maximum", "EnginesUp": "Maximum", "HeldDemand": "Sum"}
+    statistics = {
+        "EngineDemand": "Maximum",
+        "EnginesUp": "Maximum",
+        "HeldDemand": "Sum",
+        INSTANCES: "Maximum",
+    }
     for policy in step_policies(assembly):
         for alarm in alarms_of(assembly, policy):
             read = [one["MetricStat"] for one in alarm.get("Metrics", []) if "MetricStat" in one]
@@ -142,13 +161,21 @@ def wake(assembly: Assembly) -> Found[Resource]:
     policies = step_policies(assembly)
     found = {alarm: policy for policy in policies for alarm in alarms_of(assembly, policy)}
     for target in engine_targets(assembly):
-        wakes = [one for one in found if _is_at_least_one(one) and "up" in _ids(one)]
-        idles = [one for one, policy in found.items() if _stops_all(policy)]
+        wakes = [one for one in found if _wakes(one)]
+        stops = [one for one, policy in found.items() if _stops_all(policy)]
+        unused = [one for one in stops if INSTANCES in _reads(one)]
+        idles = [one for one in stops if one not in unused]
         if not any(int(one.get("Period", _period(one))) <= 10 for one in wakes):
             yield (target, "no alarm with a period of 10 s adds an engine when there is demand and none runs")
         seconds = plan.deployment.gpu.idle_minutes * 60
-        if not any(int(one.number("EvaluationPeriods", 0)) * _period(one) == seconds for one in idles):
+        if not any(_seconds(one) == seconds for one in idles):
             yield (target, f"no alarm stops the engines after {seconds} s without demand")
+        if not any(_seconds(one) == plan.unused_minutes * 60 for one in unused):
+            yield (
+                target,
+                f"no alarm stops an engine that nobody waits for, and that does not answer for "
+                f"{plan.unused_minutes} minutes on a running instance",
+            )
 
 
 def _is_at_least_one(alarm: Resource) -> bool:
@@ -157,7 +184,20 @@ def _is_at_least_one(alarm: Resource) -> bool:
 
 
 def _stops_all(policy: Resource) -> bool:
-    return str(policy.get("StepScalingPolicyConfiguration.AdjustmentType")) == "ExactCapacity"
+    settings = policy.get("StepScalingPolicyConfiguration", {})
+    steps = [int(step["ScalingAdjustment"]) for step in settings.get("StepAdjustments", [])]
+    return bool(settings.get("AdjustmentType") == "ExactCapacity" and steps == [0])
+
+
+def _seconds(alarm: Resource) -> int:
+    """Returns for how long an alarm's condition must hold."""
+    return int(alarm.number("EvaluationPeriods", 0)) * _period(alarm)
+
+
+def _reads(alarm: Resource) -> set[str]:
+    """Returns the names of the metrics that an alarm reads."""
+    reads = [one["MetricStat"]["Metric"] for one in alarm.get("Metrics", []) if "MetricStat" in one]
+    return {str(one["MetricName"]) for one in reads}
 
 
 def _ids(alarm: Resource) -> set[str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
+import re
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from bench.scaling.cloudwatch import Metrics, Watched
 from bench.scaling.fleet import Facts, Request
 from bench.scaling.resources import Resources
 from bench.scaling.simulation import Outcome, simulate
@@ -30,6 +33,10 @@ def resources() -> Resources:
 
 def idle_seconds() -> int:
     return 60 * synthesize("scaled").plan.deployment.gpu.idle_minutes
+
+
+def unused_seconds() -> int:
+    return 60 * synthesize("scaled").plan.unused_minutes
 
 
 @st.composite
@@ -61,6 +68,46 @@ def test_no_trace_loses_a_request_and_none_leaves_an_engine_on(requests: list[Re
     shrinking = DOWN_COOLDOWN if several else 0  # it blocks every policy that shrinks
     assert outcome.desired[-1][0] <= fleet.last_end + idle_seconds() + shrinking + ALARM_DELAY
     assert all(number <= resources().most for _, number in outcome.desired)
+
+
+@settings(max_examples=12)
+@given(traces(), st.sampled_from((600, 3000, math.inf)))
+@example([Request(1, 1)], math.inf)
+@example([Request(number * 30, 1, stream=False) for number in range(60)], math.inf)
+def test_engines_that_answer_late_or_never_are_not_left_on(requests: list[Request], earliest: float) -> None:
+    facts = dataclasses.replace(FACTS, earliest=earliest)
+    outcome = simulate(resources(), requests, facts, seconds=SECONDS + 3000)
+    assert outcome.desired[-1][1] == 0
+    shrinking = DOWN_COOLDOWN if max(number for _, number in outcome.desired) > 1 else 0
+    last = max(outcome.fleet.last_end, 0 if math.isinf(earliest) else earliest)
+    limit = last + shrinking + max(idle_seconds(), unused_seconds()) + ALARM_DELAY
+    assert outcome.desired[-1][0] <= limit
+    assert all(number <= 1 for at, number in outcome.desired if at < earliest)
+
+
+def test_start_that_takes_an_hour_adds_no_second_engine() -> None:
+    requests = [Request(at, 5) for at in range(0, 3600, 30)]
+    facts = dataclasses.replace(FACTS, earliest=3600)
+    outcome = simulate(resources(), requests, facts, seconds=4000)
+    assert {number for at, number in outcome.desired if at < 3600} == {0, 1}
+    assert len(outcome.fleet.starts) == 1
+
+
+def test_night_repeats_no_alarm_that_stops_engines() -> None:
+    """An alarm that stays raised while engines sleep could undo what wakes one."""
+    alarms = [Watched(one) for one in resources().alarms if {"Idle", "Unused"} & _words(one.name)]
+    assert len(alarms) == 2
+    metrics = Metrics(delay=0)
+    for minute in range(600):
+        for name, value in (("EngineDemand", 0), ("HeldDemand", 0), ("EnginesUp", 0)):
+            metrics.put(name, value, minute * 60)
+        # The instance of the engine that has stopped runs on for a while.
+        metrics.put("GroupInServiceInstances", int(minute < 18), minute * 60)
+        assert not any(one.evaluate(metrics, minute * 60) for one in alarms)
+
+
+def _words(name: str) -> set[str]:
+    return set(re.findall("[A-Z][a-z]+", name))
 
 
 @settings(max_examples=12)

@@ -42,6 +42,18 @@ def _reading(part: str, name: str, **changed: Any) -> Change:
     return change
 
 
+def _slower(part: str) -> Change:
+    """Changes the period of an alarm's metrics to a minute."""
+
+    def change(templates: Templates) -> None:
+        [alarm] = resources(templates, ALARM, part)
+        for one in alarm["Properties"]["Metrics"]:
+            if "MetricStat" in one:
+                one["MetricStat"]["Period"] = 60
+
+    return change
+
+
 def _filled(templates: Templates) -> None:
     [alarm] = resources(templates, ALARM, "ScalingIdleAlarm")
     [math] = [one for one in alarm["Properties"]["Metrics"] if "Expression" in one]
@@ -100,9 +112,27 @@ FAULTS = (
     ),
     Mutation("a policy without an alarm", "T-scaling-target", drop(ALARM, (), "ScalingUpAlarm"), "scaled"),
     Mutation(
-        "waking sets one engine where two run",
+        "a slow start adds an engine each time its alarm is repeated",
         "T-scaling-steps",
-        put(POLICY, (_STEPS, "AdjustmentType"), "ExactCapacity", "ScalingWakePolicy"),
+        put(POLICY, (_STEPS, "AdjustmentType"), "ChangeInCapacity", "ScalingWakePolicy"),
+        "scaled",
+    ),
+    Mutation(
+        "waking starts every engine at once",
+        "T-scaling-steps",
+        put(POLICY, (_STEPS, "StepAdjustments", 0, "ScalingAdjustment"), 3, "ScalingWakePolicy"),
+        "scaled",
+    ),
+    Mutation(
+        "much demand sets one engine where two run",
+        "T-scaling-steps",
+        put(POLICY, (_STEPS, "AdjustmentType"), "ExactCapacity", "ScalingUpPolicy"),
+        "scaled",
+    ),
+    Mutation(
+        "little demand adds an engine",
+        "T-scaling-steps",
+        put(POLICY, (_STEPS, "StepAdjustments", 0, "ScalingAdjustment"), 1, "ScalingDownPolicy"),
         "scaled",
     ),
     Mutation("much demand stops an engine", "T-scaling-steps", _swapped_actions, "scaled"),
@@ -140,6 +170,24 @@ FAULTS = (
         "engines run for an idle day",
         "T-wake",
         put(ALARM, ("EvaluationPeriods",), 1440, "ScalingIdleAlarm"),
+        "scaled",
+    ),
+    Mutation(
+        "an engine that never answers runs for ever",
+        "T-wake",
+        drop(ALARM, (), "ScalingUnusedAlarm"),
+        "scaled",
+    ),
+    Mutation(
+        "an instance counts as unused while it shuts down",
+        "T-wake",
+        put(ALARM, ("EvaluationPeriods",), 10, "ScalingUnusedAlarm"),
+        "scaled",
+    ),
+    Mutation(
+        "waking looks every minute",
+        "T-wake",
+        _slower("ScalingWakeAlarm"),
         "scaled",
     ),
     Mutation(
