@@ -73,6 +73,31 @@ def test_open_webui_is_opt_in_pinned_and_asks_the_orchestrator() -> None:
     assert json.loads(environment["DEFAULT_MODEL_METADATA"])["capabilities"]["builtin_tools"] is False
 
 
+def test_traces_go_from_both_tiers_through_the_collector_to_jaeger() -> None:
+    collector, jaeger = COMPOSE["services"]["collector"], COMPOSE["services"]["jaeger"]
+    assert collector["profiles"] == jaeger["profiles"] == ["traces"]
+    for service in (collector, jaeger):
+        assert re.fullmatch(r"[a-z-]+/[a-z-]+:\d+\.\d+\.\d+", service["image"])
+        assert service["mem_limit"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["cap_drop"] == ["ALL"]
+    assert jaeger["ports"] == ["${JAEGER_ADDRESS:-127.0.0.1}:${JAEGER_PORT:-16686}:16686"]
+    assert "ports" not in collector
+    source, target, _ = collector["volumes"][0].split(":")
+    assert collector["command"] == [f"--config={target}"]
+    config = yaml.safe_load((ROOT / source).read_text())
+    assert config["receivers"]["otlp"]["protocols"]["http"]["endpoint"].endswith(":4318")
+    [pipeline] = config["service"]["pipelines"].values()
+    for kind, names in pipeline.items():
+        assert set(names) == set(config[kind]), kind
+    assert config["exporters"]["otlp"]["endpoint"] == "jaeger:4317"
+
+
+def test_both_tiers_get_the_same_collector() -> None:
+    for service in (ORCHESTRATOR, ENGINES["gpu"], ENGINES["cpu"]):
+        assert service["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"] == "${OTEL_EXPORTER_OTLP_ENDPOINT:-}"
+
+
 def test_engine_is_the_gpu_one_unless_a_variable_says_otherwise() -> None:
     chosen = {"extends": {"file": "services/vllm/compose.yaml", "service": "${ENGINE:-gpu}"}}
     assert COMPOSE["services"]["vllm"] == chosen
@@ -118,7 +143,7 @@ def test_every_variable_is_read_by_its_service() -> None:
     ours = {name.upper() for name in Settings.model_fields}
     assert set(ORCHESTRATOR["environment"]) <= ours
     engine = {name.upper() for name in launch.Settings.__dataclass_fields__}
-    read_by_vllm = {"VLLM_API_KEY", "HF_TOKEN", "VLLM_CPU_KVCACHE_SPACE"}
+    read_by_vllm = {"VLLM_API_KEY", "HF_TOKEN", "VLLM_CPU_KVCACHE_SPACE", "OTEL_EXPORTER_OTLP_HEADERS"}
     assert set(ENGINES["gpu"]["environment"]) <= engine | read_by_vllm
     assert set(ENGINES["cpu"]["environment"]) <= engine | read_by_vllm
 

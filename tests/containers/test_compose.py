@@ -109,6 +109,19 @@ def test_open_webui_is_part_of_its_profile_only(standin: Compose) -> None:
     assert webui["depends_on"]["orchestrator"]["condition"] == "service_healthy"
 
 
+def test_traces_are_part_of_their_profile_only(standin: Compose) -> None:
+    url = "http://collector:4318"
+    asked = ("--profile", "traces", "config", "--format", "json")
+    services = json.loads(standin(*asked, OTEL_EXPORTER_OTLP_ENDPOINT=url))["services"]
+    assert set(services) == {"orchestrator", "vllm", "collector", "jaeger"}
+    assert services["orchestrator"]["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"] == url
+    assert services["orchestrator"]["environment"]["OTEL_TRACES_SAMPLER_ARG"] == ""
+    [port] = services["jaeger"]["ports"]
+    assert (port["host_ip"], port["published"], port["target"]) == ("127.0.0.1", "16686", 16686)
+    [volume] = services["collector"]["volumes"]
+    assert Path(volume["source"]).is_file()
+
+
 @pytest.mark.parametrize("service", ["vllm", "orchestrator"])
 def test_container_restarts_after_a_crash(
     service: str, standin: Compose, docker_engine: Engine, python_image: str

@@ -97,6 +97,8 @@ def build_argv(settings: Settings, models: Mapping[str, Model], files: Files | N
     # The orchestrator asks for the control tokens. The route is outside of /v1, and the engine is not public.
     argv += ["--enable-tokenizer-info-endpoint"]
     argv += ["--disable-access-log-for-endpoints", "/health,/metrics,/ping"]
+    if settings.otel_exporter_otlp_endpoint:
+        argv += ["--otlp-traces-endpoint", f"{settings.otel_exporter_otlp_endpoint}/v1/traces"]
     return [*argv, *model.extra_args, *settings.extra_args]
 
 

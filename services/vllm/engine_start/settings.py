@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
+from urllib.parse import urlsplit
 
 from .location import Location
 
@@ -70,6 +71,8 @@ class Settings:
     """Seconds that running requests have to finish after SIGTERM."""
     hang_seconds: int = 30
     """Seconds that a loaded engine may leave /health unanswered before it is ended. 0: forever."""
+    otel_exporter_otlp_endpoint: str | None = None
+    """Base URL of an OpenTelemetry collector (OTLP over HTTP) for vLLM's own spans. Default: no traces."""
     extra_args: tuple[str, ...] = ()
     """Further arguments for `vllm serve`, split like a shell command."""
 
@@ -135,6 +138,13 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return read
 
 
+def _collector(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        raise ValueError("must be a URL such as http://collector:4318, without a password")
+    return value.rstrip("/")
+
+
 def _arguments(value: str) -> tuple[str, ...]:
     try:
         arguments = tuple(shlex.split(value))
@@ -162,6 +172,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "tensor_parallel_size": _whole(1),
     "shutdown_timeout": _whole(0),
     "hang_seconds": _whole(0),
+    "otel_exporter_otlp_endpoint": _collector,
     "extra_args": _arguments,
     "model_source": Location.parse,
     "stream_memory_mib": _whole(256),
@@ -172,11 +183,15 @@ _READERS: dict[str, Callable[[str], Any]] = {
 _NOT_FLAGS = frozenset(
     {
         "extra_args", "hang_seconds", "model_source", "stream_memory_mib", "cache_location", "status_port",
-        "metrics_namespace", "deployment_name",
+        "metrics_namespace", "deployment_name", "otel_exporter_otlp_endpoint",
     }
 )  # fmt: skip
 OWN_FLAGS = {
     f"--{name.replace('_', '-')}": name.upper()
     for name in (field.name for field in fields(Settings))
     if name not in _NOT_FLAGS
-} | {"--revision": "MODEL_REVISION", "--model-loader-extra-config": "STREAM_MEMORY_MIB"}
+} | {
+    "--revision": "MODEL_REVISION",
+    "--model-loader-extra-config": "STREAM_MEMORY_MIB",
+    "--otlp-traces-endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
+}

@@ -25,9 +25,11 @@ CHILD_DEFAULTS = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_MAX_N_SEQUENCES": "8",
     "VLLM_ENABLE_STARTUP_PLAN": "1",
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+    "OTEL_SERVICE_NAME": "tandem-engine",
 }
 """Added to vLLM's environment unless already set. vLLM itself allows an `n` of up to 16384, and measures at
-every start how much memory its cache may use, unless it keeps a startup plan."""
+every start how much memory its cache may use, unless it keeps a startup plan. It sends traces by gRPC."""
 
 
 def start(settings: Settings, models: Mapping[str, Model], environ: Mapping[str, str]) -> int:

@@ -219,3 +219,25 @@ def test_launch_executes_vllm_with_environment_defaults(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == [DEFAULT.removeprefix("vllm "), "1 2 k-1"]
     assert "k-1" not in done.stderr
     assert CHILD_DEFAULTS["VLLM_MAX_N_SEQUENCES"] == "8"
+
+
+def test_vllm_sends_its_spans_over_http(tmp_path: Path) -> None:
+    vllm = tmp_path / "vllm"
+    vllm.write_text('#!/bin/sh\necho "$@"\necho $OTEL_EXPORTER_OTLP_TRACES_PROTOCOL $OTEL_SERVICE_NAME\n')
+    vllm.chmod(0o755)
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318/"}
+    command, environment = run_launch(**environ).stdout.splitlines()
+    assert command.endswith("--otlp-traces-endpoint http://c:4318/v1/traces")
+    assert environment == "http/protobuf tandem-engine"
+
+
+@pytest.mark.parametrize("url", ["collector:4318", "grpc://c:4317", "http://u:p@c:4318", "http://c/?a=b"])
+def test_collector_needs_a_url(url: str) -> None:
+    done = run_launch("--print", OTEL_EXPORTER_OTLP_ENDPOINT=url)
+    assert done.returncode == 1
+    assert "must be a URL such as http://collector:4318" in done.stderr
+
+
+def test_collector_has_a_variable_of_its_own() -> None:
+    done = run_launch("--print", EXTRA_ARGS="--otlp-traces-endpoint=http://c")
+    assert "set that variable instead" in done.stderr
