@@ -23,8 +23,7 @@ result. They read the base URL from `TANDEM` and the model from `MODEL`. If the 
 key in place of `unused`.
 
 [tools.md](tools.md) describes which side runs a tool. A library that only takes functions gets one with the
-name and the parameters of the server's tool; the function itself never runs. The clients that cannot use the
-server's tools in the Responses API call a tool of their own here.
+name and the parameters of the server's tool; the function itself never runs.
 
 {sections}"""
 

@@ -52,6 +52,19 @@ Sent in every round: {every}.
 | `n` above 1 | 400 if the request names server tools; configured tools are not attached |
 | header `X-Tool-Execution: client` | the server runs no tools, and the request is relayed |
 
+## Responses
+
+| request | effect |
+|---|---|
+| `store` absent | means false; OpenAI's default is true |
+| `store: true`, `previous_response_id` | a stored response belongs to its key, and expires |
+| `item_reference` | 400 that says what to send instead |
+| function tool with the name of a server tool | its calls are `mcp_call` items of the server `tandem` |
+| tool of type `mcp` with the name of a configured server | that server is used, not `server_url` |
+| another tool of type `mcp` with `server_url` | used if `MCP_REQUEST_SERVERS` allows it, else 400 |
+| tool of type `mcp` with `connector_id` | relayed to the engine; together with a server tool, 400 |
+| `function_call` after calls of the server | its `call_id` is long, since it carries them |
+
 ## Calls in the text
 
 vLLM parses calls with the parser of the model (`tool_call_parser` in `services/vllm/models.yaml`). A

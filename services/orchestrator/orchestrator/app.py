@@ -152,7 +152,7 @@ class Orchestrator:
             telemetry=telemetry,
             on_tools=self._toolbox.set_remote,
         )
-        self.request_servers = RequestServers(
+        self._request_servers = RequestServers(
             settings.mcp_request_servers,
             seconds=seconds,
             takes_images=takes_images,
@@ -254,7 +254,9 @@ class Orchestrator:
             "/v1/chat/completions": Chat(loop, relay, self._toolbox, attached=attached),
             "/v1/completions": relay,
             "/v1/embeddings": plain_relay,
-            "/v1/responses": Responses(loop, plain_relay, self._toolbox, self._archive, attached=attached),
+            "/v1/responses": Responses(
+                loop, plain_relay, self._toolbox, self._request_servers, self._archive, attached=attached
+            ),
             "/v1/messages": Messages(loop, plain_relay, self._toolbox),
             "/v1/messages/count_tokens": CountTokens(plain_relay, self._toolbox),
         }

@@ -54,6 +54,11 @@ def plain_id(id: str) -> str:
     return id.replace(MARK, "_")
 
 
+def carries(id: str) -> bool:
+    """Returns whether an id carries calls that can be read."""
+    return MARK in id and _decode(id) is not None
+
+
 def restore(messages: list[JsonObject]) -> list[JsonObject] | None:
     """Returns the history with the calls that its ids carry, each where the model made it.
 

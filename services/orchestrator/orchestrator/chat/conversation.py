@@ -282,7 +282,7 @@ class Conversation:
             for (call, _), content in zip(results, contents, strict=True)
         ]
         self.messages += [_images(call, result) for call, result in results if result.images]
-        if self.plan.client and not self.plan.shows_rounds:
+        if self.plan.client and self.plan.carries:
             ran = zip(results, contents, strict=True)
             self._ran.append([_carried(call, result, content) for (call, result), content in ran])
         keys = {(call.name, _arguments(call, result)) for call, result in results}

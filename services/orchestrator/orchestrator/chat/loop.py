@@ -6,8 +6,9 @@ It produces a stream of events, from which a non-streaming answer is folded.
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
@@ -53,6 +54,14 @@ class ChatLoop:
         self._max_rounds = max_rounds
         self._rescue = rescue
         self._control_tokens = control_tokens
+
+    def over(self, toolbox: Toolbox) -> Self:
+        """Returns a loop with other tools, for one request."""
+        if toolbox is self._toolbox:
+            return self
+        other = copy.copy(self)
+        other._toolbox = toolbox
+        return other
 
     async def run(self, plan: ToolPlan, record: Record, emit: Emit) -> None:
         """Emits the answer in batches of events. The last event is the `Ending`.
@@ -172,7 +181,7 @@ class ChatLoop:
             return ToolResult(content=content, outcome="error", arguments="{}", parsed=None, seconds=0.0)
         result = await record.run_tool(self._toolbox, name, arguments, call.id)
         record.tools.append(name)
-        self._telemetry.tool_called(name, result.outcome, result.seconds)
+        self._telemetry.tool_called(self._toolbox.metric_name(name), result.outcome, result.seconds)
         if self._telemetry.log_content:
             fields = {"request_id": record.request_id, **_describe(call, result)}
             log.info("tool call", extra={"fields": fields})

@@ -26,6 +26,7 @@ class ToolPlan:
         stream: whether the answer is streamed.
         has_format: whether the answer must have a format, which is demanded when no more tools are offered.
         shows_rounds: whether the client sees each round, its calls and their results, instead of one text.
+        carries: whether the id of a client's call carries what the server ran, which clients may not repeat.
         max_calls: the maximum number of calls that the server runs; None for no limit but that of rounds.
         approved: calls to run before the engine is asked, since the client has approved them.
     """
@@ -39,6 +40,7 @@ class ToolPlan:
     stream: bool = field(init=False)
     has_format: bool = field(init=False)
     shows_rounds: bool = False
+    carries: bool = True
     max_calls: int | None = None
     approved: list[ToolCall] = field(default_factory=list)
 

@@ -29,6 +29,8 @@ __all__ = [
 
 Outcome = Literal["ok", "error", "timeout", "invalid_arguments", "busy"]
 
+BROUGHT = "(of a request)"
+
 log = logging.getLogger("orchestrator.tools")
 
 
@@ -77,6 +79,7 @@ class Toolbox:
     ) -> None:
         self._own: dict[str, Tool | RemoteTool] = {**define_tools(functions)}
         self._remote: dict[str, list[RemoteTool]] = {}
+        self._brought: frozenset[str] = frozenset()
         self._timeout = timeout
         self._result_limit = result_limit
         self._max_threads = max_threads
@@ -101,7 +104,17 @@ class Toolbox:
             by_server.setdefault(tool.server, []).append(tool)
         for server, its in by_server.items():
             more.set_remote(server, its)
+            more._brought |= {tool.name for tool in its}
         return more
+
+    @property
+    def servers(self) -> frozenset[str]:
+        """The names of the MCP servers that have answered, also of those that are down now."""
+        return frozenset(self._remote)
+
+    def metric_name(self, name: str) -> str:
+        """Returns the tool's name in metrics. Clients choose the names of tools that a request brings."""
+        return BROUGHT if name in self._brought else name
 
     @property
     def hung(self) -> int:

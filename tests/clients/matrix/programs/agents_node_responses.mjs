@@ -6,21 +6,22 @@ setTracingDisabled(true);
 const client = new OpenAI({ baseURL: process.env.TANDEM ?? 'http://127.0.0.1:8001/v1', apiKey: 'unused' });
 const model = new OpenAIResponsesModel(client, process.env.MODEL ?? 'Qwen/Qwen2.5-7B-Instruct');
 
-const weather = tool({
-  name: 'weather_forecast',
-  description: 'Get the weather',
-  parameters: z.object({ location: z.string() }),
-  execute: ({ location }) => ({ location, temperature: 21.5, unit: 'celsius', conditions: 'sunny' }),
+const calculateMath = tool({
+  name: 'calculate_math',
+  description: 'Calculate an arithmetic expression',
+  parameters: z.object({ expression: z.string() }),
+  execute: () => { throw new Error('the server has a tool of this name and runs it'); },
 });
 
-export async function client_tool(question) {
-  const agent = new Agent({ name: 'assistant', model, tools: [weather] });
+export async function server_tool(question) {
+  const agent = new Agent({ name: 'assistant', model, tools: [calculateMath] });
   return (await run(agent, question)).finalOutput;
 }
 
 // end of the snippet
-import { answer } from './tools.mjs';
+import { answer, location, weatherForecast } from './tools.mjs';
 
+const weather = tool({ name: 'weather_forecast', description: 'Get the weather', parameters: location, execute: weatherForecast });
 const ask = async (question, options = {}) => {
   const agent = new Agent({ name: 'assistant', model, modelSettings: { maxTokens: 200 }, ...options });
   return (await run(agent, question)).finalOutput;
@@ -29,15 +30,15 @@ const ask = async (question, options = {}) => {
 export const chat = question => ask(question);
 
 export async function stream(question) {
-  const agent = new Agent({ name: 'assistant', model, tools: [weather], modelSettings: { maxTokens: 200 } });
+  const agent = new Agent({ name: 'assistant', model, tools: [calculateMath], modelSettings: { maxTokens: 200 } });
   const pieces = [];
   const result = await run(agent, question, { stream: true });
   for await (const piece of result.toTextStream()) pieces.push(piece);
   return pieces;
 }
 
+export const client_tool = question => ask(question, { tools: [weather] });
+export const mixed = question => ask(question, { tools: [calculateMath, weather] });
 export const structured = async question =>
-  JSON.stringify(await ask(question, { outputType: answer }));
-
-const reason = 'it runs each `function_call` of a response itself, even one that has an output: use Chat Completions';
-export const NOT = { server_tool: reason, mixed: reason, responses: reason };
+  JSON.stringify(await ask(question, { tools: [calculateMath], outputType: answer }));
+export const responses = server_tool;

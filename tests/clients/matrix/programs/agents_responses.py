@@ -8,13 +8,13 @@ client = AsyncOpenAI(base_url=os.environ.get("TANDEM", "http://127.0.0.1:8001/v1
 MODEL = OpenAIResponsesModel(os.environ.get("MODEL", "Qwen/Qwen2.5-7B-Instruct"), client)
 
 
-def weather_forecast(location: str) -> str:
-    """Get the weather."""
-    return f'{{"location": "{location}", "temperature": 21.5, "unit": "celsius", "conditions": "sunny"}}'
+def calculate_math(expression: str) -> str:
+    """Calculate an arithmetic expression."""
+    raise RuntimeError("the server has a tool of this name and runs it")
 
 
-def client_tool(question):
-    agent = Agent(name="assistant", model=MODEL, tools=[function_tool(weather_forecast)])
+def server_tool(question):
+    agent = Agent(name="assistant", model=MODEL, tools=[function_tool(calculate_math)])
     return Runner.run_sync(agent, question).final_output
 
 
@@ -22,6 +22,8 @@ def client_tool(question):
 import asyncio
 
 from pydantic import BaseModel
+
+from tools import weather_forecast
 
 LIMIT = ModelSettings(max_tokens=200)
 
@@ -43,7 +45,7 @@ def chat(question):
 def stream(question):
     async def pieces():
         agent = Agent(
-            name="assistant", model=MODEL, tools=[function_tool(weather_forecast)], model_settings=LIMIT
+            name="assistant", model=MODEL, tools=[function_tool(calculate_math)], model_settings=LIMIT
         )
         events = Runner.run_streamed(agent, question).stream_events()
         raw = [event.data async for event in events if event.type == "raw_response_event"]
@@ -52,11 +54,16 @@ def stream(question):
     return asyncio.run(pieces())
 
 
+def client_tool(question):
+    return run(question, weather_forecast)
+
+
+def mixed(question):
+    return run(question, calculate_math, weather_forecast)
+
+
 def structured(question):
-    return run(question, output_type=Answer).model_dump_json()
+    return run(question, calculate_math, output_type=Answer).model_dump_json()
 
 
-REASON = (
-    "it runs each `function_call` of a response itself, even one that has an output: use Chat Completions"
-)
-NOT = {"server_tool": REASON, "mixed": REASON, "responses": REASON}
+responses = server_tool

@@ -5,7 +5,8 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
 provider = OpenAIProvider(base_url=os.environ.get("TANDEM", "http://127.0.0.1:8001/v1"), api_key="unused")
-model = OpenAIChatModel(os.environ.get("MODEL", "Qwen/Qwen2.5-7B-Instruct"), provider=provider)
+MODEL = os.environ.get("MODEL", "Qwen/Qwen2.5-7B-Instruct")
+model = OpenAIChatModel(MODEL, provider=provider)
 
 
 def calculate_math(expression: str) -> str:
@@ -22,6 +23,7 @@ import asyncio
 
 from pydantic import BaseModel
 from pydantic_ai import NativeOutput
+from pydantic_ai.models.openai import OpenAIResponsesModel
 
 from tools import weather_forecast
 
@@ -60,6 +62,6 @@ def structured(question):
     return agent.run_sync(question).output.model_dump_json()
 
 
-NOT = {
-    "responses": "it runs each `function_call` of a response itself, even one that has an output: use Chat Completions"
-}
+def responses(question):
+    model = OpenAIResponsesModel(MODEL, provider=provider)
+    return Agent(model, tools=[calculate_math], model_settings=LIMIT).run_sync(question).output

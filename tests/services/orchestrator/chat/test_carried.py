@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.chat.carried import MARK, carry, plain_id, restore
+from orchestrator.chat.carried import MARK, carries, carry, plain_id, restore
 from orchestrator.errors import InvalidRequest
 from tests.services.orchestrator.chat.loop_requests import MATH, MINE, SUM, WEATHER
 from tests.support.live import Json, Live, live, text_of
@@ -70,6 +70,9 @@ def test_id_has_only_characters_that_every_api_accepts() -> None:
     id = carry("call_1", [[("t", "{}", "\u00ff\u2603 ~?>" * 9)]])
     assert set(id) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
     assert carry("call_1", []) == "call_1"
+    assert carries(id)
+    assert not carries("call_1")
+    assert not carries(id[:-4])
 
 
 def test_history_without_such_ids_is_left_alone() -> None:

@@ -83,6 +83,12 @@ async def test_toolbox_is_extended_for_one_request() -> None:
     assert more.names == {"echo", "files__read", "own__read"}
     assert (await call(more, "own__read")).content == "mine"
     assert toolbox.names == {"echo", "files__read"}
+    assert [more.metric_name(name) for name in sorted(more.names)] == [
+        "echo",
+        "files__read",
+        "(of a request)",
+    ]
+    assert toolbox.servers == {"files"}
 
 
 def test_definition_from_the_list_of_tools_reaches_the_engine_without_its_server() -> None:

@@ -52,6 +52,7 @@ class Messages:
         check_chat_request(chat)
         plan = plan_tools(chat, self._toolbox, execution=execution, attached=())
         plan.events = plan.shows_rounds = True
+        plan.carries = False  # clients repeat all blocks
         return plan
 
 

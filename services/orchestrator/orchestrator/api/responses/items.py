@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from ...chat.carried import carries
 from ...errors import InvalidRequest
 from ...protocol import JsonObject, ToolCall
 from .mcp import OWN_LABEL
@@ -72,6 +73,7 @@ class _Chat:
         self._requests: dict[str, JsonObject] = {}
         self._name_of = name_of
         self._growing: JsonObject | None = None
+        self._start = 0  # of the messages that answer the last of the client's
 
     def add(self, item: Any, where: str) -> None:
         if not isinstance(item, dict):
@@ -84,17 +86,22 @@ class _Chat:
             message = self._assistant("content", "tool_calls")
             message["reasoning"] = message.get("reasoning", "") + text
         elif kind == "function_call":
-            self._add_call(_string(item, "call_id", where), _string(item, "name", where), item, where)
+            self._add_function_call(item, where)
         elif kind == "function_call_output":
             self._add_output(_string(item, "call_id", where), item.get("output"), f"{where}.output")
+            self._start = len(self.messages)
         elif kind == "mcp_call":
-            self._add_call(_string(item, "id", where), self._mcp_name(item, where), item, where)
-            self._add_output(item["id"], _mcp_output(item), f"{where}.output")
-            self.approved.pop(str(item.get("approval_request_id")), None)  # it has been run
+            self._add_mcp_call(item, where)
         elif kind == "mcp_approval_response":
             self._add_approval(item, where)
         elif kind == "mcp_approval_request":
             self._requests[_string(item, "id", where)] = item
+        elif kind == "item_reference":
+            raise InvalidRequest(
+                f"{where} refers to the item {str(item.get('id'))[:80]!r}, which is not stored: send the "
+                "item itself. SDKs do so with `store: false`.",
+                param=where,
+            )
         elif kind not in _IGNORED:
             raise InvalidRequest(
                 f"{where} is of type {str(kind)[:80]!r}, which this server does not keep or run; "
@@ -129,6 +136,33 @@ class _Chat:
             self._assistant("content", "tool_calls")["content"] = _texts(content, f"{where}.content")
         else:
             self._append({"role": role, "content": _content(content, f"{where}.content")})
+            self._start = len(self.messages)
+
+    def _add_function_call(self, item: JsonObject, where: str) -> None:
+        call_id, name = _string(item, "call_id", where), _string(item, "name", where)
+        if carries(call_id):
+            self._merge_turns()
+        self._add_call(call_id, name, item, where)
+
+    def _merge_turns(self) -> None:
+        """Makes one message of the turns whose calls the id of the client's call carries.
+
+        The items of those calls need not be there, or without their results: not all clients repeat them.
+        """
+        turns = [message for message in self.messages[self._start :] if message["role"] == "assistant"]
+        del self.messages[self._start :]
+        self._growing = None
+        for name in ("reasoning", "content"):
+            if texts := [message[name] for message in turns if message.get(name)]:
+                self._assistant()[name] = "\n\n".join(texts)
+
+    def _add_mcp_call(self, item: JsonObject, where: str) -> None:
+        id, name = _string(item, "id", where), self._mcp_name(item, where)
+        self.approved.pop(str(item.get("approval_request_id")), None)  # it has been run
+        if item.get("output") is None and not item.get("error"):
+            return  # some clients leave out the results, since OpenAI stores them
+        self._add_call(id, name, item, where)
+        self._add_output(id, _mcp_output(item), f"{where}.output")
 
     def _add_call(self, call_id: str, name: str, item: JsonObject, where: str) -> None:
         arguments = _object_text(item.get("arguments"), f"{where}.arguments")
@@ -151,12 +185,14 @@ class _Chat:
             )
         name = self._mcp_name(asked, where)
         if item.get("approve") is True:
+            self._start = len(self.messages)
             self.approved[id] = ToolCall(id, name, _object_text(asked.get("arguments"), where))
             return
         reason = item.get("reason")
         note = f"The user rejected this call{f': {reason}' if isinstance(reason, str) else '.'}"
         self._add_call(id, name, asked, where)
         self._add_output(id, orjson.dumps({"error": note}).decode(), where)
+        self._start = len(self.messages)
 
     def _add_output(self, call_id: str, output: Any, where: str) -> None:
         self._append({"role": "tool", "tool_call_id": call_id, "content": _content(output, where)})
@@ -170,9 +206,13 @@ def _string(item: JsonObject, field: str, where: str) -> str:
 
 
 def _object_text(arguments: Any, where: str) -> str:
-    """Returns a call's arguments; `{}` for those that the model wrote wrongly, which engines reject."""
     if arguments is not None and not isinstance(arguments, str):
         raise InvalidRequest(f"{where} must be a string with JSON", param=where)
+    return valid_arguments(arguments)
+
+
+def valid_arguments(arguments: str | None) -> str:
+    """Returns a call's arguments; `{}` for those that the model wrote wrongly, which nobody can read."""
     try:
         return arguments if arguments and isinstance(orjson.loads(arguments), dict) else "{}"
     except orjson.JSONDecodeError:

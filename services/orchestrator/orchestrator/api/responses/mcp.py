@@ -1,14 +1,16 @@
-"""Tools of type `mcp`: the tools of a server that the operator has configured, or of this one."""
+"""Tools of type `mcp`: those of this server, of a configured one, or of one that the request brings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...errors import InvalidRequest
+from ...errors import CallerError, InvalidRequest
 from ...protocol import JsonObject
+from ...tools.mcp.requested import ServerUnavailable
 from ...tools.toolbox import Toolbox
+from ..brought import Entry
 
 OWN_LABEL = "tandem"
 """The label of this server's own tools."""
@@ -49,43 +51,71 @@ def labels_of(toolbox: Toolbox) -> dict[str, Label]:
     }
 
 
-def names_known_server(tools: Any, toolbox: Toolbox) -> bool:
-    """Returns whether a request's tools include a server that is known here."""
-    labels = [
-        tool.get("server_label")
-        for tool in (tools if isinstance(tools, list) else ())
-        if isinstance(tool, dict) and tool.get("type") == "mcp"
+def names_server(tools: Any, toolbox: Toolbox) -> bool:
+    """Returns whether a request's tools include a server that is known here, or that the request brings."""
+    return any(_is_known(tool, toolbox) or _is_brought(tool) for _, tool in _entries(tools))
+
+
+def brought_servers(tools: Any, toolbox: Toolbox) -> list[Entry]:
+    """Returns the servers that a request brings. A name that is known here means the server of that name."""
+    return [
+        Entry(where, tool)
+        for where, tool in _entries(tools)
+        if _is_brought(tool) and not _is_known(tool, toolbox)
     ]
-    return bool(labels) and any(label in labels for label, _ in labels_of(toolbox).values())
 
 
-def read_tools(tools: list[Any], toolbox: Toolbox) -> McpTools:
+def read_tools(tools: list[Any], toolbox: Toolbox, brought: Collection[str] = ()) -> McpTools:
     """Returns the tools of the entries of type `mcp`.
+
+    Args:
+        brought: the labels of the servers that the request brings.
 
     Raises:
         InvalidRequest: an entry is malformed, or names a server or a tool that is not known here.
+        ServerUnavailable: a server that is known here is down.
     """
     known = labels_of(toolbox)
     found = McpTools({name: label for name, label in known.items() if label[0] != OWN_LABEL})
-    for index, entry in enumerate(tools):
-        if isinstance(entry, dict) and entry.get("type") == "mcp":
-            _read(entry, f"tools[{index}]", known, found, toolbox)
+    for where, entry in _entries(tools):
+        # OpenAI's default. The operator has approved the servers that are known here.
+        default = "always" if entry.get("server_label") in brought else "never"
+        _read(entry, where, known, found, toolbox, default=default)
     return found
 
 
+def _entries(tools: Any) -> Iterator[tuple[str, JsonObject]]:
+    """Yields the tools of type `mcp` with their places in the request."""
+    for index, tool in enumerate(tools if isinstance(tools, list) else ()):
+        if isinstance(tool, dict) and tool.get("type") == "mcp":
+            yield f"tools[{index}]", tool
+
+
+def _is_known(tool: JsonObject, toolbox: Toolbox) -> bool:
+    label = tool.get("server_label")
+    return isinstance(label, str) and (label == OWN_LABEL or label in toolbox.servers)
+
+
+def _is_brought(tool: JsonObject) -> bool:
+    return tool.get("server_url") is not None
+
+
 def _read(
-    entry: JsonObject, where: str, known: Mapping[str, Label], found: McpTools, toolbox: Toolbox
+    entry: JsonObject,
+    where: str,
+    known: Mapping[str, Label],
+    found: McpTools,
+    toolbox: Toolbox,
+    *,
+    default: str,
 ) -> None:
     label = entry.get("server_label")
     theirs = {name: ours for ours, (server, name) in known.items() if server == label}
     if not theirs:
-        labels = ", ".join(sorted({server for server, _ in known.values()}))
-        raise InvalidRequest(
-            f"{where}.server_label {str(label)[:80]!r} is not a server that is known here; known: {labels}",
-            param=f"{where}.server_label",
-        )
+        raise _without_tools(label, f"{where}.server_label", known, toolbox)
     names = _allowed(entry.get("allowed_tools"), theirs, f"{where}.allowed_tools")
-    approved = _filter(entry.get("require_approval"), theirs, f"{where}.require_approval")
+    approval = entry.get("require_approval")
+    approved = _filter(default if approval is None else approval, theirs, f"{where}.require_approval")
     listed = []
     for name in names:
         ours = theirs[name]
@@ -95,9 +125,23 @@ def _read(
         if name in approved:
             found.approval.add(ours)
         function = spec["function"]
-        shown = {"name": name, "description": function["description"], "annotations": None}
+        shown = {
+            "name": name,
+            "description": function["description"],
+        }  # without nulls, which some SDKs reject
         listed.append({**shown, "input_schema": function["parameters"]})
-    found.listings.append({"type": "mcp_list_tools", "server_label": label, "tools": listed, "error": None})
+    found.listings.append({"type": "mcp_list_tools", "server_label": label, "tools": listed})
+
+
+def _without_tools(label: Any, param: str, known: Mapping[str, Label], toolbox: Toolbox) -> CallerError:
+    if isinstance(label, str) and label in toolbox.servers:
+        return ServerUnavailable(
+            f"The MCP server {label} offers no tools now; GET /ready says why", param=param
+        )
+    labels = ", ".join(sorted({server for server, _ in known.values()}))
+    return InvalidRequest(
+        f"{param} {str(label)[:80]!r} is not a server that is known here; known: {labels}", param=param
+    )
 
 
 def echo(entry: JsonObject) -> JsonObject:
@@ -115,8 +159,8 @@ def _allowed(given: Any, theirs: Mapping[str, str], where: str) -> list[str]:
 
 
 def _filter(given: Any, theirs: Mapping[str, str], where: str) -> list[str]:
-    """Returns the tools whose calls the client wants to approve. The default is none: the operator did."""
-    if given in (None, "never"):
+    """Returns the tools whose calls the client wants to approve."""
+    if given == "never":
         return []
     if given == "always":
         return list(theirs)

@@ -67,7 +67,7 @@ class TextItem:
 
 @dataclass(slots=True)
 class CallItem:
-    """A call, by its kind: of a function, of an MCP server's tool, or one that the client has to approve."""
+    """A call, by its kind: for the client, run by the server, or one that the client has to approve."""
 
     index: int
     item: JsonObject
@@ -118,7 +118,7 @@ class CallItem:
         report("response.output_item.done", output_index=self.index, item=self.item)
 
     def finish(self, report: Report, output: str, *, failed: bool) -> None:
-        """Ends a call of an MCP server's tool with its result."""
+        """Ends a call that the server runs with its result."""
         status = "failed" if failed else "completed"
         if failed:
             content = [{"type": "text", "text": output}]
@@ -128,15 +128,6 @@ class CallItem:
         self.item["status"] = status
         report(f"response.mcp_call.{status}", **self._place)
         report("response.output_item.done", output_index=self.index, item=self.item)
-
-
-def report_call_output(report: Report, index: int, call_id: str, output: str) -> JsonObject:
-    """Reports the result of a server's call and returns its item."""
-    item: JsonObject = {"type": "function_call_output", "id": new_id("fco"), "call_id": call_id}
-    item |= {"output": output, "status": "completed"}
-    report("response.output_item.added", output_index=index, item={**item})
-    report("response.output_item.done", output_index=index, item=item)
-    return item
 
 
 def report_listing(report: Report, index: int, listing: JsonObject) -> JsonObject:

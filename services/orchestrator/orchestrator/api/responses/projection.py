@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Any
 
@@ -10,7 +11,9 @@ from ...errors import ApiError, CallerError, Overloaded
 from ...protocol import JsonObject, event
 from ..error_format import OPENAI_ERRORS
 from ..projected import encode
-from .output import CallItem, TextItem, new_id, report_call_output, report_listing
+from .items import valid_arguments
+from .mcp import OWN_LABEL
+from .output import CallItem, TextItem, new_id, report_listing
 from .request import ResponseRequest
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -36,7 +39,7 @@ class ResponseProjection:
         }
         self._mcp = request.mcp
         self._approved = {call.id for call in request.approved}
-        self._running: dict[str, CallItem] = {}  # calls of MCP servers' tools
+        self._running: dict[str, list[CallItem]] = {}  # calls that the server runs
         self._events: list[JsonObject] = []
         self._number = 0
         self._items = 0
@@ -76,7 +79,7 @@ class ResponseProjection:
             code = "rate_limit_exceeded" if isinstance(error, Overloaded) else "invalid_prompt"
         self._begin({})
         self._close("incomplete")
-        for call in self._running.values():
+        for call in itertools.chain.from_iterable(self._running.values()):
             call.finish(self._report, error.message, failed=True)
             self._done[call.index] = call.item
         self._finish("failed", error={"code": code, "message": error.message})
@@ -151,29 +154,21 @@ class ResponseProjection:
         self._close("completed")
         id = tool["id"]
         if tool["type"] == "tool_call.started":
-            self._start_call(id, tool["name"], tool["arguments"] or "{}")
-        elif call := self._running.pop(id, None):
+            self._start_call(id, tool["name"], tool["arguments"])
+        elif calls := self._running.get(id):
+            call = calls.pop(0)
             call.finish(self._report, tool["result"], failed=tool["outcome"] != "ok")
             self._done[call.index] = call.item
-        else:
-            index = self._next_index()
-            self._done[index] = report_call_output(self._report, index, id, tool["result"])
 
     def _start_call(self, id: str, name: str, arguments: str) -> None:
-        """Reports a call that the server runs."""
-        if label := self._mcp.labels.get(name):
-            approval = id if id in self._approved else None
-            call = CallItem.of_server(self._next_index(), *label, approval)
-            call.begin(self._report)
-            call.add(self._report, arguments)
-            call.end_arguments(self._report)
-            self._running[id] = call
-            return
-        call = CallItem.of(self._next_index(), id, name)
+        """Reports a call that the server runs. Clients do not run the calls of MCP servers."""
+        label = self._mcp.labels.get(name, (OWN_LABEL, name))
+        approval = id if id in self._approved else None
+        call = CallItem.of_server(self._next_index(), *label, approval)
         call.begin(self._report)
-        call.add(self._report, arguments)
-        call.end(self._report, "completed")
-        self._done[call.index] = call.item
+        call.add(self._report, valid_arguments(arguments))
+        call.end_arguments(self._report)
+        self._running.setdefault(id, []).append(call)  # engines may give two calls one id
 
     def _new_call(self, id: str, name: str) -> CallItem:
         """Returns the item of a call that ends the response: for the client, or to be approved by it."""

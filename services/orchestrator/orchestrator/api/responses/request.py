@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from ...errors import InvalidRequest
 from ...protocol import JsonObject, ToolCall
 from ...tools.toolbox import Toolbox
 from .items import read_input
-from .mcp import McpTools, echo, names_known_server, read_tools
+from .mcp import McpTools, echo, names_server, read_tools
 
 _RENAMED = {"max_output_tokens": "max_completion_tokens"}
 _OWN = frozenset(
@@ -63,8 +63,11 @@ class ResponseRequest:
     max_tool_calls: int | None = None
 
 
-def parse(payload: JsonObject, toolbox: Toolbox) -> ResponseRequest:
+def parse(payload: JsonObject, toolbox: Toolbox, brought: Collection[str] = ()) -> ResponseRequest:
     """Returns the request in `payload`.
+
+    Args:
+        brought: the labels of the MCP servers that the request brings, whose tools the toolbox has.
 
     Raises:
         InvalidRequest: a field is invalid, or asks for what this server does not have.
@@ -73,7 +76,7 @@ def parse(payload: JsonObject, toolbox: Toolbox) -> ResponseRequest:
     _check_supported(payload)
     chat = {_RENAMED.get(name, name): value for name, value in payload.items() if name not in _OWN}
     given = payload.get("tools") or []
-    mcp = read_tools(given, toolbox)
+    mcp = read_tools(given, toolbox, brought)
     read = read_input(payload["input"], payload.get("instructions"), mcp.name_of)
     chat["messages"] = read.messages
     if not (read.messages or read.approved):
@@ -103,11 +106,11 @@ def parse(payload: JsonObject, toolbox: Toolbox) -> ResponseRequest:
 
 
 def names_server_tool(payload: JsonObject, toolbox: Toolbox) -> bool:
-    """Returns whether the request names a tool of this server, or an MCP server that it knows."""
+    """Returns whether the request names a tool of this server, or an MCP server to call."""
     tools = payload.get("tools")
     if not isinstance(tools, list):
         return False
-    return any(_name(tool) in toolbox for tool in tools) or names_known_server(tools, toolbox)
+    return any(_name(tool) in toolbox for tool in tools) or names_server(tools, toolbox)
 
 
 def _name(tool: Any) -> str | None:

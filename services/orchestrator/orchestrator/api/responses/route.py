@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...chat.carried import MARK
 from ...chat.loop import ChatLoop
 from ...chat.tool_plan import ToolPlan, plan_tools
 from ...errors import InvalidRequest
 from ...protocol import JsonObject, check_chat_request, exact
+from ...tools.mcp.requested import RequestServers
 from ...tools.toolbox import Toolbox
+from ..brought import with_brought
 from ..endpoint import Request
 from ..projected import answer
 from ..relay import Relay
 from ..reply import Reply
 from .archive import Archive, input_items
+from .mcp import brought_servers
 from .projection import ResponseProjection
 from .request import ResponseRequest, names_server_tool, parse
 
 _KEPT = ("background", "previous_response_id", "store")
 """Fields that ask the server to keep something, which the engine would ignore or reject."""
 
-_CALLED = b'"mcp_'
+_CALLED = (b'"mcp_', MARK.encode())
 """In the body of a request whose history has calls that this server has run."""
 
 
@@ -28,11 +32,19 @@ class Responses:
     """Handles the route."""
 
     def __init__(
-        self, loop: ChatLoop, relay: Relay, toolbox: Toolbox, archive: Archive, *, attached: Sequence[str]
+        self,
+        loop: ChatLoop,
+        relay: Relay,
+        toolbox: Toolbox,
+        servers: RequestServers,
+        archive: Archive,
+        *,
+        attached: Sequence[str],
     ) -> None:
         self._loop = loop
         self._relay = relay
         self._toolbox = toolbox
+        self._servers = servers
         self._archive = archive
         self._attached = attached
 
@@ -40,17 +52,22 @@ class Responses:
         payload = request.payload()
         header = request.headers.get(b"x-tool-execution")
         execution = header.decode("latin-1") if header else None
-        if self._is_ours(payload, execution) or _CALLED in request.body:
-            payload = exact(payload, request.body)
-            await self._add_history(payload, request)
-            asked = parse(payload, self._toolbox)
-            plan = self._plan(asked, execution, request.record.permitted_tools)
+        called = any(mark in request.body for mark in _CALLED)
+        if not (called or self._is_ours(payload, execution)):
+            await self._relay.forward(request, reply, payload, request.body)
+            return
+        payload = exact(payload, request.body)
+        await self._add_history(payload, request)
+        entries = brought_servers(payload.get("tools"), self._toolbox)
+        async with with_brought(self._toolbox, entries, self._servers, request) as toolbox:
+            asked = parse(payload, toolbox, [str(entry.tool["server_label"]) for entry in entries])
+            plan = self._plan(asked, toolbox, execution, request.record.permitted_tools)
             withheld = not plan.request.get("tools")
             kept = payload.get("store") or payload.get("previous_response_id")
-            if plan.runs_tools or withheld or kept or _CALLED in request.body:
-                await self._answer(payload, asked, plan, request, reply)
-                return
-        await self._relay.forward(request, reply, payload, request.body)
+            if plan.runs_tools or withheld or kept or called:
+                await self._answer(payload, asked, plan, request, reply, loop=self._loop.over(toolbox))
+            else:
+                await self._relay.forward(request, reply, payload, request.body)
 
     async def _add_history(self, payload: JsonObject, request: Request) -> None:
         """Puts the items of the response before this one in front of the input, which then has ids."""
@@ -79,7 +96,14 @@ class Responses:
             )
 
     async def _answer(
-        self, payload: JsonObject, asked: ResponseRequest, plan: ToolPlan, request: Request, reply: Reply
+        self,
+        payload: JsonObject,
+        asked: ResponseRequest,
+        plan: ToolPlan,
+        request: Request,
+        reply: Reply,
+        *,
+        loop: ChatLoop,
     ) -> None:
         projection = ResponseProjection(asked)
         stores = payload.get("store") is True
@@ -90,7 +114,7 @@ class Responses:
                 projection.answer["store"] = False
 
         before_end = keep if stores else None
-        await answer(self._loop, plan, projection, request, reply, stream=asked.stream, before_end=before_end)
+        await answer(loop, plan, projection, request, reply, stream=asked.stream, before_end=before_end)
 
     def _is_ours(self, payload: JsonObject, execution: str | None) -> bool:
         if any(payload.get(name) for name in _KEPT):
@@ -102,11 +126,15 @@ class Responses:
         )
 
     def _plan(
-        self, asked: ResponseRequest, execution: str | None, permitted: frozenset[str] | None
+        self,
+        asked: ResponseRequest,
+        toolbox: Toolbox,
+        execution: str | None,
+        permitted: frozenset[str] | None,
     ) -> ToolPlan:
         check_chat_request(asked.chat)
         plan = plan_tools(
-            asked.chat, self._toolbox, execution=execution, attached=self._attached, permitted=permitted
+            asked.chat, toolbox, execution=execution, attached=self._attached, permitted=permitted
         )
         plan.events = plan.shows_rounds = True
         plan.max_calls = asked.max_tool_calls

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.api.responses.items import read_input
+from orchestrator.chat.carried import carry
 from orchestrator.errors import InvalidRequest
 
 USER = {"role": "user", "content": "Hi"}
@@ -93,14 +94,56 @@ def test_call_of_a_tool_server_is_a_call_with_its_result() -> None:
     [
         ({"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": "gone"}]}, "gone"),
         ({"type": "http_error", "code": 500, "message": "broken"}, "broken"),
-        ({}, ""),
     ],
 )
 def test_error_of_a_tool_server(error: Any, content: str) -> None:
-    item = {"type": "mcp_call", "id": "m", "server_label": "tandem", "name": "f", "error": error or None}
+    item = {"type": "mcp_call", "id": "m", "server_label": "tandem", "name": "f", "error": error}
     [called, result] = messages_of([item], None)
     assert called["tool_calls"][0]["function"]["name"] == "f"
     assert result["content"] == content
+
+
+def test_call_without_its_result_is_left_out() -> None:
+    """Clients that trust the server to have stored it send it back like this."""
+    item = {"type": "mcp_call", "id": "m", "server_label": "tandem", "name": "f", "arguments": "{}"}
+    assert messages_of([USER, {**item, "output": None, "error": None}, said("2")], None) == [
+        USER, {"role": "assistant", "content": "2"},
+    ]  # fmt: skip
+    empty = messages_of([{**item, "output": ""}], None)
+    assert empty[1]["content"] == ""
+
+
+def test_turns_that_the_clients_call_carries_become_one_message() -> None:
+    """The calls of the server are put back from there, as the model made them."""
+    ran = {"type": "mcp_call", "server_label": "tandem", "name": "f", "arguments": "{}", "output": "1"}
+    id = carry("b", [[("f", "{}", "1")], [("f", "{}", "1")]], [0])
+    items = [
+        USER, call("z"), output("z"), thought("Hm"), said("First."), {**ran, "id": "m"}, said("Then."),
+        {**ran, "id": "n"}, call(id), call("c"), output(id),
+    ]  # fmt: skip
+    assert messages_of(items, None)[3:] == [
+        {
+            "role": "assistant", "reasoning": "Hm", "content": "First.\n\nThen.",
+            "tool_calls": [wire(id), wire("c")],
+        },
+        {"role": "tool", "tool_call_id": id, "content": "1"},
+    ]  # fmt: skip
+
+
+def test_items_stay_if_the_clients_call_cannot_be_read() -> None:
+    ran = {"type": "mcp_call", "id": "m", "server_label": "tandem", "name": "f", "arguments": "{}"}
+    cut = carry("b", [[("f", "{}", "1")]])[:-4]
+    messages = messages_of([USER, {**ran, "output": "1"}, call(cut)], None)
+    assert [message["role"] for message in messages] == ["user", "assistant", "tool", "assistant"]
+
+
+def test_calls_before_an_approval_are_not_carried() -> None:
+    ran = {"type": "mcp_call", "id": "m", "server_label": "tandem", "name": "f", "arguments": "{}"}
+    approval = {"type": "mcp_approval_response", "approval_request_id": "r", "approve": True}
+    done = {**ran, "id": "n", "approval_request_id": "r", "output": "2"}
+    id = carry("b", [[("files__rm", "{}", "2")]])
+    messages = messages_of([USER, {**ran, "output": "1"}, ASKED, approval, done, call(id)], None)
+    assert [message.get("content") for message in messages] == ["Hi", None, "1", None]
 
 
 ASKED = {"type": "mcp_approval_request", "id": "r", "server_label": "files", "name": "rm", "arguments": "{}"}

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.api.responses.mcp import echo, labels_of, names_known_server, read_tools
+from orchestrator.api.responses.mcp import brought_servers, echo, labels_of, names_server, read_tools
 from orchestrator.errors import InvalidRequest
+from orchestrator.tools.mcp.requested import ServerUnavailable
 from orchestrator.tools.toolbox import RemoteResult, RemoteTool, Toolbox
 from tests.support.live import Live, events_of
 from tests.support.openai_types import check, check_response_events
@@ -51,9 +52,29 @@ def test_labels() -> None:
 
 
 def test_known_servers_are_recognised() -> None:
-    assert names_known_server([entry()], toolbox())
-    assert not names_known_server([entry(server_label="other"), {"type": "function"}, 1], toolbox())
-    assert not names_known_server(None, toolbox())
+    assert names_server([entry()], toolbox())
+    assert not names_server([entry(server_label="other"), {"type": "function"}, 1], toolbox())
+    assert not names_server(None, toolbox())
+    assert names_server([entry(server_label="other", server_url="https://x.test")], toolbox())
+
+
+def test_servers_that_the_request_brings() -> None:
+    own = entry(server_label="other", server_url="https://x.test")
+    found = brought_servers([OWN, entry(server_url="https://x.test"), own], toolbox())
+    assert [(one.where, one.tool) for one in found] == [("tools[2]", own)]
+
+
+def test_calls_to_a_server_that_the_request_brings_are_approved_by_default() -> None:
+    assert read_tools([entry()], toolbox(), ["files"]).approval == {"files__list", "files__read"}
+    assert read_tools([entry(require_approval="never")], toolbox(), ["files"]).approval == set()
+
+
+def test_server_that_is_down_is_named() -> None:
+    made = toolbox()
+    made.set_remote("files", ())
+    with pytest.raises(ServerUnavailable) as caught:
+        read_tools([entry()], made)
+    assert "files" in caught.value.message
 
 
 def test_tools_of_a_server() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.api.responses.output import CallItem, TextItem, new_id, report_call_output
+from orchestrator.api.responses.output import CallItem, TextItem, new_id, report_listing
 
 
 class Reports(list[tuple[str, Any]]):
@@ -45,19 +45,41 @@ def test_reasoning_has_no_log_probabilities() -> None:
     assert (item.item["status"], item.item["summary"]) == ("incomplete", [])
 
 
-def test_call_and_its_output() -> None:
+def test_call_for_the_client() -> None:
     report, item = Reports(), CallItem.of(0, "call_1", "add")
     item.begin(report)
     item.add(report, '{"x"')
     item.add(report, ": 1}")
     item.end(report, "completed")
-    result = report_call_output(report, 1, "call_1", "2")
     assert report.kinds == [
         "output_item.added", "function_call_arguments.delta", "function_call_arguments.delta",
-        "function_call_arguments.done", "output_item.done", "output_item.added", "output_item.done",
+        "function_call_arguments.done", "output_item.done",
     ]  # fmt: skip
     assert item.item["arguments"] == '{"x": 1}'
-    assert (result["call_id"], result["output"]) == (item.item["call_id"], "2")
+
+
+def test_call_that_the_server_runs() -> None:
+    report, item = Reports(), CallItem.of_server(0, "tandem", "add", None)
+    item.begin(report)
+    item.add(report, "{}")
+    item.end_arguments(report)
+    item.finish(report, "gone", failed=True)
+    assert report.kinds == [
+        "output_item.added", "mcp_call.in_progress", "mcp_call_arguments.delta", "mcp_call_arguments.done",
+        "mcp_call.failed", "output_item.done",
+    ]  # fmt: skip
+    assert (item.item["status"], item.item["output"]) == ("failed", None)
+    assert item.item["error"]["content"][0]["text"] == "gone"
+
+
+def test_listing_has_no_nulls_that_strict_clients_reject() -> None:
+    report = Reports()
+    tool = {"name": "add", "description": "d", "input_schema": {"type": "object"}}
+    item = report_listing(report, 0, {"type": "mcp_list_tools", "server_label": "tandem", "tools": [tool]})
+    assert report.kinds == [
+        "output_item.added", "mcp_list_tools.in_progress", "mcp_list_tools.completed", "output_item.done",
+    ]  # fmt: skip
+    assert None not in [*item.values(), *item["tools"][0].values()]
 
 
 def test_ids_differ() -> None:

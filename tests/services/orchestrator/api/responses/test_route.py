@@ -55,9 +55,9 @@ async def test_stream_and_whole_answer_have_the_same_content(server: Live, engin
     answer = (await ask(server, tools=[MATH])).json()
     check(answer)
     for response in (streamed[-1]["response"], answer):
-        assert types_of(response["output"]) == ["message", "function_call", "function_call_output", "message"]
-        assert response["output"][2]["output"] == '{"result":2}'
-        assert response["output"][3]["content"][0]["text"] == "It is 2."
+        assert types_of(response["output"]) == ["message", "mcp_call", "message"]
+        assert response["output"][1]["output"] == '{"result":2}'
+        assert response["output"][2]["content"][0]["text"] == "It is 2."
         assert response["usage"]["input_tokens"] == 20
     assert engine.requests[1].json["messages"][1:] == engine.requests[3].json["messages"][1:]
 
@@ -96,9 +96,7 @@ async def test_official_client_accumulates_the_stream(server: Live, engine: Scri
         seen = [event.type async for event in streaming]
         final = await streaming.get_final_response()
     assert seen[0] == "response.created"
-    assert [item.type for item in final.output] == [
-        "reasoning", "message", "function_call", "function_call_output", "message",
-    ]  # fmt: skip
+    assert [item.type for item in final.output] == ["reasoning", "message", "mcp_call", "message"]
     assert final.output_text == "Let me see.It is 2."
 
 
@@ -142,7 +140,7 @@ async def test_calls_for_the_client_are_left_to_it(
 
 @pytest.mark.parametrize("streaming", [False, True])
 async def test_turn_with_calls_of_both_sides(server: Live, engine: ScriptedEngine, streaming: bool) -> None:
-    """The server's call and its result are items, so that the client's call need not carry them."""
+    """Not all clients repeat the server's call with its result, so the client's call carries it, too."""
     calls = [call("calculate_math", SUM, id="a"), call("my_tool", {"x": 1}, id="b")]
     deltas = [*call_deltas("calculate_math", SUM, 0, "a"), *call_deltas("my_tool", '{"x": 1}', 1, "b")]
     engine.play(stream(*deltas) if streaming else whole(calls=calls), whole("Done."))
@@ -152,14 +150,27 @@ async def test_turn_with_calls_of_both_sides(server: Live, engine: ScriptedEngin
         output = seen[-1]["response"]["output"]
     else:
         output = (await ask(server, tools=[MATH, MINE])).json()["output"]
-    assert [(item["type"], item["call_id"]) for item in output] == [
-        ("function_call", "a"), ("function_call_output", "a"), ("function_call", "b"),
-    ]  # fmt: skip
-    result = {"type": "function_call_output", "call_id": "b", "output": "9"}
-    await ask(server, input=[{"role": "user", "content": "Hi"}, *output, result], tools=[MATH, MINE])
-    said = engine.requests[-1].json["messages"]
-    assert [message["role"] for message in said] == ["user", "assistant", "tool", "assistant", "tool"]
-    assert [message.get("content") for message in said[2::2]] == ['{"result":2}', "9"]
+    assert types_of(output) == ["mcp_call", "function_call"]
+    result = {"type": "function_call_output", "call_id": output[1]["call_id"], "output": "9"}
+    without_result = {**output[0], "output": None}
+    for kept in (output, [without_result, output[1]], output[1:]):
+        engine.play(whole("Done."))
+        await ask(server, input=[{"role": "user", "content": "Hi"}, *kept, result], tools=[MATH, MINE])
+        said = engine.requests[-1].json["messages"]
+        assert [message["role"] for message in said] == ["user", "assistant", "tool", "tool"]
+        assert [message.get("content") for message in said[2:]] == ['{"result":2}', "9"]
+        assert [call["id"] for call in said[1]["tool_calls"]] == ["b-1-0", "b"]
+
+
+async def test_carried_calls_survive_a_request_without_tools_of_the_server(
+    server: Live, engine: ScriptedEngine
+) -> None:
+    calls = [call("calculate_math", SUM, id="a"), call("my_tool", {"x": 1}, id="b")]
+    engine.play(whole(calls=calls), whole("Done."))
+    [_, mine] = (await ask(server, tools=[MATH, MINE])).json()["output"]
+    result = {"type": "function_call_output", "call_id": mine["call_id"], "output": "9"}
+    await ask(server, input=[mine, result], tools=[MINE])
+    assert engine.requests[-1].json["messages"][1]["content"] == '{"result":2}'
 
 
 async def test_cut_answer_is_incomplete(server: Live, engine: ScriptedEngine) -> None:
@@ -176,7 +187,7 @@ async def test_limit_of_calls_ends_the_loop(server: Live, engine: ScriptedEngine
     several = [call("calculate_math", {"expression": f"{n}+1"}, id=str(n)) for n in range(3)]
     engine.play(whole(calls=several), whole("Enough."))
     response = (await ask(server, tools=[MATH], max_tool_calls=2)).json()
-    assert types_of(response["output"]) == [*["function_call"] * 2, *["function_call_output"] * 2, "message"]
+    assert types_of(response["output"]) == ["mcp_call", "mcp_call", "message"]
     assert "tools" not in engine.requests[1].json
 
 
@@ -192,7 +203,7 @@ async def test_attached_tools_run(engine: ScriptedEngine) -> None:
     async with live(engine.url, ATTACH_TOOLS="calculate_math") as server:
         engine.play(whole(calls=[call("calculate_math", SUM)]), whole("2"))
         response = (await ask(server)).json()
-    assert types_of(response["output"]) == ["function_call", "function_call_output", "message"]
+    assert types_of(response["output"]) == ["mcp_call", "message"]
 
 
 async def test_log_probabilities_of_the_last_text(server: Live, engine: ScriptedEngine) -> None:
