@@ -8,9 +8,11 @@ import sys
 from typing import Annotated
 
 import typer
+from botocore.exceptions import ClientError
 from rich.table import Table
 
-from . import engine_key, key_limits, keys
+from . import engine_key, key_limits, keys, usage
+from .account import Account, Failed, NotAllowed
 from .command_line import FILE, AsJson, DeploymentFile, account_of, errors_reported
 from .report import console, say
 
@@ -98,17 +100,50 @@ def _options(*values: str | bool | None) -> keys.Options:
 
 @keys_app.command("list")
 def list_keys(deployment: DeploymentFile = FILE, as_json: AsJson = False) -> None:
-    """List the keys, when they were created, and their limits."""
+    """List the keys, their limits, and what each has used today (UTC)."""
     with errors_reported(as_json=as_json):
-        listed = keys.listed(keys.KeyStore(account_of(deployment)).read())
+        account = account_of(deployment)
+        listed = keys.listed(keys.KeyStore(account).read())
+        used = _used(account)
         if as_json:
-            sys.stdout.write(json.dumps([dataclasses.asdict(key) for key in listed]) + "\n")
+            shown = [dataclasses.asdict(key) | {"today": _today(key.name, used)} for key in listed]
+            sys.stdout.write(json.dumps(shown) + "\n")
             return
-        table = Table("name", "created", "limits", box=None, header_style="bold")
+        table = Table(
+            "name", "created", "limits", "requests today", "tokens today", box=None, header_style="bold"
+        )
         for key in listed:
             created = "revoked" if key.revoked else " and ".join(key.created)
-            table.add_row(key.name, created, key_limits.shown(key.limits, keys.now()))
+            limits = key_limits.shown(key.limits, keys.now())
+            table.add_row(
+                key.name, created, limits, *_cells(key, used, account.deployment.limits.tokens_per_day)
+            )
         console().print(table)
+
+
+def _used(account: Account) -> dict[str, usage.Row] | None:
+    """Returns what each key has used today, or None if it cannot be read, which is reported."""
+    try:
+        return usage.of_keys(account, keys.now())
+    except (Failed, NotAllowed, ClientError) as problem:
+        say(f"What was used today is unknown: {problem}")
+        return None
+
+
+def _today(name: str, used: dict[str, usage.Row] | None) -> dict[str, int] | None:
+    if used is None:
+        return None
+    row = used.get(name, dict.fromkeys(usage.COUNTS, 0))
+    return {"requests": row["requests"], "tokens": row["prompt_tokens"] + row["completion_tokens"]}
+
+
+def _cells(key: keys.Key, used: dict[str, usage.Row] | None, default: int | None) -> tuple[str, str]:
+    today = _today(key.name, used)
+    if today is None:
+        return "unknown", "unknown"
+    limit = key.limits.get("tokens_per_day", default)
+    of = f" of {key_limits.short(limit)}" if limit else ""
+    return key_limits.short(today["requests"]), key_limits.short(today["tokens"]) + of
 
 
 @keys_app.command("revoke")

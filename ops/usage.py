@@ -69,7 +69,9 @@ def period(since: str, now: datetime) -> Period:
 
 def stored(account: Account, days: Iterable[str]) -> list[Row]:
     """Returns the rows of a deployment's table."""
-    name = account.outputs()["UsageTable"]
+    name = account.outputs().get("UsageTable")
+    if name is None:
+        raise Failed("the release that is deployed keeps no usage; run make deploy")
     pages = account.client("dynamodb").get_paginator("query")
     rows: dict[tuple[str, str, str], Row] = {}
     for day in days:
@@ -86,6 +88,11 @@ def stored(account: Account, days: Iterable[str]) -> list[Row]:
                     for field in COUNTS:
                         row[field] = row.get(field, 0) + _number(item.get(field))
     return [rows[place] for place in sorted(rows)]
+
+
+def of_keys(account: Account, now: datetime) -> dict[str, Row]:
+    """Returns what each key has used today, by name."""
+    return {row["key"]: row for row in grouped(stored(account, period("1d", now).days), ("key",))}
 
 
 def reported(url: str, key: str | None, period: Period) -> list[Row]:

@@ -17,10 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import boto3
@@ -28,17 +26,12 @@ import httpx
 import uvloop
 
 from examples.tiers import free_port
-from orchestrator.limits.allowance import DAY, MINUTE, Allowance
-from orchestrator.limits.table import LIVE_SECONDS, Table, Terms
-from orchestrator.limits.usage import Use, day_of
+from orchestrator.limits.allowance import MINUTE
 from tests.services.orchestrator.limits.shared_table import NAME, create_table
+from tests.soak import limits_checks
+from tests.soak.limits_checks import CANCELS, FLUSH_SECONDS, KEYS, TASKS, Answer, Outcome
 from tests.support import metrics
 from tests.support.processes import MODEL, Processes, Service
-
-TASKS = 3
-FLUSH_SECONDS = 1
-_ESTIMATE_ERROR = 0.5
-"""Of the tokens of an average request: how wrong the estimate of one that was cut off may be on average."""
 
 _SERVER = """
 import sys
@@ -49,41 +42,6 @@ run_simple("127.0.0.1", int(sys.argv[1]), DomainDispatcherApplication(create_bac
 """moto's server in one thread, since its updates of an item are not atomic, as DynamoDB's are."""
 
 _TOOLS = [{"type": "function", "function": {"name": "calculate_math"}}]
-_KEYS: dict[str, dict[str, Any]] = {
-    "unlimited": {},
-    "daily": {"tokens_per_day": 40_000},
-    "small": {"tokens_per_day": 4_000},
-    "minutely": {"requests_per_minute": 400},
-    "parallel": {"max_in_flight": 6},
-}
-
-
-@dataclass
-class Outcome:
-    """What happened: answers by key and status, tokens that clients saw per key, and what must not happen."""
-
-    kills: int = 0
-    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
-    tokens: Counter[str] = field(default_factory=Counter)
-    by_minute: Counter[tuple[str, int]] = field(default_factory=Counter)
-    cancelled: int = 0
-    largest: int = 0
-    seconds: float = 0.0
-    stored: Use = field(default_factory=Use)
-    engine: tuple[float, float] = (0.0, 0.0)
-    violations: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        prompt, generated = self.engine
-        served = sum(count for (_, status), count in self.answers.items() if status == 200)
-        limited = sum(count for (_, status), count in self.answers.items() if status == 429)
-        return (
-            f"{self.answers.total() + self.cancelled} requests in {self.seconds:.0f} s: {served} served, "
-            f"{limited} beyond a limit, {self.cancelled} cancelled; {self.kills} orchestrators killed\n"
-            f"prompt tokens: {prompt:.0f} by the engine, {self.stored.prompt_tokens} stored\n"
-            f"generated tokens: {generated:.0f} by the engine, {self.stored.completion_tokens} stored\n"
-            f"{self.stored.estimated} of {self.stored.requests} requests estimated"
-        )
 
 
 class Fleet:
@@ -94,17 +52,21 @@ class Fleet:
         self._engine = engine
         self._environment = environment
         self.services = [self._start() for _ in range(TASKS)]
+        self.up = [service.url for service in self.services]
 
     def _start(self) -> Service:
         return self._processes.orchestrator(self._engine.url, **self._environment)
 
-    def kill(self, number: int) -> None:
+    def kill(self, number: int, outcome: Outcome) -> None:
         """Kills one orchestrator without a warning, and starts another."""
         service = self.services[number]
         os.kill(service.pid, signal.SIGKILL)
+        outcome.kills[service.url] = time.monotonic()
+        self.up.remove(service.url)
         service.ended()
         self._processes.services.remove(service)
         self.services[number] = self._start()
+        self.up.append(self.services[number].url)
 
     def stop(self) -> None:
         for service in self.services:
@@ -135,7 +97,7 @@ class Clients:
 
     async def _request(self) -> None:
         choose = self._random
-        key = choose.choice(list(_KEYS))
+        key = choose.choice(list(KEYS))
         words = " ".join(str(choose.randrange(100)) for _ in range(choose.randrange(5, 60)))
         body: dict[str, Any] = {
             "model": MODEL, "max_tokens": 200, "messages": [{"role": "user", "content": f"Say {words}"}],
@@ -147,18 +109,19 @@ class Clients:
             del body["standin"]
         if body["stream"]:
             body["stream_options"] = {"include_usage": True}
-        cancel = self._cancels and body["stream"] and "standin" in body and choose.random() < 0.1
+        cancel = self._cancels and key == CANCELS and body["stream"] and "standin" in body
         if cancel:
             body["standin"] |= {"delay_token": 0.01, "chunks": 100}
-        url = f"{self._fleet.services[choose.randrange(TASKS)].url}/v1/chat/completions"
+        server = choose.choice(self._fleet.up)
         try:
-            await self._exchange(key, url, body, cancel=cancel)
+            await self._exchange(key, server, body, cancel=cancel)
         except (httpx.HTTPError, AttributeError):
             # It was killed. While a connection is opened, anyio finds no socket then.
             self._outcome.answers[key, 0] += 1
 
-    async def _exchange(self, key: str, url: str, body: dict[str, Any], *, cancel: bool) -> None:
+    async def _exchange(self, key: str, server: str, body: dict[str, Any], *, cancel: bool) -> None:
         outcome, headers = self._outcome, {"authorization": f"Bearer {key}"}
+        url = f"{server}/v1/chat/completions"
         async with self._http.stream("POST", url, json=body, headers=headers) as answer:
             minute = int(time.time()) // MINUTE
             usage: dict[str, int] = {}
@@ -177,8 +140,8 @@ class Clients:
         outcome.answers[key, answer.status_code] += 1
         if answer.status_code == 200:
             outcome.by_minute[key, minute] += 1
-            outcome.tokens[key] += usage.get("total_tokens", 0)
-            outcome.largest = max(outcome.largest, usage.get("total_tokens", 0))
+            counts = (usage["prompt_tokens"], usage["completion_tokens"])
+            outcome.complete.append(Answer(key, server, time.monotonic(), *counts))
         elif answer.status_code not in (429, 503):
             outcome.violations.append(f"{key}: status {answer.status_code}")
 
@@ -187,7 +150,7 @@ async def run(*, requests: int, kills: int, clients: int, seed: int, cancels: bo
     """Runs the soak, and checks the outcome."""
     outcome = Outcome()
     with _table() as url, tempfile.NamedTemporaryFile("w", suffix=".json") as keys, Processes() as processes:
-        json.dump({name: _entry(name, limits) for name, limits in _KEYS.items()}, keys)
+        json.dump({name: _entry(name, limits) for name, limits in KEYS.items()}, keys)
         keys.flush()
         engine = processes.standin(
             "--max-num-seqs",
@@ -206,12 +169,11 @@ async def run(*, requests: int, kills: int, clients: int, seed: int, cancels: bo
         begun = time.monotonic()
         sending = asyncio.create_task(Clients(fleet, outcome, seed, cancels=cancels).run(requests, clients))
         choose = random.Random(seed)
-        while not sending.done() and outcome.kills < kills:
-            done = outcome.answers.total() + outcome.cancelled
-            if done > requests * (outcome.kills + 1) / (kills + 1):
-                await asyncio.to_thread(fleet.kill, choose.randrange(TASKS))
-                outcome.kills += 1
-            await asyncio.sleep(0.05)
+        for number in range(1, kills + 1):
+            while not sending.done() and outcome.done <= requests * number / (kills + 1):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            if not sending.done():
+                await asyncio.to_thread(fleet.kill, choose.randrange(TASKS), outcome)
         await sending
         outcome.seconds = time.monotonic() - begun
         await asyncio.to_thread(fleet.stop)
@@ -220,75 +182,10 @@ async def run(*, requests: int, kills: int, clients: int, seed: int, cancels: bo
             metrics.total(engine.url, name("prompt")),
             metrics.total(engine.url, name("generation")),
         )
-        await asyncio.to_thread(_check, outcome)
+        await asyncio.to_thread(limits_checks.check, outcome)
         for service in fleet.services:
             processes.services.remove(service)
     return outcome
-
-
-def _check(outcome: Outcome) -> None:
-    _check_limits(outcome)
-    _check_leases(outcome)
-    _check_usage(outcome)
-
-
-def _check_limits(outcome: Outcome) -> None:
-    """A key exceeds its limit by at most a slice per task that ever ran, and by its last requests."""
-    tasks = TASKS + outcome.kills
-    for key, limits in _KEYS.items():
-        if most := limits.get("tokens_per_day"):
-            slices = tasks * Allowance(most, DAY, shared=True).slice
-            # What a killed task had spent since its last report returns to the limit.
-            bound = slices + (TASKS + 2 * outcome.kills) * (outcome.largest + 300)
-            if outcome.tokens[key] > most + bound:
-                outcome.violations.append(f"{key}: {outcome.tokens[key]} tokens, {bound} more than {most}")
-        if most := limits.get("requests_per_minute"):
-            bound = tasks * Allowance(most, MINUTE, shared=True).slice
-            minutes = sorted(minute for name, minute in outcome.by_minute if name == key)
-            admitted = sum(outcome.by_minute[key, minute] for minute in minutes)
-            if admitted > len(set(minutes)) * (most + bound):
-                outcome.violations.append(f"{key}: {admitted} requests in {len(set(minutes))} minutes")
-
-
-def _check_leases(outcome: Outcome) -> None:
-    """Once the killed tasks count as dead, all that is taken was spent."""
-    table = Table(NAME, "check")
-    items = boto3.client("dynamodb").get_paginator("scan")
-    found = [item for page in items.paginate(TableName=NAME) for item in page["Items"]]
-    later = time.time() + LIVE_SECONDS + 1
-    for item in found:
-        if not item["sk"]["S"].startswith("tokens#"):
-            continue
-        kind, window = item["sk"]["S"].split("#")
-        key = item["pk"]["S"].removeprefix("limit#")
-        terms = Terms(key, kind, int(window), later, _KEYS[key]["tokens_per_day"], 0, 0, 0)
-        before = table.lease(terms)
-        for task in before.unspent:
-            if not table.reclaim(terms, task, later):
-                outcome.violations.append(f"{key}: the lease of {task} was not returned")
-        after = table.lease(terms)
-        spent = sum(int(value["N"]) for name, value in item.items() if name.startswith("s#"))
-        if after.unspent or after.others != spent:
-            outcome.violations.append(f"{key}: {after.others} taken and {spent} spent: {after.unspent}")
-        if len(before.unspent) > outcome.kills:
-            outcome.violations.append(f"{key}: a task that stopped kept its lease: {before.unspent}")
-
-
-def _check_usage(outcome: Outcome) -> None:
-    """Stored usage is what the engine counted: exactly, or within what was killed or estimated."""
-    days = {day_of(time.time()), day_of(time.time() - outcome.seconds - 60)}
-    for use in Table(NAME, "check").usage(days, None).values():
-        outcome.stored.add(use)
-    stored = (outcome.stored.prompt_tokens, outcome.stored.completion_tokens)
-    for kind, engine, found in zip(("prompt", "generated"), outcome.engine, stored, strict=True):
-        each = engine / max(1, outcome.stored.requests)
-        lost = outcome.kills * (FLUSH_SECONDS + 1) * engine / max(1.0, outcome.seconds) / TASKS
-        bound = lost + _ESTIMATE_ERROR * each * outcome.stored.estimated + outcome.kills * 40 * each
-        bound = bound if outcome.kills or outcome.stored.estimated else 0
-        if abs(engine - found) > bound:
-            outcome.violations.append(
-                f"{kind} tokens: {engine:.0f} counted, {found} stored, bound {bound:.0f}"
-            )
 
 
 def _entry(key: str, limits: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,8 @@ log = logging.getLogger("orchestrator.limits")
 _BEAT_SECONDS = LIVE_SECONDS / 4
 _WAIT_SECONDS = 4.0
 _THREADS = 4
-_CLOSE_SECONDS = 8.0
+_CLOSE_SECONDS = 8.0  # less than the time between STOP_SECONDS and the end of a task on AWS
+_RETRY_SECONDS = 0.25
 
 
 class Sync:
@@ -68,15 +69,18 @@ class Sync:
         self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
-        """Stores what is left, and returns what was leased and not spent."""
+        """Stores what is left, and returns what was leased and not spent; tries again for some seconds."""
         if self._task is None:
             return
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):
-                await self._attempt(self._flush, returning=True)
-                await self._attempt(self._leave, returning=True)
+                await self._insist(self._flush)
+                await self._insist(self._leave)
+        if self._usage.changed:
+            fields = {"rows": len(self._usage.changed)}
+            log.error("the last usage was not stored", extra={"fields": fields})
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def leased(self) -> None:
@@ -119,8 +123,8 @@ class Sync:
         elif not self._accounts.down:
             await self._attempt(self._lease_lacking, returning=False)
 
-    async def _attempt(self, step: Callable[..., Any], *, returning: bool) -> None:
-        """Runs a step, and notes whether the table answers."""
+    async def _attempt(self, step: Callable[..., Any], *, returning: bool) -> bool:
+        """Runs a step, and notes and returns whether the table answers."""
         accounts = self._accounts
         try:
             await step(returning)
@@ -133,6 +137,13 @@ class Sync:
             if accounts.down:
                 log.warning("the table of limits and usage answers again")
             accounts.down = False
+        return not accounts.down
+
+    async def _insist(self, step: Callable[..., Any]) -> None:
+        while True:
+            if await self._attempt(step, returning=True):
+                return
+            await asyncio.sleep(_RETRY_SECONDS)
 
     async def _flush(self, returning: bool) -> None:
         now = self._now()

@@ -138,10 +138,13 @@ class Broken(Table):
         super().__init__(NAME, "one")
         self.broken = True
 
+    def fail(self) -> None:
+        raise ConnectionError("the table does not answer")
+
     @property
     def _client(self) -> Any:
         if self.broken:
-            raise ConnectionError("the table does not answer")
+            self.fail()
         return super()._client
 
 
@@ -161,6 +164,45 @@ async def test_process_continues_without_the_table_and_reports_later(
         assert not one.accounts.down
         assert await one.request()
     assert Table(NAME, "reader").usage(["2027-01-15"], None)
+
+
+async def test_last_flush_is_repeated_until_the_table_answers(dynamodb: Any, clock: list[float]) -> None:
+    one = Process("one", Limits(tokens_per_day=1000), clock)
+    table = one.sync._table = Broken()
+    table.broken = False
+    await one.sync.start()
+    await one.request(tokens=30, size=400)
+    table.broken = True
+    failures = 0
+
+    def fail() -> None:
+        nonlocal failures
+        failures += 1
+        table.broken = failures < 3
+        raise ConnectionError("the table does not answer")
+
+    table.fail = fail  # type: ignore[method-assign]
+    await one.sync.close()
+    assert failures == 3
+    [use] = Table(NAME, "reader").usage(["2027-01-15"], "alice").values()
+    assert use.completion_tokens == 30
+    items = dynamodb.scan(TableName=NAME)["Items"]
+    assert [int(item["taken"]["N"]) for item in items if item["pk"]["S"] == "limit#alice"] == [30]
+    assert not [item for item in items if item["pk"]["S"] == "task"]
+
+
+async def test_process_stops_in_time_without_the_table_and_logs_what_is_lost(
+    dynamodb: Any, clock: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sync_module, "_CLOSE_SECONDS", 0.3)
+    one = Process("one", Limits(), clock)
+    one.sync._table = Broken()
+    await one.sync.start()
+    await one.request(tokens=30)
+    async with asyncio.timeout(5):
+        await one.sync.close()
+    [lost] = [record for record in caplog.records if "was not stored" in record.message]
+    assert lost.fields == {"rows": 1}  # type: ignore[attr-defined]
 
 
 async def test_shares_are_those_of_the_live_processes(dynamodb: Any, clock: list[float]) -> None:
