@@ -113,7 +113,9 @@ def orchestrator_environment(
         "DEPLOYMENT_NAME": deployment.name,
     }
     set_here = {name: value for name, value in environment.items() if value}
-    return {**tools.environment, **settings.environment, **set_here}
+    # A deployment may know its model better.
+    known = {"MODEL_TAKES_IMAGES": "true"} if plan.takes_images else {}
+    return {**known, **tools.environment, **settings.environment, **set_here}
 
 
 def mcp_servers(tools: Tools) -> str:

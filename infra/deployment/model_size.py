@@ -52,6 +52,7 @@ def sized_model(name: str, size: ModelSize, known: Model | None) -> Model:
         min_vram_gb={},
         attention_heads=heads,
         unquantized_params=None,
+        images=known.images if known else bool(config.get("vision_config")),
     )
 
 

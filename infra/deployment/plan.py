@@ -63,6 +63,12 @@ class Plan:
         known = self.model.tool_call_parser if self.model else None
         return self.deployment.model.tool_call_parser or known
 
+    @property
+    def takes_images(self) -> bool:
+        """Whether the engine accepts images, as far as the model is known."""
+        only_text = "--language-model-only" in self.deployment.model.extra_args
+        return self.model is not None and self.model.images and not only_text
+
     @cached_property
     def known_instances(self) -> tuple[Instance, ...]:
         """The instance types that are in the catalog, the preferred one first."""

@@ -10,8 +10,11 @@ import pytest
 
 import launch
 from engine_start.command_line import NO_PARSER
+from infra.deployment.catalog import load_catalog
 from infra.deployment.environment import OWNED, orchestrator_environment
+from infra.deployment.file import Deployment
 from infra.deployment.file import settings as all_settings
+from infra.deployment.plan import Plan
 from infra.serving.monitoring import ENGINE_FAILURES
 from infra.template_checks.gpu_instances import engine_services
 from infra.template_checks.services import orchestrator_services
@@ -20,6 +23,7 @@ from orchestrator.errors import DeadlineExceeded, EngineFailed, EngineUnavailabl
 from orchestrator.settings import Settings
 from tests.infra.synthesis import VARIANTS, Synthesis, synthesize
 
+SIZE = {"weights_gib": 9, "layers": 34, "kv_heads": 4, "head_dim": 256}
 VLLM_OWN = {"VLLM_API_KEY", "HF_TOKEN"}
 """Read by vLLM and by huggingface_hub themselves."""
 
@@ -171,6 +175,29 @@ def test_shortest_stop_timeout_is_still_one_that_the_service_takes() -> None:
         api_keys_secret_arn="arn:aws:secretsmanager:us-east-1:123456789012:secret:x",
     )
     assert Settings.from_environment(values).stop_seconds == 20
+
+
+@pytest.mark.parametrize(
+    ("model", "takes_images"),
+    [
+        ({"id": "Qwen/Qwen2.5-7B-Instruct"}, False),
+        ({"id": "google/gemma-3-4b-it"}, True),
+        ({"id": "google/gemma-3-4b-it", "size": SIZE}, True),
+        ({"id": "google/gemma-3-4b-it", "extra_args": ["--language-model-only"]}, False),
+        ({"id": "acme/Unknown-1"}, False),
+    ],
+)
+def test_orchestrator_knows_whether_the_model_takes_images(model: dict[str, Any], takes_images: bool) -> None:
+    plan = Plan(Deployment.model_validate({"model": model}), load_catalog())
+
+    def taken(plan: Plan) -> bool:
+        values = orchestrator_environment(plan, engine_url="http://vllm:8000", api_keys_secret_arn="")
+        return Settings.from_environment(values).model_takes_images
+
+    assert taken(plan) is takes_images
+    opposite = {"MODEL_TAKES_IMAGES": str(not takes_images).lower()}
+    told = plan.deployment.with_setting("orchestrator.environment", opposite)
+    assert taken(dataclasses.replace(plan, deployment=told)) is not takes_images
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -76,6 +76,7 @@ class Model:
     attention_heads: int | None
     unquantized_params: int | None
     revision: str | None = None
+    images: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +185,7 @@ def _models(served: Mapping[str, Any]) -> dict[str, Model]:
             attention_heads=facts.get("attention_heads"),
             unquantized_params=facts.get("unquantized_params"),
             revision=facts.get("revision"),
+            images=facts.get("images", False),
         )
         for name, facts in served.items()
     }

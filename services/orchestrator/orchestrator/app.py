@@ -210,6 +210,7 @@ class Orchestrator:
             mcp_servers=lambda: self._mcp_servers.states,
             usage=UsageReport(self._usage, self._sync.read if self._sync else None),
             default_model=settings.default_model,
+            takes_images=settings.model_takes_images,
             needs_key=not self._keys.open,
             pages=settings.pages,
         )

@@ -295,7 +295,9 @@ class Settings(TraceSettings):
         description="Tools that `POST /mcp` serves: `own` leaves out those of other MCP servers.",
     )
     model_takes_images: bool = Field(
-        False, description="Whether the model accepts images. If so, it sees the images in results of tools."
+        False,
+        description="Whether the model accepts images. If so, it sees the images in results of tools, "
+        "`/v1/models` says so, and the page has a button to attach some.",
     )
     attach_tools: Names = Field(
         (), description="Server tools added to requests that have no `tools`, separated by commas, or `all`."

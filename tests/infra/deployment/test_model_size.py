@@ -42,6 +42,11 @@ def test_config_gives_what_the_catalogue_has_for_the_same_model(tmp_path: Path) 
         assert getattr(model, fact) == getattr(QWEN, fact), fact
 
 
+def test_config_says_whether_an_unknown_model_takes_images(tmp_path: Path) -> None:
+    assert not read(tmp_path, CONFIG).images
+    assert read(tmp_path, {"text_config": CONFIG, "vision_config": {"hidden_size": 1152}}).images
+
+
 def test_stated_size_gives_the_same() -> None:
     stated = {"weights_gib": 14.19, "layers": 28, "kv_heads": 4, "head_dim": 128, "attention_heads": 28}
     model = sized_model("acme/Model-1", ModelSize.model_validate(stated), None)

@@ -24,6 +24,7 @@ class Facts(BaseModel):
     chat_template: str | None = Field(None, pattern=r"^examples/tool_chat_template_[\w.]+\.jinja$")
     extra_args: list[str] = []
     revision: str | None = Field(None, pattern=r"^[0-9a-f]{40}$")
+    images: bool = False
     license: str
     gated: bool
     attention: Literal["full", "hybrid_gdn", "hybrid_swa"]
@@ -71,6 +72,12 @@ DOCUMENT = read()
 def test_file_lists_every_model() -> None:
     assert len(DOCUMENT.models) == 36
     assert DOCUMENT.models["Qwen/Qwen2.5-7B-Instruct"].revision is not None
+
+
+def test_models_that_take_images() -> None:
+    found = {name for name, facts in DOCUMENT.models.items() if facts.images}
+    assert {name.partition("/")[0] for name in found} == {"google", "mistralai"}
+    assert not any("--language-model-only" in DOCUMENT.models[name].extra_args for name in found)
 
 
 @pytest.mark.parametrize("name", DOCUMENT.models)

@@ -44,12 +44,14 @@ def build_routes(
     mcp_servers: Callable[[], Sequence[ServerState]],
     usage: UsageReport,
     default_model: str,
+    takes_images: bool,
     needs_key: bool,
     pages: bool,
 ) -> FastAPI:
     """Builds all routes except the POST routes.
 
     Args:
+        takes_images: whether the model accepts images, as the list of models then says.
         pages: whether to serve the chat page and the API page.
         needs_key: whether clients need a key, as the API's description then says.
     """
@@ -63,7 +65,7 @@ def build_routes(
     if pages:
         add_chat_page(app)
         add_docs_page(app)
-    _add_model_routes(app, discovery, default_model)
+    _add_model_routes(app, discovery, default_model, takes_images)
     _add_state_routes(app, discovery, control_tokens, telemetry, mcp_servers)
 
     add_usage_route(app, usage)
@@ -87,13 +89,14 @@ def build_routes(
     return app
 
 
-def _add_model_routes(app: FastAPI, discovery: Discovery, default_model: str) -> None:
+def _add_model_routes(app: FastAPI, discovery: Discovery, default_model: str, takes_images: bool) -> None:
     started = int(time.time())
+    abilities = {"takes_images": True} if takes_images else {}
 
     def models() -> list[JsonObject]:
         configured = {"id": default_model, "object": "model", "created": started, "owned_by": "tandem"}
         listed = discovery.models or [configured]
-        return [{**model, "tandem": _state(discovery)} for model in listed]
+        return [{**model, "tandem": _state(discovery) | abilities} for model in listed]
 
     @app.get(
         "/v1/models",

@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import FilePayload, Page, expect
+from playwright.async_api import FilePayload, Page, Route, expect
 
 from orchestrator.api.chat_page import CONTENT_SECURITY_POLICY
 from tests.support.live import Live, live
@@ -255,25 +255,63 @@ async def test_text_of_the_model_and_of_tools_does_not_act(
     assert await page.evaluate("window.acted") is None
 
 
-async def test_image_is_attached_and_sent(page: Page, engine: ScriptedEngine) -> None:
-    pixel = (
-        b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89"
-        b"\x00\x00\x00\nIDATx\x9cc\x00\x01\x00\x00\x05\x00\x01\r\n-\xb4\x00\x00\x00\x00IEND\xaeB`\x82"
-    )
+PIXEL = (
+    b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89"
+    b"\x00\x00\x00\nIDATx\x9cc\x00\x01\x00\x00\x05\x00\x01\r\n-\xb4\x00\x00\x00\x00IEND\xaeB`\x82"
+)
+
+
+async def test_image_is_attached_and_sent(engine: ScriptedEngine) -> None:
     engine.play(stream(*text("a pixel")))
-    await page.locator("#image").set_input_files(
-        FilePayload(name="pixel.png", mimeType="image/png", buffer=pixel)
-    )
-    await expect(page.locator("#images img")).to_be_visible()
-    await ask(page, "What is this?")
-    await expect(page.locator(".answer .text")).to_have_text("a pixel")
-    (message,) = engine.requests[0].json["messages"]
-    assert message["content"][0] == {"type": "text", "text": "What is this?"}
-    assert message["content"][1]["image_url"]["url"].startswith("data:image/png;base64,iVBOR")
-    await page.locator("#image").set_input_files(
-        FilePayload(name="large.png", mimeType="image/png", buffer=bytes(4_000_001))
-    )
-    await expect(page.locator("#notice")).to_have_text("large.png has 4.0 MB; an image may have up to 4 MB.")
+    async with live(engine.url, MODEL_TAKES_IMAGES="true") as server, opened(server.url) as page:
+        async with page.expect_file_chooser() as chooser:
+            await page.get_by_role("button", name="Image").click()
+        pixel = FilePayload(name="pixel.png", mimeType="image/png", buffer=PIXEL)
+        await (await chooser.value).set_files(pixel)
+        await expect(page.locator("#images img")).to_be_visible()
+        await ask(page, "What is this?")
+        await expect(page.locator(".answer .text")).to_have_text("a pixel")
+        (message,) = engine.requests[0].json["messages"]
+        assert message["content"][0] == {"type": "text", "text": "What is this?"}
+        assert message["content"][1]["image_url"]["url"].startswith("data:image/png;base64,iVBOR")
+        await page.locator("#image").set_input_files(
+            FilePayload(name="large.png", mimeType="image/png", buffer=bytes(4_000_001))
+        )
+        await expect(page.locator("#notice")).to_have_text(
+            "large.png has 4.0 MB; an image may have up to 4 MB."
+        )
+
+
+async def test_images_can_be_attached_only_for_a_model_that_takes_them(
+    engine: ScriptedEngine, server: Live
+) -> None:
+    async with opened(server.url) as page:
+        await expect(page.locator("#model-state")).to_have_text("up")
+        await expect(page.get_by_role("button", name="Send")).to_be_visible()
+        await expect(page.get_by_role("button", name="Image")).to_be_hidden()
+
+    async def list_models(route: Route) -> None:
+        """Two models, as a server with several of them lists them."""
+        listed = [
+            {"id": "sees", "tandem": {"state": "ready", "takes_images": True}},
+            {"id": "reads", "tandem": {"state": "ready"}},
+        ]
+        await route.fulfill(json={"object": "list", "data": listed})
+
+    async with opened(server.url) as page:
+        await page.route("**/v1/models", list_models)
+        await page.reload()
+        await expect(page.get_by_role("button", name="Image")).to_be_visible()
+        await page.locator("#image").set_input_files(
+            FilePayload(name="pixel.png", mimeType="image/png", buffer=PIXEL)
+        )
+        await expect(page.locator("#images img")).to_be_visible()
+        await page.get_by_label("Model").select_option("reads")
+        await expect(page.get_by_role("button", name="Image")).to_be_hidden()
+        await expect(page.locator("#images img")).to_have_count(0)
+        await expect(page.locator("#notice")).to_have_text("reads takes no images.")
+        await page.get_by_label("Model").select_option("sees")
+        await expect(page.get_by_role("button", name="Image")).to_be_visible()
 
 
 @pytest.mark.parametrize("size", [(360, 640), (820, 1180), (1400, 900)])
@@ -307,7 +345,7 @@ async def test_page_works_by_keyboard(page: Page, engine: ScriptedEngine) -> Non
     for _ in range(20):
         await page.keyboard.press("Tab")
         reached.add(await page.evaluate("document.activeElement.id || document.activeElement.textContent"))
-    assert {"model", "new-chat", "panel-toggle", "API", "prompt", "attach", "send", "Retry"} <= reached
+    assert {"model", "new-chat", "panel-toggle", "API", "prompt", "send", "Retry"} <= reached
 
 
 async def test_every_control_has_a_name(page: Page) -> None:

@@ -182,6 +182,13 @@ async def test_models_of_engines_that_are_always_on_have_a_state(server: Live) -
     assert (await server.http.get("/v1/models")).json()["data"][0]["tandem"] == {"state": "ready"}
 
 
+async def test_models_say_that_they_take_images(engine: ScriptedEngine) -> None:
+    async with live(engine.url, MODEL_TAKES_IMAGES="true") as server:
+        await until_ready(server)
+        listed = (await server.http.get("/v1/models")).json()["data"][0]["tandem"]
+    assert listed == {"state": "ready", "takes_images": True}
+
+
 async def _model_state(server: Live) -> dict[str, Any]:
     model = await server.openai.models.retrieve("scripted")
     state = (model.model_extra or {})["tandem"]

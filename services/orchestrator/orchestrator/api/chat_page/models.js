@@ -7,6 +7,12 @@ const SELDOM_SECONDS = 60;
 
 let known = [];
 let timer;
+let changed = () => {};
+
+/** Calls `act` whenever the chosen model, or what is known of it, may have changed. */
+export function onModel(act) {
+  changed = act;
+}
 
 /** Reads the models again and again: often while one is not up. */
 export async function watchModels() {
@@ -23,28 +29,32 @@ export async function watchModels() {
 
 export const model = () => find("model").value;
 
+/** Returns whether the chosen model takes images. */
+export const takesImages = () => chosen()?.tandem?.takes_images === true;
+
+const chosen = () => known.find((entry) => entry.id === model());
+
 /** Returns why an answer of the chosen model may take a while. */
 export function waitReason() {
-  const chosen = known.find((entry) => entry.id === model());
-  const state = chosen ? stateOf(chosen) : "";
+  const state = chosen() ? stateOf(chosen()) : "";
   return state ? `The model is ${state}. The answer comes once it is up.` : "Still waiting for the model …";
 }
 
 function show() {
   const picker = find("model");
-  const chosen = picker.value;
+  const before = picker.value;
   picker.replaceChildren(
     ...known.map((entry) => element("option", { value: entry.id }, [entry.id, stateOf(entry)].filter(Boolean).join(" — "))),
   );
-  if (known.some((entry) => entry.id === chosen)) picker.value = chosen;
+  if (known.some((entry) => entry.id === before)) picker.value = before;
   showState();
 }
 
 export function showState() {
-  const chosen = known.find((entry) => entry.id === model());
-  const state = chosen ? stateOf(chosen) : "";
-  find("model-state").textContent = state || (chosen ? "up" : "");
+  const state = chosen() ? stateOf(chosen()) : "";
+  find("model-state").textContent = state || (chosen() ? "up" : "");
   find("model-state").dataset.state = state ? "waiting" : "up";
+  changed();
 }
 
 /** Returns what keeps a model from answering at once, or an empty text. */

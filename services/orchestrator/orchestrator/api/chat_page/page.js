@@ -1,7 +1,7 @@
 // The page: reads what the person does, and shows what the server says.
 import { Chat } from "./chat.js";
 import { button, element, find } from "./dom.js";
-import { model, showState, waitReason, watchModels } from "./models.js";
+import { model, onModel, showState, takesImages, waitReason, watchModels } from "./models.js";
 import * as server from "./server.js";
 import { snippets } from "./snippets.js";
 import { showUsage } from "./usage.js";
@@ -106,6 +106,14 @@ function showImages() {
   );
 }
 
+function showAttach() {
+  find("attach").hidden = !takesImages();
+  if (takesImages() || !images.length) return;
+  images = [];
+  showImages();
+  notice(`${model()} takes no images.`);
+}
+
 function attach(files) {
   for (const file of files) {
     if (file.size > MAX_IMAGE_BYTES) {
@@ -188,6 +196,7 @@ function listen() {
 }
 
 listen();
+onModel(showAttach);
 showSnippet();
 if (matchMedia("(min-width: 70rem)").matches) togglePanel();
 load();
