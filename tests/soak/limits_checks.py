@@ -184,12 +184,12 @@ def _check_leases(outcome: Outcome) -> None:
 
 
 def _check_usage(outcome: Outcome) -> None:
-    """The usage of each key is what its clients were told, less what killed servers had not stored."""
+    """The usage of each key is what its answers reported, less what killed servers had not stored."""
     for key in KEYS.keys() - {CANCELS}:
         answers = [one for one in outcome.complete if one.key == key]
         lost = [one for one in outcome.unstored if one.key == key]
         stored = outcome.stored.get(key, Use())
-        # A killed server may have counted a request whose end did not reach the client.
+        # A killed server may have counted a request whose last bytes did not reach the client.
         broken = outcome.answers[key, 0] * max((one.tokens for one in answers), default=0)
         # A request that waited for a lease in vain counts as one without tokens.
         rejected = sum(outcome.answers[key, status] for status in (0, 429, 503))
@@ -217,7 +217,7 @@ def _check_total(outcome: Outcome) -> None:
     for kind, engine, found in zip(("prompt", "generated"), outcome.engine, stored, strict=True):
         each = engine / max(1, total.requests)
         lost = _sum(outcome.unstored, kind)
-        # Those that broke had not ended, or the client did not see it.
+        # The engine may have worked for those whose connection broke.
         broken = sum(count for (_, status), count in outcome.answers.items() if status == 0)
         bound = lost + _ESTIMATE_ERROR * each * total.estimated + broken * 2 * each
         if abs(engine - found) > bound:

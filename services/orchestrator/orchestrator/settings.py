@@ -296,8 +296,7 @@ class Settings(TraceSettings):
     )
     model_takes_images: bool = Field(
         False,
-        description="Whether the model accepts images. If so, it sees the images in results of tools, "
-        "`/v1/models` says so, and the page has a button to attach some.",
+        description="Whether the model accepts images: from tools, and on the page. `/v1/models` says so.",
     )
     attach_tools: Names = Field(
         (), description="Server tools added to requests that have no `tools`, separated by commas, or `all`."

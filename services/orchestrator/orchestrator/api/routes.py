@@ -51,9 +51,8 @@ def build_routes(
     """Builds all routes except the POST routes.
 
     Args:
-        takes_images: whether the model accepts images, as the list of models then says.
         pages: whether to serve the chat page and the API page.
-        needs_key: whether clients need a key, as the API's description then says.
+        takes_images, needs_key: whether the model accepts images and clients need a key, which is reported.
     """
     app = FastAPI(
         title="Tandem",
@@ -67,7 +66,6 @@ def build_routes(
         add_docs_page(app)
     _add_model_routes(app, discovery, default_model, takes_images)
     _add_state_routes(app, discovery, control_tokens, telemetry, mcp_servers)
-
     add_usage_route(app, usage)
 
     @app.get(
