@@ -147,7 +147,7 @@ class Rig:
         """Sends bytes on a connection of its own and returns all answers, when the server has closed it.
 
         The list is empty if the server closed while parts were still sent: the kernel then discards answers.
-        It may also be empty if this process was so slow that the server closed an idle connection.
+        If this process was so slow that the server closed the idle connection, this sends again.
 
         Raises:
             Failure: the connection was not closed in time, what came back is not HTTP, or nothing came back
@@ -173,8 +173,10 @@ class Rig:
             return []
         finally:
             writer.close()
-        if not received and len(parts) == 1 and idle_seconds < HEAD_SECONDS / 2:
-            raise Failure(f"no answer to {parts[0][:300]!r}")
+        if not received and len(parts) == 1:
+            if idle_seconds < HEAD_SECONDS / 2:
+                raise Failure(f"no answer to {parts[0][:300]!r}")
+            return await self.send(*parts, seconds=seconds)
         return read_answers(bytes(received))
 
     async def post(self, path: str, body: bytes, *fields: str) -> Answer:
