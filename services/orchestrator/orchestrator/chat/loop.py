@@ -201,12 +201,14 @@ class ChatLoop:
 
 async def _all(runs: Sequence[Coroutine[Any, Any, None]]) -> None:
     """Runs coroutines concurrently, and cancels all of them if one fails or the caller is cancelled."""
-    if len(runs) == 1:
-        await runs[0]
+    if not runs:
         return
-    tasks = [asyncio.create_task(run) for run in runs]
+    first, *others = runs
+    tasks = [asyncio.create_task(run) for run in others]
     try:
-        await asyncio.gather(*tasks)
+        await first
+        for task in tasks:
+            await task
     finally:
         for task in tasks:
             task.cancel()

@@ -23,7 +23,7 @@ class ToolContext:
     traceparent: str = ""
     tracestate: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
-    _gone: threading.Event = field(default_factory=threading.Event, init=False, repr=False, compare=False)
+    _gone: bool = field(default=False, init=False, repr=False, compare=False)
     _callbacks: list[Callable[[], object]] = field(
         default_factory=list, init=False, repr=False, compare=False
     )
@@ -31,7 +31,7 @@ class ToolContext:
     @property
     def cancelled(self) -> bool:
         """True once nobody waits for the result: the caller has left or the time limit has passed."""
-        return self._gone.is_set()
+        return self._gone
 
     def on_cancel(self, callback: Callable[[], object]) -> None:
         """Register a callback that stops the work of a tool in a thread, which nothing else can stop.
@@ -48,7 +48,7 @@ class ToolContext:
     def cancel(self) -> None:
         """Mark the call as cancelled and run the callbacks; returns without waiting for them."""
         with self._lock:
-            self._gone.set()
+            object.__setattr__(self, "_gone", True)
             callbacks = self._callbacks.copy()
             self._callbacks.clear()
         if callbacks:

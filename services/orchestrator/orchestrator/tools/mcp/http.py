@@ -7,8 +7,8 @@ import contextlib
 import functools
 import select
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import orjson
@@ -20,35 +20,54 @@ from ...protocol import EventBuffer, dumps
 from .wire import JsonObject, McpError, Rejected, SessionLost, Unreachable, is_answer, parse, result_of
 
 OnMessage = Callable[[JsonObject], None]
+T = TypeVar("T")
 
 MAX_ANSWER_BYTES = 8_388_608
 CONNECT_SECONDS = 5.0
+_SMALL_BYTES = 16_384
+"""An answer that has arrived in one piece of this size is parsed at once, so it takes none of the budget."""
 _IDLE_SECONDS = 3.0  # servers on uvicorn close idle connections after 5 s
 _IDLE_CONNECTIONS = 32
 _END_SECONDS = 1.0
 _REDIRECTS = range(300, 400)
 _SESSION_LOST = b"session"
+_ACCEPT = {
+    "POST": "Content-Type: application/json\r\nAccept: application/json, text/event-stream",
+    "GET": "Accept: text/event-stream",
+    "DELETE": "Accept: application/json, text/event-stream",
+}
 
 
 class McpConnection(Connection):
     """A connection that also keeps the session that a server starts."""
 
-    __slots__ = ("session_id",)
+    __slots__ = ("_poll", "session_id")
 
     def send(self, request: bytes) -> None:
         self.session_id = b""
         super().send(request)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the whole answer has been read."""
+        return self.complete and not self._body
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long ago the server last sent something."""
+        return self._loop.time() - self.heard
 
     def is_open(self) -> bool:
         """Returns whether the server has sent nothing since its last answer, not even the end.
 
         The event loop may not have seen it yet, and a call that is lost cannot be repeated.
         """
-        if self.broken:
-            return False
-        poll = select.poll()
-        poll.register(self._file, select.POLLIN | select.POLLRDHUP)
-        return not poll.poll(0)
+        return not self.broken and not self._poll.poll(0)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._poll = select.poll()
+        self._poll.register(self._file, select.POLLIN | select.POLLRDHUP)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"mcp-session-id":
@@ -80,8 +99,11 @@ class HttpTransport:
         self._port = parts.port or (443 if self._tls else 80)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         own = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self._target = path
-        self._lines = f"Host: {parts.netloc.rpartition('@')[2]}\r\nUser-Agent: tandem\r\n{own}"
+        host = parts.netloc.rpartition("@")[2]
+        self._lines = {
+            method: f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: tandem\r\n{own}{accept}\r\n"
+            for method, accept in _ACCEPT.items()
+        }
         self._budget = budget
         self._idle: list[McpConnection] = []
         self._ending: set[asyncio.Task[None]] = set()
@@ -98,27 +120,31 @@ class HttpTransport:
         Raises:
             McpError: see the subclasses.
         """
-        async with self._exchange("POST", headers, dumps(message)) as connection:
+
+        async def read(connection: McpConnection) -> JsonObject:
             if connection.session_id and message["method"] == "initialize":
                 self.session_id = connection.session_id.decode("latin-1")
             if connection.content_type.startswith(b"text/event-stream"):
                 return result_of(await self._answer_in_events(connection, message["id"], on_message))
             return result_of(parse(await self._whole(connection)))
 
+        return await self._exchange("POST", headers, dumps(message), read)
+
     async def notify(self, message: JsonObject, headers: Mapping[str, str]) -> None:
         """Sends a notification, or the answer to a request of the server's."""
-        async with self._exchange("POST", headers, dumps(message)) as connection:
-            await self._whole(connection)
+        await self._exchange("POST", headers, dumps(message), self._whole)
 
     async def listen(self, headers: Mapping[str, str]) -> None:
         """Reads what a server of the older protocol sends unasked, until it ends the stream."""
-        async with self._exchange("GET", headers, b"") as connection:
+
+        async def read(connection: McpConnection) -> None:
             if connection.content_type.startswith(b"text/event-stream"):
                 await self._read_events(connection, _all_of_them(self.unasked))
 
+        await self._exchange("GET", headers, b"", read)
+
     async def end_session(self, headers: Mapping[str, str]) -> None:
-        async with self._exchange("DELETE", headers, b"") as connection:
-            await self._whole(connection)
+        await self._exchange("DELETE", headers, b"", self._whole)
 
     async def close(self) -> None:
         for task in list(self._ending):
@@ -127,25 +153,29 @@ class HttpTransport:
             connection.abort()
         self._idle.clear()
 
-    @contextlib.asynccontextmanager
     async def _exchange(
-        self, method: str, headers: Mapping[str, str], body: bytes
-    ) -> AsyncIterator[McpConnection]:
-        """Sends a request, waits for the head of a successful answer, and keeps or closes the connection."""
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        session = f"Mcp-Session-Id: {self.session_id}\r\n" if self.session_id else ""
-        accept = "text/event-stream" if method == "GET" else "application/json, text/event-stream"
-        length = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if body else ""
-        head = (
-            f"{method} {self._target} HTTP/1.1\r\n{self._lines}Accept: {accept}\r\n{length}{session}{lines}"
-        )
-        connection = await self._connect()
+        self,
+        method: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        read: Callable[[McpConnection], Awaitable[T]],
+    ) -> T:
+        """Sends a request, reads a successful answer with `read`, and keeps or closes the connection."""
+        session = self.session_id
+        lines = self._lines[method]
+        if session:
+            lines += f"Mcp-Session-Id: {session}\r\n"
+        for name, value in headers.items():
+            lines += f"{name}: {value}\r\n"
+        if body:
+            lines += f"Content-Length: {len(body)}\r\n"
+        connection = self._kept() or await self._connect()
         try:
-            connection.send(f"{head}\r\n".encode("latin-1", "replace") + body)
+            connection.send(f"{lines}\r\n".encode("latin-1", "replace") + body)
             await connection.head()
             if connection.status >= 300:
                 await self._raise_for(connection, has_session=bool(session))
-            yield connection
+            result = await read(connection)
         except ConnectionBroken as error:
             connection.abort()
             raise McpError(f"the connection to the server broke during the request ({error})") from None
@@ -153,24 +183,25 @@ class HttpTransport:
             connection.abort()
             raise
         self._release(connection)
+        return result
 
-    async def _connect(self) -> McpConnection:
-        now = asyncio.get_running_loop().time()
+    def _kept(self) -> McpConnection | None:
+        """Returns an idle connection that is still open."""
         while self._idle:
             kept = self._idle.pop()
-            if kept.idle_since > now - _IDLE_SECONDS and kept.is_open():
+            if kept.idle_seconds < _IDLE_SECONDS and kept.is_open():
                 return kept
             kept.abort()
+        return None
+
+    async def _connect(self) -> McpConnection:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                opened = await McpConnection.open(
-                    self._host, self._port, tls=self._tls, server_name=self._name
-                )
+                return await McpConnection.open(self._host, self._port, tls=self._tls, server_name=self._name)
         except TimeoutError:
             raise Unreachable(f"the server could not be connected to within {CONNECT_SECONDS:g} s") from None
         except OSError as error:
             raise Unreachable(f"the server cannot be reached: {error.strerror or error}") from None
-        return opened
 
     def _release(self, connection: McpConnection) -> None:
         """Keeps a connection, at once or when its answer ends. The result is there already."""
@@ -193,7 +224,6 @@ class HttpTransport:
 
     def _keep(self, connection: McpConnection) -> None:
         if connection.reusable and len(self._idle) < _IDLE_CONNECTIONS:
-            connection.idle_since = asyncio.get_running_loop().time()
             self._idle.append(connection)
         else:
             connection.abort()
@@ -204,8 +234,12 @@ class HttpTransport:
         Raises:
             McpError: it is too large.
         """
-        share, parts, size = Share(self._budget), [], 0
+        piece = await connection.read()
+        if len(piece) <= _SMALL_BYTES and connection.ended:
+            return piece
+        share, parts, size = Share(self._budget), [piece], len(piece)
         try:
+            share.resize(3 * size)
             while piece := await connection.read():
                 size += len(piece)
                 _check_size(size)

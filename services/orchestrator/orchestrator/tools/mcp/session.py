@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from ..context import ToolContext
 from ..running import CallTimeout
+from .deadline import Deadline
 from .wire import (
     CLIENT_INFO,
     HANDSHAKES,
@@ -72,7 +73,7 @@ class Transport(Protocol):
     async def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Ask:
     """A request before its version is known. Without a number it gets the next one."""
 
@@ -154,29 +155,31 @@ class Session:
         Raises:
             CallTimeout: the time limit has passed. McpError: the server cannot be used, or rejected the call.
         """
-        loop = asyncio.get_running_loop()
         number = next(self._numbers)
+        trace = trace_meta(context)
+        limit = Deadline(seconds)
+
+        def on_message(message: JsonObject) -> None:
+            if message.get("method") == "notifications/progress":
+                limit.extend()
+            else:
+                self._handle(message)
+
+        params = {"name": name, "arguments": arguments}
+        meta = {"progressToken": number, **trace}
+        more = {**headers, **trace_headers(trace)}
         try:
-            async with asyncio.timeout(seconds) as limit:
-
-                def extend(message: JsonObject) -> None:
-                    if message.get("method") == "notifications/progress":
-                        limit.reschedule(loop.time() + seconds)
-                    else:
-                        self._handle(message)
-
-                params = {"name": name, "arguments": arguments}
-                meta = {"progressToken": number, **trace_meta(context)}
-                more = {**headers, **trace_headers(context)}
-                return await self._repeatable(_Ask("tools/call", params, number, meta, more, extend))
+            return await self._repeatable(_Ask("tools/call", params, number, meta, more, on_message))
         except TimeoutError:
-            if limit.expired():
-                self._cancel(number, "the time limit has passed")
-                raise CallTimeout(f"{name} took longer than {seconds:g} s and was cancelled") from None
             raise McpError("the server did not answer in time") from None
         except asyncio.CancelledError:
+            if limit.is_reason():
+                self._cancel(number, "the time limit has passed")
+                raise CallTimeout(f"{name} took longer than {seconds:g} s and was cancelled") from None
             self._cancel(number, "the client has left")
             raise
+        finally:
+            limit.end()
 
     async def connect(self) -> None:
         """Finds a version that both know.

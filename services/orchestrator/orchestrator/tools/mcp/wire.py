@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -67,16 +68,21 @@ def modern_meta() -> JsonObject:
     return {VERSION_KEY: MODERN, CAPABILITIES_KEY: {}, CLIENT_KEY: CLIENT_INFO}
 
 
-def trace_meta(context: ToolContext | None) -> JsonObject:
+def trace_meta(context: ToolContext | None) -> dict[str, str]:
     """Returns the trace context of the client's request and its id."""
     if context is None:
         return {}
-    fields = {"traceparent": context.traceparent, "tracestate": context.tracestate}
-    return {key: value for key, value in fields.items() if value} | {"x-request-id": context.request_id}
+    fields = {"x-request-id": context.request_id}
+    if context.traceparent:
+        fields["traceparent"] = context.traceparent
+    if context.tracestate:
+        fields["tracestate"] = context.tracestate
+    return fields
 
 
-def trace_headers(context: ToolContext | None) -> dict[str, str]:
-    return {name: value for name, value in trace_meta(context).items() if _SAFE_HEADER.fullmatch(value)}
+def trace_headers(trace: Mapping[str, str]) -> dict[str, str]:
+    """Returns what `trace_meta` has returned as headers, without values that a header cannot have."""
+    return {name: value for name, value in trace.items() if _SAFE_HEADER.fullmatch(value)}
 
 
 def header_value(value: str) -> str:
