@@ -13,6 +13,7 @@ from ..errors import EngineFailed
 from ..protocol import DONE, JsonObject, check_chat_request, dumps, event, exact
 from ..tools.toolbox import Toolbox
 from .endpoint import Request
+from .projected import give_hints
 from .relay import Relay
 from .reply import Reply
 
@@ -41,9 +42,7 @@ class Chat:
             attached=self._attached,
             permitted=request.record.permitted_tools,
         )
-        if plan.hints:
-            request.record.hints = plan.hints
-            reply.add_header(b"x-tool-hint", "; ".join(plan.hints))
+        give_hints(plan.hints, request, reply)
         if not plan.runs_tools:
             body = dumps(plan.request) if plan.changed else request.body
             await self._relay.forward(request, reply, plan.request, body)

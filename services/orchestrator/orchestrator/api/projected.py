@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from ..chat.conversation import Ending, Event
@@ -29,6 +29,13 @@ class Projection(ErrorFormat, Protocol):
 def encode(events: list[JsonObject]) -> bytes:
     """Returns events whose name is their `type`, as both APIs frame them."""
     return b"".join([b"event: %b\ndata: %b\n\n" % (event["type"].encode(), dumps(event)) for event in events])
+
+
+def give_hints(hints: Sequence[str], request: Request, reply: Reply) -> None:
+    """Writes what the client probably did not mean to a header and to the log."""
+    if hints:
+        request.record.hints = hints
+        reply.add_header(b"x-tool-hint", "; ".join(hints))
 
 
 async def answer(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from ..errors import InvalidRequest
@@ -96,7 +97,8 @@ def sides_of(
                     "GET /v1/tools lists the tools that it has",
                     param="x-tool-execution",
                 )
-            hint = None if side else _misspelling(tool, name, toolbox.names)
+            described = tool["function"].get("parameters") is not None
+            hint = None if side else _misspelling(name, toolbox.names, described=described)
         elif side is None and _differs(tool["function"].get("parameters"), toolbox, name):
             side = "client"
             hint = (
@@ -111,9 +113,18 @@ def sides_of(
     return frozenset(server), frozenset(client - server), hints
 
 
-def _misspelling(tool: JsonObject, name: str, names: frozenset[str]) -> str | None:
+def misspellings(tools: Iterable[tuple[str, bool]], toolbox: Toolbox) -> list[str]:
+    """Returns hints for a request that names no tool of the server.
+
+    Args:
+        tools: the names of its tools, and whether the client describes their parameters.
+    """
+    found = (_misspelling(name, toolbox.names, described=described) for name, described in tools)
+    return list(islice(filter(None, found), _MAX_HINTS))
+
+
+def _misspelling(name: str, names: frozenset[str], *, described: bool) -> str | None:
     """Returns a hint if a tool of the client probably was to be one of the server's."""
-    described = tool["function"].get("parameters") is not None
     if len(name) > _MAX_NAME:
         return None
     nearest = _nearest(name, names, _CLOSE if described else 0.6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from ...errors import InvalidRequest
@@ -51,6 +52,14 @@ def names_server_tool(payload: JsonObject, toolbox: Toolbox) -> bool:
     """Returns whether the request has a tool with the name of one of the server's."""
     tools = payload.get("tools")
     return isinstance(tools, list) and any(tool_name(tool) in toolbox for tool in tools)
+
+
+def custom_tools(payload: JsonObject) -> Iterator[tuple[str, bool]]:
+    """Returns the names of the tools that are not Anthropic's own, and whether they have a schema."""
+    tools = payload.get("tools")
+    for tool in tools if isinstance(tools, list) else ():
+        if (name := tool_name(tool)) is not None:
+            yield name, tool.get("input_schema") is not None
 
 
 def tool_name(tool: Any) -> str | None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...chat.execution import misspellings
 from ...chat.loop import ChatLoop
 from ...chat.tool_plan import ToolPlan, plan_tools
 from ...protocol import JsonObject, check_chat_request, dumps, exact
 from ...tools.toolbox import Toolbox
 from ..endpoint import Request
-from ..projected import answer
+from ..projected import answer, give_hints
 from ..relay import Relay
 from ..reply import Reply
 from .content import OWN_SERVER, call_name
 from .projection import MessageProjection
-from .request import chat_request, names_server_tool, tool_name
+from .request import chat_request, custom_tools, names_server_tool, tool_name
 
 _CALLED = b'"mcp_tool_'
 """In the body of a request whose history has calls that this server has run."""
@@ -36,11 +37,14 @@ class Messages:
         named = execution != "client" and names_server_tool(payload, self._toolbox)
         if named or called:
             plan = self._plan(exact(payload, request.body), execution)
+            give_hints(plan.hints, request, reply)
             withheld = not plan.request.get("tools")
             if plan.runs_tools or withheld or called:
                 projection = MessageProjection(str(plan.request.get("model") or "-"), self._origin)
                 await answer(self._loop, plan, projection, request, reply, stream=plan.stream)
                 return
+        elif execution is None:
+            give_hints(misspellings(custom_tools(payload), self._toolbox), request, reply)
         await self._relay.forward(request, reply, payload, request.body)
 
     def _origin(self, name: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +111,14 @@ def names_server_tool(payload: JsonObject, toolbox: Toolbox) -> bool:
     if not isinstance(tools, list):
         return False
     return any(_name(tool) in toolbox for tool in tools) or names_server(tools, toolbox)
+
+
+def functions(payload: JsonObject) -> Iterator[tuple[str, bool]]:
+    """Returns the names of the request's functions, and whether it describes their parameters."""
+    tools = payload.get("tools")
+    for tool in tools if isinstance(tools, list) else ():
+        if (name := _name(tool)) is not None:
+            yield name, tool.get("parameters") is not None
 
 
 def _name(tool: Any) -> str | None:

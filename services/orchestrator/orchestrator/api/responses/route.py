@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...chat.carried import MARK
+from ...chat.execution import misspellings
 from ...chat.loop import ChatLoop
 from ...chat.tool_plan import ToolPlan, plan_tools
 from ...errors import InvalidRequest
@@ -13,13 +14,13 @@ from ...tools.mcp.requested import RequestServers
 from ...tools.toolbox import Toolbox
 from ..brought import with_brought
 from ..endpoint import Request
-from ..projected import answer
+from ..projected import answer, give_hints
 from ..relay import Relay
 from ..reply import Reply
 from .archive import Archive, input_items
 from .mcp import brought_servers
 from .projection import ResponseProjection
-from .request import ResponseRequest, names_server_tool, parse
+from .request import ResponseRequest, functions, names_server_tool, parse
 
 _KEPT = ("background", "previous_response_id", "store")
 """Fields that ask the server to keep something, which the engine would ignore or reject."""
@@ -54,6 +55,8 @@ class Responses:
         execution = header.decode("latin-1") if header else None
         called = any(mark in request.body for mark in _CALLED)
         if not (called or self._is_ours(payload, execution)):
+            if execution is None:
+                give_hints(misspellings(functions(payload), self._toolbox), request, reply)
             await self._relay.forward(request, reply, payload, request.body)
             return
         payload = exact(payload, request.body)
@@ -62,6 +65,7 @@ class Responses:
         async with with_brought(self._toolbox, entries, self._servers, request) as toolbox:
             asked = parse(payload, toolbox, [str(entry.tool["server_label"]) for entry in entries])
             plan = self._plan(asked, toolbox, execution, request.record.permitted_tools)
+            give_hints(plan.hints, request, reply)
             withheld = not plan.request.get("tools")
             kept = payload.get("store") or payload.get("previous_response_id")
             if plan.runs_tools or withheld or kept or called:

@@ -241,3 +241,17 @@ async def test_invalid_request_names_the_field(server: Live) -> None:
     assert answer.status_code == 400
     check_error(answer.json())
     assert "tools[1]" in answer.json()["error"]["message"]
+
+
+async def test_misspelt_tool_gets_a_hint_in_a_header(server: Live, engine: ScriptedEngine) -> None:
+    engine.otherwise = body(ANSWER)
+    misspelt: Any = {"name": "calculate_meth", "input_schema": {"type": "object"}}
+    for tools in ([misspelt, {"type": "bash_20250124", "name": "bash"}], [MATH, misspelt]):
+        engine.play(body(ANSWER) if len(engine.requests) == 0 else whole("Hi"))
+        answer = await ask(server, tools=tools)
+        assert answer.status_code == 200, answer.text
+        assert "did you mean calculate_math?" in answer.headers["x-tool-hint"]
+    for fields in ({"tools": [MINE]}, {}):
+        assert "x-tool-hint" not in (await ask(server, **fields)).headers
+    answer = await ask(server, headers={"X-Tool-Execution": "client"}, tools=[misspelt])
+    assert "x-tool-hint" not in answer.headers

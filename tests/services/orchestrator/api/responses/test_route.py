@@ -275,3 +275,18 @@ async def test_requests_and_calls_are_counted(server: Live, engine: ScriptedEngi
     metrics = await server.metrics()
     assert 'requests_total{key_name="-",route="/v1/responses",status="200"} 1.0' in metrics
     assert 'tool_calls_total{outcome="ok",tool_name="calculate_math"} 1.0' in metrics
+
+
+async def test_misspelt_tool_gets_a_hint_in_a_header(server: Live, engine: ScriptedEngine) -> None:
+    relayed = {"object": "response", "id": "r", "output": [], "model": "scripted"}
+    misspelt: Any = {"type": "function", "name": "calculate_meth"}
+    engine.play(body(relayed), whole("Hi"))
+    for tools in ([misspelt, {"type": "web_search"}], [MATH, misspelt]):
+        answer = await ask(server, tools=tools)
+        assert answer.status_code == 200, answer.text
+        assert "did you mean calculate_math?" in answer.headers["x-tool-hint"]
+    engine.otherwise = body(relayed)
+    for fields in ({"tools": [MINE]}, {}, {"tools": "x"}):
+        assert "x-tool-hint" not in (await ask(server, **fields)).headers
+    answer = await ask(server, headers={"X-Tool-Execution": "client"}, tools=[misspelt])
+    assert "x-tool-hint" not in answer.headers
