@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from tests.fuzz.target import Target
 
-from . import bodies, deployment_files, engine_bytes, http_bytes, schemas, tool_results, written_calls
+from . import (
+    bodies,
+    deployment_files,
+    engine_bytes,
+    http_bytes,
+    mcp_servers,
+    schemas,
+    tool_results,
+    written_calls,
+)
 
 TARGETS: dict[str, Target] = {
     target.name: target
@@ -15,6 +24,7 @@ TARGETS: dict[str, Target] = {
         written_calls.TARGET,
         tool_results.TARGET,
         schemas.TARGET,
+        mcp_servers.TARGET,
         deployment_files.TARGET,
     )
 }
