@@ -1,6 +1,7 @@
 """`make bench`: measures the orchestrator and its peers side by side in one run, with interleaved rounds.
 
-QUICK=1 measures ours, nginx, smg and LiteLLM in fewer rounds; `ours-mcp` is ours with an MCP server.
+QUICK=1 measures ours, nginx, smg and LiteLLM in fewer rounds; `ours-mcp` is ours with an MCP server,
+and `ours-responses` the same over the Responses API, beside agentic-api.
 ONLY=a,b selects gateways, ROUNDS=n sets the number of rounds, and NOTE=text is stored with the result.
 """
 

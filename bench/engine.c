@@ -30,11 +30,14 @@
                "\"stop_reason\":null}],\"usage\":{\"prompt_tokens\":320,\"total_tokens\":420,\"completion_tokens\":100," \
                "\"prompt_tokens_details\":null},\"kv_transfer_params\":null}"
 #define CALL "%s{\"id\":\"call_%d\",\"type\":\"function\",\"function\":{\"name\":\"%s\",\"arguments\":\"%s\"}}"
-#define MCP_CALLS "{\"output\":[{\"type\":\"function_call\",\"call_id\":\"call_0\",\"name\":\"get_current_weather\"," \
-                  "\"arguments\":\"{\\\"location\\\": \\\"Paris, France\\\"}\"},{\"type\":\"function_call\",\"call_id\":\"call_1\"," \
-                  "\"name\":\"calculate_math\",\"arguments\":\"{\\\"expression\\\": \\\"2+2*3\\\"}\"}]}"
-#define MCP_TEXT "{\"id\":\"resp_2\",\"output\":[{\"type\":\"message\",\"role\":\"assistant\",\"content\":" \
-                 "[{\"type\":\"output_text\",\"text\":%s}]}]}"
+#define RESPONSE "{\"id\":\"resp_1\",\"object\":\"response\",\"created_at\":1763769600,\"status\":\"completed\"," \
+                 "\"model\":\"mock-model\",\"parallel_tool_calls\":true,\"tool_choice\":\"auto\",\"tools\":[],\"usage\":" \
+                 "{\"input_tokens\":320,\"output_tokens\":100,\"total_tokens\":420,\"input_tokens_details\":{\"cached_tokens\":0}," \
+                 "\"output_tokens_details\":{\"reasoning_tokens\":0}},\"output\":[%s]}"
+#define MCP_CALL "{\"id\":\"fc_%d\",\"type\":\"function_call\",\"status\":\"completed\",\"call_id\":\"call_%d\",\"name\":\"%s\"," \
+                 "\"arguments\":\"{\\\"%s\\\": \\\"%s\\\"}\"}"
+#define MCP_TEXT "{\"id\":\"msg_1\",\"type\":\"message\",\"status\":\"completed\",\"role\":\"assistant\",\"content\":" \
+                 "[{\"type\":\"output_text\",\"text\":%s,\"annotations\":[]}]}"
 #define MCP_ANSWER "{\"jsonrpc\":\"2.0\",\"id\":%ld,%s}"
 #define MCP_INITIALIZED "\"result\":{\"protocolVersion\":\"2025-06-18\",\"capabilities\":{\"tools\":{}}," \
                         "\"serverInfo\":{\"name\":\"bench\",\"version\":\"1\"}}"
@@ -56,7 +59,8 @@ typedef struct connection {
 
 static int chunks, interval, poller;
 static connection *paced;
-static char text[2048], calls[8192], prefixed_calls[8192], our_calls[8192], mcp_text[2048], mcp_tools[1024];
+static char text[2048], calls[8192], prefixed_calls[8192], our_calls[8192], mcp_text[4096], mcp_tools[1024];
+static char mcp_calls[2048], agentic_calls[2048];
 
 static void fail(const char *what) {
     perror(what);
@@ -171,7 +175,8 @@ static int serve(connection *c) {
         if (c->in_size < head + body) return 0;
         if (!strncmp(c->in, "POST /mcp ", 10)) answer_mcp(c, c->in + head, body);
         else if (!strncmp(c->in, "POST /v1/responses ", 19))
-            put_whole(c, has(c->in + head, body, "\"function_call_output\"") ? mcp_text : MCP_CALLS);
+            put_whole(c, has(c->in + head, body, "\"function_call_output\"") ? mcp_text
+                         : has(c->in + head, body, "\"mcp__bench__get_current_weather\"") ? agentic_calls : mcp_calls);
         else if (!strncmp(c->in, "POST ", 5)) answer(c, c->in + head, body);
         else if (!strncmp(c->in, "GET /v1/models ", 15)) put_whole(c, MODELS);
         else put_whole(c, "{}");
@@ -218,6 +223,13 @@ static void write_calls(char *out, const char *prefix, int count) {
     sprintf(out, ANSWER, "null", list, "tool_calls");
 }
 
+static void write_mcp_calls(char *out, const char *weather, const char *math) {
+    char both[1024];
+    int first = sprintf(both, MCP_CALL ",", 0, 0, weather, "location", "Paris, France");
+    sprintf(both + first, MCP_CALL, 1, 1, math, "expression", "2+2*3");
+    sprintf(out, RESPONSE, both);
+}
+
 int main(int count, char **arguments) {
     if (count != 6) return fprintf(stderr, "usage: engine PORT CHUNKS INTERVAL_US CALLS POLLS\n"), 2;
     int polls = atoi(arguments[5]);
@@ -226,7 +238,11 @@ int main(int count, char **arguments) {
     char words[1100] = "\"";
     for (int i = 0; i < 100; i++) strcat(words, "A word. ");
     sprintf(text, ANSWER, strcat(words, "\""), "", "stop");
-    sprintf(mcp_text, MCP_TEXT, words);
+    char message[2048];
+    sprintf(message, MCP_TEXT, words);
+    sprintf(mcp_text, RESPONSE, message);
+    write_mcp_calls(mcp_calls, "get_current_weather", "calculate_math");
+    write_mcp_calls(agentic_calls, "mcp__bench__get_current_weather", "mcp__bench__calculate_math");
     write_calls(calls, "", atoi(arguments[4]));
     write_calls(prefixed_calls, "bench-", atoi(arguments[4]));
     write_calls(our_calls, "bench__", atoi(arguments[4]));

@@ -152,6 +152,13 @@ def _litellm(port: int, engine: str, directory: Path) -> Sequence[str]:
     return [program, "--config", str(directory / "config.yaml"), "--port", str(port), "--host", "127.0.0.1"]
 
 
+def _agentic_api(port: int, engine: str, directory: Path) -> Sequence[str]:
+    """agentic-api connects to the MCP server that a request names."""
+    program = str(INSTALLED / "agentic-api" / "bin" / "agentic-server")
+    places = ["--llm-api-base", engine, "--gateway-host", "127.0.0.1", "--gateway-port", str(port)]
+    return [program, *places, "--skip-llm-ready-check", "--db-url", f"sqlite://{directory}/agentic.db"]
+
+
 GATEWAYS = (
     Gateway(
         "ours", lambda _p, _e, _d: [_python("ours"), "-m", "orchestrator"], _ours,
@@ -160,6 +167,10 @@ GATEWAYS = (
     Gateway(
         "ours-mcp", lambda _p, _e, _d: [_python("ours"), "-m", "orchestrator"], _ours_with_mcp,
         relays=False, loop=Ask("mcp-ours", "A word. A word."),
+    ),
+    Gateway(
+        "ours-responses", lambda _p, _e, _d: [_python("ours"), "-m", "orchestrator"], _ours_with_mcp,
+        relays=False, loop=Ask("mcp-responses", "A word. A word.", "/v1/responses"),
     ),
     Gateway("nginx", _nginx),
     Gateway(
@@ -184,6 +195,10 @@ GATEWAYS = (
     Gateway(
         "smg", _smg_loop, lock=LOCKS / "smg.txt", relays=False,
         loop=Ask("mcp-responses", "A word. A word.", "/v1/responses"),
+    ),
+    Gateway(
+        "agentic-api", _agentic_api, lambda _p, _e: {"RUST_LOG": "warn"}, lock=LOCKS / "agentic-api.txt",
+        loop=Ask("responses-agentic", "A word. A word.", "/v1/responses"),
     ),
     Gateway(
         "litellm", _litellm,

@@ -81,6 +81,11 @@ def write_bodies(directory: Path) -> None:
         "mcp-ours": {**base, "tools": [_named(f"bench__{tool['function']['name']}") for tool in TOOLS]},
         "mcp-chat": {**base, "tools": [{**MCP, "server_label": "litellm", "server_url": "litellm_proxy"}]},
         "mcp-responses": {**asked, "tools": [{**MCP, "server_label": "bench"}]},
+        "responses-agentic": {
+            **asked,
+            "store": False,
+            "tools": [{**MCP, "server_label": "bench", "server_url": f"http://127.0.0.1:{ENGINE_PORT}/mcp"}],
+        },
         "long": {**base, "messages": [*history(49_000), user]},
     }
     for name, body in bodies.items():

@@ -34,6 +34,7 @@ AIMS = (
     # 200 µs where nginx takes 16 µs for a relayed request: a ratio does not depend on the machine's speed.
     Aim("tool loop", "nginx relay", 200 / 16),
     Aim("tool loop", "smg", 0.5, ours="ours-mcp"),
+    Aim("tool loop", "agentic-api", 0.5, ours="ours-responses"),
     Aim("memory", None, 65, ours="ours-mcp"),
     Aim("added p50", None, 0.2),
     Aim("memory", None, 60),

@@ -251,7 +251,8 @@ async def test_misspelt_tool_gets_a_hint_in_a_header(server: Live, engine: Scrip
         answer = await ask(server, tools=tools)
         assert answer.status_code == 200, answer.text
         assert "did you mean calculate_math?" in answer.headers["x-tool-hint"]
-    for fields in ({"tools": [MINE]}, {}):
+    without: Any = ({"tools": [MINE]}, {})
+    for fields in without:
         assert "x-tool-hint" not in (await ask(server, **fields)).headers
     answer = await ask(server, headers={"X-Tool-Execution": "client"}, tools=[misspelt])
     assert "x-tool-hint" not in answer.headers
