@@ -77,6 +77,30 @@ async def test_programs_from_pypi_and_npm(node: str, engine: ScriptedEngine, rep
         assert ready["files"]["version"] == ready["everything"]["version"] == "2025-11-25"
 
 
+async def test_through_responses_and_messages(engine: ScriptedEngine, repository: Path) -> None:
+    async with live(engine.url, **servers(git=[sys.executable, "-m", "mcp_server_git"])) as service:
+        await until(lambda: "git__git_status" in service.app.tool_names)
+        called = call("git__git_status", {"repo_path": str(repository)})
+        for request, path in (
+            ({"input": "Hi", "tools": [{"type": "mcp", "server_label": "git"}]}, "/v1/responses"),
+            (
+                {
+                    "messages": [{"role": "user", "content": "Hi"}],
+                    "max_tokens": 9,
+                    "tools": [{"name": "git__git_status"}],
+                },
+                "/v1/messages",
+            ),
+        ):
+            engine.play(whole(calls=[called]), whole("done"))
+            answer = await service.http.post(path, json={"model": "scripted", **request})
+            assert answer.status_code == 200, answer.text
+            assert "On branch trunk" in engine.requests[-1].json["messages"][-1]["content"]
+            shown = answer.json().get("output") or answer.json()["content"]
+            [ran] = [item for item in shown if item["type"] in ("mcp_call", "mcp_tool_use")]
+            assert ran.get("server_label", ran.get("server_name")) == "git"
+
+
 async def test_server_with_sessions_restarts(node: str, engine: ScriptedEngine) -> None:
     port = free_port()
 

@@ -33,7 +33,8 @@ def chat_request(payload: JsonObject) -> JsonObject:
         raise InvalidRequest("max_tokens must be a number of at least 1", param="max_tokens")
     if payload.get("mcp_servers"):
         raise InvalidRequest(
-            "mcp_servers is not supported: the operator of this server configures MCP servers",
+            "mcp_servers is not supported here: name the tools of the MCP servers that the operator has "
+            "configured, which GET /v1/tools lists, or bring a server to POST /v1/responses",
             param="mcp_servers",
         )
     chat = {name: value for name, value in payload.items() if name not in _OWN}

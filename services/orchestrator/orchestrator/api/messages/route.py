@@ -34,7 +34,8 @@ class Messages:
         header = request.headers.get(b"x-tool-execution")
         execution = header.decode("latin-1") if header else None
         called = _CALLED in request.body
-        named = execution != "client" and names_server_tool(payload, self._toolbox)
+        ours = names_server_tool(payload, self._toolbox) or bool(payload.get("mcp_servers"))
+        named = execution != "client" and ours
         if named or called:
             plan = self._plan(exact(payload, request.body), execution)
             give_hints(plan.hints, request, reply)

@@ -60,6 +60,18 @@ def framed(*events: Json) -> bytes:
     )
 
 
+async def test_servers_that_a_request_brings_are_not_silently_ignored(
+    server: Live, engine: ScriptedEngine
+) -> None:
+    given = [{"type": "url", "name": "docs", "url": "https://mcp.example.com/mcp"}]
+    answer = await ask(server, mcp_servers=given)
+    assert answer.status_code == 400
+    check_error(answer.json())
+    assert "mcp_servers" in answer.json()["error"]["message"]
+    engine.play(body(ANSWER))
+    assert (await ask(server, headers={"x-tool-execution": "client"}, mcp_servers=given)).json() == ANSWER
+
+
 async def test_stream_and_whole_answer_have_the_same_content(server: Live, engine: ScriptedEngine) -> None:
     engine.play(
         stream(*text("Let me see."), *call_deltas("calculate_math", SUM)), stream(*text("It", " is 2.")),
