@@ -60,6 +60,12 @@ async def opened(url: str, *, watched: Watched | None = None, **context: Any) ->
     assert watched.unexpected() == []
 
 
+async def ask(page: Page, question: str) -> None:
+    """Sends a message on the chat page."""
+    await page.get_by_label("Message").fill(question)
+    await page.get_by_role("button", name="Send").click()
+
+
 def _watch(page: Page, url: str, watched: Watched) -> None:
     problems = watched.problems
 

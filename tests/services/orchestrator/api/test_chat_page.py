@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.async_api import FilePayload, Page, Route, expect
+from playwright.async_api import Page, expect
 
 from orchestrator.api.chat_page import CONTENT_SECURITY_POLICY
 from tests.support.live import Live, live
-from tests.support.page import Watched, opened
-from tests.support.scripted_engine import ScriptedEngine, body, call_deltas, stream, text
+from tests.support.page import Watched, ask, opened
+from tests.support.scripted_engine import ScriptedEngine, body, call_deltas, stream, text, whole
 
 KEY = "a-long-secret-key"
 REFUSED = "status of 401"
@@ -24,11 +27,6 @@ REFUSED = "status of 401"
 async def page(server: Live) -> AsyncIterator[Page]:
     async with opened(server.url) as page:
         yield page
-
-
-async def ask(page: Page, question: str) -> None:
-    await page.get_by_label("Message").fill(question)
-    await page.get_by_role("button", name="Send").click()
 
 
 async def test_answer_streams_as_markdown(page: Page, engine: ScriptedEngine) -> None:
@@ -119,8 +117,29 @@ async def test_usage_and_limits_of_the_key_are_shown(engine: ScriptedEngine) -> 
         await expect(page.locator(".answer .text")).to_have_text("2")
         used = page.get_by_role("region", name="Today").locator("tbody td")
         await expect(used).to_have_text(["-", "scripted", "1", "20", "10", "1"])
+        await expect(page.locator("#usage")).to_contain_text("Used by everybody: this server since")
         limits = page.get_by_role("region", name="Limits of this key")
         await expect(limits).to_contain_text("tokens per day2,000,000")
+
+
+async def test_admins_key_shows_everybodys_usage(engine: ScriptedEngine, tmp_path: Path) -> None:
+    engine.play(whole("ok"), whole("ok"))
+    keys: dict[str, Any] = {"ada": {"sha256": hashlib.sha256(KEY.encode()).hexdigest(), "admin": True}}
+    keys["bob"] = {"sha256": hashlib.sha256(b"sk-bob").hexdigest()}
+    file = tmp_path / "keys.json"
+    file.write_text(json.dumps(keys))
+    async with (
+        live(engine.url, API_KEYS_FILE=str(file)) as server,
+        opened(server.url, watched=Watched(expected=(REFUSED,))) as page,
+    ):
+        for key in (KEY, "sk-bob"):
+            assert (await server.chat(headers={"authorization": f"Bearer {key}"})).status_code == 200
+        await page.get_by_role("dialog", name="API key").get_by_label("Key", exact=True).fill(KEY)
+        await page.keyboard.press("Enter")
+        await page.get_by_role("button", name="Details").click()
+        used = page.get_by_role("region", name="Today").locator("tbody td:first-child")
+        await expect(used).to_have_text(["ada", "bob"])
+        await expect(page.locator("#usage")).to_contain_text("Used by everybody: this server since")
 
 
 async def test_new_chat_forgets_the_conversation(page: Page, engine: ScriptedEngine) -> None:
@@ -132,17 +151,6 @@ async def test_new_chat_forgets_the_conversation(page: Page, engine: ScriptedEng
     await ask(page, "second")
     await expect(page.locator(".answer .text")).to_have_text(["two"])
     assert [message["content"] for message in engine.requests[1].json["messages"]] == ["second"]
-
-
-async def test_state_of_the_model_is_shown_while_it_sleeps_and_wakes(engine: ScriptedEngine) -> None:
-    engine.play(stream(*text("awake")))
-    await engine.stop()
-    async with live(engine.url, ENGINE_STARTUP_SECONDS="60") as server, opened(server.url) as page:
-        await expect(page.locator("#model-state")).to_contain_text("asleep, wakes up in about")
-        await ask(page, "Hi")
-        await expect(page.locator(".waiting")).to_contain_text("The answer comes once it is up.")
-        await engine.start(engine.port)
-        await expect(page.locator(".answer .text")).to_have_text("awake")
 
 
 async def test_error_of_the_engine_is_shown(server: Live, engine: ScriptedEngine) -> None:
@@ -253,65 +261,6 @@ async def test_text_of_the_model_and_of_tools_does_not_act(
         assert re.match(r"https?:|mailto:", await link.get_attribute("href") or "https:")
         assert await link.get_attribute("rel") == "noopener noreferrer nofollow"
     assert await page.evaluate("window.acted") is None
-
-
-PIXEL = (
-    b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89"
-    b"\x00\x00\x00\nIDATx\x9cc\x00\x01\x00\x00\x05\x00\x01\r\n-\xb4\x00\x00\x00\x00IEND\xaeB`\x82"
-)
-
-
-async def test_image_is_attached_and_sent(engine: ScriptedEngine) -> None:
-    engine.play(stream(*text("a pixel")))
-    async with live(engine.url, MODEL_TAKES_IMAGES="true") as server, opened(server.url) as page:
-        async with page.expect_file_chooser() as chooser:
-            await page.get_by_role("button", name="Image").click()
-        pixel = FilePayload(name="pixel.png", mimeType="image/png", buffer=PIXEL)
-        await (await chooser.value).set_files(pixel)
-        await expect(page.locator("#images img")).to_be_visible()
-        await ask(page, "What is this?")
-        await expect(page.locator(".answer .text")).to_have_text("a pixel")
-        (message,) = engine.requests[0].json["messages"]
-        assert message["content"][0] == {"type": "text", "text": "What is this?"}
-        assert message["content"][1]["image_url"]["url"].startswith("data:image/png;base64,iVBOR")
-        await page.locator("#image").set_input_files(
-            FilePayload(name="large.png", mimeType="image/png", buffer=bytes(4_000_001))
-        )
-        await expect(page.locator("#notice")).to_have_text(
-            "large.png has 4.0 MB; an image may have up to 4 MB."
-        )
-
-
-async def test_images_can_be_attached_only_for_a_model_that_takes_them(
-    engine: ScriptedEngine, server: Live
-) -> None:
-    async with opened(server.url) as page:
-        await expect(page.locator("#model-state")).to_have_text("up")
-        await expect(page.get_by_role("button", name="Send")).to_be_visible()
-        await expect(page.get_by_role("button", name="Image")).to_be_hidden()
-
-    async def list_models(route: Route) -> None:
-        """Two models, as a server with several of them lists them."""
-        listed = [
-            {"id": "sees", "tandem": {"state": "ready", "takes_images": True}},
-            {"id": "reads", "tandem": {"state": "ready"}},
-        ]
-        await route.fulfill(json={"object": "list", "data": listed})
-
-    async with opened(server.url) as page:
-        await page.route("**/v1/models", list_models)
-        await page.reload()
-        await expect(page.get_by_role("button", name="Image")).to_be_visible()
-        await page.locator("#image").set_input_files(
-            FilePayload(name="pixel.png", mimeType="image/png", buffer=PIXEL)
-        )
-        await expect(page.locator("#images img")).to_be_visible()
-        await page.get_by_label("Model").select_option("reads")
-        await expect(page.get_by_role("button", name="Image")).to_be_hidden()
-        await expect(page.locator("#images img")).to_have_count(0)
-        await expect(page.locator("#notice")).to_have_text("reads takes no images.")
-        await page.get_by_label("Model").select_option("sees")
-        await expect(page.get_by_role("button", name="Image")).to_be_visible()
 
 
 @pytest.mark.parametrize("size", [(360, 640), (820, 1180), (1400, 900)])

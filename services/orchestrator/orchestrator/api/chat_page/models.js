@@ -59,11 +59,13 @@ export function showState() {
 
 /** Returns what keeps a model from answering at once, or an empty text. */
 function stateOf({ tandem: { state, expected_seconds: expected, remaining_seconds: remaining } = {} }) {
-  if (state === "starting") return `starting, ${about(remaining)}`;
-  if (state === "sleeping") return `asleep, wakes up in ${about(expected)}`;
+  if (state === "starting") return ["starting", about(remaining ?? expected)].filter(Boolean).join(", ");
+  if (state === "sleeping") return ["asleep", about(expected) && `wakes up in ${about(expected)}`].filter(Boolean).join(", ");
   return state === "down" ? "down" : "";
 }
 
+/** Returns a duration in words, or an empty text for one that is not known. */
 function about(seconds) {
+  if (!Number.isFinite(seconds)) return "";
   return seconds < 90 ? `about ${seconds} s` : `about ${Math.round(seconds / 60)} minutes`;
 }

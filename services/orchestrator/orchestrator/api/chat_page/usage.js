@@ -15,6 +15,7 @@ export async function showUsage() {
 function tables(usage) {
   const limits = Object.entries(usage.limits ?? {}).filter(([, value]) => value !== null);
   return [
+    element("p", { class: "about" }, `${usage.admin ? "Used by everybody" : "Used by this key"}: ${usage.scope}.`),
     table("Today", ["Key", "Model", "Requests", "Tokens in", "Tokens out", "Tool calls"], usage.data.map(row)),
     limits.length
       ? table("Limits of this key", ["Limit", "Value"], limits.map(([name, value]) => [name.replaceAll("_", " "), text(value)]))
