@@ -15,6 +15,7 @@ import pytest
 
 from tests.clients.support import Client, settle
 from tests.support.processes import Processes, Service
+from tests.support.proxies import install, proxy
 
 KEY = "sk-a-key-of-these-tests"
 NODE_FOLDER = Path(__file__).with_name("node")
@@ -79,6 +80,15 @@ def strict_tandem(shared_processes: Processes, standin: Service) -> Service:
 def hurried_tandem(shared_processes: Processes, standin: Service) -> Service:
     """Has a request timeout of 0.3 s."""
     return shared_processes.orchestrator(standin.url, REQUEST_TIMEOUT_SECONDS="0.3")
+
+
+@pytest.fixture(scope="session")
+def behind_haproxy(strict_tandem: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of HAProxy in front of `strict_tandem`."""
+    install()
+    port = int(strict_tandem.url.rpartition(":")[2])
+    with proxy("haproxy", [port], tmp_path_factory.mktemp("proxy")) as its:
+        yield f"http://127.0.0.1:{its}"
 
 
 @pytest.fixture(params=[openai.OpenAI, openai.AsyncOpenAI], ids=["sync", "async"])

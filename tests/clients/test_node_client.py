@@ -1,7 +1,7 @@
-"""The official openai package for Node, with only its baseURL changed.
+"""The official openai package for Node, with only its baseURL changed, and the official SDK of MCP.
 
-The suites in node/ run in Node's own test runner; each failing test there fails here. The package is the
-newest version that runs on Node 20.
+The suites in node/ run in Node's own test runner; each failing test there fails here. The openai package is
+the newest version that runs on Node 20.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ async def test_node_suite(
     strict_tandem: Service,
     hurried_tandem: Service,
     server: Live,
+    behind_haproxy: str,
     engine: ScriptedEngine,
     subtests: pytest.Subtests,
 ) -> None:
@@ -47,6 +48,7 @@ async def test_node_suite(
         STRICT_KEY=KEY,
         HURRIED_URL=hurried_tandem.url,
         ECHO_URL=server.url,
+        PROXY_URL=behind_haproxy,
     )
     for case in ElementTree.fromstring(report).iter("testcase"):
         with subtests.test(msg=case.attrib["name"]):

@@ -212,6 +212,7 @@ class Orchestrator:
             default_model=settings.default_model,
             takes_images=settings.model_takes_images,
             needs_key=not self._keys.open,
+            serves_mcp="/mcp" in handlers,
             pages=settings.pages,
         )
         preflight = endpoint(

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import OpenAI from 'openai';
 
 export const MODEL = 'Qwen/Qwen2.5-7B-Instruct';
-export const { TANDEM_URL, STRICT_URL, HURRIED_URL, ECHO_URL, STANDIN_URL, STRICT_KEY } = process.env;
+export const { TANDEM_URL, STRICT_URL, HURRIED_URL, ECHO_URL, STANDIN_URL, PROXY_URL, STRICT_KEY } = process.env;
 
 export const WEATHER = { type: 'function', function: { name: 'get_current_weather' } };
 export const CALCULATOR = { type: 'function', function: { name: 'calculate_math' } };

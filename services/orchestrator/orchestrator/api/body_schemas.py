@@ -217,3 +217,30 @@ MODEL = _object(
     "object",
 )
 EVENT = _object({"event": _TEXT, "data": {"type": "string", "description": "A chunk, or `[DONE]`"}}, "data")
+
+_JSON_RPC: JsonObject = {"jsonrpc": {"const": "2.0"}, "id": {"type": ["string", "integer", "null"]}}
+MCP_BODY = _object(
+    {
+        "jsonrpc": {"const": "2.0"},
+        "id": {"type": ["string", "integer"], "description": "Left out in notifications."},
+        "method": {
+            "anyOf": [{"enum": ["initialize", "ping", "tools/list", "tools/call"]}, {"type": "string"}]
+        },
+        "params": {"type": "object"},
+    },
+    "jsonrpc",
+    "method",
+    example={
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {"name": "calculate_math", "arguments": {"expression": "6*7"}},
+    },
+)
+_MCP_FAILURE: JsonObject = {
+    "type": "object",
+    "required": ["code", "message"],
+    "properties": {"code": {"type": "integer"}, "message": {"type": "string"}},
+}
+MCP_ERROR = _object({**_JSON_RPC, "error": _MCP_FAILURE}, "jsonrpc", "error")
+MCP_ANSWER = _object({**_JSON_RPC, "result": {"type": "object"}, "error": _MCP_FAILURE}, "jsonrpc")

@@ -21,6 +21,9 @@ from .body_schemas import (
     COMPLETION_BODY,
     EMBEDDINGS_BODY,
     EVENT,
+    MCP_ANSWER,
+    MCP_BODY,
+    MCP_ERROR,
     MESSAGES_BODY,
     MODEL,
     RESPONSES_BODY,
@@ -112,13 +115,17 @@ _ANSWER_EXAMPLE: JsonObject = {
 }
 
 
-def complete(schema: JsonObject, *, needs_key: bool, tools: Sequence[str] = ()) -> JsonObject:
+def complete(
+    schema: JsonObject, *, needs_key: bool, serves_mcp: bool = False, tools: Sequence[str] = ()
+) -> JsonObject:
     """Adds the POST routes, the errors and, with `needs_key`, the keys to FastAPI's description.
 
     Args:
+        serves_mcp: whether the server has the route `/mcp`.
         tools: names of the tools that the server runs.
     """
-    schema["paths"] = {**post_routes(tools), **stored_routes(), **schema["paths"]}
+    mcp = mcp_route() if serves_mcp else {}
+    schema["paths"] = {**post_routes(tools), **stored_routes(), **mcp, **schema["paths"]}
     for item in schema["paths"].values():
         for operation in item.values():
             operation["responses"].pop("422", None)  # FastAPI's own, which is never sent
@@ -179,6 +186,29 @@ def stored_routes() -> JsonObject:
             "delete": _stored("Deletes a stored response"),
         },
         "/v1/responses/{response_id}/input_items": {"get": _stored("The input of a stored response")},
+    }
+
+
+def mcp_route() -> JsonObject:
+    """Returns the OpenAPI path item of the server's tools for clients of MCP, whose errors are JSON-RPC's."""
+    error = {"description": "An error", "content": {"application/json": {"schema": MCP_ERROR}}}
+    statuses = ("400", "401", "403", "404", "413", "429", "503", "504", "default")
+    return {
+        "/mcp": {
+            "post": {
+                "tags": ["tools"],
+                "summary": "The server's tools for clients of the Model Context Protocol",
+                "requestBody": {"required": True, "content": {"application/json": {"schema": MCP_BODY}}},
+                "responses": {
+                    "200": {
+                        "description": "The answer",
+                        "content": {"application/json": {"schema": MCP_ANSWER}},
+                    },
+                    "202": {"description": "A notification was accepted"},
+                    **dict.fromkeys(statuses, error),
+                },
+            }
+        }
     }
 
 

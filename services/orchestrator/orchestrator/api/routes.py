@@ -46,13 +46,15 @@ def build_routes(
     default_model: str,
     takes_images: bool,
     needs_key: bool,
+    serves_mcp: bool,
     pages: bool,
 ) -> FastAPI:
     """Builds all routes except the POST routes.
 
     Args:
         pages: whether to serve the chat page and the API page.
-        takes_images, needs_key: whether the model accepts images and clients need a key, which is reported.
+        takes_images, needs_key, serves_mcp: whether the model accepts images, clients need a key, and clients
+            of MCP have a route, which is reported.
     """
     app = FastAPI(
         title="Tandem",
@@ -81,7 +83,8 @@ def build_routes(
     build_schema = app.openapi
 
     def openapi() -> JsonObject:
-        return complete(build_schema(), needs_key=needs_key, tools=sorted(toolbox.names))
+        tools = sorted(toolbox.names)
+        return complete(build_schema(), needs_key=needs_key, serves_mcp=serves_mcp, tools=tools)
 
     app.openapi = openapi  # type: ignore[method-assign]
     return app

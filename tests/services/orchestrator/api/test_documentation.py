@@ -25,6 +25,21 @@ async def test_every_post_route_is_documented(server: Live) -> None:
         assert answer.status_code == 400, "the route is served"
 
 
+async def test_mcp_is_documented_where_it_is_served(server: Live, engine: ScriptedEngine) -> None:
+    described = (await server.http.get("/openapi.json")).json()["paths"]["/mcp"]["post"]
+    body = described["requestBody"]["content"]["application/json"]["schema"]
+    jsonschema_rs.validate(body, body["example"])
+    for sent, status in ((json.dumps(body["example"]), "200"), ("{", "400"), ('{"jsonrpc": "2.0"}', "202")):
+        answer = await server.http.post("/mcp", content=sent)
+        assert str(answer.status_code) == status
+        documented = described["responses"][status].get("content")
+        assert bool(documented) == bool(answer.content)
+        if documented:
+            jsonschema_rs.validate(documented["application/json"]["schema"], answer.json())
+    async with live(engine.url, MCP_SERVE="none") as without:
+        assert "/mcp" not in (await without.http.get("/openapi.json")).json()["paths"]
+
+
 async def test_example_is_a_request_that_the_service_accepts(server: Live, engine: ScriptedEngine) -> None:
     body = post_routes()["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]
     example = body["schema"]["example"]
