@@ -80,6 +80,11 @@ def build_routes(
 
     app.add_exception_handler(ApiError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_error)
+    _complete_description(app, toolbox, needs_key=needs_key, serves_mcp=serves_mcp)
+    return app
+
+
+def _complete_description(app: FastAPI, toolbox: Toolbox, *, needs_key: bool, serves_mcp: bool) -> None:
     build_schema = app.openapi
 
     def openapi() -> JsonObject:
@@ -87,7 +92,6 @@ def build_routes(
         return complete(build_schema(), needs_key=needs_key, serves_mcp=serves_mcp, tools=tools)
 
     app.openapi = openapi  # type: ignore[method-assign]
-    return app
 
 
 def _add_model_routes(app: FastAPI, discovery: Discovery, default_model: str, takes_images: bool) -> None:
