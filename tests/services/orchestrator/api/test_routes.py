@@ -66,7 +66,7 @@ async def test_documentation_lists_every_route(server: Live) -> None:
         "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages",
         "/v1/responses/{response_id}", "/v1/responses/{response_id}/input_items",
         "/v1/messages/count_tokens", "/v1/models", "/v1/models/{model}", "/v1/tools", "/v1/usage", "/health",
-        "/ready", "/metrics",
+        "/ready", "/metrics", "/mcp",
     }  # fmt: skip
 
 
