@@ -19,7 +19,7 @@ def server_tool(question):
 
 
 # end of the snippet
-from tools import CLIENT_TOOL, weather_forecast
+from tools import ANSWER, CLIENT_TOOL, weather_forecast
 
 SERVER = {"name": "calculate_math", "input_schema": {"type": "object"}}
 OWN = {
@@ -62,7 +62,17 @@ def mixed(question):
     return client_tool(question, (SERVER, OWN))
 
 
+def structured(question):
+    answer = client.messages.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": question}],
+        tools=[SERVER],
+        output_config={"format": {"type": "json_schema", "schema": ANSWER}},
+        max_tokens=200,
+    )
+    return text_of(answer)
+
+
 NOT = {
-    "structured": "its structured output needs beta fields that vLLM's Messages API does not have",
     "responses": "it speaks the Messages API",
 }

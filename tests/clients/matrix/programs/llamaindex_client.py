@@ -29,7 +29,7 @@ def server_tool(question, *functions):
 # end of the snippet
 from llama_index.core.agent.workflow import AgentStream
 
-from tools import weather_forecast
+from tools import ANSWER, SERVER_TOOL, weather_forecast
 
 
 def chat(question):
@@ -55,7 +55,11 @@ def mixed(question):
     return server_tool(question, weather_forecast)
 
 
+def structured(question):
+    wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": ANSWER, "strict": True}}
+    return llm.complete(question, tools=[SERVER_TOOL], response_format=wanted).text
+
+
 NOT = {
-    "structured": "its structured output of an agent asks a second model, without tools",
     "responses": "its OpenAILike speaks Chat Completions only",
 }
