@@ -73,6 +73,7 @@ class _Chat:
         self._requests: dict[str, JsonObject] = {}
         self._name_of = name_of
         self._growing: JsonObject | None = None
+        self._ran: set[str] = set()  # calls that the server has run
         self._start = 0  # of the messages that answer the last of the client's
 
     def add(self, item: Any, where: str) -> None:
@@ -155,12 +156,16 @@ class _Chat:
         for name in ("reasoning", "content"):
             if texts := [message[name] for message in turns if message.get(name)]:
                 self._assistant()[name] = "\n\n".join(texts)
+        calls = [call for message in turns for call in message.get("tool_calls", ())]
+        if kept := [call for call in calls if call["id"] not in self._ran]:
+            self._assistant()["tool_calls"] = kept
 
     def _add_mcp_call(self, item: JsonObject, where: str) -> None:
         id, name = _string(item, "id", where), self._mcp_name(item, where)
         self.approved.pop(str(item.get("approval_request_id")), None)  # it has been run
         if item.get("output") is None and not item.get("error"):
             return  # some clients leave out the results, since OpenAI stores them
+        self._ran.add(id)
         self._add_call(id, name, item, where)
         self._add_output(id, _mcp_output(item), f"{where}.output")
 

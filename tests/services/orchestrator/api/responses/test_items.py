@@ -130,6 +130,15 @@ def test_turns_that_the_clients_call_carries_become_one_message() -> None:
     ]  # fmt: skip
 
 
+def test_clients_calls_in_another_order_are_kept() -> None:
+    ran = {"type": "mcp_call", "id": "m", "server_label": "tandem", "name": "f", "arguments": "{}"}
+    id = carry("b", [[("f", "{}", "1")]], [0])
+    items = [USER, {**ran, "output": "1"}, call("c"), call(id), output("c"), output(id)]
+    [_, turn, *results] = messages_of(items, None)
+    assert turn["tool_calls"] == [wire("c"), wire(id)]
+    assert [result["tool_call_id"] for result in results] == ["c", id]
+
+
 def test_items_stay_if_the_clients_call_cannot_be_read() -> None:
     ran = {"type": "mcp_call", "id": "m", "server_label": "tandem", "name": "f", "arguments": "{}"}
     cut = carry("b", [[("f", "{}", "1")]])[:-4]
