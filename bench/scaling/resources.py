@@ -155,6 +155,34 @@ class Resources:
             tuple(_scheduled(one) for one in limits.get("ScheduledActions", [])),
         )
 
+    @classmethod
+    def of_account(
+        cls,
+        targets: Iterable[Properties],
+        policies: Iterable[Properties],
+        alarms: Iterable[Properties],
+    ) -> Resources:
+        """Reads what AWS describes of the one target that has step scaling policies; not its schedule.
+
+        Raises:
+            ValueError: no target has any, or several have.
+        """
+        steps = [one for one in policies if one["PolicyType"] == "StepScaling"]
+        resources = {one["ResourceId"] for one in steps}
+        found = [one for one in targets if one["ResourceId"] in resources]
+        if len(found) != 1:
+            raise ValueError(f"{len(found)} targets have step scaling policies; expected one")
+        known = {
+            one["PolicyARN"]: Policy.of(one["PolicyName"], one["StepScalingPolicyConfiguration"])
+            for one in steps
+        }
+        scaling = []
+        for one in alarms:
+            called = [name for name in one.get("AlarmActions", []) if name in known]
+            if called:
+                scaling.append(Alarm.of(one["AlarmName"], one, called))
+        return cls(int(found[0]["MinCapacity"]), int(found[0]["MaxCapacity"]), tuple(scaling), known, ())
+
 
 def _policies(actions: Iterable[str | Properties], policies: Properties) -> list[str]:
     """Those policies that an alarm calls: it may also call functions, and topics by their ARNs."""

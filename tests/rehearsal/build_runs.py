@@ -2,6 +2,7 @@
 
 The command in BUILD_COMMAND runs the build specification; what it pushed to the registry at REGISTRY is then
 in ECR too, under the same digest. Without a command a run is played, and pushes an image that is a name only.
+A build that mirrors a model is always played, for want of a Hub: it only writes the manifest.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import subprocess
 import urllib.error
 import urllib.request
 
+import botocore.session
 import ministack.services.ecr as ecr
 
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -21,6 +23,9 @@ _SECONDS = 1200
 def outcome(buildspec: str, variables: dict[str, str]) -> tuple[str, list[str]]:
     """Runs a build; the status that it ends with, and the lines of its log."""
     command = os.environ["BUILD_COMMAND"]
+    if "TARGET" in variables:
+        _write_manifest(variables)
+        return "SUCCEEDED", ["played"]
     repository, tag = variables["REPOSITORY_URI"].partition("/")[2], variables["IMAGE_TAG"]
     if not command:
         _put(repository, tag, json.dumps({"schemaVersion": 2, "config": {"digest": tag}}))
@@ -37,11 +42,25 @@ def outcome(buildspec: str, variables: dict[str, str]) -> tuple[str, list[str]]:
     log = ended.stdout.splitlines()
     if ended.returncode:
         return "FAILED", log
-    _mirror(repository, tag)
+    _copy_to_ecr(repository, tag)
     return "SUCCEEDED", log
 
 
-def _mirror(repository: str, tag: str) -> None:
+def _write_manifest(variables: dict[str, str]) -> None:
+    """Writes what the program of the build writes last, through the emulator's own S3."""
+    bucket, _, prefix = variables["TARGET"].removeprefix("s3://").partition("/")
+    manifest = {"model": variables["MODEL"], "revision": variables["REVISION"], "files": []}
+    client = botocore.session.get_session().create_client(
+        "s3",
+        region_name="us-east-1",
+        endpoint_url=f"http://127.0.0.1:{os.environ['GATEWAY_PORT']}",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    client.put_object(Bucket=bucket, Key=f"{prefix}/tandem-manifest.json", Body=json.dumps(manifest).encode())
+
+
+def _copy_to_ecr(repository: str, tag: str) -> None:
     """Puts a pushed image into ECR; a build that pushed none succeeds all the same, as in AWS."""
     url = f"http://{os.environ['REGISTRY']}/v2/{repository}/manifests/{tag}"
     asked = urllib.request.Request(url, headers={"Accept": _MANIFEST})

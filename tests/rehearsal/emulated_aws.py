@@ -20,56 +20,26 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import botocore.session
 import ministack.app
 import ministack.services.alb as alb
-import ministack.services.cloudformation.provisioners as provisioners
 import ministack.services.cloudformation.stacks as stacks
 import ministack.services.ec2 as ec2
 import ministack.services.ecs as ecs
 import ministack.services.secretsmanager as secretsmanager
-from ministack.core.responses import get_region
 
-from tests.rehearsal import creation_order, emulated_account, emulated_alarms, emulated_builds, emulated_waf
+from tests.rehearsal import (
+    creation_order,
+    emulated_account,
+    emulated_alarms,
+    emulated_builds,
+    emulated_scaling,
+    emulated_waf,
+)
 from tests.rehearsal.emulated_builds import answered
+from tests.rehearsal.emulated_types import HANDLERS, added, checked
 
 Properties = dict[str, Any]
-HANDLERS: dict[str, dict[str, Any]] = provisioners._RESOURCE_HANDLERS
-_SESSION = botocore.session.get_session()
 _FREE_FORM = {"dockerLabels", "options", "labels"}  # maps whose keys are the user's own
-
-
-def checked(service: str, operation: str, parameters: Properties) -> Properties:
-    """The parameters as the real service takes them; CloudFormation writes numbers as text.
-
-    Raises:
-        ValueError: the service has no such member, or the value is none of those it knows.
-    """
-    model = _SESSION.get_service_model(service).operation_model(operation)
-
-    def walk(shape: Any, value: Any, path: str) -> Any:
-        if shape.type_name == "structure" and isinstance(value, dict):
-            unknown = sorted(set(value) - set(shape.members))
-            if unknown:
-                raise ValueError(f"{service} {operation}: unknown {unknown} at {path or '/'}")
-            missing = sorted(set(shape.required_members) - set(value))
-            if missing:
-                raise ValueError(f"{service} {operation}: {missing} is missing at {path or '/'}")
-            return {key: walk(shape.members[key], item, f"{path}.{key}") for key, item in value.items()}
-        if shape.type_name == "list" and isinstance(value, list):
-            return [walk(shape.member, item, f"{path}[]") for item in value]
-        if shape.type_name in ("integer", "long") and isinstance(value, str):
-            return int(value)
-        if shape.type_name == "boolean" and isinstance(value, str):
-            return value.lower() == "true"
-        if shape.type_name == "string" and shape.enum and value not in shape.enum:
-            raise ValueError(f"{service} {operation}: {value!r} at {path} is none of {shape.enum}")
-        if shape.type_name == "string" and isinstance(value, int):
-            return str(value)
-        return value
-
-    result: Properties = walk(model.input_shape, parameters, "")
-    return result
 
 
 def camel(value: Any, key: str = "") -> Any:
@@ -100,17 +70,6 @@ def element(body: str, name: str) -> str:
     if found is None:
         raise ValueError(f"no {name} in {body}")
     return found[1]
-
-
-def added(kind: str, create: Any, delete: Any, update: Any = None) -> None:
-    """Adds a type; without `update`, a change replaces the resource."""
-
-    def replace(physical_id: str, old: Properties, new: Properties, stack: str) -> Any:
-        made = create(physical_id, new, stack)
-        delete(physical_id, old)
-        return made
-
-    HANDLERS[kind] = {"create": create, "delete": delete, "update": update or replace}
 
 
 # EC2
@@ -274,53 +233,6 @@ def _delete_secret_by_arn(physical_id: str, _properties: Properties) -> None:
             del secretsmanager._secrets[name]
 
 
-# Application Auto Scaling, which the emulator does not have at all
-
-TARGETS: dict[str, Properties] = {}
-POLICIES: dict[str, Properties] = {}
-
-
-def _put_target(_logical_id: str, properties: Properties, _stack: str) -> Any:
-    wanted = checked("application-autoscaling", "RegisterScalableTarget", properties)
-    physical_id = f"{wanted['ResourceId']}|{wanted['ScalableDimension']}|{wanted['ServiceNamespace']}"
-    TARGETS[physical_id] = wanted
-    return physical_id, {"Id": physical_id}
-
-
-def _put_policy(_logical_id: str, properties: Properties, _stack: str) -> Any:
-    wanted = dict(properties)
-    resource, dimension, namespace = wanted.pop("ScalingTargetId").split("|")
-    wanted |= {"ResourceId": resource, "ScalableDimension": dimension, "ServiceNamespace": namespace}
-    wanted = checked("application-autoscaling", "PutScalingPolicy", wanted)
-    arn = f"arn:aws:autoscaling:{get_region()}:123456789012:scalingPolicy:{wanted['PolicyName']}"
-    POLICIES[arn] = {**wanted, "PolicyARN": arn, "CreationTime": 0}
-    return arn, {"Arn": arn}
-
-
-async def _autoscaling(
-    _method: str, _path: str, headers: dict[str, str], body: bytes, _query: object
-) -> tuple[int, dict[str, str], bytes]:
-    target = next(value for name, value in headers.items() if name.lower() == "x-amz-target")
-    operation = target.rpartition(".")[2]
-    if operation == "RegisterScalableTarget":
-        changed = json.loads(body)
-        TARGETS[f"{changed['ResourceId']}|{changed['ScalableDimension']}|{changed['ServiceNamespace']}"] |= (
-            changed
-        )
-        return 200, {"Content-Type": "application/x-amz-json-1.1"}, b"{}"
-    namespace = json.loads(body).get("ServiceNamespace")
-    answers = {
-        "DescribeScalableTargets": (
-            "ScalableTargets",
-            [{"CreationTime": 0, "RoleARN": "", **value} for value in TARGETS.values()],
-        ),
-        "DescribeScalingPolicies": ("ScalingPolicies", list(POLICIES.values())),
-    }
-    name, found = answers[operation]
-    answer = {name: [one for one in found if one["ServiceNamespace"] == namespace]}
-    return 200, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps(answer).encode()
-
-
 # Service Quotas: enough of everything, except for the quotas in the file QUOTAS
 
 
@@ -360,23 +272,9 @@ def extend() -> None:
         "delete": _delete_secret_by_arn,
     }
 
-    def update_target(_physical_id: str, _old: Properties, new: Properties, stack: str) -> Any:
-        return _put_target("", new, stack)
-
-    added(
-        "AWS::ApplicationAutoScaling::ScalableTarget",
-        _put_target,
-        lambda physical_id, _properties: TARGETS.pop(physical_id, None),
-        update_target,
-    )
-    added(
-        "AWS::ApplicationAutoScaling::ScalingPolicy",
-        _put_policy,
-        lambda physical_id, _properties: POLICIES.pop(physical_id, None),
-    )
-    ministack.app.SERVICE_HANDLERS["application-autoscaling"] = _autoscaling
     ministack.app.SERVICE_HANDLERS["servicequotas"] = _quotas
     emulated_alarms.extend()
+    emulated_scaling.extend()
     emulated_builds.extend()
     emulated_account.extend()
     if os.environ.get("ORDER") == "soonest":

@@ -133,14 +133,31 @@ def _write_log(group: str, stream: str, lines: list[str]) -> None:
 def _build_calls(variables: Properties, stream: str) -> list[tuple[str, str]]:
     """What CodeBuild and the commands of a build call: actions with their resources."""
     here = f"{get_region()}:{_ACCOUNT}"
-    repository = f"arn:aws:ecr:{here}:repository/{variables['REPOSITORY_URI'].partition('/')[2]}"
-    pushes = ("BatchCheckLayerAvailability", "InitiateLayerUpload", "UploadLayerPart", "CompleteLayerUpload")
-    return [
+    calls = [
         ("logs:CreateLogStream", f"arn:aws:logs:{here}:{stream}"),
         ("logs:PutLogEvents", f"arn:aws:logs:{here}:{stream}"),
         ("s3:GetObject", f"arn:aws:s3:::{variables['SOURCE']}"),
+    ]
+    if "TARGET" in variables:
+        return [*calls, *_mirror_calls(variables)]
+    repository = f"arn:aws:ecr:{here}:repository/{variables['REPOSITORY_URI'].partition('/')[2]}"
+    pushes = ("BatchCheckLayerAvailability", "InitiateLayerUpload", "UploadLayerPart", "CompleteLayerUpload")
+    return [
+        *calls,
         ("ecr:GetAuthorizationToken", "*"),
         *((f"ecr:{action}", repository) for action in (*pushes, "PutImage")),
+    ]
+
+
+def _mirror_calls(variables: Properties) -> list[tuple[str, str]]:
+    """What a build calls that copies a model: it reads its token, looks for files, and writes them."""
+    place = variables["TARGET"].removeprefix("s3://")
+    token = variables.get("HF_TOKEN")
+    return [
+        *([("secretsmanager:GetSecretValue", token)] if token else []),
+        ("s3:ListBucket", f"arn:aws:s3:::{place.partition('/')[0]}"),
+        *((f"s3:{action}", f"arn:aws:s3:::{place}/config.json") for action in ("GetObject", "PutObject")),
+        ("s3:AbortMultipartUpload", f"arn:aws:s3:::{place}/config.json"),
     ]
 
 

@@ -110,6 +110,11 @@ class Service:
         self._known.set()
 
 
+def standin_command(model: str, *arguments: str, port: int = 0) -> list[str]:
+    """Returns what starts the stand-in engine, by default on a free port."""
+    return [sys.executable, str(STANDIN), model, *arguments, "--host", "127.0.0.1", "--port", str(port)]
+
+
 class Processes:
     """Starts services, and stops them all at the end of the block."""
 
@@ -131,8 +136,7 @@ class Processes:
 
     def standin(self, *arguments: str, model: str = MODEL, **environment: str) -> Service:
         """Starts the stand-in engine with these additional arguments of `vllm serve`."""
-        command = [sys.executable, str(STANDIN), model, *arguments, "--host", "127.0.0.1", "--port", "0"]
-        return self._start("standin", command, environment, STANDIN_SERVES)
+        return self._start("standin", standin_command(model, *arguments), environment, STANDIN_SERVES)
 
     def orchestrator(self, *engine_urls: str, **environment: str) -> Service:
         """Starts the orchestrator with these variables; PYTHONPATH is extended."""

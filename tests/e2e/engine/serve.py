@@ -112,6 +112,17 @@ class RealEngine:
             stop(self._process)
             self._process = None
 
+    def retire(self, seconds: float) -> None:
+        """Asks the server, and not its workers, to finish its requests and end; kills it after that time."""
+        assert self._process is not None
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._process = None
+
     def kill(self) -> None:
         """Kills the engine, as a crash would."""
         assert self._process is not None
