@@ -12,6 +12,7 @@ import os
 import subprocess
 import urllib.error
 import urllib.request
+from typing import Any
 
 import botocore.session
 import ministack.services.ecr as ecr
@@ -50,7 +51,7 @@ def _write_manifest(variables: dict[str, str]) -> None:
     """Writes what the program of the build writes last, through the emulator's own S3."""
     bucket, _, prefix = variables["TARGET"].removeprefix("s3://").partition("/")
     manifest = {"model": variables["MODEL"], "revision": variables["REVISION"], "files": []}
-    client = botocore.session.get_session().create_client(
+    client: Any = botocore.session.get_session().create_client(
         "s3",
         region_name="us-east-1",
         endpoint_url=f"http://127.0.0.1:{os.environ['GATEWAY_PORT']}",
