@@ -65,7 +65,7 @@ class Engine:
 
     Attributes:
         began, ready: when its start began and ended, on the monotonic clock; 0 before.
-        stopping, told: whether it has to stop, and whether it knows.
+        stopping, signalled: whether it has to stop, and whether it knows.
     """
 
     process: Process
@@ -73,7 +73,7 @@ class Engine:
     ready: float = 0.0
     task: asyncio.Task[None] | None = None
     stopping: bool = False
-    told: bool = False
+    signalled: bool = False
 
     @property
     def start_seconds(self) -> float:
@@ -126,7 +126,7 @@ class Engines:
             await engine.task
             if self.before_stop:
                 await self.before_stop(port)
-            engine.told = True
+            engine.signalled = True
             await asyncio.to_thread(engine.process.retire, DRAIN_SECONDS)
         else:
             engine.task.cancel()
@@ -135,7 +135,7 @@ class Engines:
     @property
     def settled(self) -> bool:
         """Whether every engine that has to stop knows it; ECS also removes its address at once."""
-        return all(one.told or not one.stopping for one in self.running.values())
+        return all(one.signalled or not one.stopping for one in self.running.values())
 
     def check(self) -> None:
         """Raises what went wrong with a start or a stop.
