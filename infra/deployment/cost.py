@@ -6,6 +6,7 @@ import textwrap
 from dataclasses import dataclass
 
 from .catalog import HOURS_PER_MONTH, Instance
+from .metrics import load_metrics
 from .plan import Plan
 from .settings import HUB, MIRROR
 from .sizing import tasks_per_instance, visible_gib, wanted_vcpu
@@ -19,8 +20,19 @@ SECRETS = 3
 HEARTBEATS_PER_HOUR = 240
 """Of an orchestrator in the table of limits and usage, each a write and a read."""
 
+METRIC_LINES_PER_HOUR = 360
+"""Of an orchestrator, each with every metric."""
+
+METRIC_LINE_BYTES = 2000
+
 MODEL_CACHES_GB = 1
 """Compiled graphs of some releases."""
+
+_PEOPLE_ALARM_METRICS = 13
+"""Read by the alarms of every deployment."""
+
+_WAKE_METRICS = _IDLE_METRICS = _UP_METRICS = _DOWN_METRICS = 3
+_UNUSED_METRICS = 4
 
 WAF_MANAGED_RULES = 3
 """Groups of managed rules, in addition to the request limit."""
@@ -47,7 +59,7 @@ def monthly_cost(plan: Plan) -> list[CostItem]:
     """Returns the cost of a month without requests, at the catalog's prices.
 
     Uses the price of the first instance type, and for spot instances a cautious share of it. Excludes all
-    that depends on traffic: data transfer, logs, metrics, and requests to WAF and CloudFront.
+    that depends on traffic: data transfer, logs, and requests to WAF and CloudFront.
     """
     return [
         _instances(plan),
@@ -58,6 +70,7 @@ def monthly_cost(plan: Plan) -> list[CostItem]:
         *_firewall(plan),
         _storage_and_names(plan),
         _usage_table(plan),
+        _metrics(plan),
         *_model_bucket(plan),
     ]
 
@@ -175,6 +188,38 @@ def _usage_table(plan: Plan) -> CostItem:
     return CostItem(
         "limits and usage", f"DynamoDB, ${prices.dynamodb_write_million:g} per million writes", beats * each
     )
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmMetrics:
+    """The metrics that alarms read, by the length of their periods: at least a minute, or 10 s."""
+
+    slow: int
+    fast: int
+
+
+def alarm_metrics(plan: Plan) -> AlarmMetrics:
+    """Returns what alarms for people read, and alarms that scale engines."""
+    limits = plan.limits
+    guarded = plan.deployment.gpu.max_instance_hours_per_day is not None
+    several = 1 < limits.most != limits.least
+    slow = _PEOPLE_ALARM_METRICS + (limits.least > 0) + guarded
+    slow += (_IDLE_METRICS + _UNUSED_METRICS) * plan.sleeps + _DOWN_METRICS * several
+    return AlarmMetrics(slow, _WAKE_METRICS * plan.sleeps + _UP_METRICS * several)
+
+
+def _metrics(plan: Plan) -> CostItem:
+    prices, metrics, alarms = plan.catalog.prices, len(load_metrics().metrics), alarm_metrics(plan)
+    lines = plan.deployment.orchestrator.min_tasks * METRIC_LINES_PER_HOUR * HOURS_PER_MONTH
+    usd = (
+        metrics * prices.metric_month
+        + alarms.slow * prices.alarm_metric_month
+        + alarms.fast * prices.fast_alarm_metric_month
+        + prices.dashboard_month
+        + lines * METRIC_LINE_BYTES / 1e9 * prices.log_gb
+    )
+    count = f"{metrics} metrics, alarms on {alarms.slow + alarms.fast}, 1 dashboard"
+    return CostItem("metrics and alarms", count, usd)
 
 
 def _model_bucket(plan: Plan) -> list[CostItem]:

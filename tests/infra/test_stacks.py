@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.infra.synthesis import VARIANTS, synthesize
+from infra.deployment.cost import AlarmMetrics, alarm_metrics
+from tests.infra.synthesis import VARIANTS, plan_of, synthesize
 
 
 def _kinds(variant: str, kind: str) -> list[dict[str, Any]]:
@@ -166,3 +167,16 @@ def test_synthesis_asks_aws_for_nothing(variant: str) -> None:
 def test_metric_math_has_no_exponents(variant: str) -> None:
     """CloudWatch and the CDK read the e of 1e+06 as the name of a metric."""
     assert not re.search(r"\d(?:\.\d+)?e[+-]\d", json.dumps(synthesize(variant).serving["Resources"]))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_alarms_read_the_metrics_that_their_cost_counts(variant: str) -> None:
+    found = AlarmMetrics(0, 0)
+    for body in synthesize(variant).serving["Resources"].values():
+        if body["Type"] == "AWS::CloudWatch::Alarm":
+            alarm = body["Properties"]
+            reads = [one["MetricStat"]["Period"] for one in alarm.get("Metrics", []) if "MetricStat" in one]
+            periods = reads or [alarm["Period"]]
+            fast = min(periods) < 60
+            found = AlarmMetrics(found.slow + len(periods) * (not fast), found.fast + len(periods) * fast)
+    assert found == alarm_metrics(plan_of(variant))

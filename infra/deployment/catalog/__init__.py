@@ -106,6 +106,11 @@ class Prices:
     private_zone_month: float
     dynamodb_write_million: float
     dynamodb_read_million: float
+    metric_month: float
+    alarm_metric_month: float
+    fast_alarm_metric_month: float
+    dashboard_month: float
+    log_gb: float
     waf_web_acl_month: float
     waf_rule_month: float
 

@@ -41,13 +41,13 @@ def bill(**settings: Any) -> dict[str, float | None]:
     return {item.name: item.usd for item in monthly_cost(plan(**settings))}
 
 
-def test_the_default_deployment_costs_about_900_dollars_a_month() -> None:
+def test_the_default_deployment_costs_about_935_dollars_a_month() -> None:
     items = bill()
     assert items["GPU instances"] == pytest.approx(734.38, abs=0.01)
     assert items["orchestrator"] == pytest.approx(108.12, abs=0.01)
     assert items["NAT"] == pytest.approx(32.85 + 3.65, abs=0.01)
     assert items["load balancer"] == pytest.approx(16.425 + 5.84 + 2 * 3.65, abs=0.01)
-    assert total_usd(monthly_cost(plan())) == pytest.approx(900, rel=0.03)
+    assert total_usd(monthly_cost(plan())) == pytest.approx(935, rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,8 @@ def test_the_summary_of_the_default_deployment() -> None:
         "  WAF                   1 rule, the request limit                              6\n"
         "  images, secrets, DNS  12.2 GB, 3 secrets, 1 private zone                     3\n"
         "  limits and usage      DynamoDB, $0.625 per million writes                    0\n"
-        "  total                                                                      926\n"
+        "  metrics and alarms    14 metrics, alarms on 14, 1 dashboard                  9\n"
+        "  total                                                                      935\n"
     )
 
 
