@@ -25,6 +25,7 @@ import ministack.services.alb as alb
 import ministack.services.cloudformation.stacks as stacks
 import ministack.services.ec2 as ec2
 import ministack.services.ecs as ecs
+import ministack.services.s3 as s3
 import ministack.services.secretsmanager as secretsmanager
 
 from tests.rehearsal import (
@@ -233,6 +234,19 @@ def _delete_secret_by_arn(physical_id: str, _properties: Properties) -> None:
             del secretsmanager._secrets[name]
 
 
+# Buckets that are emptied before they are deleted: the CDK's own function needs Node's SDK, which is not here
+
+
+def _promise_to_empty(logical_id: str, _properties: Properties, stack: str) -> Any:
+    return f"{stack}-{logical_id}", {}
+
+
+def _empty(_physical_id: str, properties: Properties) -> None:
+    bucket = s3._buckets.get(properties["BucketName"])
+    if bucket:
+        bucket["objects"].clear()
+
+
 # Service Quotas: enough of everything, except for the quotas in the file QUOTAS
 
 
@@ -260,6 +274,7 @@ def extend() -> None:
     added("AWS::EC2::SecurityGroupIngress", *_security_group_rule("ingress"))
     added("AWS::EC2::SecurityGroupEgress", *_security_group_rule("egress"))
     added("AWS::WAFv2::WebACLAssociation", emulated_waf.associate, emulated_waf.dissociate)
+    added("Custom::S3AutoDeleteObjects", _promise_to_empty, _empty)
     added("AWS::ECS::CapacityProvider", _create_capacity_provider, _delete_capacity_provider)
     added("AWS::ECS::ClusterCapacityProviderAssociations", _associate, _dissociate)
     HANDLERS["AWS::ECS::TaskDefinition"] |= {

@@ -14,7 +14,7 @@ from .emulator import ACCOUNT, REGION, ROOT, Emulator
 _DEPLOYED = (".npmrc", "app.py", "cdk.json", "package.json", "tandem.yaml", "infra", "ops", "services")
 _LINKED = (".venv", "node_modules")
 # A deployment takes 20 s here. One that hangs is reported as such.
-_MOST_SECONDS = 300
+_MOST_SECONDS = 600
 
 
 class CommandFailed(RuntimeError):
