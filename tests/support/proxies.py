@@ -36,8 +36,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def proxy(name: str, ports: Sequence[int], directory: Path) -> Iterator[int]:
+def proxy(name: str, ports: Sequence[int], directory: Path, *, rules: str = "") -> Iterator[int]:
     """Runs `name` in front of orchestrators on these ports; gives its own port.
+
+    Args:
+        rules: further lines of HAProxy's frontend.
 
     Raises:
         RuntimeError: it did not start; with its output.
@@ -45,7 +48,7 @@ def proxy(name: str, ports: Sequence[int], directory: Path) -> Iterator[int]:
     place = directory / name
     place.mkdir(parents=True)
     port = free_port()
-    command = _COMMANDS[name](port, ports, place)
+    command = _COMMANDS[name](port, ports, place, rules)
     with (place / "output").open("wb") as output:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
@@ -66,7 +69,7 @@ def _wait(port: int, process: subprocess.Popen[bytes], place: Path) -> None:
     raise RuntimeError(f"{place.name} did not start: {(place / 'output').read_text()}")
 
 
-def _nginx(port: int, ports: Sequence[int], place: Path) -> list[str]:
+def _nginx(port: int, ports: Sequence[int], place: Path, _rules: str) -> list[str]:
     """With connections that are kept and the usual lines for WebSocket, as its documentation shows them."""
     servers = " ".join(f"server 127.0.0.1:{one} fail_timeout=1s;" for one in ports)
     temporary = " ".join(
@@ -94,7 +97,7 @@ http {{
     return [shutil.which("nginx") or "nginx", "-e", f"{place}/error.log", "-c", f"{place}/nginx.conf"]
 
 
-def _haproxy(port: int, ports: Sequence[int], place: Path) -> list[str]:
+def _haproxy(port: int, ports: Sequence[int], place: Path, rules: str) -> list[str]:
     servers = "\n".join(f"  server s{one} 127.0.0.1:{one}" for one in ports)
     configuration = f"""
 global
@@ -110,6 +113,7 @@ defaults
   option httpchk GET /v1/models
 frontend clients
   bind 127.0.0.1:{port}
+{rules}
   default_backend orchestrators
 backend orchestrators
   balance leastconn
@@ -121,7 +125,7 @@ backend orchestrators
     return [shutil.which("haproxy") or "haproxy", "-db", "-f", str(place / "haproxy.cfg")]
 
 
-_COMMANDS: dict[str, Callable[[int, Sequence[int], Path], list[str]]] = {
+_COMMANDS: dict[str, Callable[[int, Sequence[int], Path, str], list[str]]] = {
     "nginx": _nginx,
     "haproxy": _haproxy,
 }
