@@ -95,7 +95,7 @@ async def test_engine_that_sleeps_is_started_and_waited_for(asleep: ScriptedEngi
 
         asleep.otherwise = answer
         testing = asyncio.create_task(asyncio.to_thread(smoke, Target(f"{server.url}/v1", None)))
-        await until(lambda: server.app._discovery.starts.held == 1)
+        await until(lambda: server.app._fleets.first.discovery.starts.held == 1)
         await asleep.start(asleep.port)
         results = by_subject(await testing)
     assert results["start of the engine"].status is Status.OK

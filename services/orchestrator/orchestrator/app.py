@@ -6,19 +6,22 @@ import asyncio
 import difflib
 import functools
 import secrets
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .api.asgi import asgi_endpoints
 from .api.auth import Keys
+from .api.by_model import ENGINE_PATHS, ROUTES, ByModel, serving
 from .api.chat import Chat
-from .api.endpoint import Endpoint, Handler, Request
+from .api.endpoint import Endpoint
 from .api.error_format import ANTHROPIC_ERRORS, OPENAI_ERRORS, ErrorFormat
-from .api.in_flight import InFlight
+from .api.in_flight import Bulkhead, InFlight
 from .api.mcp import MCP_ERRORS, McpRoute
 from .api.messages.route import CountTokens, Messages
 from .api.preflight import Preflight
 from .api.relay import Relay
 from .api.reply import Reply
+from .api.request import Handler, Request
 from .api.responses.archive import Archive, open_store
 from .api.responses.route import Responses
 from .api.responses.stored_route import StoredResponses
@@ -27,10 +30,8 @@ from .api.routes import build_routes
 from .api.usage import UsageReport
 from .chat.loop import ChatLoop
 from .chat.markup import rescue_for
-from .control_tokens import ControlTokens
 from .emf import Emf
-from .engine.client import Engines
-from .engine.discovery import Discovery
+from .engine.fleet import Fleet, Fleets
 from .errors import SettingsError
 from .limits.accounts import Accounts
 from .limits.rules import Limits
@@ -38,6 +39,7 @@ from .limits.sync import Sync
 from .limits.table import Table
 from .limits.usage import Usage
 from .memory import Budget, default_budget
+from .model_settings import CHAT_KINDS
 from .settings import Settings
 from .telemetry import Telemetry
 from .tools.calculator import calculate_math
@@ -55,33 +57,20 @@ class Orchestrator:
     """The service: its routes and what they need."""
 
     def __init__(self, settings: Settings) -> None:
-        telemetry = self.telemetry = Telemetry(log_content=settings.log_content)
-        key = settings.vllm_api_key
+        telemetry = self.telemetry = Telemetry(
+            log_content=settings.log_content, models=[one.model for one in settings.models]
+        )
         self._budget = Budget(settings.memory_budget_bytes or default_budget())
         self.in_flight = InFlight(settings.max_in_flight, self._budget)
         self._accounts = _accounts(settings)
         self._usage = Usage()
         self._keys = Keys(settings, self._accounts)
-        self._control_tokens = ControlTokens(settings.tool_call_parser)
-        self._discovery = Discovery(
-            settings.vllm_url,
-            api_key=key.get_secret_value() if key else None,
-            connect_seconds=settings.engine_connect_seconds,
-            refresh_seconds=settings.engine_refresh_seconds,
-            probe_seconds=settings.engine_probe_seconds,
-            silent_seconds=settings.engine_silent_seconds,
-            startup_seconds=settings.engine_startup_seconds,
-            status_port=settings.engine_status_port,
-            control_tokens=self._control_tokens,
-            budget=self._budget,
-            max_answer_bytes=settings.max_answer_bytes,
-        )
+        self._fleets = Fleets(settings, telemetry, self._budget)
+        self._accounts.aliases = self._fleets.aliases
         self._sync = self._build_sync(settings)
-        telemetry.watch_engines(self._discovery.states)
-        telemetry.watch_load(self._discovery.load)
+        telemetry.watch_engines(self._fleets.states)
+        telemetry.watch_load(self._fleets.loads)
         self._emf = self._emf_writer(settings)
-        wait, affinity = settings.engine_wait_seconds, settings.engine_affinity
-        engines = Engines(self._discovery, telemetry, wait_seconds=wait, affinity=affinity)
         self._weather = Weather(
             source=settings.weather_source,
             forecast_url=settings.weather_url,
@@ -102,7 +91,7 @@ class Orchestrator:
         self._tracer = self._build_tracer(settings)
         telemetry.watch_tools(lambda: self._toolbox.hung)
         self._use_mcp(settings)
-        self.router = self._build_router(settings, engines)
+        self.router = self._build_router(settings)
 
     @property
     def tool_names(self) -> frozenset[str]:
@@ -119,8 +108,7 @@ class Orchestrator:
         if self._sync is not None:
             await self._sync.start()
         await asyncio.to_thread(self._database.prepare)
-        self._control_tokens.report()
-        await self._discovery.start()
+        await self._fleets.start()
         if self._emf:
             await self._emf.start()
         if self._tracer:
@@ -132,7 +120,7 @@ class Orchestrator:
             await self._emf.close()
         if self._sync is not None:
             await self._sync.close()
-        await self._discovery.close()
+        await self._fleets.close()
         await self._mcp_servers.close()
         await self._keys.close()
         await self._toolbox.aclose()
@@ -143,7 +131,9 @@ class Orchestrator:
 
     def _use_mcp(self, settings: Settings) -> None:
         budget, telemetry = self._budget, self.telemetry
-        seconds, takes_images = settings.tool_timeout_seconds, settings.model_takes_images
+        seconds = settings.tool_timeout_seconds
+        # A result of a tool may reach any of them.
+        takes_images = all(one.sees_images for one in settings.entries if one.kind in CHAT_KINDS)
         self._mcp_servers = McpServers(
             settings.mcp_servers,
             seconds=seconds,
@@ -174,7 +164,7 @@ class Orchestrator:
             return None
         return Emf(
             self.telemetry,
-            self._discovery.load,
+            self._fleets.loads,
             deployment=settings.deployment_name,
             model=settings.default_model,
         )
@@ -187,10 +177,10 @@ class Orchestrator:
             self._usage,
             Table(settings.limits_table, secrets.token_hex(4)),
             flush_seconds=settings.usage_flush_seconds,
-            engines=lambda: len(self._discovery.up()),
+            on_tasks=self._fleets.share_engines,
         )
 
-    def _build_router(self, settings: Settings, engines: Engines) -> Router:
+    def _build_router(self, settings: Settings) -> Router:
         endpoint = functools.partial(
             Endpoint,
             settings=settings,
@@ -201,16 +191,13 @@ class Orchestrator:
             telemetry=self.telemetry,
             tracer=self._tracer,
         )
-        handlers = self._handlers(settings, engines, self.telemetry)
+        handlers = self._mcp_handlers(settings) | self._handlers(settings)
         app = build_routes(
-            discovery=self._discovery,
-            control_tokens=self._control_tokens,
+            fleets=self._fleets,
             toolbox=self._toolbox,
             telemetry=self.telemetry,
             mcp_servers=lambda: self._mcp_servers.states,
             usage=UsageReport(self._usage, self._sync.read if self._sync else None),
-            default_model=settings.default_model,
-            takes_images=settings.model_takes_images,
             needs_key=not self._keys.open,
             serves_mcp="/mcp" in handlers,
             pages=settings.pages,
@@ -240,19 +227,33 @@ class Orchestrator:
             preflight=preflight if settings.cors_origins else None,
         )
 
-    def _handlers(self, settings: Settings, engines: Engines, telemetry: Telemetry) -> dict[str, Handler]:
+    def _handlers(self, settings: Settings) -> dict[str, Handler]:
+        """Returns the handlers of the routes that a model answers."""
+        fleets, attached = self._fleets, _attached(settings, self._toolbox)
+        of_models = {fleet: self._handlers_of(fleet, settings, attached) for fleet in fleets}
+        if not fleets.named:
+            return of_models[fleets.first]
+        bulkheads = {fleet: Bulkhead(fleet.entry, self.in_flight) for fleet in fleets}
+        return {
+            route: ByModel(
+                route, fleets, {fleet: of_models[fleet][route] for fleet in serving(route, fleets)}, bulkheads
+            )
+            for route in ROUTES
+        }
+
+    def _handlers_of(self, fleet: Fleet, settings: Settings, attached: Sequence[str]) -> dict[str, Handler]:
+        engines, model = fleet.engines, fleet.settings
         loop = ChatLoop(
             engines,
             self._toolbox,
-            telemetry,
+            self.telemetry,
             max_rounds=settings.max_tool_rounds,
-            rescue=rescue_for(settings.tool_call_parser, settings.rescue),
-            control_tokens=self._control_tokens,
+            rescue=rescue_for(model.tool_call_parser, model.rescue),
+            control_tokens=fleet.control_tokens,
         )
         relay = Relay(engines, usage_on_request=True)
         plain_relay = Relay(engines, usage_on_request=False)
-        attached = _attached(settings, self._toolbox)
-        return self._mcp_handlers(settings) | {
+        handlers: dict[str, Handler] = {
             "/v1/chat/completions": Chat(loop, relay, self._toolbox, attached=attached),
             "/v1/completions": relay,
             "/v1/embeddings": plain_relay,
@@ -262,6 +263,13 @@ class Orchestrator:
             "/v1/messages": Messages(loop, plain_relay, self._toolbox),
             "/v1/messages/count_tokens": CountTokens(plain_relay, self._toolbox),
         }
+        if fleet.entry:
+            others = ROUTES.keys() - handlers
+            handlers |= {
+                route: Relay(engines, usage_on_request=False, path=ENGINE_PATHS.get(route))
+                for route in others
+            }
+        return handlers
 
     def _mcp_handlers(self, settings: Settings) -> dict[str, Handler]:
         if settings.mcp_serve == "none":

@@ -10,13 +10,15 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 import orjson
 
-from .telemetry import EngineLoad, Telemetry, Totals
+from .collectors import EngineLoad, Totals
+from .telemetry import Telemetry
 
 log = logging.getLogger("orchestrator.emf")
 
@@ -27,19 +29,46 @@ _MOST_VALUES = 100
 """CloudWatch accepts as many values of a metric in a line."""
 
 
+@dataclass(slots=True)
+class _Model:
+    """A model, and what was counted until its last line.
+
+    Attributes:
+        entries: its names in telemetry. The first model also has what belongs to none.
+    """
+
+    entries: tuple[str, ...]
+    totals: Totals
+    load: EngineLoad
+
+
 class Emf:
-    """Writes a line in the middle of each of CloudWatch's periods, with what has happened since the last."""
+    """Writes a line per model in the middle of each of CloudWatch's periods, with what is new since the last.
+
+    Args:
+        loads: returns the load of each model's engines; the name is empty if there is only one.
+        model: the dimension `Model` of the first model.
+    """
 
     def __init__(
-        self, telemetry: Telemetry, load: Callable[[], EngineLoad], *, deployment: str, model: str
+        self,
+        telemetry: Telemetry,
+        loads: Callable[[], Mapping[str, EngineLoad]],
+        *,
+        deployment: str,
+        model: str,
     ) -> None:
         catalog = orjson.loads(files(__package__).joinpath("metrics.json").read_bytes())
         self._namespace = catalog["namespace"]
-        self._dimensions = dict(zip(catalog["dimensions"], (deployment, model), strict=True))
+        self._dimensions = catalog["dimensions"]
+        self._deployment = deployment
         self._units = {one["name"]: one["unit"] for one in catalog["metrics"]}
         self._telemetry = telemetry
-        self._load = load
-        self._totals, self._engines = telemetry.totals(), load()
+        self._loads = loads
+        self._models: dict[str, _Model] = {}
+        for entry, load in loads().items():
+            entries = (entry,) if self._models else tuple({entry, ""})
+            self._models[entry or model] = _Model(entries, telemetry.totals(entries), load)
         self._task: asyncio.Task[None] | None = None
         telemetry.keep_first_tokens()
         # Scaling depends on these lines, whatever level is logged.
@@ -67,24 +96,22 @@ class Emf:
             written = period
 
     def write(self, now: float) -> None:
-        """Writes the line of the period that a time is in."""
+        """Writes the lines of the period that a time is in."""
         period = now // _SECONDS * _SECONDS + _SECONDS / 2
-        values = self._values()
-        metrics = [{"Name": name, "Unit": self._units[name], "StorageResolution": 1} for name in values]
-        directive = {
-            "Namespace": self._namespace,
-            "Dimensions": [[*self._dimensions]],
-            "Metrics": metrics,
-        }
-        root = {"Timestamp": int(period * 1000), "CloudWatchMetrics": [directive]}
-        log.info("metrics", extra={"fields": {"_aws": root, **self._dimensions, **values}})
+        for model, load in zip(self._models, self._loads().values(), strict=True):
+            values = self._values(self._models[model], load)
+            metrics = [{"Name": name, "Unit": self._units[name], "StorageResolution": 1} for name in values]
+            directive = {"Namespace": self._namespace, "Dimensions": [self._dimensions], "Metrics": metrics}
+            root = {"Timestamp": int(period * 1000), "CloudWatchMetrics": [directive]}
+            dimensions = dict(zip(self._dimensions, (self._deployment, model), strict=True))
+            log.info("metrics", extra={"fields": {"_aws": root, **dimensions, **values}})
 
-    def _values(self) -> dict[str, Any]:
+    def _values(self, model: _Model, engines: EngineLoad) -> dict[str, Any]:
         """The values by metric. A metric of which nothing is known is left out."""
-        totals, engines = self._telemetry.totals(), self._load()
-        first_tokens = self._telemetry.take_first_tokens()
-        before, self._totals = self._totals, totals
-        engines_before, self._engines = self._engines, engines
+        totals = self._telemetry.totals(model.entries)
+        first_tokens = [one for entry in model.entries for one in self._telemetry.take_first_tokens(entry)]
+        before, model.totals = model.totals, totals
+        engines_before, model.load = model.load, engines
         # An answer may begin and end between two looks at the engines.
         served = (
             bool(first_tokens) or totals.tokens_in + totals.tokens_out > before.tokens_in + before.tokens_out

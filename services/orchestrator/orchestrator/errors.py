@@ -11,6 +11,7 @@ TandemError
     │   ├── NotPermitted        403
     │   ├── ServerUnavailable   424: an MCP server that the request names does not answer
     │   ├── Overloaded          429
+    │   │   ├── ModelBusy           the model's requests already use their share of the server
     │   │   └── RateLimited         a limit of the key
     │   └── EngineRejected      4xx from the engine, passed on
     └── ServiceError        5xx: the service or the engine failed
@@ -100,6 +101,10 @@ class Overloaded(CallerError):
     status = 429
     type = "rate_limit_error"
     code = "too_many_requests"
+
+
+class ModelBusy(Overloaded):
+    """The requests of one model leave the rest of the server to the other models."""
 
 
 class RateLimited(Overloaded):

@@ -89,6 +89,9 @@ class Record:
             of, and how long it took.
         reported_bytes, answer_seconds: the same of all requests whose tokens were reported.
         engine_seconds: share of the engines' time; see `EngineTime`.
+        entry: the model whose engines serve the request, empty if there is only one or none is known yet.
+        clock: the time of these engines.
+        may_wait: whether the request waits if no engine can take it. If not, another model takes it.
     """
 
     traced: ClassVar[bool] = False
@@ -120,6 +123,9 @@ class Record:
     reported_bytes: int = 0
     answer_seconds: float = 0.0
     engine_seconds: float = 0.0
+    entry: str = ""
+    clock: EngineTime = engine_time
+    may_wait: bool = True
     _asked: float | None = None
     _share: float = 0.0
 
@@ -193,14 +199,14 @@ class Record:
             self.answered()
         self.unreported_bytes, self.unreported_seconds, self.events = size, 0.0, 0
         self._asked = now = time.monotonic()
-        self._share = engine_time.enter(now)
+        self._share = self.clock.enter(now)
 
     def answered(self) -> None:
         """Notes that the engine has ended its answer, or that nobody waits for it any longer."""
         if self._asked is None:
             return
         now = time.monotonic()
-        self.engine_seconds += engine_time.leave(self._share, now)
+        self.engine_seconds += self.clock.leave(self._share, now)
         if self.unreported_bytes:
             self.unreported_seconds = now - self._asked
         else:

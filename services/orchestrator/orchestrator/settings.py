@@ -8,25 +8,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from .errors import SettingsError
 from .mcp_settings import McpServerSettings, allowed_url, read_servers
+from .model_settings import PARSER, EngineUrls, ModelSettings, Rescue, base_url, read_models, split
 from .trace_settings import TraceSettings
 
 KEY_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9._\[\]:-]+")
 SHA256_HEX = re.compile(r"[0-9a-f]{64}")
-
-
-def _split(value: Any) -> Any:
-    return (
-        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-    )
-
-
 RESPONSES_IN_MEMORY = "sqlite::memory:"
 
 
@@ -36,24 +28,6 @@ def _responses_store(value: str) -> str:
     ):
         return value
     raise ValueError(f"must be {RESPONSES_IN_MEMORY}, sqlite:///FILE, dynamodb://TABLE or none")
-
-
-def _base_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("must be a base URL such as http://vllm:8000")
-    if parts.username or parts.password:
-        raise ValueError("must not contain a user or password; set VLLM_API_KEY to the engine's key")
-    _ = parts.port
-    if parts.path.rstrip("/") not in ("", "/v1"):
-        raise ValueError("must not have a path (a trailing /v1 is dropped)")
-    return f"{parts.scheme}://{parts.netloc}"
-
-
-def _engine_urls(value: tuple[str, ...]) -> tuple[str, ...]:
-    if not value:
-        raise ValueError("must contain at least one base URL such as http://vllm:8000")
-    return tuple(dict.fromkeys(_base_url(url) for url in value))
 
 
 def _allowed_urls(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -66,7 +40,7 @@ def _key_hashes(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     hashes: dict[str, str] = {}
-    for pair in _split(value):
+    for pair in split(value):
         name, _, digest = pair.partition(":")
         if not KEY_NAME.fullmatch(name) or not SHA256_HEX.fullmatch(digest):
             raise ValueError(
@@ -88,7 +62,7 @@ def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Names = Annotated[tuple[str, ...], BeforeValidator(split)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
@@ -97,7 +71,7 @@ class Settings(TraceSettings):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    vllm_url: Annotated[Names, AfterValidator(_engine_urls)] = Field(
+    vllm_url: EngineUrls = Field(
         ("http://127.0.0.1:8000",),
         description="Base URL of the engine. For several engines, separate URLs with commas or use a name "
         "that resolves to several addresses.",
@@ -111,6 +85,14 @@ class Settings(TraceSettings):
         "Qwen/Qwen2.5-7B-Instruct",
         min_length=1,
         description="Model that `/v1/models` lists until an engine has answered.",
+    )
+    models: Annotated[tuple[ModelSettings, ...], BeforeValidator(read_models)] = Field(
+        (),
+        description="Several models behind one address, as JSON (see [Several models](docs/models.md)): "
+        '`[{"model": "Qwen/Qwen2.5-7B-Instruct", "url": "http://vllm:8000", "aliases": ["gpt-4o"]}, '
+        '{"model": "BAAI/bge-m3", "url": "http://bge:8000", "kind": "embedding"}]`. VLLM_URL, DEFAULT_MODEL, '
+        "ENGINE_STARTUP_SECONDS, ENGINE_STATUS_PORT, TOOL_CALL_PARSER, RESCUE and MODEL_TAKES_IMAGES then "
+        "have no effect: each model has its own.",
     )
     host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104 (a container's port)
     port: int = Field(8001, ge=0, le=65535, description="Port to listen on.")
@@ -255,10 +237,10 @@ class Settings(TraceSettings):
 
     tool_call_parser: str | None = Field(
         None,
-        pattern=r"^[a-z0-9_]{1,64}$",
+        pattern=PARSER,
         description="vLLM's tool-call parser for the model, or `none`; defines the format of calls in text.",
     )
-    rescue: Literal["never", "end_of_turn"] | None = Field(
+    rescue: Rescue | None = Field(
         None,
         description="Whether to run a call that the engine left in the text at the end of a turn. Default: "
         "`end_of_turn` if TOOL_CALL_PARSER is unset or `none`, else `never`.",
@@ -304,10 +286,10 @@ class Settings(TraceSettings):
     weather_source: Literal["open-meteo", "sample"] = Field(
         "open-meteo", description="Source of weather data; `sample` is a table of climate averages."
     )
-    weather_url: Annotated[str, AfterValidator(_base_url)] = Field(
+    weather_url: Annotated[str, AfterValidator(base_url)] = Field(
         "https://api.open-meteo.com", description="Base URL of the forecast service."
     )
-    geocoding_url: Annotated[str, AfterValidator(_base_url)] = Field(
+    geocoding_url: Annotated[str, AfterValidator(base_url)] = Field(
         "https://geocoding-api.open-meteo.com", description="Base URL of the geocoding service."
     )
     responses_store: Annotated[str, AfterValidator(_responses_store)] | None = Field(
@@ -350,6 +332,22 @@ class Settings(TraceSettings):
         shared = f"dynamodb://{self.limits_table}" if self.limits_table else RESPONSES_IN_MEMORY
         return self.responses_store or shared
 
+    @property
+    def entries(self) -> tuple[ModelSettings, ...]:
+        """MODELS, or the single model of the other variables."""
+        # Unchecked: a single model may have any name.
+        return self.models or (
+            ModelSettings.model_construct(
+                model=self.default_model,
+                url=self.vllm_url,
+                startup_seconds=self.engine_startup_seconds,
+                status_port=self.engine_status_port,
+                takes_images=self.model_takes_images,
+                rescue=self.rescue,
+                tool_call_parser=self.tool_call_parser,
+            ),
+        )
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """Reads the settings from `environment`; an empty value counts as unset.
@@ -371,7 +369,7 @@ class Settings(TraceSettings):
         except ValidationError as error:
             problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
             name = str(problem["loc"][0])
-            value = "<hidden>" if name in _SECRET else given[name]
+            value = "<hidden>" if name in _SECRET else given[name][:_SHOWN_CHARACTERS]
             raise SettingsError(name.upper(), value, _allowed(problem["msg"])) from None
         if settings.database_url and not settings.database_tables:
             raise SettingsError(
@@ -388,6 +386,7 @@ class Settings(TraceSettings):
         return settings
 
 
+_SHOWN_CHARACTERS = 500
 _SECRET = {
     "vllm_api_key", "api_keys", "bootstrap_api_key", "database_url", "mcp_servers",
     "otel_exporter_otlp_headers",

@@ -6,235 +6,84 @@ import errno
 import logging
 import sys
 import time
-from bisect import bisect_left
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
+from .collectors import (
+    Counts,
+    Durations,
+    EngineCollector,
+    EngineLoad,
+    EngineState,
+    LoadCollector,
+    Totals,
+    Watched,
+)
 from .log_lines import LineHandler, dropped_lines
 from .record import Record as Record  # noqa: PLC0414 (chat and engine take it from here)
 
 log = logging.getLogger("orchestrator")
 
-_LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-
-
-_LABEL_SETS = 2000
 _FIRST_TOKENS = 1000
 
 _BUSY = {"too_many_requests", "engine_unavailable"}
 """Codes of requests that the service or every engine was too busy for."""
 
 
-@dataclass(frozen=True, slots=True)
-class EngineState:
-    """The state of one engine address as /metrics reports it."""
-
-    engine: str
-    up: bool
-    in_flight: int
-
-
-@dataclass(frozen=True, slots=True)
-class EngineLoad:
-    """The load of all engines together, and of the requests that wait for one.
-
-    Attributes:
-        requests: requests that engines run or queue.
-        up: engines that answer.
-        held: requests that wait for an engine now.
-        unmet: requests since the service started that ended without an engine.
-        kv_cache: share of the KV cache in use, from 0 to 1, of the engine that uses most.
-        prefix_queries: tokens of prompts since the service started, and `prefix_hits` those in the cache.
-        preemptions: requests that engines interrupted since the service started.
-        starts: starts that were measured, and `start_seconds` how long the last one took.
-    """
-
-    requests: float = 0.0
-    up: int = 0
-    held: int = 0
-    unmet: int = 0
-    kv_cache: float = 0.0
-    prefix_queries: float = 0.0
-    prefix_hits: float = 0.0
-    preemptions: float = 0.0
-    starts: int = 0
-    start_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """What the service has counted since it started, over all keys, models and tools."""
-
-    tokens_in: float
-    tokens_out: float
-    tool_calls: float
-    tool_errors: float
-    rejections: float
-
-
-class _LoadCollector(Collector):
-    """The metrics that metrics.json names, besides those that have labels."""
-
-    def __init__(self, load: Callable[[], EngineLoad], totals: Callable[[], Totals]) -> None:
-        self._load = load
-        self._totals = totals
-
-    def collect(self) -> Iterator[Metric]:
-        load, totals = self._load(), self._totals()
-        gauge, counter = GaugeMetricFamily, CounterMetricFamily
-        yield gauge("engine_demand", "Requests that engines run or queue", value=load.requests)
-        yield gauge("held_demand", "Requests that wait for an engine", value=load.held)
-        yield gauge("engines_up", "Engines that answer", value=load.up)
-        if load.up:
-            per_engine = load.requests / load.up
-            yield gauge("demand_per_engine", "Requests per engine that answers", value=per_engine)
-            yield gauge("kv_cache_use_percent", "Use of the fullest KV cache", value=100 * load.kv_cache)
-        if load.prefix_queries:
-            hits = 100 * load.prefix_hits / load.prefix_queries
-            yield gauge("prefix_hits_percent", "Tokens of prompts found in the prefix cache", value=hits)
-        if load.starts:
-            yield gauge("engine_start_seconds", "Duration of the last start", value=load.start_seconds)
-        yield counter("engine_preemptions", "Requests that engines interrupted", value=load.preemptions)
-        yield counter("tool_errors", "Tool calls that failed", value=totals.tool_errors)
-        yield counter("tokens_in", "Tokens of prompts", value=totals.tokens_in)
-        yield counter("tokens_out", "Generated tokens", value=totals.tokens_out)
-
-
-class _EngineCollector(Collector):
-    """Reads the engines' state when /metrics is requested, so these gauges cost other requests nothing."""
-
-    def __init__(self, states: Callable[[], Iterable[EngineState]]) -> None:
-        self._states = states
-
-    def collect(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily("engine_up", "1 if the engine answers, 0 if not", labels=["engine"])
-        busy = GaugeMetricFamily(
-            "engine_requests_in_flight", "Requests that an engine is serving", labels=["engine"]
-        )
-        for state in self._states():
-            up.add_metric([state.engine], float(state.up))
-            busy.add_metric([state.engine], float(state.in_flight))
-        yield up
-        yield busy
-
-
-class _Watched(Collector):
-    """A single value that is read when /metrics is requested."""
-
-    def __init__(self, read: Callable[[], Metric]) -> None:
-        self._read = read
-
-    def collect(self) -> Iterator[Metric]:
-        yield self._read()
-
-
-class _Counts(Collector):
-    """A counter per set of labels.
-
-    It is only used on the event loop and so needs no locks, which make the Prometheus client's own counter
-    three times as slow.
-    """
-
-    def __init__(self, name: str, documentation: str, labels: Sequence[str]) -> None:
-        self._family = name, documentation, labels
-        self._values: dict[tuple[str, ...], float] = {} if labels else {(): 0}
-
-    def add(self, labels: tuple[str, ...], amount: float = 1) -> None:
-        try:
-            self._values[labels] += amount
-        except KeyError:
-            if len(self._values) >= _LABEL_SETS:
-                labels = ("other",) * len(labels)  # an engine may name a new model in each answer
-            self._values[labels] = self._values.get(labels, 0) + amount
-
-    def total(self, wanted: Callable[[tuple[str, ...]], bool] = lambda _: True) -> float:
-        """Returns the sum over the wanted labels."""
-        return sum(count for labels, count in self._values.items() if wanted(labels))
-
-    def collect(self) -> Iterator[Metric]:
-        name, documentation, labels = self._family
-        metric = CounterMetricFamily(name, documentation, labels=labels)
-        for values, count in self._values.items():
-            metric.add_metric(values, count)
-        yield metric
-
-
-class _Durations(Collector):
-    """A histogram per set of labels."""
-
-    def __init__(
-        self, name: str, documentation: str, labels: Sequence[str], *, buckets: Sequence[float] = _LATENCY
-    ) -> None:
-        self._family = name, documentation, labels
-        self._bounds = buckets
-        # The count of each bucket, the count of values above all of them, and the sum of all values.
-        self._series: dict[tuple[str, ...], list[float]] = {}
-        if not labels:
-            self._series[()] = [0.0] * (len(buckets) + 2)
-
-    def observe(self, labels: tuple[str, ...], value: float) -> None:
-        series = self._series.get(labels)
-        if series is None:
-            series = self._series[labels] = [0.0] * (len(self._bounds) + 2)
-        series[bisect_left(self._bounds, value)] += 1
-        series[-1] += value
-
-    def collect(self) -> Iterator[Metric]:
-        name, documentation, labels = self._family
-        metric = HistogramMetricFamily(name, documentation, labels=labels)
-        bounds = [*map(floatToGoString, self._bounds), "+Inf"]
-        for values, (*counts, total) in self._series.items():
-            metric.add_metric(values, list(zip(bounds, accumulate(counts), strict=True)), total)
-        yield metric
-
-
 class Telemetry:
-    """The metrics and the request log of one service."""
+    """The metrics and the request log of one service.
 
-    def __init__(self, *, log_content: bool = False) -> None:
+    Args:
+        models: the models, if there are several. Metrics of engines then have the label `model`.
+    """
+
+    def __init__(self, *, log_content: bool = False, models: Sequence[str] = ()) -> None:
         self.log_content = log_content
+        self._by_model = bool(models)
+        by_model = ["model"] if models else []
         registry = self._registry = CollectorRegistry()
-        self._requests = _Counts("requests", "Requests", ["route", "status", "key_name"])
-        self._latency = _Durations(
+        self._requests = Counts("requests", "Requests", ["route", "status", "key_name"])
+        self._latency = Durations(
             "request_latency_seconds", "Time until the answer is complete", ["route", "stream"]
         )
-        self._tool_calls = _Counts("tool_calls", "Tool calls", ["tool_name", "outcome"])
-        self._tool_seconds = _Durations(
-            "tool_call_duration_seconds", "Duration of a tool call", ["tool_name"]
-        )
-        self._mcp_calls = _Counts("mcp_calls", "Calls of MCP servers", ["server", "outcome"])
-        self._mcp_seconds = _Durations(
+        self._tool_calls = Counts("tool_calls", "Tool calls", ["tool_name", "outcome"])
+        self._tool_seconds = Durations("tool_call_duration_seconds", "Duration of a tool call", ["tool_name"])
+        self._mcp_calls = Counts("mcp_calls", "Calls of MCP servers", ["server", "outcome"])
+        self._mcp_seconds = Durations(
             "mcp_call_duration_seconds", "Duration of a call of an MCP server", ["server"]
         )
-        self._tokens = _Counts("tokens", "Tokens over all rounds", ["kind", "model", "key_name"])
-        self._first_token = _Durations(
+        self._tokens = Counts("tokens", "Tokens over all rounds", ["kind", "model", "key_name"])
+        self._first_token = Durations(
             "time_to_first_token_seconds",
             "Time until the engine's first event, without waiting for an engine to start",
-            [],
+            by_model,
         )
-        self._rounds = _Durations(
+        self._rounds = Durations(
             "tool_rounds",
             "Engine calls per request with server tools",
             [],
             buckets=(1, 2, 3, 4, 6, 8, 12, 16),
         )
-        self._engine_seconds = _Counts("engine_seconds", "Share of the engines' time", ["model", "key_name"])
-        self._rejections = _Counts(
-            "admission_rejections", "Requests rejected because the service or every engine was busy", []
+        self._engine_seconds = Counts("engine_seconds", "Share of the engines' time", ["model", "key_name"])
+        self._rejections = Counts(
+            "admission_rejections", "Requests rejected because the service or every engine was busy", by_model
         )
-        self._first_tokens: deque[float] | None = None
-        self._retries = _Counts("engine_retries", "Requests sent to an engine again after a failure", [])
-        self._chosen = _Counts("engine_affinity", "Requests sent to the engine of their prefix", ["engine"])
-        self._not_accepted = _Counts("accept_failures", "Failures to accept connections", ["reason"])
+        self._first_tokens: defaultdict[str, deque[float]] | None = None
+        self._totals: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])  # as in Totals
+        self._retries = Counts("engine_retries", "Requests sent to an engine again after a failure", by_model)
+        self._chosen = Counts(
+            "engine_affinity", "Requests sent to the engine of their prefix", ["engine", *by_model]
+        )
+        for model in models:
+            self._rejections.add((model,), 0)
+            self._retries.add((model,), 0)
+        self._not_accepted = Counts("accept_failures", "Failures to accept connections", ["reason"])
         for collector in (
             self._requests, self._latency, self._tool_calls, self._tool_seconds, self._mcp_calls,
             self._mcp_seconds, self._tokens, self._engine_seconds, self._first_token, self._rounds,
@@ -242,7 +91,7 @@ class Telemetry:
         ):  # fmt: skip
             registry.register(collector)
         registry.register(
-            _Watched(
+            Watched(
                 lambda: CounterMetricFamily(
                     "log_lines_dropped", "Log lines that nobody read in time", value=dropped_lines()
                 )
@@ -253,53 +102,55 @@ class Telemetry:
         """Reports the calls of tools that go on although nobody waits for them."""
         documentation = "Tool calls that go on in a thread or task although nobody waits for them"
         self._registry.register(
-            _Watched(lambda: GaugeMetricFamily("tool_calls_hung", documentation, value=hung()))
+            Watched(lambda: GaugeMetricFamily("tool_calls_hung", documentation, value=hung()))
         )
 
     def register(self, collector: Collector) -> None:
         """Reports what the collector finds when /metrics is requested."""
         self._registry.register(collector)
 
-    def watch_engines(self, states: Callable[[], Iterable[EngineState]]) -> None:
-        self._registry.register(_EngineCollector(states))
+    def watch_engines(self, states: Callable[[], Mapping[str, Iterable[EngineState]]]) -> None:
+        self._registry.register(EngineCollector(states))
 
-    def watch_load(self, load: Callable[[], EngineLoad]) -> None:
-        self._registry.register(_LoadCollector(load, self.totals))
+    def watch_load(self, loads: Callable[[], Mapping[str, EngineLoad]]) -> None:
+        self._registry.register(LoadCollector(loads, self.totals))
 
-    def totals(self) -> Totals:
-        return Totals(
-            self._tokens.total(lambda labels: labels[0] == "prompt"),
-            self._tokens.total(lambda labels: labels[0] == "completion"),
-            self._tool_calls.total(),
-            self._tool_calls.total(lambda labels: labels[1] != "ok"),
-            self._rejections.total(),
-        )
+    def totals(self, models: Iterable[str] | None = None) -> Totals:
+        """Returns what was counted for these models: an empty name stands for requests without a model.
+
+        Args:
+            models: None for all.
+        """
+        counted = [self._totals[model] for model in (list(self._totals) if models is None else models)]
+        return Totals(*map(sum, zip(*counted, strict=True))) if counted else Totals(0, 0, 0, 0, 0)
 
     def keep_first_tokens(self) -> None:
         """Keeps the times to first token, until they are taken."""
-        self._first_tokens = deque(maxlen=_FIRST_TOKENS)
+        self._first_tokens = defaultdict(lambda: deque(maxlen=_FIRST_TOKENS))
 
-    def take_first_tokens(self) -> list[float]:
-        """Returns the times to first token since the last call, the last ones if there were many."""
-        kept, self._first_tokens = self._first_tokens, deque(maxlen=_FIRST_TOKENS)
-        return list(kept or ())
+    def take_first_tokens(self, model: str = "") -> list[float]:
+        """Returns a model's times to first token since the last call, the last ones if there were many."""
+        return list(self._first_tokens.pop(model, ())) if self._first_tokens is not None else []
 
     def exposition(self) -> bytes:
         """The metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
-    def engine_retried(self) -> None:
-        self._retries.add(())
+    def engine_retried(self, model: str = "") -> None:
+        self._retries.add(self._label(model))
 
-    def engine_chosen(self, *, at_home: bool) -> None:
+    def engine_chosen(self, model: str, *, at_home: bool) -> None:
         """Counts a choice by the prefix of a request."""
-        self._chosen.add(("home" if at_home else "other",))
+        self._chosen.add(("home" if at_home else "other", *self._label(model)))
 
     def accept_failed(self, number: int | None) -> None:
         """Counts a failure by the name of its errno."""
         self._not_accepted.add((errno.errorcode.get(number or 0, "unknown"),))
 
-    def tool_called(self, name: str, outcome: str, seconds: float) -> None:
+    def tool_called(self, name: str, outcome: str, seconds: float, model: str = "") -> None:
+        totals = self._totals[model]
+        totals[2] += 1
+        totals[3] += outcome != "ok"
         self._tool_calls.add((name, outcome))
         self._tool_seconds.observe((name,), seconds)
 
@@ -313,9 +164,9 @@ class Telemetry:
         self._requests.add((record.route, str(record.status), record.key_name))
         self._latency.observe((record.route, "true" if record.stream else "false"), seconds)
         if record.first_token is not None:
-            self._first_token.observe((), record.first_token)
+            self._first_token.observe(self._label(record.entry), record.first_token)
             if self._first_tokens is not None:
-                self._first_tokens.append(record.first_token)
+                self._first_tokens[record.entry].append(record.first_token)
         if record.rounds:
             self._rounds.observe((), record.rounds)
         if record.prompt_tokens:
@@ -326,10 +177,18 @@ class Telemetry:
             self._tokens.add(("cached", record.model, record.key_name), record.cached_tokens)
         if record.engine_seconds:
             self._engine_seconds.add((record.model, record.key_name), record.engine_seconds)
+        totals = self._totals[record.entry]
+        totals[0] += record.prompt_tokens
+        totals[1] += record.completion_tokens
         if record.error_code in _BUSY:
-            self._rejections.add(())
+            totals[4] += 1
+            self._rejections.add(self._label(record.entry))
         if not quiet and log.isEnabledFor(logging.INFO):
             log.handle(_RequestLine(_fields(record, seconds)))
+
+    def _label(self, model: str) -> tuple[str, ...]:
+        """Returns the label of a model, which is `-` for requests that have reached none."""
+        return (model or "-",) if self._by_model else ()
 
 
 def _fields(record: Record, seconds: float) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator import emf as emf_module
+from orchestrator.collectors import EngineLoad
 from orchestrator.emf import Emf, _quantiles
-from orchestrator.telemetry import EngineLoad, JsonFormatter, Record, Telemetry
+from orchestrator.telemetry import JsonFormatter, Record, Telemetry
 from tests.support.live import live, until
 from tests.support.scripted_engine import ScriptedEngine, whole
 
@@ -49,7 +50,7 @@ class Rig:
     def __init__(self, lines: list[dict[str, Any]]) -> None:
         self.telemetry = Telemetry()
         self.load = EngineLoad()
-        self.emf = Emf(self.telemetry, lambda: self.load, deployment="shop", model="Qwen/Qwen2.5-7B")
+        self.emf = Emf(self.telemetry, lambda: {"": self.load}, deployment="shop", model="Qwen/Qwen2.5-7B")
         self._lines = lines
 
     def line(self, load: EngineLoad | None = None) -> dict[str, Any]:
@@ -184,7 +185,7 @@ async def test_server_writes_lines_while_it_serves(
 
 
 def test_every_metric_of_the_catalog_is_written_and_in_prometheus_format(rig: Rig) -> None:
-    rig.telemetry.watch_load(lambda: rig.load)
+    rig.telemetry.watch_load(lambda: {"": rig.load})
     rig.telemetry.finished(Record("r", "/v1/completions", status=200, first_token=0.5))
     load = EngineLoad(up=1, prefix_queries=10, prefix_hits=5, starts=1, start_seconds=60)
     written = set(rig.line(load)) - {"_aws", "Deployment", "Model", "time", "level", "logger", "message"}
@@ -192,3 +193,24 @@ def test_every_metric_of_the_catalog_is_written_and_in_prometheus_format(rig: Ri
     exposed = rig.telemetry.exposition().decode()
     for one in CATALOG["metrics"]:
         assert f"# TYPE {one['prometheus'].removesuffix('_total')}" in exposed, one["prometheus"]
+
+
+def test_each_model_has_a_line_with_what_belongs_to_it(lines: list[dict[str, Any]]) -> None:
+    telemetry = Telemetry(models=["large", "small"])
+    loads = {"large": EngineLoad(requests=3, up=2), "small": EngineLoad(unmet=1)}
+    emf = Emf(telemetry, lambda: loads, deployment="shop", model="ignored")
+    telemetry.finished(Record("r", "/v1/completions", status=200, first_token=0.5, entry="small"))
+    telemetry.finished(Record("r", "/v1/completions", status=200, prompt_tokens=7, entry="large"))
+    telemetry.finished(Record("r", "/v1/completions", status=429, error_code="too_many_requests"))
+    telemetry.tool_called("calculate_math", "ok", 0.1, "small")
+    loads["small"] = EngineLoad(unmet=3)
+    emf.write(NOON)
+    large, small = lines
+    assert (large["Model"], small["Model"]) == ("large", "small")
+    assert large["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["Deployment", "Model"]]
+    assert (large["EngineDemand"], small["HeldDemand"]) == (3, 2)
+    assert (large["TokensIn"], small["TokensIn"]) == (7, 0)
+    assert (large["ToolCalls"], small["ToolCalls"]) == (0, 1)
+    assert (large["Rejections"], small["Rejections"]) == (1, 0), "the first has what reached no model"
+    assert small["TimeToFirstToken"] == [0.5]
+    assert "TimeToFirstToken" not in large

@@ -6,7 +6,8 @@ import json
 import re
 from pathlib import Path
 
-from orchestrator.telemetry import EngineLoad, Record, Telemetry
+from orchestrator.collectors import EngineLoad
+from orchestrator.telemetry import Record, Telemetry
 
 DASHBOARD = Path(__file__).parents[3] / "docs" / "grafana.json"
 FUNCTIONS = {"max", "sum", "avg", "rate", "by", "le", "histogram_quantile", "tool_name", "status"}
@@ -14,7 +15,7 @@ FUNCTIONS = {"max", "sum", "avg", "rate", "by", "le", "histogram_quantile", "too
 
 def exposed() -> set[str]:
     telemetry = Telemetry()
-    telemetry.watch_load(lambda: EngineLoad(up=1, prefix_queries=1, starts=1))
+    telemetry.watch_load(lambda: {"": EngineLoad(up=1, prefix_queries=1, starts=1)})
     telemetry.tool_called("calculate_math", "ok", 0.1)
     telemetry.finished(Record("r", "/v1/completions", status=200, first_token=0.5))
     return {

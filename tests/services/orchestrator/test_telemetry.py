@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from orchestrator.collectors import EngineState
 from orchestrator.log_lines import LineHandler
-from orchestrator.telemetry import EngineState, JsonFormatter, Record, Telemetry
+from orchestrator.telemetry import JsonFormatter, Record, Telemetry
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_tokens_are_summed_over_rounds_under_either_name() -> None:
 def test_engine_states_are_read_when_metrics_are_requested() -> None:
     telemetry = Telemetry()
     states = [EngineState("10.0.0.1:8000", True, 3)]
-    telemetry.watch_engines(lambda: states)
+    telemetry.watch_engines(lambda: {"": states})
     assert samples(telemetry)["engine_requests_in_flight", labels(engine="10.0.0.1:8000")] == 3
     states[:] = [EngineState("10.0.0.2:8000", False, 0)]
     found = samples(telemetry)

@@ -8,8 +8,9 @@ from typing import Any
 from fastapi import FastAPI
 
 from .documentation import OPEN_ROUTES
-from .endpoint import Endpoint, Request
+from .endpoint import Endpoint
 from .reply import Reply
+from .request import Request
 
 Message = MutableMapping[str, Any]
 

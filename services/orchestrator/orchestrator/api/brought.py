@@ -11,7 +11,7 @@ from ..protocol import JsonObject, dumps
 from ..tools.mcp.requested import RequestServers
 from ..tools.remote import RemoteTool
 from ..tools.toolbox import Toolbox
-from .endpoint import Request
+from .request import Request
 
 _MOST_SERVERS = 4
 _MOST_BYTES = 1_048_576

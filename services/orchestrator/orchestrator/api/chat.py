@@ -12,10 +12,10 @@ from ..chat.tool_plan import ToolPlan, plan_tools
 from ..errors import EngineFailed
 from ..protocol import DONE, JsonObject, check_chat_request, dumps, event, exact
 from ..tools.toolbox import Toolbox
-from .endpoint import Request
 from .projected import give_hints
 from .relay import Relay
 from .reply import Reply
+from .request import Request
 
 _CARRIES = MARK.encode()
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Protocol
 
 from ..errors import ApiError, CallerError, DeadlineExceeded, InvalidRequest
 from ..limits.accounts import Account, Accounts, Ticket
 from ..limits.usage import Usage
 from ..memory import Share
-from ..protocol import JsonObject, dumps, exact, parse_object
 from ..settings import Settings
 from ..telemetry import Record, Telemetry
 from .auth import Keys
@@ -24,6 +22,7 @@ from .head import Head
 from .identity import request_id, trace_context
 from .in_flight import InFlight
 from .reply import Client, Reply
+from .request import Handler, Request
 
 log = logging.getLogger("orchestrator.api")
 
@@ -31,51 +30,10 @@ _MAX_OTHER_BODY_BYTES = 16_384
 CLIENT_GONE = 499  # nginx's status for a client that closed its connection
 
 
-@dataclass(slots=True)
-class Request:
-    """A request whose key and size have been checked. Header names are in lower case."""
-
-    path: str
-    headers: dict[bytes, bytes]
-    body: bytes
-    record: Record
-    head: Head
-    share: Share
-    accounts: Accounts
-    account: Account | None
-    ticket: Ticket | None
-
-    def payload(self) -> JsonObject:
-        """Parses the body. The deployment in one of Azure's paths is its model.
-
-        Raises:
-            InvalidRequest: the body is not a JSON object. NotPermitted: the key may not use the model.
-        """
-        payload = parse_object(self.body)
-        if self.head.deployment and payload.get("model") != self.head.deployment:
-            payload = exact(payload, self.body)
-            payload["model"] = self.head.deployment
-            self.body = dumps(payload)
-        if self.ticket is not None:
-            self.ticket.account.check_model(payload.get("model"))
-            self.accounts.expect(self.ticket, payload)
-        if self.record.traced:
-            self.record.saw_request(payload)
-        return payload
-
-    def free(self) -> None:
-        """Frees the body, which the engine has and nobody needs any longer."""
-        self.body = b""
-        self.share.resize(0)
-
-
 class Tracer(Protocol):
     """Gives a request that is traced another record."""
 
     def record(self, record: Record, method: bytes) -> Record: ...
-
-
-Handler = Callable[[Request, Reply], Awaitable[None]]
 
 
 class Endpoint:
@@ -317,17 +275,8 @@ class Exchange:
             accounts, ticket = self._endpoint.accounts, self._ticket
             if ticket is not None and not accounts.reserve(ticket, len(body)):
                 await accounts.wait(ticket, len(body))
-            request = Request(
-                self._endpoint.route,
-                head.headers,
-                body,
-                record,
-                head,
-                self._share,
-                accounts,
-                self._account,
-                ticket,
-            )
+            route, share, account = self._endpoint.route, self._share, self._account
+            request = Request(route, head.headers, body, record, head, share, accounts, account, ticket)
             del body  # the request's to free
             await self._endpoint.handler(request, reply)
             reply.end()

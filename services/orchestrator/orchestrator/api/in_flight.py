@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ..errors import ApiError, Overloaded, ShuttingDown
-from ..memory import Budget
+from ..errors import ApiError, ModelBusy, Overloaded, ShuttingDown
+from ..memory import Budget, Share
 
 _HELD_PER_FREE = 3
 
@@ -65,6 +65,11 @@ class InFlight:
             )
         self._limited.add(request)
 
+    @property
+    def free(self) -> int:
+        """How many more requests fit."""
+        return max(0, self._limit - len(self._limited))
+
     def leave(self, request: InFlightRequest) -> None:
         self._limited.discard(request)
         self._others.discard(request)
@@ -77,3 +82,43 @@ class InFlight:
                     "The server is shutting down, and the answer is not complete. Send the request again."
                 )
             )
+
+
+class Bulkhead:
+    """The part of the server that the requests of one model use.
+
+    As for keys, a model gets at most three times what is free, of requests and of memory, so that one whose
+    engines hang leaves room for the others.
+    """
+
+    def __init__(self, model: str, in_flight: InFlight) -> None:
+        self._model = model
+        self._in_flight = in_flight
+        self._shares: set[Share] = set()
+
+    def __len__(self) -> int:
+        return len(self._shares)
+
+    def enter(self, share: Share) -> None:
+        """Admits a request that has this share of the memory.
+
+        Raises:
+            ModelBusy: the rest of the server is left to other models.
+        """
+        free, budget = self._in_flight.free, self._in_flight.budget
+        if len(self._shares) >= _HELD_PER_FREE * free:
+            raise self._busy(f"{len(self._shares)} requests in flight, and {free} more fit (MAX_IN_FLIGHT)")
+        if budget.half_full:
+            held, left = sum(one.size for one in self._shares), budget.limit - budget.used
+            if held >= _HELD_PER_FREE * left:
+                raise self._busy(f"{held:,} bytes in memory, and {left:,} are left (MEMORY_BUDGET_BYTES)")
+        self._shares.add(share)
+
+    def leave(self, share: Share) -> None:
+        self._shares.discard(share)
+
+    def _busy(self, what: str) -> ModelBusy:
+        return ModelBusy(
+            f"The model {self._model} already has {what}, which is left to other models. Try again shortly.",
+            headers={"retry-after": "2"},
+        )

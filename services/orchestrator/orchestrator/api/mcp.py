@@ -30,8 +30,8 @@ from ..tools.mcp.wire import (
     header_text,
 )
 from ..tools.toolbox import Toolbox, ToolResult
-from .endpoint import Request
 from .reply import Reply
+from .request import Request
 
 _INFO = {"name": "tandem", "version": __version__}
 _SERVER_KEY = "io.modelcontextprotocol/serverInfo"

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 from ..errors import InvalidRequest
-from .endpoint import Request
 from .reply import Reply
+from .request import Request
 
 _MAX_AGE_SECONDS = 7200  # Chromium's maximum
 _FIELD_NAMES = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]+)*")

@@ -10,9 +10,9 @@ from ..chat.loop import ChatLoop
 from ..chat.tool_plan import ToolPlan
 from ..errors import EngineFailed
 from ..protocol import JsonObject, dumps
-from .endpoint import Request
 from .error_format import ErrorFormat
 from .reply import Reply
+from .request import Request
 
 
 class Projection(ErrorFormat, Protocol):

@@ -6,8 +6,8 @@ from ..engine.answer import MODEL_AT_MOST
 from ..engine.client import Engines
 from ..errors import EngineFailed
 from ..protocol import JsonObject, dumps, exact
-from .endpoint import Request
 from .reply import Reply
+from .request import Request
 
 _ASK_FOR_USAGE = b'"stream_options":{"include_usage":true},'
 
@@ -17,10 +17,12 @@ class Relay:
 
     Args:
         usage_on_request: whether the route's streams report usage only if `stream_options` requests it.
+        path: the engine's path, if it is not the route.
     """
 
-    def __init__(self, engines: Engines, *, usage_on_request: bool) -> None:
+    def __init__(self, engines: Engines, *, usage_on_request: bool, path: str | None = None) -> None:
         self._engines = engines
+        self._path = path
         self._usage_on_request = usage_on_request
 
     async def __call__(self, request: Request, reply: Reply) -> None:
@@ -43,7 +45,8 @@ class Relay:
                 body = _asking_for_usage(payload, body)
                 hide_usage = True
         prefix = self._engines.prefix_of(payload)
-        with await self._engines.ask(request.path, body, record, whole=not stream, prefix=prefix) as answer:
+        path = self._path or request.path
+        with await self._engines.ask(path, body, record, whole=not stream, prefix=prefix) as answer:
             record.saw_first_token()
             # The engine has accepted the name. A stream that is cut off may not have repeated it.
             record.model = str(payload.get("model") or "-")[:MODEL_AT_MOST]

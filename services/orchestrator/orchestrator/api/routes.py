@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,8 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
 from .. import __version__
-from ..control_tokens import ControlTokens
-from ..engine.discovery import Discovery
+from ..engine.fleet import Fleets
 from ..errors import ApiError, NotFound
 from ..protocol import JsonObject
 from ..telemetry import Telemetry
@@ -23,12 +20,8 @@ from ..tools.toolbox import Toolbox
 from .chat_page import add_chat_page
 from .docs_page import add_docs_page
 from .documentation import complete
+from .model_routes import add_model_routes, readiness
 from .usage import UsageReport, add_usage_route
-
-_MODEL_LIST = {
-    "object": {"const": "list"},
-    "data": {"type": "array", "items": {"$ref": "#/components/schemas/Model"}},
-}
 
 
 def _json(description: str, schema: JsonObject) -> dict[str, Any]:
@@ -37,14 +30,11 @@ def _json(description: str, schema: JsonObject) -> dict[str, Any]:
 
 def build_routes(
     *,
-    discovery: Discovery,
-    control_tokens: ControlTokens,
+    fleets: Fleets,
     toolbox: Toolbox,
     telemetry: Telemetry,
     mcp_servers: Callable[[], Sequence[ServerState]],
     usage: UsageReport,
-    default_model: str,
-    takes_images: bool,
     needs_key: bool,
     serves_mcp: bool,
     pages: bool,
@@ -66,8 +56,8 @@ def build_routes(
     if pages:
         add_chat_page(app)
         add_docs_page(app)
-    _add_model_routes(app, discovery, default_model, takes_images)
-    _add_state_routes(app, discovery, control_tokens, telemetry, mcp_servers)
+    add_model_routes(app, fleets)
+    _add_state_routes(app, fleets, telemetry, mcp_servers)
     add_usage_route(app, usage)
 
     @app.get(
@@ -94,48 +84,9 @@ def _complete_description(app: FastAPI, toolbox: Toolbox, *, needs_key: bool, se
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _add_model_routes(app: FastAPI, discovery: Discovery, default_model: str, takes_images: bool) -> None:
-    started = int(time.time())
-    abilities = {"takes_images": True} if takes_images else {}
-
-    def models() -> list[JsonObject]:
-        configured = {"id": default_model, "object": "model", "created": started, "owned_by": "tandem"}
-        listed = discovery.models or [configured]
-        return [{**model, "tandem": _state(discovery) | abilities} for model in listed]
-
-    @app.get(
-        "/v1/models",
-        tags=["models"],
-        summary="The engine's models, also while it sleeps; always 200",
-        responses={200: _json("The models", {"type": "object", "properties": _MODEL_LIST})},
-    )
-    async def list_models() -> JsonObject:
-        return {"object": "list", "data": models()}
-
-    @app.get(
-        "/v1/models/{model:path}",
-        tags=["models"],
-        summary="One model",
-        responses={
-            200: _json("The model", {"$ref": "#/components/schemas/Model"}),
-            404: _json("The model does not exist", {"$ref": "#/components/schemas/Error"}),
-        },
-    )
-    async def get_model(model: str) -> JsonObject:
-        known = {entry["id"]: entry for entry in models()}
-        if model not in known:
-            raise NotFound(
-                f"The model {model!r} does not exist; available models: {', '.join(known)}",
-                param="model",
-                code="model_not_found",
-            )
-        return known[model]
-
-
 def _add_state_routes(
     app: FastAPI,
-    discovery: Discovery,
-    control_tokens: ControlTokens,
+    fleets: Fleets,
     telemetry: Telemetry,
     mcp_servers: Callable[[], Sequence[ServerState]],
 ) -> None:
@@ -146,20 +97,15 @@ def _add_state_routes(
     @app.get(
         "/ready",
         tags=["state"],
-        summary="Whether an engine answers",
+        summary="Whether an engine of any model answers",
         responses={503: _json("No engine answers", {"type": "object"})},
     )
     async def ready() -> Response:
-        reason = discovery.why_not_ready()
-        body: JsonObject = (
-            {"status": "ready"} if reason is None else {"status": "not ready", "reason": reason}
-        )
-        body |= _state(discovery)
-        # unknown: the model's control tokens are guessed.
-        body["control_tokens"] = control_tokens.source
+        body = readiness(fleets)
+        status = 200 if body["status"] == "ready" else 503
         if states := mcp_servers():
             body["mcp_servers"] = {state.name: _shown(state) for state in states}
-        return JSONResponse(body, status_code=200 if reason is None else 503)
+        return JSONResponse(body, status_code=status)
 
     @app.get(
         "/metrics",
@@ -169,19 +115,6 @@ def _add_state_routes(
     )
     async def metrics() -> Response:
         return Response(telemetry.exposition(), media_type="text/plain; version=0.0.4")
-
-
-def _state(discovery: Discovery) -> JsonObject:
-    """Returns the state of the engines and, if none is up, how long a start takes in seconds."""
-    state, starts = discovery.state(), discovery.starts
-    if state in ("ready", "down"):
-        return {"state": state}
-    expected = {"expected_seconds": math.ceil(starts.expected_seconds)} if starts.on_demand else {}
-    if state == "starting":
-        if report := starts.report_of_engine:
-            return {"state": state, **expected, **report}
-        expected["remaining_seconds"] = math.ceil(starts.remaining_seconds)
-    return {"state": state, **expected}
 
 
 def _shown(state: ServerState) -> JsonObject:

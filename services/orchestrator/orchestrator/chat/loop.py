@@ -134,7 +134,7 @@ class ChatLoop:
             except EngineBroke:
                 if talk.shown_this_turn or attempt == _ROUND_RETRIES:
                     raise
-                self._telemetry.engine_retried()
+                self._engines.retried()
         rest, turn = talk.end_turn()
         if rest:
             await emit([rest])
@@ -181,7 +181,8 @@ class ChatLoop:
             return ToolResult(content=content, outcome="error", arguments="{}", parsed=None, seconds=0.0)
         result = await record.run_tool(self._toolbox, name, arguments, call.id)
         record.tools.append(name)
-        self._telemetry.tool_called(self._toolbox.metric_name(name), result.outcome, result.seconds)
+        shown = self._toolbox.metric_name(name)
+        self._telemetry.tool_called(shown, result.outcome, result.seconds, record.entry)
         if self._telemetry.log_content:
             fields = {"request_id": record.request_id, **_describe(call, result)}
             log.info("tool call", extra={"fields": fields})

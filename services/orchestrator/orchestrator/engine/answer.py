@@ -27,7 +27,7 @@ _ENDS = {
 }
 """The types of the events that end the streams of these routes. All other streams end with `[DONE]`."""
 
-_BINARY_ROUTES = frozenset({"/v1/embeddings"})
+_BINARY_ROUTES = frozenset({"/v1/embeddings", "/pooling"})
 """Routes whose whole answers need not be JSON: vLLM's `encoding_format: bytes`."""
 
 _MARKS = (b'"usage"', b'"error"', b"[DONE]")

@@ -37,11 +37,22 @@ class _Wait:
 
 
 class Engines:
-    """Sends each request to the best engine, and to another one if that fails."""
+    """Sends each request to the best engine, and to another one if that fails.
+
+    Attributes:
+        entry: the model that these engines serve, empty if there is only one.
+    """
 
     def __init__(
-        self, discovery: Discovery, telemetry: Telemetry, *, wait_seconds: float, affinity: bool = True
+        self,
+        discovery: Discovery,
+        telemetry: Telemetry,
+        *,
+        wait_seconds: float,
+        affinity: bool = True,
+        entry: str = "",
     ) -> None:
+        self.entry = entry
         self._discovery = discovery
         self._affinity = affinity
         self._starts = discovery.starts
@@ -101,7 +112,11 @@ class Engines:
                 else:
                     wait.busy = error_answer
                     avoid.add(address)
-            self._telemetry.engine_retried()
+            self.retried()
+
+    def retried(self) -> None:
+        """Counts that a request is sent to an engine again."""
+        self._telemetry.engine_retried(self.entry)
 
     async def _next_address(
         self, prefer: Address | None, prefix: int | None, avoid: set[Address], wait: _Wait
@@ -122,7 +137,7 @@ class Engines:
 
         Other streams wait a little: the engine may be busy because it is being stopped.
         """
-        if not self._starts.on_demand or wait.whole:
+        if not self._starts.on_demand or wait.whole or not wait.record.may_wait:
             raise busy
         now = time.monotonic()
         if wait.busy_until is None:
@@ -176,25 +191,28 @@ class Engines:
             return min(up, key=lambda address: address.in_flight)
         home = affinity.home(up, prefix)
         at_home = home.in_flight < bound
-        self._telemetry.engine_chosen(at_home=at_home)
+        self._telemetry.engine_chosen(self.entry, at_home=at_home)
         if at_home:
             return home
         return affinity.home([address for address in up if address.in_flight < bound], prefix)
 
     async def _wait_for_engine(self, wait: _Wait) -> None:
         starts = self._starts
-        if starts.on_demand and wait.whole:
+        if starts.on_demand and (wait.whole or not wait.record.may_wait):
             raise starts.turn_away()
+        if not wait.record.may_wait:
+            raise self._not_ready()
         try:
             with starts.hold_for_start(wait.record):
                 await self._discovery.wait_until_up(wait.until - time.monotonic())
         except TimeoutError:
             if starts.on_demand:
                 raise starts.too_late() from None
-            reason = self._discovery.why_not_ready() or "No engine could take the request"
-            raise EngineUnavailable(
-                f"{reason}. Try again in a few seconds.", headers={"retry-after": "5"}
-            ) from None
+            raise self._not_ready() from None
+
+    def _not_ready(self) -> EngineUnavailable:
+        reason = self._discovery.why_not_ready() or "No engine could take the request"
+        return EngineUnavailable(f"{reason}. Try again in a few seconds.", headers={"retry-after": "5"})
 
 
 def _no_connection(error: OSError) -> EngineUnavailable:

@@ -15,12 +15,12 @@ from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
+from ..collectors import EngineLoad, EngineState
 from ..connection import OUR_FAILURES, ConnectionBroken
 from ..control_tokens import ControlTokens
 from ..errors import ApiError
 from ..memory import Budget
 from ..protocol import JsonObject
-from ..telemetry import EngineLoad, EngineState
 from .address import Address
 from .load import Loads
 from .starts import Starts
@@ -43,6 +43,9 @@ class Discovery:
 
     Each address is probed by its own task, so that an engine that hangs does not delay the others.
 
+    Args:
+        variable: the setting that has the URLs, for messages.
+
     Attributes:
         models: the latest list of models from any engine, None before the first.
         starts: who waits for an engine to start, and how long that takes.
@@ -62,7 +65,9 @@ class Discovery:
         control_tokens: ControlTokens | None = None,
         budget: Budget | None = None,
         max_answer_bytes: int = 67_108_864,
+        variable: str = "VLLM_URL",
     ) -> None:
+        self._variable = variable
         self.models: list[JsonObject] | None = None
         self.starts = Starts(startup_seconds)
         self._loads = Loads(self.starts, timeout_seconds=probe_seconds)
@@ -136,9 +141,9 @@ class Discovery:
         if not self._addresses:
             return (
                 f"No address is known for {names}: the name does not resolve. "
-                "Set VLLM_URL to the engine's address, such as http://vllm:8000"
+                f"Set {self._variable} to the engine's address, such as http://vllm:8000"
             )
-        return f"No engine answers at {names}: it is still starting or hangs, or VLLM_URL is wrong"
+        return f"No engine answers at {names}: it is still starting or hangs, or {self._variable} is wrong"
 
     async def wait_until_up(self, seconds: float) -> None:
         """Returns as soon as an engine answers.

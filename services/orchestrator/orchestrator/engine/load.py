@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..collectors import EngineLoad
 from ..connection import ConnectionBroken
-from ..telemetry import EngineLoad
 from .address import Address
 from .starts import Starts
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ..errors import LimitsUnavailable, NotPermitted, RateLimited
@@ -48,19 +48,6 @@ class Account:
     def allowances(self) -> Iterable[Allowance]:
         return (one for one in (self.requests, self.tokens) if one is not None)
 
-    def check_model(self, model: object) -> None:
-        """Raises:
-        NotPermitted: the key may not use the model.
-        """
-        allowed = self.limits.models
-        if allowed is not None and model not in allowed:
-            named = f"the model {str(model)[:80]!r}" if model else "a request that names no model"
-            raise NotPermitted(
-                f"The key {self.name!r} does not permit {named}. Permitted: {_listed(allowed)}.",
-                param="model",
-                code="model_not_permitted",
-            )
-
 
 def _changed(
     allowance: Allowance | None, limit: int | None, seconds: int, *, shared: bool
@@ -102,6 +89,7 @@ class Accounts:
         lacking: accounts that need a lease.
         leased: waits until leases for `lacking` have been asked for once. None if the process is alone.
         wake: makes that happen soon.
+        aliases: the model that each alias of a model stands for.
     """
 
     def __init__(
@@ -118,6 +106,7 @@ class Accounts:
         self.lacking: set[Account] = set()
         self.leased: Callable[[], Awaitable[None]] | None = None
         self.wake: Callable[[], None] | None = None
+        self.aliases: Mapping[str, str] = {}
         self._shared = shared
         self._fail_open = fail_open
         self._now = now
@@ -154,6 +143,29 @@ class Accounts:
             account.set(its, shared=self._shared)
         self._accounts = accounts
         return accounts
+
+    def permits(self, account: Account, model: object) -> bool:
+        """Whether a key may use a model. An alias and the model that it stands for are one."""
+        allowed = account.limits.models
+        if allowed is None:
+            return True
+        if not isinstance(model, str):
+            return False
+        meant = self.aliases.get(model, model)
+        return model in allowed or any(self.aliases.get(one, one) == meant for one in allowed)
+
+    def check_model(self, account: Account, model: object) -> None:
+        """Raises:
+        NotPermitted: the key may not use the model.
+        """
+        if not self.permits(account, model):
+            named = f"the model {str(model)[:80]!r}" if model else "a request that names no model"
+            raise NotPermitted(
+                f"The key {account.name!r} does not permit {named}. Permitted: "
+                f"{_listed(account.limits.models or ())}.",
+                param="model",
+                code="model_not_permitted",
+            )
 
     def enter(self, account: Account) -> Ticket:
         """Counts a request whose body may not have arrived yet.

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ..record import engine_time
 from .accounts import Account, Accounts
 from .allowance import DAY, Allowance
 from .table import LIVE_SECONDS, Lease, Table, Terms
@@ -30,7 +29,7 @@ class Sync:
 
     Args:
         flush_seconds: interval at which usage is stored. A process that is killed loses at most that much.
-        engines: returns the number of engines that are up.
+        on_tasks: is called with the number of processes that share limits, when it may have changed.
     """
 
     def __init__(
@@ -40,14 +39,14 @@ class Sync:
         table: Table,
         *,
         flush_seconds: float,
-        engines: Callable[[], int],
+        on_tasks: Callable[[int], None],
         now: Callable[[], float] = time.time,
     ) -> None:
         self._accounts = accounts
         self._usage = usage
         self._table = table
         self._flush_seconds = flush_seconds
-        self._engines = engines
+        self._on_tasks = on_tasks
         self._now = now
         self._live: set[str] = {table.task}
         self._beat_at = 0.0
@@ -151,7 +150,7 @@ class Sync:
             self._live = await self._call(self._table.beat, now)
             self._beat_at = now + _BEAT_SECONDS
             self._accounts.tasks = max(1, len(self._live))
-            engine_time.engines = max(1, self._engines()) / self._accounts.tasks
+            self._on_tasks(self._accounts.tasks)
         await self._store_usage()
         accounts = list(self._accounts)
         self._accounts.lacking.clear()

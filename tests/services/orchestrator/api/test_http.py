@@ -257,7 +257,7 @@ async def test_closed_connections_leave_no_reference_cycles(server: Live, engine
                 writer.write(request("GET", path))
                 await answer(reader)
         assert left() > before
-        for address in server.app._discovery.up():
+        for address in server.app._fleets.first.discovery.up():
             address.drop_idle()
         await until(lambda: left() <= before)
     finally:

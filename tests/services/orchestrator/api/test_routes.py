@@ -116,7 +116,7 @@ async def test_description_names_the_servers_tools(server: Live) -> None:
 
 async def test_models_say_whether_they_sleep(asleep: ScriptedEngine) -> None:
     async with live(asleep.url, DEFAULT_MODEL="scripted", **ON_DEMAND) as server:
-        await until(lambda: server.app._discovery.state() == "sleeping")
+        await until(lambda: server.app._fleets.first.discovery.state() == "sleeping")
         assert await _model_state(server) == {"state": "sleeping", "expected_seconds": 20}
         assert (await server.http.get("/ready")).json()["state"] == "sleeping"
         assert (await server.http.get("/v1/models")).status_code == 200
@@ -128,7 +128,7 @@ async def test_models_say_whether_they_sleep(asleep: ScriptedEngine) -> None:
         assert ready.status_code == 503
         assert "being started" in ready.json()["reason"]
         await asleep.start(asleep.port)
-        await until(lambda: server.app._discovery.state() == "ready")
+        await until(lambda: server.app._fleets.first.discovery.state() == "ready")
         assert await _model_state(server) == {"state": "ready"}
         assert (await server.http.get("/ready")).json()["state"] == "ready"
 
@@ -150,7 +150,7 @@ async def test_ready_shows_the_steps_that_the_engine_reports(asleep: ScriptedEng
         async with live(
             asleep.url, DEFAULT_MODEL="scripted", VLLM_API_KEY="secret", **ON_DEMAND, **port
         ) as server:
-            starts = server.app._discovery.starts
+            starts = server.app._fleets.first.discovery.starts
             await until(lambda: starts.report_of_engine is not None)
             ready = (await server.http.get("/ready")).json()
             assert {name: ready[name] for name in STATUS} == STATUS
@@ -159,11 +159,11 @@ async def test_ready_shows_the_steps_that_the_engine_reports(asleep: ScriptedEng
             assert answer.headers["retry-after"] == "60"
             assert "about 78 s remain" in answer.json()["error"]["message"]
             await asleep.start(asleep.port)
-            await until(lambda: server.app._discovery.state() == "ready")
+            await until(lambda: server.app._fleets.first.discovery.state() == "ready")
             assert "step" not in (await server.http.get("/ready")).json()
             await asleep.stop()
             await status.stop()
-            await until(lambda: server.app._discovery.state() == "sleeping")
+            await until(lambda: server.app._fleets.first.discovery.state() == "sleeping")
             await status.start(status.port)
 
 
@@ -171,7 +171,7 @@ async def test_start_of_an_engine_that_is_always_on_is_shown_too(asleep: Scripte
     async with scripted_engine() as status:
         status.pages["/"] = body(STATUS)
         async with live(asleep.url, ENGINE_STATUS_PORT=str(status.port)) as server:
-            await until(lambda: server.app._discovery.state() == "starting")
+            await until(lambda: server.app._fleets.first.discovery.state() == "starting")
             ready = (await server.http.get("/ready")).json()
             assert (ready["state"], ready["step"]) == ("starting", "weights")
 

@@ -35,7 +35,7 @@ async def test_reply_that_cannot_be_written_ends(
     server: Live, engine: ScriptedEngine, name: str, methods: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.otherwise = stream(*text("x")) if name == "stream" else whole("x")
-    await until(lambda: bool(server.app._discovery.models))
+    await until(lambda: bool(server.app._fleets.first.discovery.models))
     for method in methods:
         monkeypatch.setattr(Reply, method, broken)
     async with connected(server) as (reader, writer):

@@ -313,7 +313,7 @@ async def test_slow_client_slows_down_the_engine_instead_of_filling_memory(
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(sent) + sent
     )
     await reader.readuntil(b"\r\n\r\n")
-    (address,) = server.app._discovery._addresses.values()
+    (address,) = server.app._fleets.first.discovery._addresses.values()
     assert address.in_flight == 1
     paused: list[int] = []
     while len(paused) < 50:
@@ -337,8 +337,8 @@ async def test_failure_to_open_a_connection_at_all_is_not_the_engines(
     server: Live, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     engine.otherwise = whole("ok")
-    await until(lambda: bool(server.app._discovery.models))
-    (address,) = server.app._discovery._addresses.values()
+    await until(lambda: bool(server.app._fleets.first.discovery.models))
+    (address,) = server.app._fleets.first.discovery._addresses.values()
     failed = 0
 
     async def fail(*_: Any, **__: Any) -> Any:

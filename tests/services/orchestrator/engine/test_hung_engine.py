@@ -75,7 +75,7 @@ def blackholed(engine: ScriptedEngine) -> Iterator[None]:
 
 def state(server: Live, url: str) -> bool:
     """Whether the engine counts as up."""
-    (found,) = [one for one in server.app._discovery.states() if url.endswith(one.engine)]
+    (found,) = [one for one in server.app._fleets.first.discovery.states() if url.endswith(one.engine)]
     return found.up
 
 
@@ -168,14 +168,14 @@ async def test_streams_of_an_engine_that_is_up_may_be_silent(engine: ScriptedEng
         streaming = asyncio.create_task(server.chat(stream=True))
         await engine.arrived.wait()
         probes = 0
-        original = server.app._discovery._mark_up
+        original = server.app._fleets.first.discovery._mark_up
 
         def count(address: Any) -> None:
             nonlocal probes
             probes += 1
             original(address)
 
-        server.app._discovery._mark_up = count  # type: ignore[method-assign]
+        server.app._fleets.first.discovery._mark_up = count  # type: ignore[method-assign]
         await until(lambda: probes > 8)  # longer than ENGINE_SILENT_SECONDS
         go_on.set()
         assert "works" in (await streaming).text
@@ -279,7 +279,7 @@ async def test_engine_that_leaves_the_name_while_it_hangs_is_still_watched(
     monkeypatch.setattr(discovery_module, "lookup", lookup)
     url = f"http://engine.internal:{engine.port}"
     async with live(url, second.url.replace("127.0.0.1", "localhost"), **FAST) as server:
-        known = server.app._discovery
+        known = server.app._fleets.first.discovery
         await until(lambda: len(known.up()) == 2)
         engine.otherwise = second.otherwise = after(asyncio.Event(), whole("never"))
         waiting = asyncio.create_task(server.chat())

@@ -132,12 +132,15 @@ async def test_stream_is_held_until_an_engine_starts(
             async for piece in answer.aiter_raw():
                 received += piece
                 if received.count(b": keep-alive\n") == 3 and asleep._server and not asleep.requests:
-                    assert server.app._discovery.starts.held == 1
+                    assert server.app._fleets.first.discovery.starts.held == 1
                     await asleep.start(asleep.port)
         events = events_of(received.decode())
         assert text_of(events) == "awake"
         assert events[-1] == "[DONE]"
-        assert (server.app._discovery.starts.held, server.app._discovery.starts.unmet) == (0, 0)
+        assert (
+            server.app._fleets.first.discovery.starts.held,
+            server.app._fleets.first.discovery.starts.unmet,
+        ) == (0, 0)
         assert len(asleep.requests) == 1
 
 
@@ -155,13 +158,13 @@ async def test_other_requests_are_turned_away_at_once(asleep: ScriptedEngine) ->
             assert (error["code"], error["type"]) == ("engine_starting", "service_unavailable_error")
             assert "may take up to 20 s" in error["message"]
             assert 18 <= int(answer.headers["retry-after"]) <= 20
-        assert server.app._discovery.starts.unmet == 3
+        assert server.app._fleets.first.discovery.starts.unmet == 3
         await asleep.start(asleep.port)
-        await until(lambda: server.app._discovery.state() == "ready")
+        await until(lambda: server.app._fleets.first.discovery.state() == "ready")
         asleep.otherwise = whole("awake")
         assert (await server.chat()).status_code == 200
         await asleep.stop()
-        await until(lambda: server.app._discovery.state() == "sleeping")
+        await until(lambda: server.app._fleets.first.discovery.state() == "sleeping")
         learned = await server.chat()
         assert "usually takes" in learned.json()["error"]["message"]
         assert int(learned.headers["retry-after"]) < 18
@@ -173,7 +176,7 @@ async def test_stream_ends_with_an_error_if_no_engine_starts(asleep: ScriptedEng
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "60"
         assert "within 0.3 s (ENGINE_STARTUP_SECONDS)" in answer.json()["error"]["message"]
-        assert server.app._discovery.starts.unmet == 1
+        assert server.app._fleets.first.discovery.starts.unmet == 1
     async with live(asleep.url, ENGINE_STARTUP_SECONDS="0.3", HEARTBEAT_SECONDS="0.1") as server:
         events = events_of((await server.chat(stream=True)).text)
         assert isinstance(events[-1], dict)
@@ -202,7 +205,7 @@ async def test_deadline_of_a_stream_starts_when_an_engine_takes_it(asleep: Scrip
 
 async def test_held_streams_count_as_in_flight_until_their_clients_leave(asleep: ScriptedEngine) -> None:
     async with live(asleep.url, MAX_IN_FLIGHT="2", HEARTBEAT_SECONDS="0.05", **ON_DEMAND) as server:
-        starts, budget = server.app._discovery.starts, server.app.in_flight.budget
+        starts, budget = server.app._fleets.first.discovery.starts, server.app.in_flight.budget
         held = [asyncio.create_task(server.chat("x" * 10_000, stream=True)) for _ in range(2)]
         await until(lambda: starts.held == 2)
         assert budget.used > 20_000
@@ -224,7 +227,7 @@ async def test_herd_of_held_streams_is_answered_by_the_first_engine(asleep: Scri
     async with live(asleep.url, **ON_DEMAND) as server:
         asleep.otherwise = stream(*text("awake"))
         asking = [asyncio.create_task(server.chat_events()) for _ in range(60)]
-        await until(lambda: server.app._discovery.starts.held == 60)
+        await until(lambda: server.app._fleets.first.discovery.starts.held == 60)
         await asleep.start(asleep.port)
         assert {text_of(events) for events in await asyncio.gather(*asking)} == {"awake"}
         assert len(asleep.requests) == 60
@@ -241,7 +244,7 @@ async def test_herd_that_the_first_engine_cannot_take_at_once_waits_on(asleep: S
 
         asleep.otherwise = full_after_four
         asking = [asyncio.create_task(server.chat_events()) for _ in range(12)]
-        starts = server.app._discovery.starts
+        starts = server.app._fleets.first.discovery.starts
         await until(lambda: starts.held == 12)
         await asleep.start(asleep.port)
         await until(lambda: asleep.running >= 4 and len(asleep.requests) > 30)  # the others ask again
@@ -256,13 +259,13 @@ async def test_stream_that_meets_an_engine_that_is_being_stopped_waits_for_the_n
     engine: ScriptedEngine,
 ) -> None:
     async with live(engine.url, **ON_DEMAND) as server:
-        await until(lambda: server.app._discovery.state() == "ready")
+        await until(lambda: server.app._fleets.first.discovery.state() == "ready")
         engine.play(body({"error": {"message": "shutting down"}}, 503))
         engine.otherwise = body({"error": {"message": "shutting down"}}, 503)
         asking = asyncio.create_task(server.chat_events())
         await until(lambda: bool(engine.requests))
         await engine.stop()
-        await until(lambda: server.app._discovery.state() == "starting")
+        await until(lambda: server.app._fleets.first.discovery.state() == "starting")
         engine.replies.clear()
         engine.otherwise = stream(*text("awake"))
         await engine.start(engine.port)
@@ -274,7 +277,7 @@ async def test_stream_that_meets_a_busy_engine_gets_its_error(
 ) -> None:
     monkeypatch.setattr(client, "_STOPPING_SECONDS", 0.2)
     async with live(engine.url, **ON_DEMAND) as server:
-        await until(lambda: server.app._discovery.state() == "ready")
+        await until(lambda: server.app._fleets.first.discovery.state() == "ready")
         engine.otherwise = body({"error": {"message": "queue is full"}}, 503)
         answer = await server.chat(stream=True)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "engine_unavailable")
@@ -290,7 +293,7 @@ async def test_second_round_waits_for_an_engine_too(engine: ScriptedEngine) -> N
         asking = asyncio.create_task(server.chat_events(tools=[MATH]))
         await until(lambda: bool(engine.requests))
         await engine.stop()
-        await until(lambda: server.app._discovery.starts.held == 1)
+        await until(lambda: server.app._fleets.first.discovery.starts.held == 1)
         engine.replies.clear()
         engine.play(stream(*text("It is 42.")))
         await engine.start(engine.port)
@@ -309,7 +312,7 @@ async def test_held_seconds_are_logged_and_do_not_count_as_time_to_first_token(
         with caplog.at_level("INFO", logger="orchestrator"):
             asking = asyncio.create_task(server.chat_events())
             loop = asyncio.get_running_loop()
-            await until(lambda: server.app._discovery.starts.held == 1)
+            await until(lambda: server.app._fleets.first.discovery.starts.held == 1)
             begun = loop.time()
             await until(lambda: loop.time() - begun > 0.5)
             await asleep.start(asleep.port)

@@ -150,13 +150,22 @@ def test_lines() -> None:
 
 
 def test_models() -> None:
-    _, alice, _ = alone(Limits(models=frozenset({"a", "b"})))
-    alice.check_model("a")
+    accounts, alice, _ = alone(Limits(models=frozenset({"a", "b"})))
+    accounts.check_model(alice, "a")
     with pytest.raises(NotPermitted, match=r"does not permit the model 'c'. Permitted: a, b") as caught:
-        alice.check_model("c")
+        accounts.check_model(alice, "c")
     assert (caught.value.status, caught.value.param) == (403, "model")
     with pytest.raises(NotPermitted, match="names no model"):
-        alice.check_model(None)
+        accounts.check_model(alice, None)
+    assert not accounts.permits(alice, ["a"])
+
+
+@pytest.mark.parametrize("permitted", ["large", "gpt-4o", "gpt-4"])
+def test_an_alias_and_its_model_are_permitted_together(permitted: str) -> None:
+    accounts, alice, _ = alone(Limits(models=frozenset({permitted})))
+    accounts.aliases = {"gpt-4o": "large", "gpt-4": "large", "gpt-4o-mini": "small"}
+    names = ("large", "gpt-4o", "gpt-4", "small", "gpt-4o-mini", "other", None)
+    assert [name for name in names if accounts.permits(alice, name)] == ["large", "gpt-4o", "gpt-4"]
 
 
 def sharing(limits: Limits, *, fail_open: bool = True) -> tuple[Accounts, Account]:

@@ -36,7 +36,7 @@ class Process:
         self.alice: Account = self.accounts.replace({"alice": limits})["alice"]
         self.usage = Usage(now=now)
         self.sync = Sync(
-            self.accounts, self.usage, Table(NAME, name), flush_seconds=5, engines=lambda: 1, now=now
+            self.accounts, self.usage, Table(NAME, name), flush_seconds=5, on_tasks=lambda _: None, now=now
         )
 
     async def request(self, tokens: int = 0, size: int = 0) -> bool:

@@ -18,7 +18,7 @@ export function onModel(act) {
 export async function watchModels() {
   clearTimeout(timer);
   try {
-    known = await server.models();
+    known = (await server.models()).filter(answersChats);
     show();
   } catch (error) {
     find("model-state").textContent = error.message;
@@ -26,6 +26,9 @@ export async function watchModels() {
   const settled = known.length > 0 && known.every((model) => stateOf(model) === "");
   timer = setTimeout(watchModels, 1000 * (settled ? SELDOM_SECONDS : OFTEN_SECONDS));
 }
+
+/** Of a single model, the server does not state the kind. */
+const answersChats = ({ tandem: { kind = "chat" } = {} }) => kind === "chat" || kind === "vision";
 
 export const model = () => find("model").value;
 

@@ -9,10 +9,10 @@ from ...chat.loop import ChatLoop
 from ...chat.tool_plan import ToolPlan, plan_tools
 from ...protocol import JsonObject, check_chat_request, dumps, exact
 from ...tools.toolbox import Toolbox
-from ..endpoint import Request
 from ..projected import answer, give_hints
 from ..relay import Relay
 from ..reply import Reply
+from ..request import Request
 from .content import OWN_SERVER, call_name
 from .projection import MessageProjection
 from .request import chat_request, custom_tools, names_server_tool, tool_name

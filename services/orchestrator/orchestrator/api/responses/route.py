@@ -13,10 +13,10 @@ from ...protocol import JsonObject, check_chat_request, exact
 from ...tools.mcp.requested import RequestServers
 from ...tools.toolbox import Toolbox
 from ..brought import with_brought
-from ..endpoint import Request
 from ..projected import answer, give_hints
 from ..relay import Relay
 from ..reply import Reply
+from ..request import Request
 from .archive import Archive, input_items
 from .mcp import brought_servers
 from .projection import ResponseProjection

@@ -6,8 +6,8 @@ from urllib.parse import parse_qs
 
 from ...errors import CallerError, InvalidRequest
 from ...protocol import JsonObject, dumps
-from ..endpoint import Request
 from ..reply import Reply
+from ..request import Request
 from .archive import Archive
 
 _START = "/v1/responses/"

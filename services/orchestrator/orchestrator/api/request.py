@@ -1,0 +1,72 @@
+"""A request that was admitted, as its handler gets it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from ..limits.accounts import Account, Accounts, Ticket
+from ..memory import Share
+from ..protocol import JsonObject, dumps, exact, parse_object
+from ..telemetry import Record
+from .head import Head
+from .reply import Reply
+
+
+@dataclass(slots=True)
+class Request:
+    """A request whose key and size have been checked. Header names are in lower case.
+
+    Attributes:
+        parsed: the body, if it was parsed before the handler asks for it.
+        kept: the body as it came, if another model may have to answer.
+    """
+
+    path: str
+    headers: dict[bytes, bytes]
+    body: bytes
+    record: Record
+    head: Head
+    share: Share
+    accounts: Accounts
+    account: Account | None
+    ticket: Ticket | None
+    parsed: JsonObject | None = None
+    kept: bytes = b""
+
+    def payload(self) -> JsonObject:
+        """Parses the body. The deployment in one of Azure's paths is its model.
+
+        Raises:
+            InvalidRequest: the body is not a JSON object. NotPermitted: the key may not use the model.
+        """
+        if self.parsed is not None:
+            parsed, self.parsed = self.parsed, None
+            return parsed
+        payload = parse_object(self.body)
+        if self.head.deployment and payload.get("model") != self.head.deployment:
+            payload = exact(payload, self.body)
+            payload["model"] = self.head.deployment
+            self.body = dumps(payload)
+        if self.ticket is not None:
+            self.accounts.check_model(self.ticket.account, payload.get("model"))
+            self.accounts.expect(self.ticket, payload)
+        if self.record.traced:
+            self.record.saw_request(payload)
+        return payload
+
+    def use(self, payload: JsonObject, model: str | None) -> None:
+        """Hands the parsed body to the handler, with another name of the model, if one is given."""
+        if model is not None and payload.get("model") != model:
+            payload = exact(payload, self.body)
+            payload["model"] = model
+            self.body = dumps(payload)
+        self.parsed = payload
+
+    def free(self) -> None:
+        """Frees the body, which the engine has and nobody needs any longer."""
+        self.body = self.kept = b""
+        self.share.resize(0)
+
+
+Handler = Callable[[Request, Reply], Awaitable[None]]
