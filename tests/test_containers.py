@@ -120,9 +120,25 @@ def test_every_service_has_a_memory_limit_and_keeps_seccomp() -> None:
     files = [
         path for path in ROOT.glob("**/*compose*.y*ml") if not {".cache", "node_modules"} & set(path.parts)
     ]
-    assert len(files) == 2
+    assert len(files) == 3
     for path in files:
         assert "unconfined" not in path.read_text()
+
+
+def test_example_of_two_models_is_valid_and_shares_one_gpu() -> None:
+    services = yaml.safe_load((ROOT / "examples/two-models/compose.yaml").read_text())["services"]
+    settings = Settings.from_environment(services["orchestrator"]["environment"])
+    assert [one.url for one in settings.models] == [("http://vllm:8000",), ("http://vllm-small:8000",)]
+    large, small = services["vllm"]["environment"], services["vllm-small"]["environment"]
+    assert [one.model for one in settings.models] == [large["MODEL"], small["MODEL"]]
+    known = yaml.safe_load((ROOT / "services/vllm/models.yaml").read_text())["models"]
+    for one in settings.models:
+        assert one.tool_call_parser == known[one.model]["tool_call_parser"]
+    assert sum(float(one["GPU_MEMORY_UTILIZATION"]) for one in (large, small)) <= 0.9
+    assert services["vllm-small"]["extends"] == {"file": "services/vllm/compose.yaml", "service": "gpu"}
+    assert set(services["vllm-small"]["depends_on"]) == {"vllm"}, "one measures the GPU after the other"
+    for environment in (large, small):
+        assert set(environment) <= {name.upper() for name in launch.Settings.__dataclass_fields__}
 
 
 def test_named_volumes_are_declared() -> None:

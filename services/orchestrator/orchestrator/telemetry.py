@@ -47,7 +47,7 @@ class Telemetry:
         self.log_content = log_content
         self._by_model = bool(models)
         by_model = ["model"] if models else []
-        registry = self._registry = CollectorRegistry()
+        self._registry = CollectorRegistry()
         self._requests = Counts("requests", "Requests", ["route", "status", "key_name"])
         self._latency = Durations(
             "request_latency_seconds", "Time until the answer is complete", ["route", "stream"]
@@ -80,17 +80,20 @@ class Telemetry:
         self._chosen = Counts(
             "engine_affinity", "Requests sent to the engine of their prefix", ["engine", *by_model]
         )
+        self._not_accepted = Counts("accept_failures", "Failures to accept connections", ["reason"])
         for model in models:
             self._rejections.add((model,), 0)
             self._retries.add((model,), 0)
-        self._not_accepted = Counts("accept_failures", "Failures to accept connections", ["reason"])
+        self._register_all()
+
+    def _register_all(self) -> None:
         for collector in (
             self._requests, self._latency, self._tool_calls, self._tool_seconds, self._mcp_calls,
             self._mcp_seconds, self._tokens, self._engine_seconds, self._first_token, self._rounds,
             self._retries, self._not_accepted, self._rejections, self._chosen,
         ):  # fmt: skip
-            registry.register(collector)
-        registry.register(
+            self._registry.register(collector)
+        self._registry.register(
             Watched(
                 lambda: CounterMetricFamily(
                     "log_lines_dropped", "Log lines that nobody read in time", value=dropped_lines()

@@ -101,7 +101,7 @@ def test_error_names_the_entry_the_field_and_what_is_allowed(models: Any, messag
 
 
 @pytest.mark.parametrize("value", ["[", "{}", "nothing", '"text"'])
-def test_value_that_is_no_list_is_rejected(value: str) -> None:
+def test_value_that_is_not_a_list_is_rejected(value: str) -> None:
     with pytest.raises(SettingsError, match="must be "):
         Settings.from_environment({"MODELS": value})
 

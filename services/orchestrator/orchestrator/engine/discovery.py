@@ -143,7 +143,8 @@ class Discovery:
                 f"No address is known for {names}: the name does not resolve. "
                 f"Set {self._variable} to the engine's address, such as http://vllm:8000"
             )
-        return f"No engine answers at {names}: it is still starting or hangs, or {self._variable} is wrong"
+        reason = f"No engine answers at {names}: it is still starting or hangs, or VLLM_URL is wrong"
+        return reason.replace("VLLM_URL", self._variable)
 
     async def wait_until_up(self, seconds: float) -> None:
         """Returns as soon as an engine answers.

@@ -25,8 +25,8 @@ from tests.support.scripted_engine import (
 )
 from tests.support.several_models import several_models
 
-LARGE = {"model": "org/large", "aliases": ["gpt-4o"], "adapters": ["support-tone"]}
-SMALL = {"model": "small"}
+LARGE: dict[str, Any] = {"model": "org/large", "aliases": ["gpt-4o"], "adapters": ["support-tone"]}
+SMALL: dict[str, Any] = {"model": "small"}
 BGE = {"model": "bge", "kind": "embedding"}
 RANK = {"model": "rank", "kind": "reranker"}
 MATH = {"type": "function", "function": {"name": "calculate_math"}}
@@ -107,7 +107,7 @@ async def test_unknown_name_gets_openai_s_error_with_the_nearest_names() -> None
         assert "did you mean gpt-4o?" in caught.value.message
         wrong = await models.server.chat(model=["org/large"])
         assert wrong.status_code == 400
-        # A path is no name: only the configured adapters reach an engine, which joins names to paths.
+        # A path is not a name: only the configured adapters reach an engine, which joins names to paths.
         for name in ("../../etc", "support-tone/../other", "org/large\n"):
             assert (await models.server.chat(model=name)).status_code == 404
         assert not models.asked("org/large")
@@ -253,7 +253,7 @@ async def test_only_the_sleeping_model_holds_its_requests() -> None:
         held.cancel()
 
 
-FALLING = {**LARGE, "fallback": "small"}
+FALLING: dict[str, Any] = {**LARGE, "fallback": "small"}
 
 
 @pytest.mark.parametrize("streams", [False, True])

@@ -208,7 +208,7 @@ async def test_wait_for_an_engine_is_a_span(engine: ScriptedEngine) -> None:
         settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "ENGINE_WAIT_SECONDS": "20"}
         async with live(f"http://127.0.0.1:{port}", **settings) as server:
             request = asyncio.create_task(server.chat())
-            await until(lambda: server.app._discovery.starts.held > 0)
+            await until(lambda: server.app._fleets.first.discovery.starts.held > 0)
             late = ScriptedEngine()
             await late.start(port)
             late.play(whole("at last"))
