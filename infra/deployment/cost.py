@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .catalog import HOURS_PER_MONTH, Instance
 from .metrics import load_metrics
-from .plan import Plan
+from .plan import ROOT_VOLUME_MB_PER_S, Plan
 from .settings import HUB, MIRROR
 from .sizing import tasks_per_instance, visible_gib, wanted_vcpu
 
@@ -64,6 +64,7 @@ def monthly_cost(plan: Plan) -> list[CostItem]:
     return [
         _instances(plan),
         _volumes(plan),
+        *_warm_instances(plan),
         _orchestrator(plan),
         *_network(plan),
         _load_balancer(plan),
@@ -117,12 +118,25 @@ def _bought(plan: Plan) -> str:
     return f"{spot} x {instance.name}, spot, about ${price * plan.catalog.prices.spot_share:.3g}/h"
 
 
+def _volume_usd(plan: Plan) -> float:
+    """The price of a root volume in US dollars per month."""
+    prices, extra = plan.catalog.prices, plan.root_volume_mb_per_s - ROOT_VOLUME_MB_PER_S
+    return plan.deployment.gpu.root_volume_gib * prices.gp3_gb_month + extra * prices.gp3_mb_per_s_month
+
+
+def _warm_instances(plan: Plan) -> list[CostItem]:
+    """Stopped instances cost their volumes."""
+    warm, gib = plan.deployment.gpu.warm_instances, plan.deployment.gpu.root_volume_gib
+    count = f"{warm} x {gib} GiB gp3, {plan.root_volume_mb_per_s} MB/s, stopped"
+    return [CostItem("warm instances", count, warm * _volume_usd(plan))] * bool(warm)
+
+
 def _volumes(plan: Plan) -> CostItem:
-    gib, price = plan.deployment.gpu.root_volume_gib, plan.catalog.prices.gp3_gb_month
+    gib = plan.deployment.gpu.root_volume_gib
     counts = (
         f"{plan.idle_instances:.2g}" if plan.limits.least < plan.limits.most else f"{plan.instance_count}"
     )
-    return CostItem("root volumes", f"{counts} x {gib} GiB gp3", plan.idle_instances * gib * price)
+    return CostItem("root volumes", f"{counts} x {gib} GiB gp3", plan.idle_instances * _volume_usd(plan))
 
 
 def _orchestrator(plan: Plan) -> CostItem:

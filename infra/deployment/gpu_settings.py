@@ -75,6 +75,12 @@ class Gpu(Section):
         le=2400,
         description="Instance hours in a day after which all engines stop, until `make deploy`.",
     )
+    warm_instances: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="Stopped instances that start faster than new ones. Images are then on the root volume.",
+    )
     spare_instance: bool = Field(
         default=False,
         description="Whether to run one instance more, so that releases do not interrupt service.",

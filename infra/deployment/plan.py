@@ -10,11 +10,13 @@ from .file import Deployment
 from .model_size import sized_model
 from .schedule import Limits, all_limits, shares
 from .sizing import (
+    COMPILE_CACHE_GB,
     EngineSize,
     TaskShare,
     engine_size,
     instances_needed,
     load_seconds,
+    root_volume_gb,
     task_share,
     tasks_per_instance,
     weights_bound_gb,
@@ -33,6 +35,9 @@ _LINGER_MINUTES = 20
 
 _MINUTES_PER_DAY = 1440
 """CloudWatch's longest evaluation of an alarm."""
+
+ROOT_VOLUME_MB_PER_S, IMAGE_VOLUME_MB_PER_S = 125, 400
+"""Throughput of a gp3 volume: what its price contains, and what unpacks an image in a minute or two."""
 
 INSTANCE_SECONDS = 300
 """For an instance to start and join the cluster, and to pull and unpack the engine's image."""
@@ -122,6 +127,22 @@ class Plan:
     def has_instance_store(self) -> bool:
         """Whether every instance type has local disks."""
         return all(instance.instance_store_gb > 0 for instance in self.instances)
+
+    @cached_property
+    def images_on_instance_store(self) -> bool:
+        """Whether local disks hold images and caches. A stop wipes them, so warm instances use the volume."""
+        return self.has_instance_store and not self.deployment.gpu.warm_instances
+
+    @property
+    def root_volume_mb_per_s(self) -> int:
+        """The throughput of the root volume, which is more where images are unpacked on it."""
+        return ROOT_VOLUME_MB_PER_S if self.images_on_instance_store else IMAGE_VOLUME_MB_PER_S
+
+    @cached_property
+    def root_volume_gb(self) -> int:
+        """The GB that the root volume needs, with the weights and caches of warm instances."""
+        files = 2 * (self.weights_gb or 0) + COMPILE_CACHE_GB if self.deployment.gpu.warm_instances else 0
+        return root_volume_gb(self.catalog.engine, files)
 
     @cached_property
     def limits(self) -> Limits:

@@ -237,9 +237,14 @@ def wanted_vcpu(gpus: int) -> int:
     return 2 * (2 + gpus)
 
 
-def root_volume_gb(engine: Engine) -> int:
-    """Returns the GB of a root volume: machine image, two engine images during a release, and 20% spare."""
-    held = MACHINE_IMAGE_GB + 2 * engine.unpacked_gb + engine.compressed_gb
+def root_volume_gb(engine: Engine, files_gb: float = 0) -> int:
+    """Returns the GB of a root volume: machine image, two engine images during a release, and 20% spare.
+
+    Args:
+        engine: The engine's image.
+        files_gb: Weights and caches that are on this volume too.
+    """
+    held = MACHINE_IMAGE_GB + 2 * engine.unpacked_gb + engine.compressed_gb + files_gb
     return math.ceil(held / (1 - DISK_SPARE_SHARE))
 
 

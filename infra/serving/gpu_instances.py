@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import aws_cdk as cdk
 import jsii
 from aws_cdk import aws_autoscaling as autoscaling
@@ -18,8 +16,7 @@ from infra.foundation.network import private_subnets
 from infra.suppressions import accept
 
 from .unprotected import Unprotected
-
-USER_DATA = Path(__file__).with_name("user_data.sh")
+from .user_data import user_data
 
 CACHE_DIRECTORY = "/mnt/instance-store/cache"
 """On the host: weights and compiled kernels."""
@@ -32,7 +29,6 @@ _SHELL_ACTIONS = (
 )
 
 _ROOT_DEVICE = "/dev/xvda"
-_IMAGE_DISK_MIB_PER_S = 400
 
 
 class GpuCapacity(Construct):
@@ -48,6 +44,8 @@ class GpuCapacity(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         group = self._group(cluster, plan)
+        if plan.deployment.gpu.warm_instances:
+            _add_warm_pool(group, plan)
         provider = ecs.AsgCapacityProvider(
             self,
             "Provider",
@@ -147,7 +145,7 @@ class GpuCapacity(Construct):
             machine_image=ec2.MachineImage.resolve_ssm_parameter_at_launch(AMI_PARAMETER),
             role=role.without_policy_updates(),
             security_group=security_group,
-            user_data=ec2.UserData.custom(USER_DATA.read_text(encoding="utf-8").rstrip()),
+            user_data=ec2.UserData.custom(user_data(warm_pool=settings.warm_instances > 0)),
             require_imdsv2=True,
             http_put_response_hop_limit=2,
             block_devices=[
@@ -157,8 +155,7 @@ class GpuCapacity(Construct):
                         settings.root_volume_gib,
                         encrypted=True,
                         volume_type=ec2.EbsDeviceVolumeType.GP3,
-                        # Images are unpacked here where there is no instance store, else at 125 MB/s.
-                        throughput=None if plan.has_instance_store else _IMAGE_DISK_MIB_PER_S,
+                        throughput=None if plan.images_on_instance_store else plan.root_volume_mb_per_s,
                         delete_on_termination=True,
                     ),
                 )
@@ -199,6 +196,19 @@ class GpuCapacity(Construct):
             reason="ecs:DiscoverPollEndpoint has no resources; a condition limits the rest to the cluster.",
         )
         return role
+
+
+def _add_warm_pool(group: autoscaling.AutoScalingGroup, plan: Plan) -> None:
+    """Keeps stopped instances. ECS accepts none back at scale-in: it would take them for lost ones."""
+    warm = plan.deployment.gpu.warm_instances
+    group.add_warm_pool(
+        pool_state=autoscaling.PoolState.STOPPED,
+        reuse_on_scale_in=False,
+        # The pool refills at once, except if all instances of the group are warm: the quota for vCPU
+        # may have no room for one that starts in order to be stopped.
+        min_size=warm if warm < plan.instance_count else 0,
+        max_group_prepared_capacity=warm,
+    )
 
 
 def _allow_session_manager(role: iam.Role) -> None:

@@ -25,6 +25,7 @@ from . import (
     services,
     tools,
     user_data,
+    warm_pool,
 )
 from .template import Assembly, Resource
 
@@ -33,6 +34,7 @@ TEMPLATE_RULES: tuple[Rule[Assembly, Resource], ...] = (
     *capacity.RULES,
     *engine_scaling.RULES,
     *user_data.RULES,
+    *warm_pool.RULES,
     *services.RULES,
     *alarms.RULES,
     *ingress.RULES,

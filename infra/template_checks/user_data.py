@@ -106,7 +106,7 @@ def image_disk(assembly: Assembly) -> Found[Resource]:
         root = re.search(r"data-root.*= sys.argv\[1\]", script)
         disks = template.get("LaunchTemplateData.BlockDeviceMappings", [])
         throughput = min((float(one.get("Ebs", {}).get("Throughput", 125)) for one in disks), default=125)
-        if not (root and assembly.plan.has_instance_store) and throughput < _LEAST_THROUGHPUT:
+        if not (root and assembly.plan.images_on_instance_store) and throughput < _LEAST_THROUGHPUT:
             yield (
                 template,
                 f"Docker's images are on a volume of {throughput:g} MB/s; UserData must set Docker's "

@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ops.account import Account, NoAccess, NotAllowed, Unreachable, translated
 from ops.report import Result, Status
 
-from . import domain, identity, machine_image, network, quotas, running, stacks, tools
+from . import domain, engine_start, identity, machine_image, network, quotas, running, stacks, tools
 
 
 class Check(NamedTuple):
@@ -53,6 +53,7 @@ AFTER = (
     Check("stacks", stacks.check_stacks),
     Check("machine image", machine_image.check_machine_image),
     Check("services", running.check_services),
+    Check("engine start", engine_start.check_engine_start),
     Check("stopped tasks", running.check_stopped_tasks),
     Check("load balancer", running.check_targets),
     Check("DNS", domain.check_record),

@@ -100,6 +100,7 @@ class Prices:
     load_balancer_capacity_unit_hour: float
     spot_share: float
     gp3_gb_month: float
+    gp3_mb_per_s_month: float
     s3_gb_month: float
     ecr_gb_month: float
     secret_month: float

@@ -11,7 +11,18 @@ from infra.deployment.catalog import Catalog, load_catalog
 from infra.deployment.file import Deployment, DeploymentError
 from infra.deployment.plan import Plan
 
-from . import gpu_instances, ingress, metrics, model, model_files, network, orchestrator, scaling, tools
+from . import (
+    gpu_instances,
+    ingress,
+    metrics,
+    model,
+    model_files,
+    network,
+    orchestrator,
+    scaling,
+    tools,
+    warm_instances,
+)
 from .rule import Changes, Finding, Fix, Rule, Severity, errors
 
 RULES: tuple[Rule[Plan, str], ...] = (
@@ -19,6 +30,7 @@ RULES: tuple[Rule[Plan, str], ...] = (
     *model_files.RULES,
     *gpu_instances.RULES,
     *scaling.RULES,
+    *warm_instances.RULES,
     *orchestrator.RULES,
     *tools.RULES,
     *network.RULES,

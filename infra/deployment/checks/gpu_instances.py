@@ -10,7 +10,6 @@ from infra.deployment.plan import Plan
 from infra.deployment.sizing import (
     instance_store_gb,
     registered_memory_mib,
-    root_volume_gb,
     tasks_per_instance,
 )
 
@@ -149,18 +148,18 @@ def idle_gpus(plan: Plan) -> Found[str]:
             return
 
 
-@rule(
-    "root-volume", Severity.ERROR, lambda plan: [{"gpu.root_volume_gib": root_volume_gb(plan.catalog.engine)}]
-)
+@rule("root-volume", Severity.ERROR, lambda plan: [{"gpu.root_volume_gib": plan.root_volume_gb}])
 def root_volume(plan: Plan) -> Found[str]:
-    """The root volume has room for the engine's images."""
+    """The root volume has room for the engine's images, and for the files of warm instances."""
     engine, given = plan.catalog.engine, plan.deployment.gpu.root_volume_gib
-    if given >= root_volume_gb(engine):
+    if given >= plan.root_volume_gb:
         return
+    weights = f", and two revisions of {plan.weights_gb:.0f} GB of weights" if plan.weights_gb else ""
     yield (
         "gpu.root_volume_gib",
         f"{given} GiB is too small for the machine image and, during a release, two engine images of "
-        f"{engine.unpacked_gb:g} GB unpacked plus {engine.compressed_gb:g} GB of download",
+        f"{engine.unpacked_gb:g} GB unpacked plus {engine.compressed_gb:g} GB of download"
+        + (f"{weights} and caches (gpu.warm_instances)" if plan.deployment.gpu.warm_instances else ""),
     )
 
 

@@ -173,6 +173,22 @@ def test_engines_that_follow_the_load_cost_what_the_minimum_costs_and_at_most_th
     assert "every engine on" not in summary(plan(gpu__replicas=2))
 
 
+def test_warm_instances_cost_their_volumes_and_their_throughput() -> None:
+    warm = {"gpu__min_replicas": 0, "gpu__max_replicas": 2, "gpu__root_volume_gib": 200}
+    items = bill(**warm, gpu__warm_instances=2)
+    # 200 GiB at $0.08, and 275 MB/s more than the 125 that the price contains, at $0.04.
+    assert items["warm instances"] == pytest.approx(2 * (16 + 11))
+    assert items["GPU instances"] == 0
+    assert "warm instances" not in bill(**warm)
+
+
+def test_warm_instances_keep_everything_on_the_root_volume() -> None:
+    cold, warm = plan(gpu__min_replicas=0), plan(gpu__min_replicas=0, gpu__warm_instances=1)
+    assert (cold.images_on_instance_store, warm.images_on_instance_store) == (True, False)
+    assert warm.weights_gb
+    assert warm.root_volume_gb - cold.root_volume_gb == pytest.approx((2 * warm.weights_gb + 10) / 0.8, abs=1)
+
+
 def test_prices_of_another_region_are_said_to_differ() -> None:
     assert "(prices of us-east-1, 2026-07-20)" in summary(plan())
     assert "Prices in eu-west-1 differ" in summary(plan(region="eu-west-1"))

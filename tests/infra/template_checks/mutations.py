@@ -13,6 +13,7 @@ Step = str | int
 
 ALARM = "AWS::CloudWatch::Alarm"
 ASG, LAUNCH = "AWS::AutoScaling::AutoScalingGroup", "AWS::EC2::LaunchTemplate"
+WARM_POOL = "AWS::AutoScaling::WarmPool"
 SERVICE, TASK, PROVIDER = "AWS::ECS::Service", "AWS::ECS::TaskDefinition", "AWS::ECS::CapacityProvider"
 ASSOCIATION = "AWS::ECS::ClusterCapacityProviderAssociations"
 BALANCER = "AWS::ElasticLoadBalancingV2::LoadBalancer"

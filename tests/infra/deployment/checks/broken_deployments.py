@@ -99,7 +99,10 @@ BROKEN = {
         deployment(gpu__instance_types=["g5.12xlarge"], gpu__replicas=4, gpu__task_memory_mib=60_000),
     ],
     "idle-gpus": [deployment(gpu__instance_types=["g5.12xlarge"])],
-    "root-volume": [deployment(gpu__root_volume_gib=30)],
+    "root-volume": [
+        deployment(gpu__root_volume_gib=30),
+        deployment(gpu__min_replicas=0, gpu__warm_instances=1),
+    ],
     "instance-store": [
         deployment(
             model__id="Qwen/Qwen2.5-72B-Instruct",
@@ -141,6 +144,19 @@ BROKEN = {
             gpu__schedule=[{"cron": "0 20 * * *", "min_replicas": 0}, {"cron": "0 8 * * *"}],
             gpu__idle_minutes=2,
         ),
+    ],
+    "warm-spot": [
+        deployment(
+            gpu__min_replicas=0, gpu__warm_instances=1, gpu__root_volume_gib=160, gpu__capacity="spot"
+        ),
+    ],
+    "warm-scaling": [
+        deployment(gpu__warm_instances=1, gpu__root_volume_gib=160),
+        deployment(gpu__replicas=2, gpu__warm_instances=1, gpu__root_volume_gib=160),
+    ],
+    "warm-count": [
+        deployment(gpu__min_replicas=0, gpu__warm_instances=2, gpu__root_volume_gib=160),
+        deployment(gpu__max_replicas=3, gpu__warm_instances=3, gpu__root_volume_gib=160),
     ],
     "scale-up": [deployment(gpu__max_replicas=2, gpu__scale_up_at=3.0)],
     "instance-hours": [

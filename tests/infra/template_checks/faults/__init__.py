@@ -16,6 +16,7 @@ from tests.infra.template_checks.faults import (
     services,
     tools,
     user_data,
+    warm_pool,
 )
 from tests.infra.template_checks.mutations import Mutation
 
@@ -24,6 +25,7 @@ FAULTS: tuple[Mutation, ...] = (
     *capacity.FAULTS,
     *engine_scaling.FAULTS,
     *user_data.FAULTS,
+    *warm_pool.FAULTS,
     *services.FAULTS,
     *ingress.FAULTS,
     *network.FAULTS,
