@@ -21,7 +21,6 @@ ACTIONS: dict[str, list[Properties]] = {}
 """Scheduled actions, by the target that they belong to."""
 
 _GROUP = "AWS::AutoScaling::AutoScalingGroup"
-_JSON = {"Content-Type": "application/x-amz-json-1.1"}
 
 
 def _put_target(_logical_id: str, properties: Properties, _stack: str) -> Any:
@@ -60,6 +59,11 @@ def _delete_policy(physical_id: str, _properties: Properties) -> None:
     POLICIES.pop(physical_id, None)
 
 
+def _json() -> dict[str, str]:
+    """Returns new headers for each answer: the emulator adds the length to them."""
+    return {"Content-Type": "application/x-amz-json-1.1"}
+
+
 async def _autoscaling(
     _method: str, _path: str, headers: dict[str, str], body: bytes, _query: object
 ) -> tuple[int, dict[str, str], bytes]:
@@ -67,7 +71,7 @@ async def _autoscaling(
     operation, asked = target.rpartition(".")[2], json.loads(body)
     if operation == "RegisterScalableTarget":
         TARGETS[f"{asked['ResourceId']}|{asked['ScalableDimension']}|{asked['ServiceNamespace']}"] |= asked
-        return 200, _JSON, b"{}"
+        return 200, _json(), b"{}"
     name, found = {
         "DescribeScalableTargets": (
             "ScalableTargets",
@@ -84,7 +88,7 @@ async def _autoscaling(
         ),
     }[operation]
     answer = {name: [one for one in found if one["ServiceNamespace"] == asked.get("ServiceNamespace")]}
-    return 200, _JSON, json.dumps(answer).encode()
+    return 200, _json(), json.dumps(answer).encode()
 
 
 def _set_protection(parameters: dict[str, Any]) -> Any:
