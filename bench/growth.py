@@ -1,4 +1,4 @@
-"""`make bench-growth`: measures how the orchestrator scales with load, history, tool calls and engines.
+"""`make bench-growth`: measures growth with load, history, tool calls, engines and models.
 
 Measures nginx too where it does the same work, to separate the machine's share from ours. Also checks whether
 memory stays flat over a million requests (MILLION=0 skips that).
@@ -13,22 +13,26 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from bench.__main__ import engine_at, started, store, versions
-from bench.gateways import ENGINE_PORT, GATEWAYS, Running, build
+from bench.gateways import ENGINE_PORT, GATEWAYS, Gateway, Running, build
 from bench.measure import CHUNKS, TOOLS, history, load, write_bodies
 
 IN_FLIGHT = (1, 8, 64, 512, 2000)
 HISTORY_KB = (1, 10, 100, 1000)
 CALLS = (1, 2, 4, 8, 16)
-ENGINES = (1, 2, 8, 32)
+ENGINES = (1, 2, 8, 64)
+MODELS = (1, 10, 50)
+DEARER_US = 15.0
+"""What a request may cost more with the most engines or models than with one."""
+
 ROUNDS = 3
 _PORTS = ENGINE_PORT + 200
 _NOISE = 0.1
@@ -95,14 +99,22 @@ def measured(
     return Point(name, size, cpu, rps, p50, p99, direct, running.memory_mb())
 
 
+def _with(gateway: Gateway, variables: Mapping[str, str]) -> Gateway:
+    if not variables:
+        return gateway
+    return replace(
+        gateway, environment=lambda port, engine: {**gateway.environment(port, engine), **variables}
+    )
+
+
 @contextmanager
 def gateways(
-    names: Sequence[str], engines: Sequence[str], place: Path, port: int
+    names: Sequence[str], engines: Sequence[str], place: Path, port: int, variables: Mapping[str, str] = {}
 ) -> Iterator[dict[str, Running]]:
-    """Starts fresh gateways of these names in front of the engines."""
+    """Starts fresh gateways of these names in front of the engines, ours with these variables."""
     place.mkdir()
     with ExitStack() as stack:
-        wanted = [gateway for gateway in GATEWAYS if gateway.name in names]
+        wanted = [_with(gateway, variables) for gateway in GATEWAYS if gateway.name in names]
         running, missing = started(wanted, stack, place, ",".join(engines), port)
         if missing:
             sys.exit(f"could not start: {missing}")
@@ -164,6 +176,21 @@ def grow_engines(directory: Path, program: str) -> Series:
     return Series("engines", "engines", 0, points)
 
 
+def grow_models(directory: Path, program: str, engine: str) -> Series:
+    """Measures requests for the last of several models, which share an engine."""
+    points = []
+    for count in MODELS:
+        names = [*(f"model-{number}" for number in range(count - 1)), "mock-model"]
+        models = json.dumps([{"model": name, "url": engine} for name in names])
+        place = directory / f"models-{count}"
+        with gateways(("ours",), [engine], place, _PORTS, {"MODELS": models}) as running:
+            wanted = Load(directory / "chat.json", 32, 8000)
+            points.append(
+                measured(running["ours"], wanted, program, name="ours", size=count, alone=ENGINE_PORT)
+            )
+    return Series("models", "models", 0, points)
+
+
 def million(directory: Path, program: str, engine: str) -> list[float]:
     """Returns our memory in MB at the start and after each 100,000 of 1,000,000 requests."""
     with gateways(("ours",), [engine], directory / "million", _PORTS) as running:
@@ -186,6 +213,12 @@ def steeper(series: Series) -> list[str]:
                 f"! from {before.size} to {after.size} {series.unit}: CPU grew as size to the power of "
                 f"{exponent:.2f}; expected: {series.exponent:g}"
             )
+    more = ours[-1].cpu_us - ours[0].cpu_us
+    if series.title in ("engines", "models") and more > DEARER_US:
+        lines.append(
+            f"! {ours[-1].size} {series.unit} cost {more:.1f} µs more per request "
+            f"than {ours[0].size}; expected: at most {DEARER_US:g}"
+        )
     return lines
 
 
@@ -222,6 +255,7 @@ def main() -> int:
             grow_history(directory, program, engine),
             grow_calls(directory, program),
             grow_engines(directory, program),
+            grow_models(directory, program, engine),
         ):
             print(table(series), flush=True)
             found.append(series)

@@ -41,3 +41,15 @@ def test_table_has_a_row_per_point() -> None:
     assert "p50 to first byte ms" in rows[0]
     assert rows[3] == "| 2,000 KB | ours | 120.0 | 1,000 | 1.00 | 2.00 |  | 55.0 |"
     assert "| 0.50 |" in table(series(1, (1, 90.0)))
+
+
+def test_more_models_may_cost_15_microseconds() -> None:
+    def models(last: float) -> Series:
+        points = [
+            Point("ours", size, cpu, 1.0, 1.0, 2.0, None, 55.0) for size, cpu in ((1, 200.0), (50, last))
+        ]
+        return Series("models", "models", 0, points)
+
+    assert steeper(models(215.0)) == []
+    (line,) = steeper(models(215.2))
+    assert "50 models cost 15.2 µs more" in line
