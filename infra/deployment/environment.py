@@ -8,6 +8,7 @@ from typing import Any
 from .plan import Plan
 from .settings import Jwt
 from .tool_settings import SecretHeader, Tools
+from .trace_settings import Traces
 
 ORCHESTRATOR_PORT = 8001
 STATUS_PORT = 8002
@@ -56,6 +57,9 @@ OWNED = {
     "LOG_LEVEL": "orchestrator.log_level",
     "EMF": "",
     "DEPLOYMENT_NAME": "name",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "orchestrator.traces",
+    "OTEL_EXPORTER_OTLP_HEADERS": "orchestrator.traces",
+    "OTEL_TRACES_SAMPLER_ARG": "orchestrator.traces",
 }
 """Variables of the orchestrator that the deployment sets, and the setting for each; "" if there is none."""
 
@@ -66,7 +70,9 @@ OTHERS = ("PATH", "PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "
 def secret_variables(plan: Plan) -> tuple[str, ...]:
     """Returns the variables whose values ECS reads from secrets."""
     database = ("DATABASE_URL",) if plan.deployment.tools.database_url_secret_arn else ()
-    return ("BOOTSTRAP_API_KEY", "VLLM_API_KEY", *database, *plan.deployment.tools.all_secrets)
+    traces = plan.deployment.orchestrator.traces
+    headers = ("OTEL_EXPORTER_OTLP_HEADERS",) if traces and traces.headers_secret_arn else ()
+    return ("BOOTSTRAP_API_KEY", "VLLM_API_KEY", *database, *headers, *plan.deployment.tools.all_secrets)
 
 
 def orchestrator_environment(
@@ -111,6 +117,7 @@ def orchestrator_environment(
         "LOG_LEVEL": settings.log_level,
         "EMF": "true",
         "DEPLOYMENT_NAME": deployment.name,
+        **_traces(settings.traces),
     }
     set_here = {name: value for name, value in environment.items() if value}
     # A deployment may know its model better.
@@ -137,6 +144,15 @@ def mcp_servers(tools: Tools) -> str:
         }
         servers.append({name: value for name, value in fields.items() if value not in (None, {})})
     return json.dumps(servers) if servers else ""
+
+
+def _traces(traces: Traces | None) -> dict[str, str]:
+    if traces is None:
+        return {}
+    return {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": traces.url,
+        "OTEL_TRACES_SAMPLER_ARG": f"{traces.sample_ratio:g}",
+    }
 
 
 def _tokens(jwt: Jwt | None) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
+from .trace_settings import Traces
 from .values import (
     CertificateArn,
     Domain,
@@ -232,6 +233,7 @@ class Orchestrator(Section):
         default={},
         description="Any other setting of the orchestrator, by the name of its variable in the README.",
     )
+    traces: Traces | None = Field(default=None, description="Where traces of requests go. Default: nowhere.")
 
 
 class Jwt(Section):

@@ -22,6 +22,7 @@ from .engine import PORT as ENGINE_PORT
 from .engine import Engine
 from .scaling import scale_on_cpu
 from .task_definition import accept_design, container_logs, existing_secret
+from .traces import add_collector
 
 HEALTH_CHECK_PATH = "/v1/models"
 POSTGRESQL_PORT = 5432
@@ -128,6 +129,8 @@ class Orchestrator(Construct):
             stop_timeout=cdk.Duration.seconds(settings.stop_timeout_seconds),
             logging=ecs.LogDrivers.aws_logs(stream_prefix="orchestrator", log_group=self.logs),
         )
+        if settings.traces and settings.traces.sidecar:
+            add_collector(task, self.logs)
         accept_design(task)
         return task
 
@@ -152,6 +155,10 @@ class Orchestrator(Construct):
         url = deployment.tools.database_url_secret_arn
         if url:
             secrets["DATABASE_URL"] = existing_secret(self, "DatabaseUrl", url)
+        traces = deployment.orchestrator.traces
+        if traces and traces.headers_secret_arn:
+            headers = existing_secret(self, "TraceHeaders", traces.headers_secret_arn)
+            secrets["OTEL_EXPORTER_OTLP_HEADERS"] = headers
         for name, given in deployment.tools.all_secrets.items():
             secrets[name] = existing_secret(self, f"ToolSecret{name}", given.arn, given.json_key)
         return secrets

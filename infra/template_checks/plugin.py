@@ -24,6 +24,7 @@ from . import (
     security_groups,
     services,
     tools,
+    traces,
     user_data,
     warm_pool,
 )
@@ -44,6 +45,7 @@ TEMPLATE_RULES: tuple[Rule[Assembly, Resource], ...] = (
     *builds.RULES,
     *roles.RULES,
     *tools.RULES,
+    *traces.RULES,
     *access.RULES,
     *model_files.RULES,
 )

@@ -94,6 +94,7 @@ class _Finder:
                     "key_hashes": hashes,
                     "secret_but_key_hashes": _without(self._secrets, hashes),
                     "usage_table": tables,
+                    "traces": ["*"] if len(task.get("ContainerDefinitions") or []) > 1 else [],
                 }
                 yield self._caller("orchestrator_task", task, "TaskRoleArn", names)
 

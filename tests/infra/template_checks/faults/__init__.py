@@ -15,6 +15,7 @@ from tests.infra.template_checks.faults import (
     roles,
     services,
     tools,
+    traces,
     user_data,
     warm_pool,
 )
@@ -32,6 +33,7 @@ FAULTS: tuple[Mutation, ...] = (
     *builds.FAULTS,
     *roles.FAULTS,
     *tools.FAULTS,
+    *traces.FAULTS,
     *access.FAULTS,
     *alarms.FAULTS,
     *model_files.FAULTS,
