@@ -26,7 +26,10 @@ SERVICE = ROOT / "services" / "orchestrator"
 ENVIRONMENTS = ROOT / ".cache" / "image-packages"
 
 _SECONDS = 60
-_PLACEHOLDERS = {"DATABASE_URL": "postgresql://reader:placeholder@database.invalid:5432/placeholder"}
+_PLACEHOLDERS = {
+    "DATABASE_URL": "postgresql://reader:placeholder@database.invalid:5432/placeholder",
+    "OTEL_EXPORTER_OTLP_HEADERS": "authorization=placeholder",
+}
 _PLACEHOLDER = "placeholder-of-a-secret-value"
 
 

@@ -29,6 +29,7 @@ VLLM_OWN = {"VLLM_API_KEY", "HF_TOKEN"}
 
 GIVEN_BY_CDK = {"AWS_REGION"}
 SECRET = "s" * 48
+SECRETS = {"OTEL_EXPORTER_OTLP_HEADERS": f"x-key={SECRET}"}
 
 
 def _orchestrator(synthesis: Synthesis) -> Any:
@@ -53,7 +54,9 @@ def _values(task: Any) -> dict[str, str]:
         else PLACES.get(name, "arn:aws:secretsmanager:us-east-1:123456789012:secret:x")
         for name, value in environment(task).items()
     }
-    secrets = {entry["Name"]: SECRET for entry in container(task).get("Secrets", [])}
+    secrets = {
+        entry["Name"]: SECRETS.get(entry["Name"], SECRET) for entry in container(task).get("Secrets", [])
+    }
     assert not plain.keys() & secrets.keys()
     return plain | secrets
 
