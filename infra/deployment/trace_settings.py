@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from .values import HttpsUrl, SecretArn, Section
 
-COLLECTOR_URL = "http://127.0.0.1:4318"
+COLLECTOR_ADDRESS = "127.0.0.1:4318"
 """Of the collector beside each orchestrator, which only that can reach."""
 
 _HTTPS = 443
@@ -50,4 +50,4 @@ class Traces(Section):
     @property
     def url(self) -> str:
         """The URL that an orchestrator sends traces to."""
-        return self.endpoint or COLLECTOR_URL
+        return self.endpoint or f"http://{COLLECTOR_ADDRESS}"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from urllib.parse import urlsplit
 
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 
-from infra.deployment.trace_settings import COLLECTOR_URL
+from infra.deployment.trace_settings import COLLECTOR_ADDRESS
 from infra.suppressions import accept
 
 IMAGE = "public.ecr.aws/aws-observability/aws-otel-collector:v0.43.3"
@@ -46,7 +45,7 @@ def _configuration() -> dict[str, object]:
         "exporters": ["awsxray"],
     }
     return {
-        "receivers": {"otlp": {"protocols": {"http": {"endpoint": urlsplit(COLLECTOR_URL).netloc}}}},
+        "receivers": {"otlp": {"protocols": {"http": {"endpoint": COLLECTOR_ADDRESS}}}},
         "processors": {
             "memory_limiter": {"check_interval": "1s", "limit_mib": 128, "spike_limit_mib": 32},
             "batch": {"timeout": "1s", "send_batch_max_size": 50},
