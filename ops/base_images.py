@@ -45,6 +45,10 @@ _REST = r"(?P<digest>(?:@sha256:[0-9a-f]{64})?)"
 PINS = (
     Pin("services/orchestrator/Dockerfile", rf"(?m)^ARG PYTHON_IMAGE=(?P<image>[\w./:-]+){_REST}$"),
     Pin("services/vllm/Dockerfile", rf"(?m)^FROM (?P<image>vllm/[\w./:-]+){_REST}$"),
+    *(
+        Pin("docker-compose.yml", rf"(?m)^    image: (?P<image>{name}:[\w.-]+){_REST}$")
+        for name in ("ghcr.io/open-webui/open-webui", "otel/opentelemetry-collector", "jaegertracing/jaeger")
+    ),
     Pin("services/vllm/compose.yaml", rf"(?m)^    image: (?P<image>[\w./:-]+){_REST}$"),
     Pin("infra/images/recipes.py", rf'"PYTHON_IMAGE": "(?P<image>[\w./:-]+){_REST}"'),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from ops.account import Failed
 from ops.doctor.tools import check_tools
 from ops.report import Status
 from tests.ops.scripted_aws import account
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -56,9 +59,12 @@ def test_packages_that_cannot_be_installed_are_reported(monkeypatch: pytest.Monk
     assert "make lock-tools" in (result.fix or "")
 
 
-def test_module_that_ends_the_process_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_module_that_ends_the_process_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_packages, "install", lambda _: Path(sys.executable))
-    (tmp_path / "crm.py").write_text("import os\nos._exit(4)\n")
-    (result,) = check_tools(account({}, tools__directory=str(tmp_path), tools__modules=["crm"]))
+    (ROOT / ".cache").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=ROOT / ".cache") as directory:
+        Path(directory, "crm.py").write_text("import os\nos._exit(4)\n")
+        inside = str(Path(directory).relative_to(ROOT))
+        (result,) = check_tools(account({}, tools__directory=inside, tools__modules=["crm"]))
     assert result.status is Status.ERROR
     assert "exit status 4" in result.found
