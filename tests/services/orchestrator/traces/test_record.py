@@ -259,6 +259,7 @@ async def test_client_that_leaves_while_a_tool_runs(engine: ScriptedEngine) -> N
         request = asyncio.create_task(one.server.chat(tools=[spec]))
         await begun.wait()
         request.cancel()
+        await until(lambda: not one.server.app.in_flight._limited)
         await closed(one)
         root = one.root
     tools = [child for child in found(root, "invoke_agent").children if child.name.startswith("execute")]
