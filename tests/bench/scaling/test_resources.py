@@ -28,7 +28,7 @@ def test_account_describes_what_the_template_says() -> None:
     expected = Resources.of_template(template)
     resources = template["Resources"]
     policies = [
-        {"PolicyARN": name, "PolicyName": name, "ResourceId": "service/engine", **one["Properties"]}
+        {**one["Properties"], "PolicyARN": name, "PolicyName": name, "ResourceId": "service/engine"}
         for name, one in resources.items()
         if one["Type"] == "AWS::ApplicationAutoScaling::ScalingPolicy"
     ]
