@@ -1,7 +1,7 @@
 """Starts vLLM and stays with it until it ends: environment -> `Settings` -> command line -> engine.
 
-`python launch.py --print` prints the command line and exits. vLLM itself reads `VLLM_API_KEY` from the
-environment, so the key never appears in a process list.
+`python launch.py --print` prints the command line, without adapters, and exits. vLLM itself reads
+`VLLM_API_KEY` from the environment, so the key never appears in a process list.
 """
 
 from __future__ import annotations

@@ -31,7 +31,9 @@ _LEFT_OUT = frozenset({"assets", "modelinfos"})
 
 _MARK = ".tandem-cache-key"
 _SETTING = "CACHE_LOCATION"
-_IGNORED_FLAGS = frozenset({"--host", "--port", "--served-model-name", "--shutdown-timeout"})
+_IGNORED_FLAGS = frozenset(
+    {"--host", "--port", "--served-model-name", "--shutdown-timeout", "--lora-modules"}
+)
 _MOST_BYTES = 4_000_000_000
 
 
@@ -45,9 +47,10 @@ def _relevant(argv: Sequence[str]) -> list[str]:
     """The command line without flags that change nothing that is compiled."""
     kept, skip = [], False
     for argument in argv:
-        if not skip and argument not in _IGNORED_FLAGS:
+        if argument.startswith("--"):
+            skip = argument in _IGNORED_FLAGS
+        if not skip:
             kept.append(argument)
-        skip = argument in _IGNORED_FLAGS
     return kept
 
 

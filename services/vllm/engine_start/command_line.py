@@ -5,13 +5,19 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from .adapters import LocalAdapter, lora_flags
 from .settings import LaunchError, Settings
+
+CHAT_KINDS = ("chat", "vision")
+POOLING_KINDS = ("embedding", "reranker")
+TEXT_ONLY = "--language-model-only"
+"""An argument of models whose images cost memory that a text model does not need."""
 
 MODELS_FILE = Path(__file__).parents[1] / "models.yaml"
 NO_PARSER = "none"
@@ -61,13 +67,19 @@ class Files:
     streamed: bool
 
 
-def build_argv(settings: Settings, models: Mapping[str, Model], files: Files | None = None) -> list[str]:
+def build_argv(
+    settings: Settings,
+    models: Mapping[str, Model],
+    files: Files | None = None,
+    adapters: Sequence[LocalAdapter] = (),
+) -> list[str]:
     """Builds the command line that starts vLLM, from `vllm serve` on.
 
     Args:
         settings: The engine's settings.
         models: The models of models.yaml.
         files: Where the model's files are, if MODEL_SOURCE is set.
+        adapters: The adapters on the disk.
 
     Raises:
         LaunchError: The model is unknown and no parser is set, or a setting does not fit the model.
@@ -92,14 +104,26 @@ def build_argv(settings: Settings, models: Mapping[str, Model], files: Files | N
     argv += ["--max-num-queued-reqs", str(settings.max_num_queued_reqs)]
     if settings.tensor_parallel_size > 1:
         argv += ["--tensor-parallel-size", str(settings.tensor_parallel_size)]
-    argv += _tool_flags(settings, model)
+    argv += _kind_flags(settings, model)
+    argv += lora_flags(settings, adapters)
     argv += ["--shutdown-timeout", str(settings.shutdown_timeout), "--disable-fastapi-docs"]
     # The orchestrator asks for the control tokens. The route is outside of /v1, and the engine is not public.
     argv += ["--enable-tokenizer-info-endpoint"]
     argv += ["--disable-access-log-for-endpoints", "/health,/metrics,/ping"]
     if settings.otel_exporter_otlp_endpoint:
         argv += ["--otlp-traces-endpoint", f"{settings.otel_exporter_otlp_endpoint}/v1/traces"]
-    return [*argv, *model.extra_args, *settings.extra_args]
+    return [*argv, *_extra_args(settings, model), *settings.extra_args]
+
+
+def _kind_flags(settings: Settings, model: Model) -> list[str]:
+    """The arguments that depend on what the model does."""
+    if settings.kind in CHAT_KINDS:
+        return _tool_flags(settings, model)
+    return ["--runner", "pooling"] if settings.kind in POOLING_KINDS else []
+
+
+def _extra_args(settings: Settings, model: Model) -> list[str]:
+    return [one for one in model.extra_args if settings.kind != "vision" or one != TEXT_ONLY]
 
 
 def _in_place(settings: Settings, files: Files) -> str | None:
@@ -121,7 +145,7 @@ def _load_flags(settings: Settings, files: Files | None) -> list[str]:
 def _model_of(settings: Settings, models: Mapping[str, Model]) -> Model:
     model = models.get(settings.model)
     if model is None:
-        if settings.tool_call_parser is None:
+        if settings.tool_call_parser is None and settings.kind in CHAT_KINDS:
             near = _nearest(settings.model, models)
             raise LaunchError(
                 f"MODEL={settings.model!r}: not in models.yaml"

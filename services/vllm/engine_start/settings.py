@@ -8,7 +8,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import urlsplit
 
+from .adapter import Adapter, parse_adapters
 from .location import Location
+
+KINDS = ("chat", "vision", "embedding", "reranker", "speech-to-text")
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""The values that vLLM has for --max-lora-rank."""
 
 SECRET_FLAGS = {"--api-key": "VLLM_API_KEY", "--hf-token": "HF_TOKEN"}
 
@@ -61,6 +66,14 @@ class Settings:
     """Maximum number of requests running or waiting; beyond it vLLM answers 503."""
     tensor_parallel_size: int = 1
     """Number of GPUs that the model is split across."""
+    kind: str = "chat"
+    """What the model does: chat, vision (chat with images), embedding, reranker or speech-to-text."""
+    adapters: tuple[Adapter, ...] = ()
+    """LoRA adapters: a JSON list of {"name": NAME, "source": s3://bucket/prefix or a Hub repository}."""
+    max_lora_rank: int | None = None
+    """Largest rank of an adapter. Default: the smallest that vLLM has for the adapters."""
+    max_loras: int | None = None
+    """Number of adapters that one batch may use. Default: all of them, but at most 4."""
     tool_call_parser: str | None = None
     """vLLM's parser for tool calls. Default: the one in models.yaml. `none` serves without tools."""
     reasoning_parser: str | None = None
@@ -145,6 +158,12 @@ def _collector(value: str) -> str:
     return value.rstrip("/")
 
 
+def _rank(value: str) -> int:
+    if not value.isdecimal() or int(value) not in LORA_RANKS:
+        raise ValueError(f"must be one of {', '.join(map(str, LORA_RANKS))}")
+    return int(value)
+
+
 def _arguments(value: str) -> tuple[str, ...]:
     try:
         arguments = tuple(shlex.split(value))
@@ -170,6 +189,10 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "max_num_seqs": _whole(1),
     "max_num_queued_reqs": _whole(1),
     "tensor_parallel_size": _whole(1),
+    "kind": _one_of(*KINDS),
+    "adapters": parse_adapters,
+    "max_lora_rank": _rank,
+    "max_loras": _whole(1, 256),
     "shutdown_timeout": _whole(0),
     "hang_seconds": _whole(0),
     "otel_exporter_otlp_endpoint": _collector,
@@ -183,7 +206,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
 _NOT_FLAGS = frozenset(
     {
         "extra_args", "hang_seconds", "model_source", "stream_memory_mib", "cache_location", "status_port",
-        "metrics_namespace", "deployment_name", "otel_exporter_otlp_endpoint",
+        "metrics_namespace", "deployment_name", "otel_exporter_otlp_endpoint", "kind", "adapters",
     }
 )  # fmt: skip
 OWN_FLAGS = {
@@ -194,4 +217,7 @@ OWN_FLAGS = {
     "--revision": "MODEL_REVISION",
     "--model-loader-extra-config": "STREAM_MEMORY_MIB",
     "--otlp-traces-endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "--enable-lora": "ADAPTERS",
+    "--lora-modules": "ADAPTERS",
+    "--runner": "KIND",
 }

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from . import supervisor
+from .adapters import local_adapters
 from .before import earlier_steps, image_digest, task_metadata
 from .cache import EngineCache, cache_key, gpu_name, say
 from .command_line import STREAMER, Files, Model, build_argv
@@ -42,12 +44,25 @@ def start(settings: Settings, models: Mapping[str, Model], environ: Mapping[str,
     steps = Steps(metrics=_metrics(settings))
     if settings.status_port:
         _serve_status(steps, settings)
+    # Not on the disk that outlives the container: engines of one instance share it.
+    with tempfile.TemporaryDirectory(prefix="tandem-adapters-") as directory:
+        return _run(settings, models, environ, steps, Path(directory))
+
+
+def _run(
+    settings: Settings,
+    models: Mapping[str, Model],
+    environ: Mapping[str, str],
+    steps: Steps,
+    adapter_directory: Path,
+) -> int:
     metadata = task_metadata(environ)
     for step, seconds in earlier_steps(metadata, _cache_directory(environ) / ".tandem-boot").items():
         steps.add(step, seconds)
     listed = stored_files(s3_client(), settings.model_source) if settings.model_source else []
     files = files_for(settings, _cache_directory(environ), listed)
-    argv = build_argv(settings, models, files)
+    adapters = local_adapters(settings, adapter_directory, s3_client, environ)
+    argv = build_argv(settings, models, files, adapters)
     cache = _engine_cache(settings, argv, environ, image_digest(metadata))
     if cache:
         steps.begin("cache")

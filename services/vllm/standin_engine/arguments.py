@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ _IGNORED_SWITCHES = """
     --language-model-only --enable-chunked-prefill --async-scheduling --disable-log-stats
     --enable-log-requests --enable-log-outputs --enable-expert-parallel --enable-sleep-mode
     --disable-custom-all-reduce --skip-mm-profiling --enable-per-request-metrics
-    --enable-server-load-tracking --allow-credentials --return-tokens-as-token-ids
+    --enable-server-load-tracking --allow-credentials --return-tokens-as-token-ids --enable-lora
 """
 _IGNORED_VALUES = """
     --revision --tokenizer-revision --code-revision --tokenizer --tokenizer-mode --dtype --seed --quantization
@@ -29,7 +30,8 @@ _IGNORED_VALUES = """
     --reasoning-parser --chat-template --chat-template-content-format --default-chat-template-kwargs
     --tool-strict-level --tool-parser-plugin --uvicorn-log-level --disable-access-log-for-endpoints
     --allowed-origins --allowed-methods --allowed-headers --root-path --max-log-len --response-role
-    --fingerprint-mode --sse-keep-alive-interval --otlp-traces-endpoint
+    --fingerprint-mode --sse-keep-alive-interval --otlp-traces-endpoint --max-lora-rank --max-loras --runner
+    --convert
 """
 
 
@@ -76,7 +78,8 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Optio
     environment_key = environ.get("VLLM_API_KEY")
     return Options(
         model=model,
-        served_names=tuple(found.served_model_name or (model,)),
+        # An adapter answers as the model does, under its own name.
+        served_names=(*(found.served_model_name or (model,)), *map(_adapter_name, found.lora_modules or ())),
         host=found.host,
         port=found.port,
         max_model_len=found.max_model_len,
@@ -104,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model_tag", nargs="?", metavar="model")
     parser.add_argument("--model")
     parser.add_argument("--served-model-name", nargs="+")
+    parser.add_argument("--lora-modules", nargs="+")
     parser.add_argument("--host", default=_ANY_HOST)
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--max-model-len", type=_positive, default=32768)
@@ -118,6 +122,13 @@ def _parser() -> argparse.ArgumentParser:
     for flag in _IGNORED_VALUES.split():
         parser.add_argument(flag)
     return parser
+
+
+def _adapter_name(module: str) -> str:
+    """The name in `NAME=PATH` or `{"name": NAME, "path": PATH}`."""
+    if module.startswith("{"):
+        return str(json.loads(module)["name"])
+    return module.partition("=")[0]
 
 
 def _positive(value: str) -> int:

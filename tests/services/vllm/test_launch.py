@@ -99,6 +99,23 @@ def test_parser_none_serves_without_tools() -> None:
     assert not {"--enable-auto-tool-choice", "--tool-call-parser", "--tool-strict-level"} & set(line)
 
 
+@pytest.mark.parametrize("kind", ["embedding", "reranker"])
+def test_pooling_models_are_served_without_tools(kind: str) -> None:
+    line = argv(MODEL="BAAI/bge-m3", KIND=kind, MAX_MODEL_LEN="8192")
+    assert line[line.index("--runner") + 1] == "pooling"
+    assert not {"--enable-auto-tool-choice", "--tool-call-parser"} & set(line)
+
+
+def test_speech_to_text_has_no_flags_of_chats() -> None:
+    line = argv(MODEL="openai/whisper-large-v3", KIND="speech-to-text", MAX_MODEL_LEN="448")
+    assert not {"--runner", "--enable-auto-tool-choice"} & set(line)
+
+
+def test_model_with_images_keeps_its_encoder() -> None:
+    assert "--language-model-only" in argv(MODEL="Qwen/Qwen3.5-9B")
+    assert "--language-model-only" not in argv(MODEL="Qwen/Qwen3.5-9B", KIND="vision")
+
+
 def test_reasoning_parser_none_omits_the_flag() -> None:
     assert "--reasoning-parser" in argv(MODEL="Qwen/Qwen3-8B")
     assert "--reasoning-parser" not in argv(MODEL="Qwen/Qwen3-8B", REASONING_PARSER="none")
@@ -143,6 +160,17 @@ def test_unknown_model_with_a_parser_is_served() -> None:
         ("MODEL", "--help", "does not start with '-'"),
         ("TOKENIZER", "two words", "single word"),
         ("EXTRA_ARGS", "--seed '7", "cannot be split like a shell command"),
+        ("KIND", "embeddings", "must be one of chat, vision, embedding"),
+        ("MAX_LORA_RANK", "24", "must be one of 1, 8, 16, 32"),
+        ("MAX_LORAS", "0", "whole number from 1 to 256"),
+        ("ADAPTERS", "support-tone", "must be a JSON list such as"),
+        ("ADAPTERS", '{"name": "a"}', "must be a JSON list such as"),
+        ("ADAPTERS", '[{"name": "a"}]', "must be a JSON list such as"),
+        ("ADAPTERS", '[{"name": "../a", "source": "s3://b/c"}]', "not a name of an adapter"),
+        ("ADAPTERS", '[{"name": "a", "source": "/etc"}]', "not the source of an adapter"),
+        ("ADAPTERS", '[{"name": "a", "source": "o/r"}, {"name": "a", "source": "o/s"}]', "used twice"),
+        ("EXTRA_ARGS", "--enable-lora", "controlled by ADAPTERS"),
+        ("EXTRA_ARGS", "--runner pooling", "controlled by KIND"),
         ("EXTRA_ARGS", "--port 9", "controlled by PORT"),
         ("EXTRA_ARGS", "--max_model_len=9", "controlled by MAX_MODEL_LEN"),
         ("EXTRA_ARGS", "--revision x", "controlled by MODEL_REVISION"),
