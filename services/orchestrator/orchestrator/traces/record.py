@@ -232,7 +232,7 @@ class TracedRecord(Record):
             self._agent.attributes["gen_ai.usage.input_tokens"] = self.prompt_tokens
             self._agent.attributes["gen_ai.usage.output_tokens"] = self.completion_tokens
             self._agent.attributes["tandem.rounds"] = self.rounds
-        for span in self._trace.spans[1:]:
+        for span in reversed(self._trace.spans[1:]):  # a parent ends last
             span.finish(error or ("cancelled" if span is not self._agent else None))
         # The conventions: a server is not at fault for what its client did.
         root.finish(error if self.status >= 500 else None)
