@@ -17,6 +17,10 @@ DRAIN_SECONDS = 150.0
 """An engine that has to stop may finish its requests for this long; launch.py gives it 90 s."""
 
 
+_READY_SECONDS = 600.0
+"""Two engines and their users share two cores."""
+
+
 class Process(Protocol):
     """An engine's process."""
 
@@ -56,7 +60,7 @@ class Standin:
 
 def real_engines(python: Path, folder: Path) -> Callable[[int], Process]:
     """Returns what makes an engine on a port: vLLM with the tiny model."""
-    return lambda port: RealEngine(python, folder / f"{port}.log", port=port)
+    return lambda port: RealEngine(python, folder / f"{port}.log", port=port, ready_seconds=_READY_SECONDS)
 
 
 @dataclass

@@ -65,6 +65,7 @@ class RealEngine:
         log: The file for the engine's output.
         flags: Further arguments of `vllm serve`.
         key: The API key that the engine requires.
+        ready_seconds: How long a start may take.
     """
 
     def __init__(
@@ -77,7 +78,9 @@ class RealEngine:
         context: int = CONTEXT,
         port: int | None = None,
         key: str | None = None,
+        ready_seconds: float = READY_SECONDS,
     ) -> None:
+        self._ready_seconds = ready_seconds
         self._log = log
         self._port = port or free_port()
         self._command = [*command(python, self._port, model, context=context), *flags]
@@ -101,7 +104,7 @@ class RealEngine:
             )
         try:
             yield_processor(self._process.pid)
-            wait_until_ready(self._process, self.url, self._log)
+            wait_until_ready(self._process, self.url, self._log, self._ready_seconds)
         except BaseException:
             self.stop()
             raise
@@ -166,13 +169,15 @@ def yield_processor(pid: int) -> None:
         Path(f"/proc/{pid}/autogroup").write_text("10")
 
 
-def wait_until_ready(engine: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def wait_until_ready(
+    engine: subprocess.Popen[bytes], url: str, log: Path, seconds: float = READY_SECONDS
+) -> None:
     """Waits until the engine is ready.
 
     Raises:
-        EngineDied: The process exited, or /health did not return 200 within READY_SECONDS.
+        EngineDied: The process exited, or /health did not return 200 in time.
     """
-    deadline = time.monotonic() + READY_SECONDS
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if engine.poll() is not None:
             raise EngineDied(f"the engine exited with status {engine.returncode}:\n{tail(log)}")
@@ -180,7 +185,7 @@ def wait_until_ready(engine: subprocess.Popen[bytes], url: str, log: Path) -> No
             if urllib.request.urlopen(f"{url}/health", timeout=5).status == 200:
                 return
         time.sleep(0.25)
-    raise EngineDied(f"the engine was not ready within {READY_SECONDS:g} s:\n{tail(log)}")
+    raise EngineDied(f"the engine was not ready within {seconds:g} s:\n{tail(log)}")
 
 
 def tail(log: Path, lines: int = 30) -> str:
