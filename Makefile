@@ -121,6 +121,9 @@ bench-trees: .venv/developer ## Compare the CPU time of source trees: TREES="BEF
 bench-growth: .venv/developer ## Measure how cost grows with load and request size, and over a million requests
 	@$(RUN) -m bench.growth
 
+bench-traces: .venv/developer ## Measure what traces cost: off, for 1 % of the requests, for all; ARGS="--before REVISION"
+	@$(RUN) -m bench.traces $(ARGS)
+
 bench-guard: .venv/developer ## Fail if ours takes 1.5 times the stored multiple of nginx's CPU
 	@$(RUN) -m bench.guard
 
@@ -203,4 +206,4 @@ TOOLS ?= services/orchestrator/tools
 lock-tools: .venv/developer ## Lock the packages of your own tools: TOOLS=DIRECTORY with a requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt $(TOOLS)/requirements.in -o $(TOOLS)/requirements.txt
 
-.PHONY: help fast-start clients lock-tools swagger-ui page-vendor record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-guard bench-engine bench-affinity bench-synth simulate-scaling synth rehearse rehearse-scaling pin-images doctor deploy smoke keys usage cost rollback destroy logs tiny-model soak soak-restarts soak-limits fuzz check lock
+.PHONY: help fast-start clients lock-tools swagger-ui page-vendor record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-traces bench-guard bench-engine bench-affinity bench-synth simulate-scaling synth rehearse rehearse-scaling pin-images doctor deploy smoke keys usage cost rollback destroy logs tiny-model soak soak-restarts soak-limits fuzz check lock

@@ -88,12 +88,11 @@ def measured(before: str | None, rounds: int) -> tuple[list[str], Figures, list[
                     value = once(figures[figure], gateway, one, program, directory)[figure]
                     if number:
                         found.setdefault((figure, position), []).append(value)
-        lines = httpx.get(f"http://127.0.0.1:{running[-1][1].port}/metrics", timeout=60).text.splitlines()
-    return (
-        [name for name, _, _ in given],
-        found,
-        [one for one in lines if one.startswith("trace_spans_total")],
-    )
+        last = running[-1][1]
+        with last.awake():
+            lines = httpx.get(f"http://127.0.0.1:{last.port}/metrics", timeout=60).text.splitlines()
+    spans = [one for one in lines if one.startswith("trace_spans_total")]
+    return [name for name, _, _ in given], found, spans
 
 
 def main() -> int:
