@@ -207,6 +207,8 @@ def main() -> int:
             ways = asyncio.run(measure(urls, orchestrator.url, load))
         finally:
             orchestrator.stop()
+    if not ways[0].share:
+        sys.exit("vLLM reported no cached tokens, or found none in its cache")
     print(table(ways))
     result = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
