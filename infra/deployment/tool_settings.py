@@ -11,12 +11,12 @@ from pydantic_core import CoreSchema
 
 from .values import (
     Action,
+    FilePath,
     HeaderName,
     Ipv4Network,
     McpName,
     McpUrl,
     PolicyArn,
-    ProjectPath,
     ResourceArn,
     SecretArn,
     Section,
@@ -120,14 +120,14 @@ class McpServer(Section):
 class Tools(Section):
     """The tools that the orchestrator runs for the model."""
 
-    directory: ProjectPath = Field(
+    directory: FilePath = Field(
         default=TOOLS_DIRECTORY,
         description="Directory with your own modules, which the image contains and imports from.",
     )
     modules: tuple[Word, ...] = yaml_list(
         (), "Python modules in `directory` whose public functions are also tools."
     )
-    requirements: ProjectPath | None = Field(
+    requirements: FilePath | None = Field(
         default=None,
         description="Requirements file with hashes of the packages that your tools need (`make lock-tools`).",
     )

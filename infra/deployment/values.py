@@ -64,11 +64,10 @@ def _time_zone(name: str) -> str:
     return name
 
 
-def _project_path(path: str) -> str:
-    parts = PurePosixPath(path).parts
-    if path.startswith("/") or ".." in parts or not path.isprintable():
-        raise ValueError("must be a path inside the project, relative to it, such as services/tools")
-    if len(path) > 1024 or any(len(part.encode()) > 255 for part in parts):
+def _path(path: str) -> str:
+    if not path.isprintable():
+        raise ValueError("must be a path such as services/tools, without control characters")
+    if len(path) > 1024 or any(len(part.encode()) > 255 for part in PurePosixPath(path).parts):
         raise ValueError(
             f"is too long with {len(path):,} characters: a path has at most 1,024, and a name in it 255 bytes"
         )
@@ -88,7 +87,7 @@ Tags = Annotated[dict[str, str], AfterValidator(_tags)]
 Ipv4Network = Annotated[str, AfterValidator(_ipv4_network)]
 VpcNetwork = Annotated[str, AfterValidator(_vpc_network)]
 RetentionDays = Annotated[int, AfterValidator(_retention)]
-ProjectPath = Annotated[str, Field(min_length=1), AfterValidator(_project_path)]
+FilePath = Annotated[str, Field(min_length=1), AfterValidator(_path)]
 Name = Annotated[str, _name(r"^[a-z]([a-z0-9-]{0,18}[a-z0-9])?$", "tandem-dev")]
 Word = Annotated[str, _name(r"^\S+$", "a word without spaces")]
 ModelSource = Annotated[

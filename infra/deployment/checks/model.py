@@ -59,6 +59,12 @@ FLAGS = {
     "--load-format": "",
     "--model-loader-extra-config": "",
     "--shutdown-timeout": "",
+    "--otlp-traces-endpoint": "",
+    "--runner": "",
+    "--enable-lora": "",
+    "--lora-modules": "",
+    "--max-loras": "",
+    "--max-lora-rank": "",
 }
 """Arguments of `vllm serve` that the deployment sets, and the setting for each; "" if there is none."""
 

@@ -290,16 +290,12 @@ def test_position_of_a_setting(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "problem"),
     [
-        ("/etc", "inside the project"),
-        ("../elsewhere", "inside the project"),
-        ("a\0b", "inside the project"),
+        ("a\0b", "without control characters"),
         ("x" * 300, "too long with 300 characters"),
         ("x/" * 600, "too long with 1,200 characters"),
     ],
 )
-def test_paths_lead_into_the_project_and_fit_a_file_system(
-    tmp_path: Path, name: str, path: str, problem: str
-) -> None:
+def test_paths_fit_a_file_system(tmp_path: Path, name: str, path: str, problem: str) -> None:
     message = refuse(tmp_path, yaml.safe_dump({"tools": {name: path}}))
     assert f"tools.{name}" in message
     assert problem in message

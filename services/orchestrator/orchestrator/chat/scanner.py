@@ -289,13 +289,15 @@ class CallScanner:
             may_be_known = name is None or any(known.startswith(name) for known in self._names)
             if not (cut and may_be_known):
                 return self._release(self._tail)
-        self._units.clear()
         if not cut and form.closing and source.rstrip().endswith(form.closing):
             calls = form.read(source, self._parameters)
             if self._are_in_play(calls):
-                self._units.append((source, calls or []))
-        if not (cut or self._units or self._drops):
+                self._units.append(("".join(self._space) + source, calls or []))
+                self.found.hidden = True
+                return ""
+        if not (cut or self._drops):
             return self._release(self._tail)
+        self._units.clear()
         self.found.hidden = True
         return ""
 

@@ -252,6 +252,17 @@ def test_no_text_is_lost_unless_it_is_a_call(parser: str, text: str, at: list[in
         assert scanner.found.calls
 
 
+def test_a_call_before_one_without_an_end_is_shown() -> None:
+    call = (
+        "<function=get_current_weather>\n<parameter=location>\nParis\n</parameter>\n</function>\n</tool_call>"
+    )
+    text = f"<tool_call>\n{call}<function=calculate_math>"
+    scanner = scanner_of(MARKUPS["qwen3_coder"], bare=False)
+    assert scanner.feed(text) + scanner.end(cut=False) == text
+    assert not scanner.found.hidden
+    assert not scanner.found.calls
+
+
 LINES_PER_CHARACTER = 40
 
 
