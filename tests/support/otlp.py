@@ -18,6 +18,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
 from tests.support.scripted_engine import EngineRequest, Exchange, Reply, body, read_request
 
 from .live import until
+from .scripted_server import ScriptedServer
 
 ACCEPT = body({})
 
@@ -44,7 +45,7 @@ class Seen:
         return (self.name, [child.tree() for child in self.children]) if self.children else self.name
 
 
-class Collector:
+class Collector(ScriptedServer):
     """Listens on a free port of 127.0.0.1.
 
     Attributes:
@@ -53,15 +54,9 @@ class Collector:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.requests: list[EngineRequest] = []
         self.replies: deque[Reply] = deque()
-        self.port = 0
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
     @property
     def spans(self) -> list[Seen]:
@@ -82,29 +77,11 @@ class Collector:
         [root] = await self.traces()
         return root
 
-    async def start(self, port: int = 0) -> None:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def stop(self) -> None:
-        assert self._server
-        self._server.close()
-        for writer in list(self._writers):
-            writer.transport.abort()
-        await self._server.wait_closed()
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        try:
-            while request := await read_request(reader):
-                reply = self.replies.popleft() if self.replies else ACCEPT
-                self.requests.append(request)
-                await reply(Exchange(request, writer))
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            self._writers.discard(writer)
-            writer.close()
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while request := await read_request(reader):
+            reply = self.replies.popleft() if self.replies else ACCEPT
+            self.requests.append(request)
+            await reply(Exchange(request, writer))
 
 
 def roots(spans: list[Seen]) -> list[Seen]:

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from .scripted_server import ScriptedServer
+
 Json = dict[str, Any]
 CUT = object()  # in a stream: the connection breaks here
 NO_DONE = object()  # in a stream: ends here, without [DONE]
@@ -211,10 +213,11 @@ async def _wait(event: asyncio.Event, exchange: Exchange) -> None:
         raise ConnectionError("the client disconnected")
 
 
-class ScriptedEngine:
+class ScriptedEngine(ScriptedServer):
     """Listens on a free port of 127.0.0.1; see `play`."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.requests: list[EngineRequest] = []
         self.replies: deque[Reply] = deque()
         self.otherwise: Reply | None = None
@@ -225,40 +228,14 @@ class ScriptedEngine:
         self.pages: dict[str, Reply] = {}
         self.healthy = True
         self.key: str | None = None
-        self.port = 0
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
     def play(self, *replies: Reply) -> None:
         """Queues replies for the next requests, in order."""
         self.replies.extend(replies)
 
-    async def start(self, port: int = 0) -> None:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def stop(self) -> None:
-        """Stops listening and breaks every connection."""
-        assert self._server
-        self._server.close()
-        for writer in list(self._writers):
-            writer.transport.abort()
-        await self._server.wait_closed()
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        try:
-            while request := await read_request(reader):
-                await self._answer(request, reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            self._writers.discard(writer)
-            writer.close()
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while request := await read_request(reader):
+            await self._answer(request, reader, writer)
 
     async def _answer(
         self, request: EngineRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .scripted_engine import EngineRequest, read_request
+from .scripted_server import ScriptedServer
 
 Json = dict[str, Any]
 
@@ -63,7 +64,7 @@ def tool(name: str, **fields: Any) -> Json:
     return {"name": name, "description": f"The tool {name}.", "inputSchema": schema, **fields}
 
 
-class ScriptedMcp:
+class ScriptedMcp(ScriptedServer):
     """Listens on a free port of 127.0.0.1.
 
     Attributes:
@@ -79,6 +80,7 @@ class ScriptedMcp:
     """
 
     def __init__(self, *, modern: bool = True) -> None:
+        super().__init__()
         self.modern = modern
         self.tools: Any = [tool("echo")]
         self.listing: Json = {}
@@ -90,13 +92,10 @@ class ScriptedMcp:
         self.requests: list[EngineRequest] = []
         self.listeners: set[Call] = set()
         self.started = 0
-        self.port = 0
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/mcp"
+        return f"{super().url}/mcp"
 
     @property
     def messages(self) -> list[str]:
@@ -105,46 +104,29 @@ class ScriptedMcp:
     def of(self, method: str) -> list[EngineRequest]:
         return [one for one in self.requests if one.method == "POST" and one.json.get("method") == method]
 
-    async def start(self, port: int = 0) -> None:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
     async def stop(self) -> None:
         """Stops listening, breaks every connection and forgets every session."""
-        assert self._server
-        self._server.close()
         self.sessions.clear()
-        broken = list(self._writers)
-        for writer in broken:
-            writer.transport.abort()
-        await asyncio.gather(*[writer.wait_closed() for writer in broken], return_exceptions=True)
-        await self._server.wait_closed()
+        await super().stop()
 
     async def announce(self) -> None:
         """Sends to all listeners that the list of tools has changed."""
         for call in list(self.listeners):
             await call.event({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        try:
-            while request := await read_request(reader):
-                self.requests.append(request)
-                call = Call(request, writer)
-                watcher = asyncio.create_task(_watch(reader, call))
-                try:
-                    await self._answer(call)
-                finally:
-                    watcher.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await watcher
-                if call.left.is_set():
-                    break
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            self._writers.discard(writer)
-            writer.close()
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while request := await read_request(reader):
+            self.requests.append(request)
+            call = Call(request, writer)
+            watcher = asyncio.create_task(_watch(reader, call))
+            try:
+                await self._answer(call)
+            finally:
+                watcher.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await watcher
+            if call.left.is_set():
+                break
 
     async def _answer(self, call: Call) -> None:
         if self.needs and call.request.headers.get(self.needs[0]) != self.needs[1]:
