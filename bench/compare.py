@@ -11,12 +11,12 @@ import dataclasses
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from bench.__main__ import engine_at, started
-from bench.gateways import ENGINE_PORT, GATEWAYS, ROOT, Gateway, build
+from bench.gateways import ENGINE_PORT, GATEWAYS, ROOT, Gateway, Running, build
 from bench.measure import CHUNKS, MEASURES, once, write_bodies
 from bench.results import median, ratio, spread
 
@@ -52,11 +52,15 @@ def gateway_of(tree: Path, variables: Mapping[str, str] = {}) -> Gateway:
     return dataclasses.replace(ours, environment=lambda port, engine: ours.environment(port, engine) | path)
 
 
-def measured(trees: Sequence[str], rounds: int, last: dict[str, str] | None = None) -> Figures:
-    """Measures all trees. The first round is dropped, since it includes one-time costs.
+def measured(
+    variants: Sequence[tuple[str, Mapping[str, str]]],
+    rounds: int,
+    read_last: Callable[[Running], None] = lambda _: None,
+) -> Figures:
+    """Measures trees, each with variables of its own. The first round, with its one-time costs, is dropped.
 
     Args:
-        last: variables of the last tree.
+        read_last: reads from the service of the last variant, while it runs, what the load has left there.
     """
     measures = {figure: measure for measure in MEASURES for figure in measure.figures}
     found: Figures = {}
@@ -64,11 +68,8 @@ def measured(trees: Sequence[str], rounds: int, last: dict[str, str] | None = No
         directory = Path(name)
         write_bodies(directory)
         gateways = [
-            gateway_of(
-                unpacked(tree, directory / f"tree-{number}"),
-                (last or {}) if number == len(trees) - 1 else {},
-            )
-            for number, tree in enumerate(trees)
+            gateway_of(unpacked(tree, directory / f"tree-{number}"), variables)
+            for number, (tree, variables) in enumerate(variants)
         ]
         engine = engine_at(ENGINE_PORT, CHUNKS, 0, stack, directory)
         running, missing = started(gateways, stack, directory, engine, ENGINE_PORT + 10)
@@ -82,6 +83,9 @@ def measured(trees: Sequence[str], rounds: int, last: dict[str, str] | None = No
                     report = once(measures[figure], gateway, one, program, directory)
                     if number:
                         found.setdefault((figure, position), []).append(report[figure])
+        last = running[-1][1]
+        with last.awake():
+            read_last(last)
     return found
 
 
@@ -106,8 +110,10 @@ def main() -> int:
         "--last", action="append", default=[], metavar="NAME=VALUE", help="a variable of the last tree"
     )
     arguments = parser.parse_args()
-    last = dict(pair.split("=", 1) for pair in arguments.last)
-    for line in report(arguments.trees, measured(arguments.trees, arguments.rounds, last)):
+    *others, last = arguments.trees
+    variables = dict(pair.split("=", 1) for pair in arguments.last)
+    variants = [*((tree, dict[str, str]()) for tree in others), (last, variables)]
+    for line in report(arguments.trees, measured(variants, arguments.rounds)):
         print(line)
     return 0
 

@@ -9,16 +9,12 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import tempfile
 from contextlib import ExitStack
-from pathlib import Path
 
 import httpx
 
-from bench.__main__ import engine_at, started
-from bench.compare import COMPARED, Figures, gateway_of, report, unpacked
-from bench.gateways import ENGINE_PORT, ROOT, build
-from bench.measure import CHUNKS, MEASURES, once, write_bodies
+from bench.compare import measured, report
+from bench.gateways import ROOT, Running
 
 SINK = """
 import asyncio
@@ -39,7 +35,6 @@ async def main():
 
 asyncio.run(main())
 """
-_PORTS = ENGINE_PORT + 40
 
 
 def sink(stack: ExitStack) -> str:
@@ -52,47 +47,16 @@ def sink(stack: ExitStack) -> str:
     return f"http://127.0.0.1:{program.stdout.readline().strip()}"
 
 
-def variants(before: str | None, url: str) -> list[tuple[str, str, dict[str, str]]]:
-    """Returns what is compared: a name, a tree and its variables."""
+def variants(before: str | None, url: str) -> dict[str, tuple[str, dict[str, str]]]:
+    """Returns what is compared, by name: a tree and its variables."""
     traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_BSP_MAX_QUEUE_SIZE": "65536"}
     here = str(ROOT)
-    return [
-        *([("before", before, dict[str, str]())] if before else []),
-        ("off", here, {}),
-        ("1 %", here, {**traced, "OTEL_TRACES_SAMPLER_ARG": "0.01"}),
-        ("100 %", here, {**traced, "OTEL_TRACES_SAMPLER_ARG": "1"}),
-    ]
-
-
-def measured(before: str | None, rounds: int) -> tuple[list[str], Figures, list[str]]:
-    """Measures every variant. Returns their names, the figures, and what became of the spans."""
-    figures = {figure: measure for measure in MEASURES for figure in measure.figures}
-    found: Figures = {}
-    with tempfile.TemporaryDirectory(prefix="tandem-traces-") as name, ExitStack() as stack:
-        directory = Path(name)
-        write_bodies(directory)
-        given = variants(before, sink(stack))
-        gateways = [
-            gateway_of(unpacked(tree, directory / f"tree-{number}"), variables)
-            for number, (_, tree, variables) in enumerate(given)
-        ]
-        engine = engine_at(ENGINE_PORT, CHUNKS, 0, stack, directory)
-        running, missing = started(gateways, stack, directory, engine, _PORTS)
-        if missing:
-            sys.exit(f"could not measure: {missing}")
-        program = build("load")
-        for number in range(rounds + 1):
-            order = list(enumerate(running))
-            for figure in COMPARED:
-                for position, (gateway, one) in order if number % 2 else reversed(order):
-                    value = once(figures[figure], gateway, one, program, directory)[figure]
-                    if number:
-                        found.setdefault((figure, position), []).append(value)
-        last = running[-1][1]
-        with last.awake():
-            lines = httpx.get(f"http://127.0.0.1:{last.port}/metrics", timeout=60).text.splitlines()
-    spans = [one for one in lines if one.startswith("trace_spans_total")]
-    return [name for name, _, _ in given], found, spans
+    return {
+        **({"before": (before, dict[str, str]())} if before else {}),
+        "off": (here, {}),
+        "1 %": (here, {**traced, "OTEL_TRACES_SAMPLER_ARG": "0.01"}),
+        "100 %": (here, {**traced, "OTEL_TRACES_SAMPLER_ARG": "1"}),
+    }
 
 
 def main() -> int:
@@ -102,8 +66,16 @@ def main() -> int:
     parser.add_argument("--before", help="a revision without traces")
     parser.add_argument("--rounds", type=int, default=8)
     arguments = parser.parse_args()
-    names, found, spans = measured(arguments.before, arguments.rounds)
-    print("\n".join([*report(names, found), *spans]))
+    spans: list[str] = []
+
+    def read_spans(service: Running) -> None:
+        lines = httpx.get(f"http://127.0.0.1:{service.port}/metrics", timeout=60).text.splitlines()
+        spans.extend(line for line in lines if line.startswith("trace_spans_total"))
+
+    with ExitStack() as stack:
+        compared = variants(arguments.before, sink(stack))
+        found = measured(list(compared.values()), arguments.rounds, read_spans)
+    print("\n".join([*report(list(compared), found), *spans]))
     return 0
 
 
