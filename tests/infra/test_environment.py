@@ -199,8 +199,8 @@ def test_orchestrator_knows_whether_the_model_takes_images(model: dict[str, Any]
 
     assert taken(plan) is takes_images
     opposite = {"MODEL_TAKES_IMAGES": str(not takes_images).lower()}
-    told = plan.deployment.with_setting("orchestrator.environment", opposite)
-    assert taken(dataclasses.replace(plan, deployment=told)) is not takes_images
+    overridden = plan.deployment.with_setting("orchestrator.environment", opposite)
+    assert taken(dataclasses.replace(plan, deployment=overridden)) is not takes_images
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -91,7 +91,7 @@ class ByModel:
         Without a name, that is the first model that has the route, and its engine gets none.
 
         Raises:
-            NotFound: there is no model of this name. InvalidRequest: it does not have this route.
+            NotFound: no model has this name. InvalidRequest: the model does not serve this route.
         """
         if name is None or name == "":
             if not self._handlers:

@@ -61,10 +61,10 @@ def models(fleets: Fleets, created: int) -> list[JsonObject]:
 
 def _of_fleet(fleet: Fleet, created: int) -> list[JsonObject]:
     settings, state = fleet.settings, {**_state_and_abilities(fleet), "kind": fleet.settings.kind}
-    told = {str(one.get("id")): one for one in fleet.discovery.models or () if isinstance(one, dict)}
-    model = {**_configured(settings.model, created), **told.get(settings.model, {}), "tandem": state}
+    of_engine = {str(one.get("id")): one for one in fleet.discovery.models or () if isinstance(one, dict)}
+    model = {**_configured(settings.model, created), **of_engine.get(settings.model, {}), "tandem": state}
     adapters = [
-        {"parent": settings.model, **_configured(name, created), **told.get(name, {}), "tandem": state}
+        {"parent": settings.model, **_configured(name, created), **of_engine.get(name, {}), "tandem": state}
         for name in sorted(fleet.adapters)
     ]
     aliases = [
