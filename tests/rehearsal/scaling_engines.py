@@ -96,7 +96,7 @@ class Engines:
 
     def __init__(self, make: Callable[[int], Process], most: int) -> None:
         self._make = make
-        self._stops: set[asyncio.Task[None]] = set()
+        self._stops: list[asyncio.Task[None]] = []
         self.ports = [free_port() for _ in range(most)]
         self.capacity = asyncio.Event()
         self.before_stop: Callable[[int], Awaitable[None]] | None = None
@@ -116,8 +116,7 @@ class Engines:
             engine = self.running[port]
             engine.stopping = True
             stop = asyncio.create_task(self._stop(port, engine))
-            self._stops.add(stop)
-            stop.add_done_callback(self._stops.discard)
+            self._stops.append(stop)
 
     async def _start(self, engine: Engine) -> None:
         await self.capacity.wait()

@@ -187,8 +187,12 @@ class Scenario:
         busy = asyncio.get_running_loop().create_future()
 
         async def until_busy(port: int) -> None:
-            await self._until(lambda: self._in_flight().get(port, 0) > 0, "the engine has a stream to finish")
-            busy.set_result(self._in_flight()[port])
+            def streams() -> bool:
+                if not busy.done() and (count := self._in_flight().get(port)):
+                    busy.set_result(count)
+                return busy.done()
+
+            await self._until(streams, "the engine has a stream to finish")
 
         self._engines.before_stop = until_busy
         await self._until(lambda: self._scaling.desired == 1, "one engine is not wanted any longer")
