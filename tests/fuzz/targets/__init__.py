@@ -9,6 +9,7 @@ from . import (
     deployment_files,
     engine_bytes,
     http_bytes,
+    mcp_programs,
     mcp_servers,
     schemas,
     tool_results,
@@ -25,6 +26,7 @@ TARGETS: dict[str, Target] = {
         tool_results.TARGET,
         schemas.TARGET,
         mcp_servers.TARGET,
+        mcp_programs.TARGET,
         deployment_files.TARGET,
     )
 }

@@ -7,11 +7,12 @@ never raises anything else, keeps no memory, leaves no task behind, and sends no
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from orchestrator.protocol import dumps
 from orchestrator.tools.mcp import session
 from orchestrator.tools.mcp.http import HttpTransport
 from orchestrator.tools.mcp.server import McpServer
+from orchestrator.tools.mcp.stdio import StdioTransport
 from orchestrator.tools.mcp.wire import McpError
 from orchestrator.tools.toolbox import RemoteTool, Toolbox
 from tests.fuzz.hostile_mcp import ID, HostileMcp, good, hostile_mcp
@@ -34,7 +36,7 @@ SECRET = "a-secret-of-the-operator"
 _SECONDS = 5.0
 _CALL_SECONDS, _HANDSHAKE_SECONDS = 0.4, 0.5
 _TOOLS_CALLED = 3
-_METHODS = ("server/discover", "initialize", "tools/list", "tools/call")
+METHODS = ("server/discover", "initialize", "tools/list", "tools/call")
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _BUG = re.compile(r'^\{"error":"\S+ failed: \w+"\}$')
 """What `Toolbox` makes of an exception that it does not know."""
@@ -105,7 +107,7 @@ _RESULTS = {
 
 
 @st.composite
-def _bodies(draw: st.DrawFn, method: str) -> str:
+def bodies(draw: st.DrawFn, method: str) -> str:
     kind = draw(st.sampled_from(("result", "result", "result", "error", "good", "value")))
     message: Any = {"jsonrpc": "2.0", "id": draw(st.just(ID) | st.just(ID) | _VALUES)}
     if kind == "result":
@@ -123,7 +125,7 @@ def _bodies(draw: st.DrawFn, method: str) -> str:
 def _answers(draw: st.DrawFn, method: str) -> Case:
     pick = st.sampled_from
     return {
-        "body": draw(_bodies(method)),
+        "body": draw(bodies(method)),
         "kind": draw(pick(("application/json", "text/event-stream", "text/event-stream", "text/html", ""))),
         "framing": draw(pick(("length", "length", "chunked", "close"))),
         "status": draw(pick((200, 200, 200, 200, 202, 204, 301, 400, 401, 404, 500, 503))),
@@ -137,7 +139,7 @@ def _answers(draw: st.DrawFn, method: str) -> Case:
 
 @st.composite
 def _cases(draw: st.DrawFn) -> Case:
-    chosen = draw(st.lists(st.sampled_from(_METHODS), min_size=1, max_size=2, unique=True))
+    chosen = draw(st.lists(st.sampled_from(METHODS), min_size=1, max_size=2, unique=True))
     return {
         "answers": {method: draw(_answers(method)) for method in chosen},
         "arguments": draw(
@@ -155,34 +157,43 @@ def check(rig: Rig, case: Case) -> None:
 
 
 async def _ask(case: Case) -> None:
-    before, budget = asyncio.all_tasks(), Budget(67_108_864)
-    usual = session.HANDSHAKE_SECONDS
-    session.HANDSHAKE_SECONDS = _HANDSHAKE_SECONDS
-    try:
-        async with hostile_mcp(case["answers"]) as (url, hostile), asyncio.timeout(_SECONDS):
-            await _use(url, case, budget)
-            _check_requests(hostile)
-    except TimeoutError:
-        raise Failure(f"no end within {_SECONDS:g} s") from None
-    finally:
-        session.HANDSHAKE_SECONDS = usual
+    budget = Budget(67_108_864)
+    async with limited(_SECONDS), hostile_mcp(case["answers"]) as (url, hostile):
+        transport = HttpTransport(url, {"X-Key": SECRET}, budget=budget)
+        await use_server(transport, case["arguments"], _HANDSHAKE_SECONDS)
+        _check_requests(hostile)
     if budget.used:
         raise Failure(f"{budget.used} bytes of the memory budget are still taken")
+
+
+@contextlib.asynccontextmanager
+async def limited(seconds: float) -> AsyncIterator[None]:
+    """Checks that the block ends in time and leaves no task of the orchestrator behind."""
+    before = asyncio.all_tasks()
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise Failure(f"no end within {seconds:g} s") from None
     await asyncio.sleep(0)
     left = [task for task in asyncio.all_tasks() - before if "orchestrator" in str(task.get_coro())]
     if left:
         raise Failure(f"tasks are left: {left}")
 
 
-async def _use(url: str, case: Case, budget: Budget) -> None:
-    """Lists the tools of the server and calls some of them, as a request does."""
+async def use_server(transport: HttpTransport | StdioTransport, arguments: str, seconds: float) -> None:
+    """Lists the tools of a server and calls some of them, as a request does.
+
+    Args:
+        seconds: how long each attempt to find a version may take.
+    """
     found: list[RemoteTool] = []
 
     def take(_: str, tools: Sequence[RemoteTool]) -> None:
         found[:] = tools
 
-    transport = HttpTransport(url, {"X-Key": SECRET}, budget=budget)
-    transport.first_seconds = _HANDSHAKE_SECONDS
+    usual, session.HANDSHAKE_SECONDS = session.HANDSHAKE_SECONDS, seconds
+    transport.first_seconds = seconds
     server = McpServer(
         "files", transport, allowed=None, seconds=_CALL_SECONDS, takes_images=True,
         on_tools=take, on_call=lambda *_: None,
@@ -198,12 +209,13 @@ async def _use(url: str, case: Case, budget: Budget) -> None:
             _check_tool(tool)
         toolbox = toolbox.extended(found)
         for tool in found[:_TOOLS_CALLED]:
-            await _call(toolbox, tool, case["arguments"])
+            await _call(toolbox, tool, arguments)
     except (Failure, TimeoutError):
         raise
     except Exception as error:
         raise Failure(f"unexpected {type(error).__name__}: {error}") from error
     finally:
+        session.HANDSHAKE_SECONDS = usual
         await server.close()
         await toolbox.aclose()
 

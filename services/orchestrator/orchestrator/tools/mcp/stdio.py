@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import signal
+import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Mapping, Sequence
 
@@ -20,6 +22,10 @@ log = logging.getLogger("orchestrator.mcp")
 MAX_LINE_BYTES = 8_388_608
 _STOP_SECONDS = 2.0
 _SHOWN_CHARACTERS = 300
+_LINES_A_MINUTE = 100
+"""How many lines of a program are logged."""
+_LINES_A_TURN = 100
+"""After that many lines, others get their turn: reading a line that has arrived does not wait."""
 
 
 class StdioTransport:
@@ -42,7 +48,8 @@ class StdioTransport:
         self._process: Process | None = None
         self._programs: set[Process] = set()
         self._starting = asyncio.Lock()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._log = _LimitedLog(name)
         self._waiting: dict[int, tuple[asyncio.Future[JsonObject], OnMessage]] = {}
         self.unasked: OnMessage = lambda _: None
 
@@ -82,16 +89,23 @@ class StdioTransport:
         self._process = None
         for process in list(self._programs):  # the last one, and those that are being stopped
             await _stop(process)
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        self._tasks.clear()
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._fail("the program has ended")
 
     async def _write(self, message: JsonObject) -> None:
         async with self._starting:
-            process = self._process or await self._start()
+            process = self._process
+            # What a program leaves running may keep its output open, so that its end is not seen there.
+            if process is None or process.returncode is not None:
+                process = await self._start()
         assert process.stdin is not None
         try:
+            await (
+                process.stdin.drain()
+            )  # a call that is given up leaves nothing to a program that does not read
             process.stdin.write(dumps(message) + b"\n")
             await process.stdin.drain()
         except (ConnectionError, RuntimeError):
@@ -112,18 +126,17 @@ class StdioTransport:
             raise Unreachable(f"{self._command[0]} cannot be started: {error.strerror}") from None
         self._process = process
         self._programs.add(process)
-        self._tasks = [asyncio.create_task(self._read(process)), asyncio.create_task(self._log(process))]
+        for work in (self._read(process), self._read_errors(process)):
+            task = asyncio.create_task(work)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         return process
 
     async def _read(self, process: Process) -> None:
         reason = "the program has ended"
         assert process.stdout is not None
         try:
-            while line := await process.stdout.readline():
-                try:
-                    self._dispatch(parse(line))
-                except McpError:
-                    log.warning("%s wrote a line that is not a message of MCP", self._name)
+            await _pass_lines(process.stdout, self._take)
         except ValueError:  # asyncio's for a line above the limit
             reason = f"the program wrote a line of more than {MAX_LINE_BYTES:,} bytes"
         if self._process is process:
@@ -131,6 +144,12 @@ class StdioTransport:
             self._fail(reason)
         await _stop(process)
         self._programs.discard(process)
+
+    def _take(self, line: bytes) -> None:
+        try:
+            self._dispatch(parse(line))
+        except McpError:
+            self._log.line(logging.WARNING, "wrote a line that is not a message of MCP")
 
     def _fail(self, reason: str) -> None:
         """Ends all requests that wait for an answer."""
@@ -149,13 +168,52 @@ class StdioTransport:
         waiting = self._waiting.get(token) if isinstance(token, int) else None
         (waiting[1] if waiting else self.unasked)(message)
 
-    async def _log(self, process: Process) -> None:
+    async def _read_errors(self, process: Process) -> None:
         """Logs what the program writes to its standard error stream."""
         assert process.stderr is not None
-        with contextlib.suppress(ValueError):
-            while line := await process.stderr.readline():
-                text = line[:_SHOWN_CHARACTERS].decode(errors="replace").rstrip()
-                log.info("%s: %s", self._name, text)
+        while not process.stderr.at_eof():
+            with contextlib.suppress(ValueError):  # a line above the limit
+                await _pass_lines(process.stderr, self._take_error)
+
+    def _take_error(self, line: bytes) -> None:
+        self._log.line(logging.INFO, line[:_SHOWN_CHARACTERS].decode(errors="replace").rstrip())
+
+
+class _LimitedLog:
+    """Logs lines about a program, which cannot flood the log."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lines = 0
+        self._since = time.monotonic()
+
+    def line(self, level: int, text: str) -> None:
+        now = time.monotonic()
+        if now - self._since >= 60:
+            self._lines, self._since = 0, now
+        self._lines += 1
+        if self._lines <= _LINES_A_MINUTE:
+            log.log(level, "%s: %s", self._name, text)
+        elif self._lines == _LINES_A_MINUTE + 1:
+            log.warning(
+                "%s: more than %d lines in a minute; the others are left out", self._name, _LINES_A_MINUTE
+            )
+
+
+async def _pass_lines(stream: asyncio.StreamReader, take: Callable[[bytes], None]) -> None:
+    """Passes on each line that is not blank.
+
+    Raises:
+        ValueError: a line is above the limit.
+    """
+    for number in itertools.count(1):
+        line = await stream.readline()
+        if not line:
+            return
+        if not line.isspace():
+            take(line)
+        if number % _LINES_A_TURN == 0:
+            await asyncio.sleep(0)
 
 
 async def _stop(process: Process) -> None:
@@ -166,4 +224,6 @@ async def _stop(process: Process) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STOP_SECONDS):
                 await process.wait()
-                return
+                break
+    if process.stdin is not None and not process.stdin.is_closing():
+        process.stdin.transport.abort()  # what it has not read

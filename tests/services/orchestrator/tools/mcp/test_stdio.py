@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -108,6 +110,73 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
     except FileNotFoundError:
         return False
+
+
+async def test_program_cannot_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    script = """
+import sys
+for stream in sys.stderr, sys.stdout:
+    stream.write("\\n" * 1000 + "x\\n" * 100_000)
+"""
+    transport = StdioTransport("loud", [sys.executable, "-c", script], {})
+    with caplog.at_level("INFO", "orchestrator.mcp"), pytest.raises(McpError, match="has ended"):
+        await ask(transport, 1)
+    await transport.close()
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 101
+    assert {"loud: x", "loud: wrote a line that is not a message of MCP"} & set(lines)
+    assert lines[-1] == "loud: more than 100 lines in a minute; the others are left out"
+
+
+async def test_errors_without_a_line_end_do_not_block_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stdio, "MAX_LINE_BYTES", 5000)
+    script = """
+import sys
+for line in sys.stdin:
+    sys.stderr.write("x" * 1_000_000)
+    print('{"id": 1, "result": {}}', flush=True)
+"""
+    transport = StdioTransport("loud", [sys.executable, "-c", script], {})
+    assert await ask(transport, 1) == {}
+    await transport.close()
+
+
+async def test_calls_that_were_given_up_leave_nothing_to_a_program_that_does_not_read() -> None:
+    transport = StdioTransport("deaf", [sys.executable, "-c", "import time; time.sleep(600)"], {})
+    for number in range(3):
+        message = request(number, "x", {"text": "x" * 1_000_000})
+        calling = asyncio.create_task(transport.request(message, {}, nothing))
+        await until(lambda: bool(transport._waiting))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(calling, 0.2)
+    assert transport._process is not None
+    assert transport._process.stdin is not None
+    assert transport._process.stdin.transport.get_write_buffer_size() < 1_100_000
+    await transport.close()
+
+
+async def test_program_whose_output_stays_open_after_its_end_is_started_again() -> None:
+    script = """
+import json, os, subprocess, sys
+for line in sys.stdin:
+    message, child = json.loads(line), None
+    if message["method"] == "exit":
+        child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    result = {"pid": os.getpid(), "child": child and child.pid}
+    print(json.dumps({"id": message["id"], "result": result}), flush=True)
+    if child:
+        os._exit(0)
+"""
+    transport = StdioTransport("parent", [sys.executable, "-c", script], {"PATH": "/usr/bin:/bin"})
+    first = await ask(transport, 1, "exit")
+    process = transport._process
+    assert process is not None
+    async with asyncio.timeout(10):
+        await process.wait()
+    assert (await ask(transport, 2))["pid"] != first["pid"]
+    os.kill(first["child"], signal.SIGKILL)
+    await until(lambda: process not in transport._programs)
+    await transport.close()
 
 
 async def test_program_that_does_not_exist() -> None:
