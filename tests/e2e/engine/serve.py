@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 MODEL = HERE / "model"
 MODEL_NAME = "tiny"
 CONTEXT = 2048  # tokens; our tools, a question and three results need less than half
-READY_SECONDS = 180.0  # 25 to 70 on two cores, more on a busy machine
+READY_SECONDS = 600.0  # 25 to 70 on two cores, several times as long on a busy machine
 STOP_SECONDS = 20.0
 
 
