@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .api.asgi import asgi_endpoints
 from .api.auth import Keys
-from .api.by_model import ENGINE_PATHS, ROUTES, ByModel, serving
+from .api.by_model import ENGINE_PATHS, FORM_ROUTES, ROUTES, ByModel, serving
 from .api.chat import Chat
 from .api.endpoint import Endpoint
 from .api.error_format import ANTHROPIC_ERRORS, OPENAI_ERRORS, ErrorFormat
@@ -212,7 +212,7 @@ class Orchestrator:
         return Router(
             [
                 *[
-                    endpoint(route, handler, errors=_error_format(route))
+                    endpoint(route, handler, is_form=route in FORM_ROUTES, errors=_error_format(route))
                     for route, handler in handlers.items()
                 ],
                 endpoint(

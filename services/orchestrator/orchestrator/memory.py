@@ -93,6 +93,14 @@ class Share:
         else:
             self.resize(_cost(body, max_values))
 
+    def resize_for_file(self, body: bytes) -> None:
+        """Resizes the share for sending a body on that is not parsed.
+
+        Raises:
+            Overloaded: the budget is exhausted.
+        """
+        self.resize(_COPIES * len(body))
+
 
 def _cost(body: bytes, max_values: int) -> int:
     values = len(body.translate(None, _NOT_VALUES))

@@ -103,8 +103,8 @@ class RealEngine:
                 start_new_session=True,
             )
         try:
-            yield_processor(self._process.pid)
             wait_until_ready(self._process, self.url, self._log, self._ready_seconds)
+            yield_processor(self._process.pid)  # a busy machine would never let it start
         except BaseException:
             self.stop()
             raise

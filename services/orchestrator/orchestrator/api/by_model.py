@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from ..engine.fleet import Fleet, Fleets, unknown_model
 from ..errors import ApiError, EngineUnavailable, InvalidRequest, ModelBusy, NotFound
 from ..model_settings import CHAT_KINDS, Kind
-from ..protocol import JsonObject, parse_object
 from .in_flight import Bulkhead
 from .reply import Reply
 from .request import Handler, Request
@@ -25,11 +24,16 @@ ROUTES: Mapping[str, Sequence[Kind]] = {
     "/v1/rerank": ("reranker", "embedding"),
     "/v1/score": ("reranker", "embedding"),
     "/v1/classify": ("reranker",),
+    "/v1/audio/transcriptions": ("speech-to-text",),
+    "/v1/audio/translations": ("speech-to-text",),
 }
 """The kinds of models that have each route; a model of the first kind answers requests that name none.
 
 Only these routes of vLLM are reachable. Those that load adapters must never be among them.
 """
+
+FORM_ROUTES = frozenset({"/v1/audio/transcriptions", "/v1/audio/translations"})
+"""The routes whose bodies are forms, since they have files."""
 
 ENGINE_PATHS = {"/v1/pooling": "/pooling", "/v1/classify": "/classify"}
 """Paths that vLLM has only without `/v1`."""
@@ -141,10 +145,7 @@ class ByModel:
         reply.close()
         reply.add_header(FALLBACK_HEADER, fleet.settings.model)
         request.record.rejected()
-        request.body = request.kept
-        payload: JsonObject = parse_object(request.kept)
-        request.use(payload, fleet.settings.model)
-        del payload
+        request.use_again(fleet.settings.model)
         try:
             await self._serve(fleet, request, reply)
         except (EngineUnavailable, ModelBusy):

@@ -46,6 +46,7 @@ class Endpoint:
         limited: whether requests count towards MAX_IN_FLIGHT and may have bodies of up to MAX_BODY_BYTES.
         quiet: log only failures, for routes that load balancers and others request every few seconds.
         tracer: chooses which requests are traced, of those that are limited and not quiet.
+        is_form: whether the bodies are forms with files. If not, they are JSON.
         errors: the format of errors.
     """
 
@@ -65,6 +66,7 @@ class Endpoint:
         needs_key: bool = True,
         limited: bool = True,
         quiet: bool = False,
+        is_form: bool = False,
         errors: ErrorFormat = OPENAI_ERRORS,
     ) -> None:
         self.route = route
@@ -73,6 +75,7 @@ class Endpoint:
         self._usage = usage
         self.in_flight = in_flight
         self.limited = limited
+        self.is_form = is_form
         self.errors = errors
         self.tracer = tracer if limited and not quiet else None
         self.max_body_bytes = settings.max_body_bytes if limited else _MAX_OTHER_BODY_BYTES
@@ -271,12 +274,18 @@ class Exchange:
             if self._endpoint.limited:
                 if b"content-encoding" in head.headers:
                     body = await self._decode(body)
-                self._share.resize_for(body, self._endpoint.max_values)
-            accounts, ticket = self._endpoint.accounts, self._ticket
-            if ticket is not None and not accounts.reserve(ticket, len(body)):
-                await accounts.wait(ticket, len(body))
+                if self._endpoint.is_form:
+                    self._share.resize_for_file(body)
+                else:
+                    self._share.resize_for(body, self._endpoint.max_values)
+            accounts, ticket, is_form = self._endpoint.accounts, self._ticket, self._endpoint.is_form
+            prompt = 0 if is_form else len(body)
+            if ticket is not None and not accounts.reserve(ticket, prompt):
+                await accounts.wait(ticket, prompt)
             route, share, account = self._endpoint.route, self._share, self._account
-            request = Request(route, head.headers, body, record, head, share, accounts, account, ticket)
+            request = Request(
+                route, head.headers, body, record, head, share, accounts, account, ticket, is_form
+            )
             del body  # the request's to free
             await self._endpoint.handler(request, reply)
             reply.end()

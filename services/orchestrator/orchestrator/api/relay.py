@@ -44,9 +44,12 @@ class Relay:
             if self._usage_on_request and not (isinstance(options, dict) and options.get("include_usage")):
                 body = _asking_for_usage(payload, body)
                 hide_usage = True
-        prefix = self._engines.prefix_of(payload)
+        content_type = request.content_type
+        prefix = None if content_type else self._engines.prefix_of(payload)  # files have none in common
         path = self._path or request.path
-        with await self._engines.ask(path, body, record, whole=not stream, prefix=prefix) as answer:
+        with await self._engines.ask(
+            path, body, record, whole=not stream, prefix=prefix, content_type=content_type
+        ) as answer:
             record.saw_first_token()
             # The engine has accepted the name. A stream that is cut off may not have repeated it.
             record.model = str(payload.get("model") or "-")[:MODEL_AT_MOST]

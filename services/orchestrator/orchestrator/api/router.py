@@ -12,10 +12,13 @@ from .endpoint import Endpoint
 from .head import Head
 
 _SLASHES = re.compile(rb"/{2,}")
-_AZURE_DEPLOYMENT = re.compile(rb"/openai/deployments/(.+?)/((?:chat/)?completions|embeddings)", re.DOTALL)
+_AZURE_DEPLOYMENT = re.compile(
+    rb"/openai/deployments/(.+?)/((?:chat/)?completions|embeddings|audio/(?:transcriptions|translations))",
+    re.DOTALL,
+)
 _PREFIXES = re.compile(rb"^(?:/openai)?(?:/v1)*(?=/)")
 _OF_THE_API = re.compile(
-    rb"/*(?:v1|openai|chat|completions|embeddings|responses|messages|models|mcp)(?![a-z])"
+    rb"/*(?:v1|openai|audio|chat|completions|embeddings|responses|messages|models|mcp)(?![a-z])"
 )
 
 API_ROUTES = (

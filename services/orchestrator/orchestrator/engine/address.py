@@ -94,10 +94,13 @@ class Address:
                 return rest or b"/"
         return location
 
-    async def post(self, path: str, body: bytes, identity: str = "", *, whole: bool = True) -> Response:
+    async def post(
+        self, path: str, body: bytes, identity: str = "", *, whole: bool = True, content_type: bytes = b""
+    ) -> Response:
         """Sends a client's request and waits for the first part of the response's body.
 
-        `identity` has the header lines that identify the request.
+        `identity` has the header lines that identify the request; `content_type` is that of a body that is
+        not JSON.
 
         If `whole` is set or the response is not an event stream, this reads the complete body.
 
@@ -105,7 +108,8 @@ class Address:
             OSError: the connection could not be opened. ConnectionBroken: it broke during the exchange.
         """
         head = f"POST {path} HTTP/1.1\r\n{identity}".encode() + self._headers[self.key]
-        request = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+        kind = content_type or b"application/json"
+        request = b"%bContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b" % (head, kind, len(body), body)
         self.in_flight += 1
         try:
             return await self._exchange(request, self._end_post, whole=whole)

@@ -72,12 +72,16 @@ class Engines:
         whole: bool = True,
         prefer: Address | None = None,
         prefix: int | None = None,
+        content_type: bytes = b"",
     ) -> Answer:
         """POSTs one request and waits for the first part of its answer; see `Address.post`, `_choose`.
 
         Until then, a failed connection or a 503 leads to a retry on another address, and if no engine is up,
         the request waits for one; if engines start on demand, only streams wait. A request that has broken
         its connection three times is not sent again, since it may be what breaks the engines.
+
+        Args:
+            content_type: of a body that is not JSON. Its size says nothing about its tokens.
 
         Raises:
             EngineUnavailable: no engine came up in time, all are busy, or one is started and nobody waits.
@@ -92,8 +96,10 @@ class Engines:
             address = await self._next_address(prefer, prefix, avoid, wait)
             key = address.key
             try:
-                record.ask(len(body), address.label)
-                response = await address.post(path, body, record.identity, whole=whole)
+                record.ask(0 if content_type else len(body), address.label)
+                response = await address.post(
+                    path, body, record.identity, whole=whole, content_type=content_type
+                )
             except ConnectionBroken as error:
                 resends += not isinstance(error, StaleConnection)
                 self._after_break(address, error, resends, avoid, record)

@@ -330,8 +330,7 @@ class Discovery:
 
 
 def _headers(key: str | None) -> bytes:
-    authorization = f"Authorization: Bearer {key}\r\n" if key else ""
-    return f"{authorization}Content-Type: application/json\r\n".encode()
+    return f"Authorization: Bearer {key}\r\n".encode() if key else b""
 
 
 async def lookup(name: str, port: int) -> list[str]:

@@ -27,6 +27,8 @@ _OPERATIONS = {
     "/v1/completions": "text_completion",
     "/v1/embeddings": "embeddings",
     "/v1/messages/count_tokens": "count_tokens",
+    "/v1/audio/transcriptions": "speech_to_text",
+    "/v1/audio/translations": "speech_to_text",
 }
 _NUMBERS = {
     "temperature": "gen_ai.request.temperature",
