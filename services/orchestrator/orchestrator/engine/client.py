@@ -10,7 +10,7 @@ from ..errors import ApiError, EngineFailed, EngineUnavailable
 from ..protocol import JsonObject
 from ..telemetry import Record, Telemetry
 from . import affinity
-from .address import Address, StaleConnection
+from .address import Address, Response, StaleConnection
 from .answer import Answer, status_error
 from .discovery import Discovery
 
@@ -80,9 +80,6 @@ class Engines:
         the request waits for one; if engines start on demand, only streams wait. A request that has broken
         its connection three times is not sent again, since it may be what breaks the engines.
 
-        Args:
-            content_type: of a body that is not JSON. Its size says nothing about its tokens.
-
         Raises:
             EngineUnavailable: no engine came up in time, all are busy, or one is started and nobody waits.
             EngineFailed: the connection broke too often, or the engine failed.
@@ -96,10 +93,7 @@ class Engines:
             address = await self._next_address(prefer, prefix, avoid, wait)
             key = address.key
             try:
-                record.ask(0 if content_type else len(body), address.label)
-                response = await address.post(
-                    path, body, record.identity, whole=whole, content_type=content_type
-                )
+                response = await _post(address, path, body, record, content_type, whole=whole)
             except ConnectionBroken as error:
                 resends += not isinstance(error, StaleConnection)
                 self._after_break(address, error, resends, avoid, record)
@@ -219,6 +213,14 @@ class Engines:
     def _not_ready(self) -> EngineUnavailable:
         reason = self._discovery.why_not_ready() or "No engine could take the request"
         return EngineUnavailable(f"{reason}. Try again in a few seconds.", headers={"retry-after": "5"})
+
+
+async def _post(
+    address: Address, path: str, body: bytes, record: Record, content_type: bytes, *, whole: bool
+) -> Response:
+    # The size of a file says nothing about its tokens.
+    record.ask(0 if content_type else len(body), address.label)
+    return await address.post(path, body, record.identity, whole=whole, content_type=content_type)
 
 
 def _no_connection(error: OSError) -> EngineUnavailable:
