@@ -94,7 +94,7 @@ def _remaining(allowance: Allowance | None, now: float) -> int | None:
     if allowance is None:
         return None
     allowance.roll(now)
-    return allowance.remaining
+    return allowance.remaining()
 
 
 def add_usage_route(app: FastAPI, report: UsageReport) -> None:

@@ -16,7 +16,7 @@ _BYTES_PER_TOKEN = 4
 MAX_RESERVED_TOKENS = 16_384
 """What one request reserves at most, for its prompt and for its answer."""
 
-_LINES = b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n"
+_LINES = b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %b\r\n"
 _LEASE_ROUNDS = 3
 _MOST_PEOPLE = 10_000
 _SOON_SECONDS = 5
@@ -27,9 +27,10 @@ class Account:
 
     Attributes:
         in_flight: requests that this process is serving for the key.
+        lines_format: the header lines on the limits, without what remains, in the second from `lines_from`.
     """
 
-    __slots__ = ("in_flight", "limits", "name", "requests", "tokens")
+    __slots__ = ("in_flight", "limits", "lines_format", "lines_from", "name", "requests", "tokens")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -37,12 +38,23 @@ class Account:
         self.limits = Limits()
         self.requests: Allowance | None = None
         self.tokens: Allowance | None = None
+        self.lines_format, self.lines_from = b"", -1
 
     def set(self, limits: Limits, *, shared: bool) -> None:
         """Sets the limits, and keeps what has been counted."""
         self.limits = limits
         self.requests = _changed(self.requests, limits.requests_per_minute, MINUTE, shared=shared)
         self.tokens = _changed(self.tokens, limits.tokens_per_day, DAY, shared=shared)
+        self.lines_from = -1
+
+    def write_lines(self, second: int) -> None:
+        """Writes the header lines for one second, since windows begin at whole seconds."""
+        self.lines_format, self.lines_from = b"", second
+        for kind, allowance in ((b"requests", self.requests), (b"tokens", self.tokens)):
+            if allowance is not None:
+                allowance.roll(second)
+                resets = _duration(allowance, second)
+                self.lines_format += _LINES % (kind, allowance.limit, kind, kind, resets)
 
     @property
     def allowances(self) -> Iterable[Allowance]:
@@ -175,18 +187,18 @@ class Accounts:
         """
         now = self._now()
         share = account.limits.max_in_flight
-        if share is not None and account.in_flight >= -(-share // self.tasks):
+        if share is not None and account.in_flight * self.tasks >= share:
             raise _too_many_in_flight(account, share, self.tasks)
         ticket = Ticket(account)
         requests, tokens = account.requests, account.tokens
-        if tokens is not None:
-            tokens.roll(now)
-            if self._room(tokens) <= 0:
-                self._expect_lease(account, tokens, now)
+        room = self._room_while_down if self.down else Allowance.room
+        if tokens is not None and room(tokens, now) <= 0:
+            self._expect_lease(account, tokens, now)
         if requests is not None:
-            requests.roll(now)
-            if self._room(requests) > 0:
-                self._spend_request(account, requests)
+            if room(requests, now) > 0:
+                requests.spent += 1
+                if requests.shared:
+                    self._ask_early(account, requests)
             else:
                 self._expect_lease(account, requests, now)
                 requests.awaited += 1
@@ -203,9 +215,14 @@ class Accounts:
         tokens = ticket.account.tokens
         if tokens is None or ticket.waits:
             return not ticket.waits
-        if self._room(tokens) <= 0:
+        room = self._room_while_down if self.down else Allowance.room
+        if room(tokens, self._now()) <= 0:
             return False
-        self._reserve(ticket, tokens, _prompt_tokens(size))
+        count = _prompt_tokens(size)
+        ticket.reserved += count
+        tokens.reserved += count
+        if tokens.shared:
+            self._ask_early(ticket.account, tokens)
         return True
 
     async def wait(self, ticket: Ticket, size: int) -> None:
@@ -231,17 +248,19 @@ class Accounts:
             if self.leased is not None:
                 await self.leased()
             now = self._now()
+            room = self._room_while_down if self.down else Allowance.room
             if ticket.waits and (requests := account.requests) is not None:
-                requests.roll(now)
-                if self._room(requests) > 0:
+                if room(requests, now) > 0:
                     self._stop_waiting(ticket)
-                    self._spend_request(account, requests)
+                    requests.spent += 1
+                    if requests.shared:
+                        self._ask_early(account, requests)
             elif ticket.waits:
                 self._stop_waiting(ticket)  # the limit has been lifted
             if self.reserve(ticket, size):
                 return
             for allowance in account.allowances:
-                if self._room(allowance) <= 0:
+                if room(allowance, now) <= 0:
                     self._expect_lease(account, allowance, now)
         raise LimitsUnavailable(
             "The limits of this key are being leased. Try again shortly.", headers={"retry-after": "1"}
@@ -264,33 +283,29 @@ class Accounts:
         """Ends a request: what it has used replaces what it had reserved."""
         account = ticket.account
         account.in_flight -= 1
-        self._stop_waiting(ticket)
+        if ticket.waits:
+            self._stop_waiting(ticket)
         tokens = account.tokens
         if tokens is not None:
             tokens.roll(self._now())
-            tokens.reserved = max(0, tokens.reserved - ticket.reserved)
+            left = tokens.reserved - ticket.reserved
+            tokens.reserved = left if left > 0 else 0
             tokens.spent += tokens_used
             if tokens.shared:
                 self._ask_early(account, tokens)
 
     def _stop_waiting(self, ticket: Ticket) -> None:
-        if ticket.waits:
-            ticket.waits = False
-            requests = ticket.account.requests
-            if requests is not None:
-                requests.awaited = max(0, requests.awaited - 1)
+        ticket.waits = False
+        requests = ticket.account.requests
+        if requests is not None:
+            requests.awaited = max(0, requests.awaited - 1)
 
-    def _room(self, allowance: Allowance) -> int:
-        if self.down and allowance.shared:
-            if self._fail_open:
-                return allowance.limit - allowance.spent - allowance.reserved
-            return allowance.granted - allowance.spent - allowance.reserved
-        return allowance.room
-
-    def _spend_request(self, account: Account, requests: Allowance) -> None:
-        requests.spent += 1
-        if requests.shared:
-            self._ask_early(account, requests)
+    def _room_while_down(self, allowance: Allowance, now: float) -> int:
+        if not allowance.shared:
+            return allowance.room(now)
+        allowance.roll(now)
+        units = allowance.limit if self._fail_open else allowance.granted
+        return units - allowance.spent - allowance.reserved
 
     def _reserve(self, ticket: Ticket, tokens: Allowance, count: int) -> None:
         ticket.reserved += count
@@ -323,21 +338,22 @@ class Accounts:
 
     def lines(self, account: Account) -> bytes:
         """Returns OpenAI's header lines on a key's limits, which are empty if it has none."""
-        if account.requests is None and account.tokens is None:
+        requests, tokens = account.requests, account.tokens
+        if requests is None and tokens is None:
             return b""
         now = self._now()
-        lines = b""
-        for kind, allowance in ((b"requests", account.requests), (b"tokens", account.tokens)):
-            if allowance is not None:
-                allowance.roll(now)
-                lines += _LINES % (
-                    kind, allowance.limit, kind, allowance.remaining, kind, _duration(allowance, now)
-                )  # fmt: skip
-        return lines
+        if not account.lines_from <= now < account.lines_from + 1:
+            account.write_lines(int(now))
+        if tokens is None:
+            return account.lines_format % requests.remaining() if requests is not None else b""
+        if requests is None:
+            return account.lines_format % tokens.remaining()
+        return account.lines_format % (requests.remaining(), tokens.remaining())
 
 
 def _prompt_tokens(size: int) -> int:
-    return min(size // _BYTES_PER_TOKEN, MAX_RESERVED_TOKENS)
+    tokens = size // _BYTES_PER_TOKEN
+    return tokens if tokens < MAX_RESERVED_TOKENS else MAX_RESERVED_TOKENS
 
 
 def _duration(allowance: Allowance, now: float) -> bytes:

@@ -29,7 +29,7 @@ class Allowance:
     Attributes:
         limit: units per window.
         seconds: length of a window. Windows start at multiples of it in UTC.
-        window: number of the current window.
+        window: number of the current window, which lasts from `begins` until `ends`.
         spent, reserved: units that requests have used, and that requests in flight may still use.
         awaited: units that requests wait for.
         granted: units that this process may spend in the window.
@@ -38,15 +38,16 @@ class Allowance:
         denied: whether a request was rejected since the last lease.
         exhausted: whether the last lease got less than it asked for.
         settled: whether all units that are taken were also spent, so that none will be returned.
+        slice: units that are leased in advance, and that may be spent before the first lease is there.
     """
 
     __slots__ = (
-        "awaited", "denied", "exhausted", "granted", "limit", "others", "reported", "reserved", "seconds",
-        "settled", "shared", "spent", "window",
+        "awaited", "begins", "denied", "ends", "exhausted", "granted", "limit", "others", "reported",
+        "reserved", "seconds", "settled", "shared", "slice", "spent", "window",
     )  # fmt: skip
 
     def __init__(self, limit: int, seconds: int, *, shared: bool) -> None:
-        self.limit = limit
+        self.limit, self.slice = limit, _slice_of(limit)
         self.seconds = seconds
         self.shared = shared
         self.window = -1
@@ -55,12 +56,13 @@ class Allowance:
 
     def roll(self, now: float) -> None:
         """Begins a new window if the current one is over."""
-        window = int(now) // self.seconds
-        if window != self.window:
-            self._begin(window)
+        if not self.begins <= now < self.ends:
+            self._begin(int(now) // self.seconds)
 
     def _begin(self, window: int) -> None:
         self.window = window
+        self.begins = window * self.seconds
+        self.ends = self.begins + self.seconds
         self.spent = self.others = self.reported = 0
         self.granted = 0 if self.shared else self.limit
         self.exhausted = self.settled = not self.shared
@@ -69,32 +71,28 @@ class Allowance:
     def change(self, limit: int) -> None:
         """Sets another limit, which applies at once."""
         if limit != self.limit:
-            self.limit = limit
+            self.limit, self.slice = limit, _slice_of(limit)
             if self.shared:
                 self.exhausted = False
             else:
                 self.granted = limit
 
-    @property
-    def slice(self) -> int:
-        """The units that are leased in advance, and that may be spent before the first lease is there."""
-        return max(1, self.limit // _SLICES)
-
-    @property
-    def room(self) -> int:
-        """The units that may be spent or reserved now."""
-        credit = 0 if self.exhausted else self.slice
-        return self.granted + credit - self.spent - self.reserved
+    def room(self, now: float) -> int:
+        """Returns the units that may be spent or reserved now."""
+        if not self.begins <= now < self.ends:
+            self.roll(now)
+        left = self.granted - self.spent - self.reserved
+        return left if self.exhausted else left + self.slice
 
     @property
     def lacks(self) -> int:
         """The units to lease, so that one slice is there in advance. Negative: units to return."""
         return self.spent + self.reserved + self.awaited + self.slice - self.granted
 
-    @property
     def remaining(self) -> int:
-        """The units that are left for the key, as far as this process knows."""
-        return max(0, self.limit - self.others - self.spent - self.reserved)
+        """Returns the units that are left for the key, as far as this process knows."""
+        left = self.limit - self.others - self.spent - self.reserved
+        return left if left > 0 else 0
 
     def asks(self, *, returning: bool) -> bool:
         """Returns whether to change the lease, or to report what was spent.
@@ -123,4 +121,8 @@ class Allowance:
 
     def resets_in(self, now: float) -> float:
         """The seconds until the next window."""
-        return (self.window + 1) * self.seconds - now
+        return self.ends - now
+
+
+def _slice_of(limit: int) -> int:
+    return max(1, limit // _SLICES)

@@ -193,7 +193,7 @@ class Sync:
             account.name,
             "tokens" if allowance.seconds == DAY else "requests",
             allowance.window,
-            (allowance.window + 1) * allowance.seconds,
+            allowance.ends,
             allowance.limit,
             allowance.granted,
             wanted,

@@ -59,9 +59,9 @@ def test_tokens_per_day_count_what_was_used_and_not_what_was_reserved() -> None:
     accounts.expect(first, {"max_tokens": 500})
     assert first.reserved == 600
     assert alice.tokens is not None
-    assert alice.tokens.remaining == 400
+    assert alice.tokens.remaining() == 400
     accounts.leave(first, 70)
-    assert (alice.tokens.remaining, alice.tokens.reserved) == (930, 0)
+    assert (alice.tokens.remaining(), alice.tokens.reserved) == (930, 0)
     served(accounts, alice, tokens=930)
     with pytest.raises(RateLimited) as caught:
         accounts.enter(alice)
@@ -147,6 +147,21 @@ def test_lines() -> None:
         "x-ratelimit-reset-tokens: 11h59m42s",
     ]
     assert accounts.lines(accounts.replace({"bob": Limits()})["bob"]) == b""
+
+
+def test_lines_are_new_with_each_second_and_each_change_of_a_limit() -> None:
+    accounts, alice, clock = alone(Limits(requests_per_minute=60))
+    assert b"remaining-requests: 60\r\nx-ratelimit-reset-requests: 1m0s" in accounts.lines(alice)
+    served(accounts, alice)
+    clock.now += 0.5
+    assert b"remaining-requests: 59\r\nx-ratelimit-reset-requests: 1m0s" in accounts.lines(alice)
+    clock.now += 0.5
+    assert b"remaining-requests: 59\r\nx-ratelimit-reset-requests: 59s" in accounts.lines(alice)
+    accounts.replace({"alice": Limits(tokens_per_day=7)})
+    assert accounts.lines(alice).startswith(b"x-ratelimit-limit-tokens: 7\r\nx-ratelimit-remaining-tokens: 7")
+    accounts.replace({"alice": Limits(requests_per_minute=3)})
+    clock.now += 59
+    assert b"remaining-requests: 3\r\nx-ratelimit-reset-requests: 1m0s" in accounts.lines(alice)
 
 
 def test_models() -> None:

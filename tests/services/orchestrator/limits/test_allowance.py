@@ -14,26 +14,26 @@ def begun(limit: int, *, shared: bool, now: float = 0.0) -> Allowance:
 def test_process_that_is_alone_has_the_whole_limit() -> None:
     allowance = begun(10, shared=False)
     allowance.spent, allowance.reserved = 3, 2
-    assert (allowance.room, allowance.remaining) == (5, 5)
+    assert (allowance.room(0.0), allowance.remaining()) == (5, 5)
 
 
 def test_next_window_keeps_only_reservations() -> None:
     allowance = begun(10, shared=False, now=59.9)
     allowance.spent, allowance.reserved = 8, 2
-    assert allowance.room == 0
+    assert allowance.room(59.9) == 0
     allowance.roll(60.0)
-    assert (allowance.spent, allowance.room) == (0, 8)
+    assert (allowance.spent, allowance.room(60.0)) == (0, 8)
     assert allowance.resets_in(75.0) == 45.0
 
 
 def test_process_that_shares_has_one_slice_until_its_first_lease() -> None:
     allowance = begun(100, shared=True)
-    assert (allowance.slice, allowance.room, allowance.lacks) == (5, 5, 5)
+    assert (allowance.slice, allowance.room(0.0), allowance.lacks) == (5, 5, 5)
     allowance.granted = 10
     allowance.spent = 4
-    assert (allowance.room, allowance.lacks) == (11, -1)
+    assert (allowance.room(0.0), allowance.lacks) == (11, -1)
     allowance.exhausted = True
-    assert allowance.room == 6
+    assert allowance.room(0.0) == 6
 
 
 def test_small_limit_has_slices_of_one() -> None:
@@ -44,7 +44,7 @@ def test_changed_limit_applies_at_once() -> None:
     alone, sharing = begun(10, shared=False), begun(10, shared=True)
     alone.spent = 8
     alone.change(5)
-    assert (alone.room, alone.remaining) == (-3, 0)
+    assert (alone.room(0.0), alone.remaining()) == (-3, 0)
     sharing.exhausted = True
     sharing.change(20)
     assert not sharing.exhausted
