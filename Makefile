@@ -118,7 +118,7 @@ bench-compare: .venv/developer ## Compare two results: A=before.json B=after.jso
 bench-trees: .venv/developer ## Compare the CPU time of source trees: TREES="BEFORE AFTER..."
 	@$(RUN) -m bench.compare $(TREES)
 
-bench-growth: .venv/developer ## Measure how cost grows with load and request size, and over a million requests
+bench-growth: .venv/developer ## Measure how cost grows with load, request size, engines and models; SERIES=engines,models for a part
 	@$(RUN) -m bench.growth
 
 bench-traces: .venv/developer ## Measure what traces cost: off, for 1 % of the requests, for all; ARGS="--before REVISION"

@@ -1,11 +1,12 @@
 """`make bench-growth`: measures growth with load, history, tool calls, engines and models.
 
 Measures nginx too where it does the same work, to separate the machine's share from ours. Also checks whether
-memory stays flat over a million requests (MILLION=0 skips that).
+memory stays flat over a million requests (MILLION=0 skips that). SERIES=engines,models measures only these.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -13,7 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -191,6 +192,24 @@ def grow_models(directory: Path, program: str, engine: str) -> Series:
     return Series("models", "models", 0, points)
 
 
+Grow = Callable[[Path, str, str], Iterable[Series]]
+SERIES: dict[str, Grow] = {
+    "in-flight": grow_in_flight,
+    "history": lambda directory, program, engine: [grow_history(directory, program, engine)],
+    "calls": lambda directory, program, _: [grow_calls(directory, program)],
+    "engines": lambda directory, program, _: [grow_engines(directory, program)],
+    "models": lambda directory, program, engine: [grow_models(directory, program, engine)],
+}
+
+
+def chosen() -> list[Grow]:
+    """Returns the series that SERIES names, by default all."""
+    names = os.environ.get("SERIES", ",".join(SERIES)).split(",")
+    if unknown := [name for name in names if name not in SERIES]:
+        sys.exit(f"SERIES has unknown names: {', '.join(unknown)}; the names are {', '.join(SERIES)}")
+    return [SERIES[name] for name in names]
+
+
 def million(directory: Path, program: str, engine: str) -> list[float]:
     """Returns our memory in MB at the start and after each 100,000 of 1,000,000 requests."""
     with gateways(("ours",), [engine], directory / "million", _PORTS) as running:
@@ -244,19 +263,14 @@ def table(series: Series) -> str:
 
 def main() -> int:
     start = time.monotonic()
+    wanted = chosen()
     found: list[Series] = []
     with tempfile.TemporaryDirectory(prefix="tandem-growth-") as name, ExitStack() as stack:
         directory = Path(name)
         write_bodies(directory)
         program = build("load")
         engine = engine_at(ENGINE_PORT, CHUNKS, 0, stack, directory)
-        for series in (
-            *grow_in_flight(directory, program, engine),
-            grow_history(directory, program, engine),
-            grow_calls(directory, program),
-            grow_engines(directory, program),
-            grow_models(directory, program, engine),
-        ):
+        for series in itertools.chain.from_iterable(grow(directory, program, engine) for grow in wanted):
             print(table(series), flush=True)
             found.append(series)
         memory = million(directory, program, engine) if os.environ.get("MILLION", "1") == "1" else []

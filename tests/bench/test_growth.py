@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.growth import Point, Series, steeper, table
+from bench.growth import SERIES, Point, Series, chosen, steeper, table
 
 
 def series(exponent: float, *costs: tuple[int, float]) -> Series:
@@ -53,3 +53,12 @@ def test_more_models_may_cost_15_microseconds() -> None:
     assert steeper(models(215.0)) == []
     (line,) = steeper(models(215.2))
     assert "50 models cost 15.2 µs more" in line
+
+
+def test_a_part_of_the_series_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chosen() == list(SERIES.values())
+    monkeypatch.setenv("SERIES", "models,engines")
+    assert chosen() == [SERIES["models"], SERIES["engines"]]
+    monkeypatch.setenv("SERIES", "engine")
+    with pytest.raises(SystemExit, match="unknown names: engine; the names are in-flight, history"):
+        chosen()
