@@ -25,7 +25,7 @@ import httpx
 
 from bench.__main__ import RESULTS
 from examples.tiers import start_orchestrator
-from orchestrator.engine.affinity import hash_of, home, most_in_flight, prefix_of
+from orchestrator.engine.affinity import hash_of, most_in_flight, prefix_of, ranked
 from tests.e2e.engine.serve import MODEL_NAME, RealEngine
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,7 +86,7 @@ def chooser(key: Callable[[Json], int] | None, engines: list[Chosen]) -> Callabl
         if key is None:
             return engines[next(turn) % len(engines)]
         bound = most_in_flight(engines)
-        return home([engine for engine in engines if engine.in_flight < bound], key(request))
+        return next(engine for engine in ranked(engines, key(request)) if engine.in_flight < bound)
 
     return choose
 

@@ -35,6 +35,8 @@ DEARER_US = 15.0
 """What a request may cost more with the most engines or models than with one."""
 
 ROUNDS = 3
+TURNS = 6
+Row = tuple[float, float, float, float]
 _PORTS = ENGINE_PORT + 200
 _NOISE = 0.1
 
@@ -88,15 +90,33 @@ def measured(
 ) -> Point:
     """Measures one point. `alone` is the engine's port, if sending the same load there makes sense."""
     prefix = "first_" if wanted.streams else ""
-    rows = []
-    for _ in range(ROUNDS):
-        with running.awake() as spent:
-            report = wanted.on(program, running.port)
-            cpu = spent() / report["events" if wanted.streams else "done"]
-        rows.append((cpu, report["rps"], report[f"{prefix}p50_ms"], report[f"{prefix}p99_ms"]))
+    rows = [one_round(running, wanted, program) for _ in range(ROUNDS)]
+    direct = wanted.on(program, alone)[f"{prefix}p50_ms"] if alone else None
+    return _point(running, rows, name=name, size=size, direct=direct)
+
+
+def in_turn(gateways: Mapping[int, Running], wanted: Load, program: str, alone: int) -> list[Point]:
+    """Measures our gateways of several sizes in turn, so that other work on the machine affects all alike."""
+    rows: dict[int, list[Row]] = {size: [] for size in gateways}
+    for _ in range(TURNS):
+        for size, one in gateways.items():
+            rows[size].append(one_round(one, wanted, program))
+    direct = wanted.on(program, alone)["p50_ms"]
+    return [_point(one, rows[size], name="ours", size=size, direct=direct) for size, one in gateways.items()]
+
+
+def one_round(running: Running, wanted: Load, program: str) -> Row:
+    """Sends a load once: CPU per request or chunk, requests per second, p50 and p99."""
+    prefix = "first_" if wanted.streams else ""
+    with running.awake() as spent:
+        report = wanted.on(program, running.port)
+        cpu = spent() / report["events" if wanted.streams else "done"]
+    return cpu, report["rps"], report[f"{prefix}p50_ms"], report[f"{prefix}p99_ms"]
+
+
+def _point(running: Running, rows: Sequence[Row], *, name: str, size: int, direct: float | None) -> Point:
     cpu = min(row[0] for row in rows)
     rps, p50, p99 = (statistics.median(column) for column in list(zip(*rows, strict=True))[1:])
-    direct = wanted.on(program, alone)[f"{prefix}p50_ms"] if alone else None
     return Point(name, size, cpu, rps, p50, p99, direct, running.memory_mb())
 
 
@@ -166,29 +186,30 @@ def grow_calls(directory: Path, program: str) -> Series:
 
 
 def grow_engines(directory: Path, program: str) -> Series:
-    points = []
-    for count in ENGINES:
-        with ExitStack() as stack:
-            place = directory / f"engines-{count}"
-            urls = [engine_at(_PORTS + 20 + n, CHUNKS, 0, stack, directory, polls=0) for n in range(count)]
-            running = stack.enter_context(gateways(("ours",), urls, place, _PORTS))["ours"]
-            wanted = Load(directory / "chat.json", 32, 8000)
-            points.append(measured(running, wanted, program, name="ours", size=count, alone=_PORTS + 20))
+    with ExitStack() as stack:
+        first = _PORTS + 20
+        urls = [engine_at(first + n, CHUNKS, 0, stack, directory, polls=0) for n in range(max(ENGINES))]
+        running = {
+            count: stack.enter_context(
+                gateways(("ours",), urls[:count], directory / f"engines-{count}", _PORTS + number)
+            )["ours"]
+            for number, count in enumerate(ENGINES)
+        }
+        points = in_turn(running, Load(directory / "chat.json", 32, 4000), program, first)
     return Series("engines", "engines", 0, points)
 
 
 def grow_models(directory: Path, program: str, engine: str) -> Series:
     """Measures requests for the last of several models, which share an engine."""
-    points = []
-    for count in MODELS:
-        names = [*(f"model-{number}" for number in range(count - 1)), "mock-model"]
-        models = json.dumps([{"model": name, "url": engine} for name in names])
-        place = directory / f"models-{count}"
-        with gateways(("ours",), [engine], place, _PORTS, {"MODELS": models}) as running:
-            wanted = Load(directory / "chat.json", 32, 8000)
-            points.append(
-                measured(running["ours"], wanted, program, name="ours", size=count, alone=ENGINE_PORT)
-            )
+    running = {}
+    with ExitStack() as stack:
+        for number, count in enumerate(MODELS):
+            names = [*(f"model-{other}" for other in range(count - 1)), "mock-model"]
+            models = {"MODELS": json.dumps([{"model": name, "url": engine} for name in names])}
+            place = directory / f"models-{count}"
+            context = gateways(("ours",), [engine], place, _PORTS + number, models)
+            running[count] = stack.enter_context(context)["ours"]
+        points = in_turn(running, Load(directory / "chat.json", 32, 4000), program, ENGINE_PORT)
     return Series("models", "models", 0, points)
 
 

@@ -6,15 +6,18 @@ only its own requests. The load of each engine is bounded (Mirrokni et al., 2016
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from ..protocol import JsonObject
 
 _MOST_MESSAGES = 8
 _MOST_CHARACTERS = 2_048
 """Of each text: two blocks of vLLM's cache. What is equal up to here shares an engine, which does no harm."""
+
+_BUCKETS = 4096
+"""Prefixes in the same bucket have the same home. So what is remembered of 64 engines takes 2 MB at most."""
 
 _MULTIPLIER = 0x9E3779B97F4A7C15
 _MASK = 2**64 - 1
@@ -53,10 +56,33 @@ def prefix_of(request: JsonObject) -> int:
     return hash_of("\0".join(parts))
 
 
-def home(engines: Sequence[E], prefix: int) -> E:
-    """Returns the engine of a prefix, however loaded it is."""
-    scores = [(prefix ^ engine.seed) * _MULTIPLIER & _MASK for engine in engines]
-    return engines[scores.index(max(scores))]
+def ranked(engines: Iterable[E], prefix: int) -> list[E]:
+    """Returns the engines in the order in which they are asked for a prefix; the first one is its home."""
+    bucket = hash_of(str(prefix % _BUCKETS))
+    return sorted(engines, key=lambda engine: (bucket ^ engine.seed) * _MULTIPLIER & _MASK, reverse=True)
+
+
+class Rankings(Generic[E]):
+    """Remembers the order of each prefix as long as the engines stay the same.
+
+    With 64 engines, computing it takes 30 µs.
+    """
+
+    __slots__ = ("_engines", "_orders")
+
+    def __init__(self) -> None:
+        self._engines: Sequence[E] = ()
+        self._orders: dict[int, list[E]] = {}
+
+    def of(self, engines: Sequence[E], prefix: int) -> list[E]:
+        """Returns the order of a prefix. A list of engines that has changed must be another list."""
+        if engines is not self._engines:
+            self._engines, self._orders = engines, {}
+        bucket = prefix % _BUCKETS
+        order = self._orders.get(bucket)
+        if order is None:
+            order = self._orders[bucket] = ranked(engines, prefix)
+        return order
 
 
 def most_in_flight(engines: Sequence[Engine]) -> int:

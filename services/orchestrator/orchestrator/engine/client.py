@@ -11,6 +11,7 @@ from ..protocol import JsonObject
 from ..telemetry import Record, Telemetry
 from . import affinity
 from .address import Address, Response, StaleConnection
+from .affinity import Rankings
 from .answer import Answer, status_error
 from .discovery import Discovery
 
@@ -55,6 +56,7 @@ class Engines:
         self.entry = entry
         self._discovery = discovery
         self._affinity = affinity
+        self._rankings: Rankings[Address] = Rankings()
         self._starts = discovery.starts
         self._telemetry = telemetry
         self._wait_seconds = wait_seconds
@@ -183,18 +185,19 @@ class Engines:
             up = [address for address in up if address not in avoid]
         if len(up) < 2:
             return up[0] if up else None
-        up = [address for address in up if not address.missed_probes] or up
+        answering = [address for address in up if not address.missed_probes]
+        if 0 < len(answering) < len(up):
+            up = answering
         bound = affinity.most_in_flight(up)
-        if prefer in up and prefer.in_flight < bound:
+        if prefer is not None and prefer in up and prefer.in_flight < bound:
             return prefer
         if prefix is None:
             return min(up, key=lambda address: address.in_flight)
-        home = affinity.home(up, prefix)
-        at_home = home.in_flight < bound
-        self._telemetry.engine_chosen(self.entry, at_home=at_home)
-        if at_home:
-            return home
-        return affinity.home([address for address in up if address.in_flight < bound], prefix)
+        is_whole = up is self._discovery.up()
+        order = self._rankings.of(up, prefix) if is_whole else affinity.ranked(up, prefix)
+        chosen = next(address for address in order if address.in_flight < bound)
+        self._telemetry.engine_chosen(self.entry, at_home=chosen is order[0])
+        return chosen
 
     async def _wait_for_engine(self, wait: _Wait) -> None:
         starts = self._starts

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.engine.affinity import hash_of, home, most_in_flight, prefix_of
+from orchestrator.engine.affinity import Rankings, hash_of, most_in_flight, prefix_of, ranked
 
 TOOL = {"type": "function", "function": {"name": "calculate_math"}}
 
@@ -19,6 +19,10 @@ class Engine:
     def __init__(self, number: int) -> None:
         self.seed = hash_of(f"10.0.{number // 256}.{number % 256}:8000")
         self.in_flight = 0
+
+
+def home(tier: list[Engine], prefix: int) -> Engine:
+    return ranked(tier, prefix)[0]
 
 
 def engines(count: int) -> list[Engine]:
@@ -73,8 +77,7 @@ def test_no_engine_gets_more_than_its_bounded_share(
     for prefix in prefixes:
         bound = most_in_flight(tier)
         assert bound == math.ceil(1.25 * (sum(engine.in_flight for engine in tier) + 1) / count)
-        free = [engine for engine in tier if engine.in_flight < bound]
-        home(free, prefix).in_flight += 1
+        next(engine for engine in ranked(tier, prefix) if engine.in_flight < bound).in_flight += 1
         if ends.random() < 0.3:
             ends.choice([engine for engine in tier if engine.in_flight]).in_flight -= 1
 
@@ -98,12 +101,24 @@ def test_prefixes_are_divided_evenly(count: int) -> None:
 
 def test_a_choice_among_64_engines_takes_microseconds() -> None:
     tier, request = engines(64), chat("You are a helpful assistant. " * 40, tools=[TOOL, TOOL])
+    rankings: Rankings[Engine] = Rankings()
 
     def seconds() -> float:
         began = time.perf_counter()
         for _ in range(200):
             most_in_flight(tier)
-            home(tier, prefix_of(request))
+            rankings.of(tier, prefix_of(request))
         return (time.perf_counter() - began) / 200
 
-    assert min(seconds() for _ in range(20)) < 100e-6
+    assert min(seconds() for _ in range(20)) < 50e-6
+
+
+def test_orders_are_remembered_until_the_engines_change() -> None:
+    tier, rankings = engines(3), Rankings[Engine]()
+    order = rankings.of(tier, 5)
+    assert order == ranked(tier, 5)
+    assert rankings.of(tier, 5) is order
+    fewer = tier[:-1]
+    assert rankings.of(fewer, 5) == ranked(fewer, 5) == [engine for engine in order if engine in fewer]
+    assert all(len(rankings.of(fewer, hash_of(str(n)))) == 2 for n in range(10_000))
+    assert len(rankings._orders) <= 4096
