@@ -44,6 +44,6 @@ def structured(question):
 
 
 NOT = {
-    "mixed": "its agent shows a model the calls as text, without ids",
+    "mixed": "its agent sends calls back as text, so that the results of the server's own calls cannot be restored",
     "responses": "it speaks Chat Completions only",
 }

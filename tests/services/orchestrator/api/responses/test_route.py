@@ -9,6 +9,7 @@ from typing import Any
 import openai
 import pytest
 
+from tests.support import open_responses
 from tests.support.live import Live, events_of, live
 from tests.support.openai_types import check, check_response_events
 from tests.support.scripted_engine import (
@@ -98,6 +99,24 @@ async def test_official_client_accumulates_the_stream(server: Live, engine: Scri
     assert seen[0] == "response.created"
     assert [item.type for item in final.output] == ["reasoning", "message", "mcp_call", "message"]
     assert final.output_text == "Let me see.It is 2."
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["whole", "streamed"])
+async def test_text_reasoning_and_function_calls_match_open_responses(
+    server: Live, engine: ScriptedEngine, streaming: bool
+) -> None:
+    tools = [MATH, MINE]
+    if streaming:
+        engine.play(stream({"reasoning": "Hm"}, *text("Let me see."), *call_deltas("my_tool", "{}")))
+        seen = await events(server, tools=tools)
+        others = open_responses.check_events(seen)
+        assert others == {"response.reasoning_text.delta", "response.reasoning_text.done"}
+        response = seen[-1]["response"]
+    else:
+        engine.play(whole("Let me see.", calls=[call("my_tool", "{}")], reasoning="Hm"))
+        response = (await ask(server, tools=tools)).json()
+    open_responses.check_response(response)
+    assert types_of(response["output"]) == ["reasoning", "message", "function_call"]
 
 
 async def test_next_request_repeats_the_output(server: Live, engine: ScriptedEngine) -> None:
