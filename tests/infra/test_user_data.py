@@ -1,4 +1,4 @@
-"""The script that a GPU instance runs at its first boot."""
+"""The script that a GPU instance runs when it boots."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from infra.serving.engine import USER
-from infra.serving.user_data import SCRIPT, user_data
+from infra.serving.user_data import EACH_BOOT, SCRIPT, user_data
 from infra.template_checks.user_data import agent_settings, scripts
 from tests.infra.synthesis import synthesize
 
@@ -18,7 +18,7 @@ DOCKERFILE = Path(__file__).parents[2] / "services/vllm/Dockerfile"
 def test_shellcheck_has_nothing_to_say() -> None:
     linter = Path(sys.executable).with_name("shellcheck")
     for warm in (False, True):
-        script = user_data(warm_pool=warm)
+        script = user_data(warm_pool=warm).removeprefix(EACH_BOOT)  # cloud-init removes it, too
         ran = subprocess.run([linter, "-"], input=script, capture_output=True, text=True, check=False)
         assert (ran.returncode, ran.stdout) == (0, "")
 
@@ -30,6 +30,13 @@ def test_warm_instances_leave_the_instance_store_alone() -> None:
     assert not re.search("mkfs|mount|docker", script.partition("\nCONFIG\n")[2])
     [(_, deployed)] = scripts(synthesize("warm").assembly())
     assert deployed.startswith(script)
+
+
+def test_only_a_script_that_formats_no_disk_runs_at_each_boot() -> None:
+    assert user_data(warm_pool=True).startswith(
+        f"{EACH_BOOT}#!/bin/bash\n# Prepares a GPU instance at each boot,"
+    )
+    assert user_data(warm_pool=False).startswith("#!/bin/bash\n")
 
 
 def test_deployed_script_is_the_checked_one_and_names_the_cluster() -> None:
