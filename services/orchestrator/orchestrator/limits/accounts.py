@@ -27,10 +27,10 @@ class Account:
 
     Attributes:
         in_flight: requests that this process is serving for the key.
-        lines_format: the header lines on the limits, without what remains, in the second from `lines_from`.
+        lines_format: the header lines on the limits, without what remains, for a second until `lines_until`.
     """
 
-    __slots__ = ("in_flight", "limits", "lines_format", "lines_from", "name", "requests", "tokens")
+    __slots__ = ("in_flight", "limits", "lines_format", "lines_until", "name", "requests", "tokens")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -38,18 +38,18 @@ class Account:
         self.limits = Limits()
         self.requests: Allowance | None = None
         self.tokens: Allowance | None = None
-        self.lines_format, self.lines_from = b"", -1
+        self.lines_format, self.lines_until = b"", -math.inf
 
     def set(self, limits: Limits, *, shared: bool) -> None:
         """Sets the limits, and keeps what has been counted."""
         self.limits = limits
         self.requests = _changed(self.requests, limits.requests_per_minute, MINUTE, shared=shared)
         self.tokens = _changed(self.tokens, limits.tokens_per_day, DAY, shared=shared)
-        self.lines_from = -1
+        self.lines_until = -math.inf
 
     def write_lines(self, second: int) -> None:
         """Writes the header lines for one second, since windows begin at whole seconds."""
-        self.lines_format, self.lines_from = b"", second
+        self.lines_format, self.lines_until = b"", second + 1.0
         for kind, allowance in ((b"requests", self.requests), (b"tokens", self.tokens)):
             if allowance is not None:
                 allowance.roll(second)
@@ -218,7 +218,8 @@ class Accounts:
         room = self._room_while_down if self.down else Allowance.room
         if room(tokens, self._now()) <= 0:
             return False
-        count = _prompt_tokens(size)
+        count = size // _BYTES_PER_TOKEN
+        count = count if count < MAX_RESERVED_TOKENS else MAX_RESERVED_TOKENS
         ticket.reserved += count
         tokens.reserved += count
         if tokens.shared:
@@ -235,7 +236,7 @@ class Accounts:
         if tokens is None:
             await self._wait(ticket, account, size)
             return
-        awaited = _prompt_tokens(size)
+        awaited = min(size // _BYTES_PER_TOKEN, MAX_RESERVED_TOKENS)
         tokens.awaited += awaited
         try:
             await self._wait(ticket, account, size)
@@ -287,7 +288,9 @@ class Accounts:
             self._stop_waiting(ticket)
         tokens = account.tokens
         if tokens is not None:
-            tokens.roll(self._now())
+            now = self._now()
+            if not tokens.begins <= now < tokens.ends:
+                tokens.roll(now)
             left = tokens.reserved - ticket.reserved
             tokens.reserved = left if left > 0 else 0
             tokens.spent += tokens_used
@@ -342,18 +345,13 @@ class Accounts:
         if requests is None and tokens is None:
             return b""
         now = self._now()
-        if not account.lines_from <= now < account.lines_from + 1:
+        if not account.lines_until - 1.0 <= now < account.lines_until:
             account.write_lines(int(now))
         if tokens is None:
             return account.lines_format % requests.remaining() if requests is not None else b""
         if requests is None:
             return account.lines_format % tokens.remaining()
         return account.lines_format % (requests.remaining(), tokens.remaining())
-
-
-def _prompt_tokens(size: int) -> int:
-    tokens = size // _BYTES_PER_TOKEN
-    return tokens if tokens < MAX_RESERVED_TOKENS else MAX_RESERVED_TOKENS
 
 
 def _duration(allowance: Allowance, now: float) -> bytes:

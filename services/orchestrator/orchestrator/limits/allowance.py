@@ -61,7 +61,7 @@ class Allowance:
 
     def _begin(self, window: int) -> None:
         self.window = window
-        self.begins = window * self.seconds
+        self.begins = float(window * self.seconds)
         self.ends = self.begins + self.seconds
         self.spent = self.others = self.reported = 0
         self.granted = 0 if self.shared else self.limit
