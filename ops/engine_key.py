@@ -13,6 +13,7 @@ from typing import Any
 from botocore.exceptions import ClientError, WaiterError
 
 from .account import Account, Failed, code_of, translated
+from .engines import engine_services
 
 _VARIABLE = "VLLM_API_KEY"
 _LONGEST_ROLLOUT = {"Delay": 15, "MaxAttempts": 240}  # an hour
@@ -26,6 +27,7 @@ class EngineKey:
         self._outputs = account.outputs()
         self._ecs = account.client("ecs")
         self._secrets = account.client("secretsmanager")
+        self._engines = engine_services(account)
         self._arn = self._secret()
 
     def rotate(self, report: Callable[[str], None]) -> None:
@@ -40,17 +42,17 @@ class EngineKey:
             self._write(current)
         if len(previous) != 2:
             report("1 of 2: replacing the orchestrators, which then know both keys. No request is lost.")
-            self._roll_out("OrchestratorService")
+            self._roll_out(self._outputs["ClusterName"], self._outputs["OrchestratorService"])
             current.reverse()
             self._write(current)
         report("2 of 2: replacing the engines, which then accept the new key only.")
-        self._roll_out("EngineService")
+        for one in self._engines:
+            self._roll_out(one.cluster, one.service)
         self._write(current[:1])
 
     def _secret(self) -> str:
         """Returns the ARN of the secret that the engine's tasks read."""
-        service = self._outputs["EngineService"]
-        cluster = self._outputs["ClusterName"]
+        cluster, service = self._engines[0].cluster, self._engines[0].service
         with translated():
             found = self._ecs.describe_services(cluster=cluster, services=[service])["services"][0]
             task = self._ecs.describe_task_definition(taskDefinition=found["taskDefinition"])
@@ -71,8 +73,7 @@ class EngineKey:
         with translated():
             self._secrets.put_secret_value(SecretId=self._arn, SecretString=",".join(keys))
 
-    def _roll_out(self, output: str) -> None:
-        cluster, service = self._outputs["ClusterName"], self._outputs[output]
+    def _roll_out(self, cluster: str, service: str) -> None:
         with translated():
             self._ecs.update_service(cluster=cluster, service=service, forceNewDeployment=True)
         try:

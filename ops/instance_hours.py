@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .account import Account, translated
+from .engines import EngineService, engine_services
 from .report import say
 
 _RUNNING = {
@@ -17,14 +18,18 @@ def resume(account: Account) -> None:
 
     CloudFormation does not: it changes a scalable target only if the template changes.
     """
-    outputs = account.outputs()
-    resource = f"service/{outputs['ClusterName']}/{outputs['EngineService']}"
+    for engines in engine_services(account):
+        _resume(account, engines)
+
+
+def _resume(account: Account, engines: EngineService) -> None:
+    resource = f"service/{engines.cluster}/{engines.service}"
     scaling = account.client("application-autoscaling")
     with translated():
         targets = scaling.describe_scalable_targets(ServiceNamespace="ecs", ResourceIds=[resource])
         for target in targets["ScalableTargets"]:
             if target.get("SuspendedState", {}).get("ScheduledScalingSuspended"):
-                gpu = account.deployment.gpu
+                gpu = engines.plan.deployment.gpu
                 scaling.register_scalable_target(
                     ServiceNamespace="ecs",
                     ResourceId=resource,

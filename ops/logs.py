@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .account import Account, Failed, translated
+from .engines import engine_services
 
 # The orchestrator logs JSON; vLLM logs plain lines.
 _FILTERS = {
@@ -98,11 +99,11 @@ def groups(account: Account) -> dict[str, str]:
     outputs = account.outputs()
     ecs = account.client("ecs")
     found = {}
-    for tier, output in (("engine", "EngineService"), ("orchestrator", "OrchestratorService")):
+    tiers = {one.name: (one.cluster, one.service) for one in engine_services(account)}
+    tiers["orchestrator"] = (outputs["ClusterName"], outputs["OrchestratorService"])
+    for tier, (cluster, name) in tiers.items():
         with translated():
-            (service,) = ecs.describe_services(cluster=outputs["ClusterName"], services=[outputs[output]])[
-                "services"
-            ]
+            (service,) = ecs.describe_services(cluster=cluster, services=[name])["services"]
             task = ecs.describe_task_definition(taskDefinition=service["taskDefinition"])["taskDefinition"]
         (container,) = task["containerDefinitions"]
         found[tier] = container["logConfiguration"]["options"]["awslogs-group"]

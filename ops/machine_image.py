@@ -35,11 +35,14 @@ def pin(account: Account, deployment_file: Path) -> None:
 
     Otherwise each new instance would start with whatever AWS recommends by then, untested.
     """
-    if account.deployment.gpu.ami != RECOMMENDED_AMI:
+    entries = [one for one in account.deployment.entries if one.gpu.ami == RECOMMENDED_AMI]
+    if not entries:
         return
     image = recommended(account)
     text = deployment_file.read_text(encoding="utf-8") if deployment_file.exists() else ""
     comment = f"{image.name} in {account.region}"
-    edited = with_value(text, "gpu", "ami", image.ami, comment=comment)
-    deployment_file.write_text(edited, encoding="utf-8")
-    say(f"Pinned gpu.ami to {image.ami} ({image.name}) in {deployment_file}; commit it")
+    for one in entries:
+        section = f"models.{one.entry}" if one.entry else "gpu"
+        text = with_value(text, section, "ami", image.ami, comment=comment)
+        say(f"Pinned {section}.ami to {image.ami} ({image.name}) in {deployment_file}; commit it")
+    deployment_file.write_text(text, encoding="utf-8")

@@ -24,7 +24,7 @@ SPOT = {"AWSServiceRoleForEC2Spot": "spot.amazonaws.com"}
 
 def needed(account: Account) -> dict[str, str]:
     """The roles that this deployment uses."""
-    return SERVICES | (SPOT if account.deployment.gpu.capacity == "spot" else {})
+    return SERVICES | (SPOT if any(one.gpu.capacity == "spot" for one in account.deployment.entries) else {})
 
 
 def missing(account: Account) -> list[str]:

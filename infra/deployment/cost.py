@@ -28,8 +28,8 @@ METRIC_LINE_BYTES = 2000
 MODEL_CACHES_GB = 1
 """Compiled graphs of some releases."""
 
-_PEOPLE_ALARM_METRICS = 13
-"""Read by the alarms of every deployment."""
+_SHARED_ALARM_METRICS, _MODEL_ALARM_METRICS = 3, 10
+"""Read by the alarms of every deployment, and of every model."""
 
 _WAKE_METRICS = _IDLE_METRICS = _UP_METRICS = _DOWN_METRICS = 3
 _UNUSED_METRICS = 4
@@ -62,9 +62,11 @@ def monthly_cost(plan: Plan) -> list[CostItem]:
     that depends on traffic: data transfer, logs, and requests to WAF and CloudFront.
     """
     return [
-        _instances(plan),
-        _volumes(plan),
-        *_warm_instances(plan),
+        *(
+            cost
+            for entry in plan.entries
+            for cost in (_instances(entry), _volumes(entry), *_warm_instances(entry))
+        ),
         _orchestrator(plan),
         *_network(plan),
         _load_balancer(plan),
@@ -72,7 +74,7 @@ def monthly_cost(plan: Plan) -> list[CostItem]:
         _storage_and_names(plan),
         _usage_table(plan),
         _metrics(plan),
-        *_model_bucket(plan),
+        *(cost for entry in plan.entries for cost in _model_bucket(entry)),
     ]
 
 
@@ -99,7 +101,13 @@ def instance_usd_per_hour(plan: Plan) -> float | None:
 def _instances(plan: Plan) -> CostItem:
     hourly = instance_usd_per_hour(plan)
     usd = None if hourly is None else hourly * plan.idle_instances * HOURS_PER_MONTH
-    return CostItem("GPU instances", _bought(plan), usd)
+    return CostItem(_item(plan, "GPU instances", "GPUs"), _bought(plan), usd)
+
+
+def _item(plan: Plan, name: str, short: str) -> str:
+    """The name of an item, with that of the model if there are several."""
+    several = len(plan.deployment.models) > 1
+    return f"{short} {plan.deployment.entry}" if several else name
 
 
 def _bought(plan: Plan) -> str:
@@ -128,7 +136,7 @@ def _warm_instances(plan: Plan) -> list[CostItem]:
     """Stopped instances cost their volumes."""
     warm, gib = plan.deployment.gpu.warm_instances, plan.deployment.gpu.root_volume_gib
     count = f"{warm} x {gib} GiB gp3, {plan.root_volume_mb_per_s} MB/s, stopped"
-    return [CostItem("warm instances", count, warm * _volume_usd(plan))] * bool(warm)
+    return [CostItem(_item(plan, "warm instances", "warm"), count, warm * _volume_usd(plan))] * bool(warm)
 
 
 def _volumes(plan: Plan) -> CostItem:
@@ -136,7 +144,8 @@ def _volumes(plan: Plan) -> CostItem:
     counts = (
         f"{plan.idle_instances:.2g}" if plan.limits.least < plan.limits.most else f"{plan.instance_count}"
     )
-    return CostItem("root volumes", f"{counts} x {gib} GiB gp3", plan.idle_instances * _volume_usd(plan))
+    name, usd = _item(plan, "root volumes", "disk"), plan.idle_instances * _volume_usd(plan)
+    return CostItem(name, f"{counts} x {gib} GiB gp3", usd)
 
 
 def _orchestrator(plan: Plan) -> CostItem:
@@ -214,16 +223,23 @@ class AlarmMetrics:
 
 def alarm_metrics(plan: Plan) -> AlarmMetrics:
     """Returns what alarms for people read, and alarms that scale engines."""
+    models = [_model_alarm_metrics(entry) for entry in plan.entries]
+    slow = _SHARED_ALARM_METRICS + sum(one.slow for one in models)
+    return AlarmMetrics(slow, sum(one.fast for one in models))
+
+
+def _model_alarm_metrics(plan: Plan) -> AlarmMetrics:
     limits = plan.limits
     guarded = plan.deployment.gpu.max_instance_hours_per_day is not None
     several = 1 < limits.most != limits.least
-    slow = _PEOPLE_ALARM_METRICS + (limits.least > 0) + guarded
+    slow = _MODEL_ALARM_METRICS + (limits.least > 0) + guarded
     slow += (_IDLE_METRICS + _UNUSED_METRICS) * plan.sleeps + _DOWN_METRICS * several
     return AlarmMetrics(slow, _WAKE_METRICS * plan.sleeps + _UP_METRICS * several)
 
 
 def _metrics(plan: Plan) -> CostItem:
-    prices, metrics, alarms = plan.catalog.prices, len(load_metrics().metrics), alarm_metrics(plan)
+    prices, alarms = plan.catalog.prices, alarm_metrics(plan)
+    metrics = len(load_metrics().metrics) * len(plan.entries)
     lines = plan.deployment.orchestrator.min_tasks * METRIC_LINES_PER_HOUR * HOURS_PER_MONTH
     usd = (
         metrics * prices.metric_month
@@ -244,9 +260,10 @@ def _model_bucket(plan: Plan) -> list[CostItem]:
     weights = plan.weights_gb if source == MIRROR else 0
     price = plan.catalog.prices.s3_gb_month
     if weights is None:
-        return [CostItem("weights in S3", "size unknown", None)]
+        return [CostItem(_item(plan, "weights in S3", "S3"), "size unknown", None)]
     gb = weights + MODEL_CACHES_GB
-    return [CostItem("weights in S3", f"{gb:.0f} GB, read without NAT", gb * price)]
+    name = _item(plan, "weights in S3", "S3")
+    return [CostItem(name, f"{gb:.0f} GB, read without NAT", gb * price)]
 
 
 def summary(plan: Plan) -> str:
@@ -255,18 +272,27 @@ def summary(plan: Plan) -> str:
     Args:
         plan: The plan of a deployment that passed the checks.
     """
-    instance = plan.instances[0]
-    model = plan.deployment.model
-    rows = [
+    entries = plan.entries
+    several = f"{len(entries)} models"
+    lines = [
+        f'Tandem deployment "{plan.deployment.name}", {_engines(plan) if len(entries) == 1 else several}'
+    ]
+    for entry in entries:
+        if len(entries) > 1:
+            lines.append(f"{entry.deployment.entry}, {_engines(entry)}")
+        lines += [line for name, text in _rows(entry) for line in _wrapped(name, text)]
+    return "\n".join([*lines, *_cost_lines(plan)]) + "\n"
+
+
+def _rows(plan: Plan) -> list[tuple[str, str]]:
+    instance, model = plan.instances[0], plan.deployment.model
+    return [
         ("model", f"{model.id}, {model.quantization or model.dtype}, context {model.max_model_len:,} tokens"),
         ("instance", _instance_line(plan, instance)),
         *_fit_lines(plan, instance),
         ("releases", _release_line(plan)),
         ("quota", _quota_line(plan, instance)),
     ]
-    lines = [f'Tandem deployment "{plan.deployment.name}", {_engines(plan)}']
-    lines += [line for name, text in rows for line in _wrapped(name, text)]
-    return "\n".join([*lines, *_cost_lines(plan)]) + "\n"
 
 
 def _engines(plan: Plan) -> str:
@@ -340,11 +366,18 @@ def _cost_lines(plan: Plan) -> list[str]:
     ]
     total = total_usd(items)
     lines = [*heading, *rows, f"  {'total':<68}{'?' if total is None else f'{total:,.0f}':>10}"]
-    hourly = instance_usd_per_hour(plan)
-    if plan.limits.least < plan.limits.most and total is not None and hourly is not None:
-        most = total + hourly * HOURS_PER_MONTH * (plan.instance_count - plan.idle_instances)
+    more = [_usd_of_more(entry) for entry in plan.entries if entry.limits.least < entry.limits.most]
+    if more and total is not None and None not in more:
+        most = total + sum(usd or 0 for usd in more)
         lines.append(f"  {'with every engine on, day and night':<68}{most:>10,.0f}")
     return lines
+
+
+def _usd_of_more(plan: Plan) -> float | None:
+    """What a month costs more if every engine of a model is on all the time."""
+    hourly = instance_usd_per_hour(plan)
+    count = plan.instance_count - plan.idle_instances
+    return None if hourly is None else hourly * HOURS_PER_MONTH * count
 
 
 def _wrapped(name: str, text: str) -> list[str]:

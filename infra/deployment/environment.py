@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from .plan import Plan
@@ -10,6 +11,7 @@ from .settings import Jwt
 from .tool_settings import SecretHeader, Tools
 from .trace_settings import Traces
 
+ENGINE_PORT = 8000
 ORCHESTRATOR_PORT = 8001
 STATUS_PORT = 8002
 """On which an engine reports the steps of its start."""
@@ -20,6 +22,7 @@ _DRAIN_SECONDS = 10
 
 OWNED = {
     "VLLM_URL": "",
+    "MODELS": "models",
     "VLLM_API_KEY": "",
     "DEFAULT_MODEL": "model.served_name",
     "TOOL_CALL_PARSER": "model.tool_call_parser",
@@ -75,8 +78,46 @@ def secret_variables(plan: Plan) -> tuple[str, ...]:
     return ("BOOTSTRAP_API_KEY", "VLLM_API_KEY", *database, *headers, *plan.deployment.tools.all_secrets)
 
 
+def engine_name(plan: Plan) -> str:
+    """The name under which a model's engines are found."""
+    return "vllm" if plan.deployment.is_main else f"vllm-{plan.deployment.entry}"
+
+
+def engine_url(plan: Plan) -> str:
+    """The URL of a model's engines."""
+    return f"http://{engine_name(plan)}.{plan.deployment.name}.internal:{ENGINE_PORT}"
+
+
+def engine_models(plan: Plan) -> str:
+    """Returns the models behind the orchestrator as JSON; "" if the other variables say it all."""
+    entries = plan.entries
+    served = {one.deployment.entry: one.deployment.served_model for one in entries}
+    models = [_engine_model(one, served) for one in entries]
+    said = {"model", "url", "startup_seconds", "status_port", "takes_images", "rescue", "tool_call_parser"}
+    return json.dumps(models) if len(models) > 1 or models[0].keys() - said else ""
+
+
+def _engine_model(plan: Plan, served: Mapping[str, str]) -> dict[str, Any]:
+    deployment = plan.deployment
+    model, entry = deployment.model, deployment.models.get(deployment.entry)
+    fields = {
+        "model": deployment.served_model,
+        "url": engine_url(plan),
+        "kind": model.kind if model.kind != "chat" else None,
+        "aliases": list(model.aliases),
+        "adapters": list(model.adapters),
+        "fallback": served[entry.fallback] if entry and entry.fallback else None,
+        "startup_seconds": deployment.gpu.startup_seconds if plan.sleeps else None,
+        "status_port": STATUS_PORT,
+        "takes_images": plan.takes_images,
+        "rescue": deployment.tools.rescue,
+        "tool_call_parser": plan.tool_call_parser,
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
 def orchestrator_environment(
-    plan: Plan, *, engine_url: str, api_keys_secret_arn: str, limits_table: str = ""
+    plan: Plan, *, api_keys_secret_arn: str, limits_table: str = ""
 ) -> dict[str, str]:
     """Returns the orchestrator's environment without secrets. Unset variables have their defaults.
 
@@ -87,7 +128,8 @@ def orchestrator_environment(
     settings, tools = deployment.orchestrator, deployment.tools
     stop_seconds = settings.stop_timeout_seconds - _STOP_MARGIN_SECONDS
     environment = {
-        "VLLM_URL": engine_url,
+        "VLLM_URL": engine_url(plan),
+        "MODELS": engine_models(plan),
         "DEFAULT_MODEL": deployment.served_model,
         "TOOL_CALL_PARSER": plan.tool_call_parser,
         "RESCUE": tools.rescue,

@@ -7,16 +7,18 @@ not work together.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, PrivateAttr, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from .gpu_settings import Gpu
+from .model_settings import MAIN, Model, ModelEntry
 from .settings import (
     ExistingVpc,
     Images,
@@ -24,12 +26,11 @@ from .settings import (
     Limits,
     Logs,
     Metrics,
-    Model,
     Network,
     Orchestrator,
 )
 from .tool_settings import Tools
-from .values import EXAMPLES, Name, PolicyArn, Region, Section, Tags
+from .values import EXAMPLES, Name, PolicyArn, Region, Section, ShortName, Tags
 from .yaml_lines import Place, YamlError, YamlSource, read_yaml
 
 __all__ = [
@@ -81,6 +82,11 @@ class Deployment(Section):
     network: Network = Network()
     model: Model = Model()
     gpu: Gpu = Gpu()
+    models: dict[ShortName, ModelEntry] = Field(
+        default={},
+        description="Several models instead of `model` and `gpu`: short name to the settings of both, see "
+        "`models.NAME`.",
+    )
     orchestrator: Orchestrator = Orchestrator()
     tools: Tools = Tools()
     ingress: Ingress = Ingress()
@@ -90,6 +96,41 @@ class Deployment(Section):
     metrics: Metrics = Metrics()
 
     _source: YamlSource | None = PrivateAttr(None)
+    _entry: str = PrivateAttr("")
+
+    @model_validator(mode="after")
+    def _first_entry(self) -> Self:
+        """Makes `model` and `gpu` those of the first entry, for what concerns no other."""
+        if self.models:
+            self._entry, entry = next(iter(self.models.items()))
+            for name, section in (("model", entry.as_model), ("gpu", entry.as_gpu)):
+                object.__setattr__(self, name, section)  # frozen from here on
+        return self
+
+    @property
+    def entry(self) -> str:
+        """The name of the entry of `models` that `model` and `gpu` are; "" without `models`."""
+        return self._entry
+
+    @property
+    def is_main(self) -> bool:
+        """Whether the entry has the names of a deployment with one model."""
+        return self._entry in ("", MAIN)
+
+    @property
+    def entries(self) -> tuple[Deployment, ...]:
+        """The deployment as each of its models sees it: `model` and `gpu` are those of the entry."""
+        return tuple(self._seen_by(name) for name in self.models) or (self,)
+
+    def _seen_by(self, name: str) -> Deployment:
+        entry = self.models[name]
+        seen = self.model_copy(update={"model": entry.as_model, "gpu": entry.as_gpu})
+        seen._entry = name
+        return seen
+
+    def in_file(self, text: str) -> str:
+        """Returns a text with settings such as `gpu.replicas` written as `models.NAME.replicas`."""
+        return _SETTING.sub(rf"models.{self._entry}.\1", text) if self._entry else text
 
     def where(self, setting: str) -> str:
         """Returns `file:line: ` of a setting such as `gpu.replicas`; "" if the deployment has no file."""
@@ -119,11 +160,21 @@ class Deployment(Section):
         if not section:
             changed = Deployment.model_validate(self.model_dump() | {name: value})
             changed._source = self._source
-            return changed
+            return changed._seen_by(self._entry) if self._entry in changed.models else changed
+        if self._entry and section[0] in ("model", "gpu"):
+            section = ["models", self._entry]
+        if section[0] == "models":
+            entry = ModelEntry.model_validate(self.models[section[1]].model_dump() | {name: value})
+            changed = self.model_copy(update={"models": self.models | {section[1]: entry}})
+            return changed._seen_by(self._entry)
         part: Section = getattr(self, section[0])
         return self.model_copy(
             update={section[0]: type(part).model_validate(part.model_dump() | {name: value})}
         )
+
+
+_SETTING = re.compile(rf"\b(?:model|gpu)\.({'|'.join([*Model.model_fields, *Gpu.model_fields])})\b")
+"""A setting of a model or its instances in a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +209,22 @@ def load_deployment(path: Path) -> Deployment:
         problems = sorted(error.errors(include_url=False), key=lambda problem: source.line(problem["loc"]))
         raise DeploymentError("\n".join(_describe(problem, source) for problem in problems)) from None
     deployment._source = source
+    _check_one_form(deployment, source)
     return deployment
 
 
+def _check_one_form(deployment: Deployment, source: YamlSource) -> None:
+    both = [name for name in ("model", "gpu") if name in source.data] if deployment.models else []
+    if both:
+        names = " and ".join(both)
+        raise DeploymentError(
+            f"{source.where((both[0],))}: {both[0]}: the file has models as well; move the settings of "
+            f"{names} to an entry of models and delete {names}. The entry {MAIN} keeps today's engines"
+        )
+
+
 def _describe(problem: ErrorDetails, source: YamlSource) -> str:
-    place: Place = problem["loc"]
+    place: Place = tuple(part for part in problem["loc"] if part != "[key]")
     setting = _path(place) or "the file"
     kind, value = problem["type"], problem["input"]
     if kind == "extra_forbidden":
@@ -195,6 +257,8 @@ def _path(place: Place) -> str:
 def _nearest(place: Place) -> str:
     wanted, name = _path(place), str(place[-1])
     paths = [setting.path for setting in settings()] + list(Deployment.model_fields)
+    if place[0] == "models":
+        paths = [f"models.{place[1]}.{field}" for field in ModelEntry.model_fields]
     homonyms = [path for path in paths if path.rsplit(".", 1)[-1] == name]
     near = homonyms or difflib.get_close_matches(wanted, paths, n=1, cutoff=0.7)
     return (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .catalog import Model
-from .settings import ModelSize
+from .model_settings import ModelSize
 from .sizing import GIB
 
 INDEX = "model.safetensors.index.json"

@@ -51,6 +51,17 @@ class Plan:
     catalog: Catalog
 
     @cached_property
+    def entries(self) -> tuple[Plan, ...]:
+        """The plans of all models of the deployment, in the order of the file."""
+        return tuple(Plan(seen, self.catalog) for seen in self.deployment.entries)
+
+    @property
+    def label(self) -> str:
+        """The entry's name as part of the names of its resources; "" for the main one."""
+        parts = [] if self.deployment.is_main else self.deployment.entry.split("-")
+        return "".join(part.capitalize() for part in parts)
+
+    @cached_property
     def model(self) -> Model | None:
         """The facts about the model; None if neither `models.yaml` nor `model.size` has them."""
         given = self.deployment.model

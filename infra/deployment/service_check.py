@@ -120,7 +120,7 @@ def _absent(plan: Plan) -> set[str]:
 
 
 def _ask(plan: Plan, python: Path) -> Any:
-    values = orchestrator_environment(plan, engine_url="http://vllm:8000", api_keys_secret_arn="")
+    values = orchestrator_environment(plan, api_keys_secret_arn="")
     values |= {name: _PLACEHOLDERS.get(name, _PLACEHOLDER) for name in secret_variables(plan)}
     values |= {
         "PATH": "/usr/bin:/bin",

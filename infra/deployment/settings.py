@@ -15,11 +15,8 @@ from .values import (
     HostedZoneId,
     HttpsUrl,
     Ipv4Network,
-    ModelSource,
     Origin,
-    RepoId,
     RetentionDays,
-    SecretArn,
     Section,
     SecurityGroupId,
     SlackChannel,
@@ -107,98 +104,6 @@ class Network(Section):
         default=None,
         description="An existing VPC to use, as an ID or a section; the other network settings are then "
         "ignored.",
-    )
-
-
-class ModelSize(Section):
-    """The size of a model that `services/vllm/models.yaml` lacks, if all its layers are alike."""
-
-    config: str | None = Field(
-        default=None,
-        description="Path of the model's `config.json`, from which the other values are taken. If "
-        "`model.safetensors.index.json` is beside it, so is the size of the weights.",
-    )
-    weights_gib: float | None = Field(
-        default=None, gt=0, description="Size of the weights in GiB: that of the model's files."
-    )
-    weights_format: Word = Field(
-        default="bf16", description="Format of the weights in the files: `bf16`, `fp8`, `awq`, ..."
-    )
-    layers: int | None = Field(default=None, ge=1, description="`num_hidden_layers` in `config.json`.")
-    kv_heads: int | None = Field(default=None, ge=1, description="`num_key_value_heads` in `config.json`.")
-    head_dim: int | None = Field(
-        default=None, ge=1, description="`head_dim`, or `hidden_size` / `num_attention_heads`."
-    )
-    attention_heads: int | None = Field(
-        default=None, ge=1, description="`num_attention_heads` in `config.json`."
-    )
-    max_positions: int | None = Field(
-        default=None, ge=1, description="`max_position_embeddings` in `config.json`."
-    )
-
-
-class Model(Section):
-    """The model that the engine serves, and how."""
-
-    id: RepoId = Field(
-        default="Qwen/Qwen2.5-7B-Instruct", description="Name of the model on the Hugging Face Hub."
-    )
-    revision: Word | None = Field(
-        default=None,
-        description="Commit, tag or branch. Default: the one in `services/vllm/models.yaml`, if any.",
-    )
-    source: ModelSource = Field(
-        default="hub",
-        description="Where engines load the model from: `hub` downloads it from the Hub on each instance, "
-        "`mirror` copies it to a bucket of the deployment when you deploy, s3://bucket/prefix is your own.",
-    )
-    served_name: Word | None = Field(
-        default=None, description="The name that clients use. Default: the model's id."
-    )
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
-        default="bfloat16",
-        description="Number format of the activations, and of weights that are not quantized.",
-    )
-    quantization: Word | None = Field(
-        default=None,
-        description="vLLM's name for the quantization, e.g. `fp8`. Default: the one in the model's files.",
-    )
-    kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"] = Field(
-        default="auto", description="Number format of the KV cache; `auto` uses that of the activations."
-    )
-    max_model_len: int = Field(
-        default=16384, ge=1, description="Maximum number of tokens in a prompt and its answer together."
-    )
-    gpu_memory_utilization: float = Field(
-        default=0.90, gt=0, le=1, description="Fraction of the GPU's memory that the engine may use."
-    )
-    max_num_seqs: int = Field(
-        default=32, ge=1, description="Maximum number of requests that an engine runs at the same time."
-    )
-    max_num_queued_reqs: int = Field(
-        default=64,
-        ge=1,
-        description="Maximum number of requests running or waiting; more get a 503.",
-    )
-    tool_call_parser: Word | None = Field(
-        default=None,
-        description="vLLM's tool-call parser. Default: see `models.yaml`. `none` serves without tools.",
-    )
-    reasoning_parser: Word | None = Field(
-        default=None,
-        description="vLLM's reasoning parser. Default: see `models.yaml`. `none` keeps it in the text.",
-    )
-    chat_template: Word | None = Field(
-        default=None,
-        description="Path of a Jinja file in the image. Default: the one in `models.yaml`, if any.",
-    )
-    extra_args: tuple[Word, ...] = yaml_list((), "Further arguments for `vllm serve`, one word per entry.")
-    hf_token_secret_arn: SecretArn | None = Field(
-        default=None,
-        description="Secrets Manager secret with a Hugging Face token; required for gated models.",
-    )
-    size: ModelSize | None = Field(
-        default=None, description="Size of a model that `models.yaml` lacks, so that it can be checked."
     )
 
 

@@ -97,6 +97,15 @@ ModelSource = Annotated[
         "hub, mirror or s3://bucket/prefix",
     ),
 ]
+ShortName = Annotated[str, StringConstraints(max_length=16), _name(r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", "small")]
+AdapterName = Annotated[str, _name(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$", "support-tone")]
+AdapterSource = Annotated[
+    str,
+    _name(
+        r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.=+-]+)*/?|[A-Za-z0-9][\w.-]*/[\w.-]+)$",
+        "s3://bucket/prefix, or owner/name on the Hugging Face Hub",
+    ),
+]
 RepoId = Annotated[str, _name(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$", "Qwen/Qwen2.5-7B-Instruct")]
 Region = Annotated[str, _name(r"^[a-z]{2,}(-[a-z]+)+-\d$", "us-east-1")]
 Zone = Annotated[str, _name(r"^[a-z]{2,}(-[a-z]+)+-\d[a-z]$", "us-east-1a")]

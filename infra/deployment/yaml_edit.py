@@ -12,15 +12,22 @@ def with_value(text: str, section: str, name: str, value: str, *, comment: str) 
 
     Args:
         text: a mapping of sections, which are mappings.
+        section: a section, or one below others that the text has, such as `models.small`.
     """
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     sections = _entries(root)
+    *outer, section = section.split(".")
+    for one in outer:
+        sections = _entries(sections[one])
     if section not in sections:
         return _with_section(text, root, section, f"{name}: {value}", comment)
     node = sections[section]
     if not isinstance(node, yaml.MappingNode):
         # `gpu:` without anything
-        return _spliced(text, node.start_mark.index, node.end_mark.index, f"\n  {name}: {value}  # {comment}")
+        line = text[text.rfind("\n", 0, node.start_mark.index) + 1 : node.start_mark.index]
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        entry = f"\n{indent}{name}: {value}  # {comment}"
+        return _spliced(text, node.start_mark.index, node.end_mark.index, entry)
     entries = _entries(node)
     if name in entries:
         return _replaced(text, node, entries[name], value, comment)

@@ -42,7 +42,7 @@ class FoundationStack(cdk.Stack):
         self.registries = Registries(self, "Registries", prefix=deployment.name, retain=retain)
         self.keys = Keys(self, "Keys", retain=retain)
         self.usage = UsageTable(self, "Usage", retain=retain)
-        if deployment.model.source != HUB:
+        if any(one.model.source != HUB for one in deployment.entries):
             ModelBucket(self, "Models", deployment=deployment)
         if not deployment.ingress.cloudfront:
             Certificate(self, "Certificate", deployment=deployment)

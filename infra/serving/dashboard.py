@@ -10,12 +10,10 @@ from constructs import Construct
 
 from infra.deployment.cost import instance_usd_per_hour
 from infra.deployment.metrics import load_metrics
-from infra.deployment.plan import Plan
 
-from .engine import Engine
-from .gpu_instances import GpuCapacity
 from .ingress.load_balancer import Ingress
 from .metrics import DeploymentMetrics
+from .served_model import ServedModel
 
 _SECONDS = 60
 _PERIOD = cdk.Duration.seconds(_SECONDS)
@@ -31,28 +29,40 @@ class Dashboard(Construct):
         scope: Construct,
         construct_id: str,
         *,
-        plan: Plan,
+        served: Sequence[ServedModel],
         alarms: Sequence[cloudwatch.IAlarm],
-        capacity: GpuCapacity,
-        engine: Engine,
         ingress: Ingress,
     ) -> None:
         super().__init__(scope, construct_id)
-        self._plan = plan
-        self._metrics = DeploymentMetrics(plan.deployment)
-        self._capacity = capacity
+        status = cloudwatch.AlarmStatusWidget(title="Is it up?", alarms=[*alarms], width=24, height=3)
+        rows: list[Sequence[cloudwatch.IWidget]] = [[status]]
+        for one in served:
+            if len(served) > 1:
+                title = f"## {one.plan.deployment.entry}: {one.plan.deployment.served_model}"
+                rows.append([cloudwatch.TextWidget(markdown=title, width=24, height=1)])
+            rows += _ModelRows(one).rows(ingress)
         cloudwatch.Dashboard(
-            self,
-            "Dashboard",
-            default_interval=cdk.Duration.hours(3),
-            widgets=[
-                [cloudwatch.AlarmStatusWidget(title="Is it up?", alarms=[*alarms], width=24, height=3)],
-                [self._demand(), self._waiting(), self._engines()],
-                [self._cache(), self._prefixes(), self._rejections()],
-                [self._tools(), self._errors(ingress), self._tokens()],
-                [self._hourly_cost(), self._token_cost(), self._gpus(engine)],
-            ],
+            self, "Dashboard", default_interval=cdk.Duration.hours(3), widgets=[[*row] for row in rows]
         )
+
+
+class _ModelRows:
+    """The graphs of one model."""
+
+    def __init__(self, one: ServedModel) -> None:
+        self._plan = one.plan
+        self._metrics = DeploymentMetrics(one.plan.deployment)
+        self._capacity = one.capacity
+        self._engine = one.engine
+
+    def rows(self, ingress: Ingress) -> list[Sequence[cloudwatch.IWidget]]:
+        """Returns the graphs, row by row."""
+        return [
+            [self._demand(), self._waiting(), self._engines()],
+            [self._cache(), self._prefixes(), self._rejections()],
+            [self._tools(), self._errors(ingress), self._tokens()],
+            [self._hourly_cost(), self._token_cost(), self._gpus()],
+        ]
 
     def _read(
         self, name: str, label: str, *, statistic: str | None = None, seconds: int = _SECONDS
@@ -154,8 +164,8 @@ class Dashboard(Construct):
         math = f"hours * {usd:.0f} / (into + out)"
         return self._graph("What do a million tokens cost? ($)", [self._usd(math, "GPU instances")])
 
-    def _gpus(self, engine: Engine) -> cloudwatch.GraphWidget:
-        service = engine.service
+    def _gpus(self) -> cloudwatch.GraphWidget:
+        service = self._engine.service
         metrics = [
             service.metric_cpu_utilization(period=_PERIOD, label="CPU (%)"),
             service.metric_memory_utilization(period=_PERIOD, label="memory (%)"),

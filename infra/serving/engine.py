@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 
 import aws_cdk as cdk
@@ -11,8 +12,9 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk import aws_servicediscovery as servicediscovery
 from constructs import Construct
 
-from infra.deployment.environment import STATUS_PORT
+from infra.deployment.environment import ENGINE_PORT, STATUS_PORT, engine_name
 from infra.deployment.file import Deployment
+from infra.deployment.model_settings import Model
 from infra.deployment.plan import Plan
 from infra.deployment.sizing import TaskShare, health_check, rollout
 from infra.foundation.network import private_subnets
@@ -20,10 +22,10 @@ from infra.images.recipes import Image
 from infra.suppressions import accept
 
 from .gpu_instances import CACHE_DIRECTORY, GpuCapacity
-from .model_files import ModelFiles
+from .model_files import ModelFiles, let_read_adapters
 from .task_definition import accept_design, container_logs, existing_secret
 
-PORT = 8000
+PORT = ENGINE_PORT
 METRICS_NAMESPACE = "Tandem"
 """CloudWatch namespace of the seconds of a start."""
 
@@ -62,6 +64,10 @@ def engine_environment(deployment: Deployment, files: ModelFiles | None = None) 
         "MAX_NUM_SEQS": str(model.max_num_seqs),
         "MAX_NUM_QUEUED_REQS": str(model.max_num_queued_reqs),
         "TENSOR_PARALLEL_SIZE": str(gpu.gpus_per_task),
+        "KIND": None if model.kind == "chat" else model.kind,
+        "ADAPTERS": _adapters(model),
+        "MAX_LORA_RANK": str(model.max_lora_rank or ""),
+        "MAX_LORAS": str(model.max_loras or ""),
         "TOOL_CALL_PARSER": model.tool_call_parser,
         "REASONING_PARSER": model.reasoning_parser,
         "CHAT_TEMPLATE": model.chat_template,
@@ -78,8 +84,13 @@ def engine_environment(deployment: Deployment, files: ModelFiles | None = None) 
     return {name: value for name, value in environment.items() if value}
 
 
+def _adapters(model: Model) -> str:
+    sources = [{"name": name, "source": source} for name, source in model.adapters.items()]
+    return json.dumps(sources) if sources else ""
+
+
 class Engine(Construct):
-    """One task per engine, each with its own GPUs. `url` resolves to all; `connections` controls access."""
+    """The engines of a model: one task each, with its own GPUs. `connections` controls access."""
 
     def __init__(
         self,
@@ -87,6 +98,7 @@ class Engine(Construct):
         construct_id: str,
         *,
         cluster: ecs.Cluster,
+        namespace: servicediscovery.INamespace,
         capacity: GpuCapacity,
         image: Image,
         plan: Plan,
@@ -96,15 +108,11 @@ class Engine(Construct):
         super().__init__(scope, construct_id)
         self._files = files
         deployment, share = plan.deployment, plan.share
-        namespace = servicediscovery.PrivateDnsNamespace(
-            self, "Namespace", name=f"{deployment.name}.internal", vpc=cluster.vpc
-        )
-        self.url = f"http://{SERVICE_NAME}.{deployment.name}.internal:{PORT}"
         self.connections = self._security_group(cluster.vpc).connections
         task = self._task_definition(deployment, image, share, key)
         self.service = self._service(cluster, capacity, plan, task)
         self.service.enable_cloud_map(
-            name=SERVICE_NAME,
+            name=engine_name(plan),
             cloud_map_namespace=namespace,
             dns_record_type=servicediscovery.DnsRecordType.A,
             dns_ttl=cdk.Duration.seconds(10),
@@ -138,6 +146,7 @@ class Engine(Construct):
         if self._files:
             self._files.grant(task.task_role)
             task.node.find_child("Resource").node.add_dependency(*self._files.ready)
+        let_read_adapters(self, task.task_role, deployment.model)
         self._add_container(task, deployment, image, share, key)
         accept_design(task)
         return task

@@ -232,6 +232,11 @@ class _ServicesWaitForProviders:
 
     def visit(self, node: IConstruct) -> None:
         if isinstance(node, ecs.CfnClusterCapacityProviderAssociations):
-            for construct in cdk.Stack.of(node).node.find_all():
-                if isinstance(construct, ecs.CfnService) and construct.capacity_provider_strategy:
+            stack = cdk.Stack.of(node)
+            for construct in stack.node.find_all():
+                if (
+                    isinstance(construct, ecs.CfnService)
+                    and construct.capacity_provider_strategy
+                    and stack.resolve(construct.cluster) == stack.resolve(node.cluster)
+                ):
                     construct.add_resource_dependency(node)

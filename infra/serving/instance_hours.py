@@ -36,7 +36,7 @@ def stopping_function(scope: Construct, *, engine: Engine, cluster_name: str, pl
     )
     function = small_function(
         scope,
-        "StopEngines",
+        f"StopEngines{plan.label}",
         module="instance_hours",
         description="Stops all engines after gpu.max_instance_hours_per_day",
         statements=[

@@ -8,6 +8,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from infra.deployment.model_settings import Model
 from infra.deployment.plan import Plan
 from infra.deployment.settings import HUB, MIRROR
 from infra.foundation.model_bucket import CACHE_PREFIX, model_bucket_name
@@ -50,15 +51,15 @@ def model_files(scope: Construct, plan: Plan, builder: ImageBuilder | None) -> M
     model = plan.deployment.model
     if model.source == HUB:
         return None
-    own = s3.Bucket.from_bucket_name(scope, "Models", model_bucket_name(plan.deployment))
+    own = s3.Bucket.from_bucket_name(scope, f"Models{plan.label}", model_bucket_name(plan.deployment))
     cache = f"s3://{own.bucket_name}/{CACHE_PREFIX}"
     if model.source != MIRROR:
         name, _, prefix = model.source.removeprefix("s3://").partition("/")
-        yours = s3.Bucket.from_bucket_name(scope, "YourModel", name)
+        yours = s3.Bucket.from_bucket_name(scope, f"YourModel{plan.label}", name)
         return ModelFiles(model.source, cache, (yours, prefix), (own, CACHE_PREFIX), ())
     assert builder
     mirror = builder.mirror(
-        "Model",
+        f"Model{plan.label}",
         model=model.id,
         revision=plan.model_revision,
         bucket=own,
@@ -67,3 +68,19 @@ def model_files(scope: Construct, plan: Plan, builder: ImageBuilder | None) -> M
     )
     source = f"s3://{own.bucket_name}/{plan.model_prefix}"
     return ModelFiles(source, cache, (own, plan.model_prefix), (own, CACHE_PREFIX), (mirror,))
+
+
+def let_read_adapters(scope: Construct, role: iam.IRole, model: Model) -> None:
+    """Lets an engine read its adapters in S3, and nothing beside them."""
+    places = sorted({place.rstrip("/") for place in model.adapters.values() if place.startswith("s3://")})
+    for number, place in enumerate(places, 1):
+        name, _, prefix = place.removeprefix("s3://").partition("/")
+        bucket = s3.Bucket.from_bucket_name(scope, f"Adapters{number}", name)
+        objects = f"{prefix}/*" if prefix else "*"
+        for action, resource in (
+            ("s3:GetObject", bucket.arn_for_objects(objects)),
+            # Without it, S3 answers "access denied" where a file is missing.
+            ("s3:ListBucket", bucket.bucket_arn),
+        ):
+            role.add_to_principal_policy(iam.PolicyStatement(actions=[action], resources=[resource]))
+        accept_objects(role, bucket, objects)

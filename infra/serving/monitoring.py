@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -12,17 +13,15 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.deployment.metrics import load_metrics
-from infra.deployment.plan import Plan
 
 from .capacity_events import CapacityEvents
 from .dashboard import Dashboard
-from .engine import Engine
-from .gpu_instances import GpuCapacity
 from .ingress.load_balancer import Ingress
 from .instance_hours import instance_hours_of_a_day, stopping_function
 from .metrics import DeploymentMetrics
 from .orchestrator import Orchestrator
 from .recipients import Recipients
+from .served_model import ServedModel
 
 ENGINE_FAILURES = (
     '{ $.error_code = "engine_unavailable" || $.error_code = "engine_failed" || '
@@ -46,39 +45,37 @@ class Monitoring(Construct):
         scope: Construct,
         construct_id: str,
         *,
-        plan: Plan,
-        capacity: GpuCapacity,
-        engine: Engine,
+        served: Sequence[ServedModel],
         orchestrator: Orchestrator,
         ingress: Ingress,
     ) -> None:
         super().__init__(scope, construct_id)
-        self._plan = plan
-        self._metrics = DeploymentMetrics(plan.deployment)
         self._alarms: list[cloudwatch.Alarm] = []
-        if plan.limits.least > 0:
-            self._engine_down(engine)
-        self._demand_without_engine()
+        for one in served:
+            self._engines(one)
         self._engine_failing(orchestrator)
-        self._no_capacity(capacity, engine)
+        for one in served:
+            self._no_capacity(one)
         self._targets_down(ingress)
         self._errors(ingress)
-        if plan.deployment.gpu.max_instance_hours_per_day is not None:
-            self._instance_hours(capacity, engine)
-        for name in ("FirstTokenSlow", "Rejected", "KvCacheFull", "Preempted", "ToolsFail"):
-            metric = self._metrics.metric(load_metrics().alarms[name].metric, seconds=_SECONDS)
-            self._alarm(name, metric, of_five=3)
-        Dashboard(
-            self,
-            "Dashboard",
-            plan=plan,
-            alarms=self._alarms,
-            capacity=capacity,
-            engine=engine,
-            ingress=ingress,
-        )
+        for one in served:
+            self._use(one)
+        Dashboard(self, "Dashboard", served=served, alarms=self._alarms, ingress=ingress)
         # `Default` is not part of names, so the topic is the one of earlier releases.
-        self._send(Recipients(self, "Default", metrics=plan.deployment.metrics))
+        self._send(Recipients(self, "Default", metrics=served[0].plan.deployment.metrics))
+
+    def _engines(self, one: ServedModel) -> None:
+        if one.plan.limits.least > 0:
+            self._engine_down(one)
+        self._demand_without_engine(one)
+
+    def _use(self, one: ServedModel) -> None:
+        if one.plan.deployment.gpu.max_instance_hours_per_day is not None:
+            self._instance_hours(one)
+        metrics = DeploymentMetrics(one.plan.deployment)
+        for name in ("FirstTokenSlow", "Rejected", "KvCacheFull", "Preempted", "ToolsFail"):
+            metric = metrics.metric(load_metrics().alarms[name].metric, seconds=_SECONDS)
+            self._alarm(name, metric, of_five=3, label=one.plan.label)
 
     def _send(self, recipients: Recipients) -> None:
         for alarm in self._alarms:
@@ -97,13 +94,14 @@ class Monitoring(Construct):
         minutes: int | None = None,
         of_five: int | None = None,
         threshold: float | None = None,
+        label: str = "",
     ) -> cloudwatch.Alarm:
         """Adds an alarm of metrics.json; `of_five` of five minutes are enough where single minutes vary."""
         one = load_metrics().alarms[name]
         periods = minutes or one.minutes
         alarm = cloudwatch.Alarm(
             self,
-            name,
+            f"{name}{label}",
             alarm_description=f"{one.summary} {one.remedy}",
             metric=metric,
             comparison_operator=compare,
@@ -115,19 +113,20 @@ class Monitoring(Construct):
         self._alarms.append(alarm)
         return alarm
 
-    def _engine_down(self, engine: Engine) -> None:
+    def _engine_down(self, one: ServedModel) -> None:
         # Every running task reports its CPU once per minute, so no data means that no task is running.
-        metric = engine.service.metric_cpu_utilization(
+        metric = one.engine.service.metric_cpu_utilization(
             statistic=cloudwatch.Stats.SAMPLE_COUNT, period=_MINUTE
         )
-        self._alarm("EngineDown", metric, compare=_LESS, missing=_BREACHING)
+        self._alarm("EngineDown", metric, compare=_LESS, missing=_BREACHING, label=one.plan.label)
 
-    def _demand_without_engine(self) -> None:
+    def _demand_without_engine(self, one: ServedModel) -> None:
         # Where engines may sleep, it is normal that none runs, but not that a start takes too long.
-        minutes = math.ceil(self._plan.deployment.gpu.startup_seconds / _SECONDS)
-        metric = self._metrics.math("IF(up < 1, demand, 0)", "Demand without an engine", seconds=_SECONDS)
+        minutes = math.ceil(one.plan.deployment.gpu.startup_seconds / _SECONDS)
+        metrics = DeploymentMetrics(one.plan.deployment)
+        metric = metrics.math("IF(up < 1, demand, 0)", "Demand without an engine", seconds=_SECONDS)
         at_least = cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD
-        self._alarm("DemandWithoutEngine", metric, compare=at_least, minutes=minutes)
+        self._alarm("DemandWithoutEngine", metric, compare=at_least, minutes=minutes, label=one.plan.label)
 
     def _engine_failing(self, orchestrator: Orchestrator) -> None:
         # A task may run and yet not answer: it loads, it hangs, or its name does not resolve.
@@ -141,20 +140,21 @@ class Monitoring(Construct):
         metric = failures.metric(statistic=cloudwatch.Stats.SUM, period=_MINUTE)
         self._alarm("EngineFailing", metric, of_five=3)
 
-    def _no_capacity(self, capacity: GpuCapacity, engine: Engine) -> None:
+    def _no_capacity(self, one: ServedModel) -> None:
         events = CapacityEvents(
             self,
-            "CapacityEvents",
-            group_name=capacity.group_name,
-            service_arn=engine.service.service_arn,
+            f"CapacityEvents{one.plan.label}",
+            group_name=one.capacity.group_name,
+            service_arn=one.engine.service.service_arn,
         )
-        self._alarm("NoCapacity", events.metric(_MINUTE), of_five=1)
+        self._alarm("NoCapacity", events.metric(_MINUTE), of_five=1, label=one.plan.label)
 
-    def _instance_hours(self, capacity: GpuCapacity, engine: Engine) -> None:
-        limit = self._plan.deployment.gpu.max_instance_hours_per_day
-        alarm = self._alarm("InstanceHours", instance_hours_of_a_day(capacity), threshold=limit)
-        cluster = engine.service.cluster.cluster_name
-        function = stopping_function(self, engine=engine, cluster_name=cluster, plan=self._plan)
+    def _instance_hours(self, one: ServedModel) -> None:
+        limit = one.plan.deployment.gpu.max_instance_hours_per_day
+        hours = instance_hours_of_a_day(one.capacity)
+        alarm = self._alarm("InstanceHours", hours, threshold=limit, label=one.plan.label)
+        cluster = one.engine.service.cluster.cluster_name
+        function = stopping_function(self, engine=one.engine, cluster_name=cluster, plan=one.plan)
         alarm.add_alarm_action(actions.LambdaAction(function))
 
     def _targets_down(self, ingress: Ingress) -> None:

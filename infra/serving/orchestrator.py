@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import aws_cdk as cdk
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_ec2 as ec2
@@ -9,7 +11,12 @@ from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from infra.deployment.environment import ORCHESTRATOR_PORT, STATUS_PORT, orchestrator_environment
+from infra.deployment.environment import (
+    ENGINE_PORT,
+    ORCHESTRATOR_PORT,
+    STATUS_PORT,
+    orchestrator_environment,
+)
 from infra.deployment.file import Deployment
 from infra.deployment.plan import Plan
 from infra.deployment.tool_settings import Tools
@@ -18,7 +25,6 @@ from infra.foundation.secrets import Keys
 from infra.images.recipes import Architecture, Image
 from infra.suppressions import accept
 
-from .engine import PORT as ENGINE_PORT
 from .engine import Engine
 from .scaling import scale_on_cpu
 from .task_definition import accept_design, container_logs, existing_secret
@@ -44,7 +50,7 @@ class Orchestrator(Construct):
         cluster: ecs.Cluster,
         image: Image,
         plan: Plan,
-        engine: Engine,
+        engines: Sequence[Engine],
         keys: Keys,
         usage: dynamodb.ITable,
     ) -> None:
@@ -52,12 +58,13 @@ class Orchestrator(Construct):
         deployment = plan.deployment
         security_group = self._security_group(cluster.vpc, deployment)
         self.logs = container_logs(self, deployment)
-        task = self._task_definition(plan, image, engine, keys, usage)
+        task = self._task_definition(plan, image, keys, usage)
         self.service = self._service(cluster, task, security_group)
-        engine.connections.allow_from(security_group, ec2.Port.tcp(ENGINE_PORT), "Orchestrator to engine")
-        engine.connections.allow_from(
-            security_group, ec2.Port.tcp(STATUS_PORT), "State of the engine's start"
-        )
+        for engine in engines:
+            engine.connections.allow_from(security_group, ec2.Port.tcp(ENGINE_PORT), "Orchestrator to engine")
+            engine.connections.allow_from(
+                security_group, ec2.Port.tcp(STATUS_PORT), "State of the engine's start"
+            )
         scale_on_cpu(self.service, settings=deployment.orchestrator)
 
     def _security_group(self, vpc: ec2.IVpc, deployment: Deployment) -> ec2.SecurityGroup:
@@ -91,7 +98,6 @@ class Orchestrator(Construct):
         self,
         plan: Plan,
         image: Image,
-        engine: Engine,
         keys: Keys,
         usage: dynamodb.ITable,
     ) -> ecs.FargateTaskDefinition:
@@ -119,7 +125,6 @@ class Orchestrator(Construct):
             image=image.source,
             environment=orchestrator_environment(
                 plan,
-                engine_url=engine.url,
                 api_keys_secret_arn=keys.api_keys.secret_arn,
                 limits_table=usage.table_name,
             ),

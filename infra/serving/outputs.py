@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import aws_cdk as cdk
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_ecs as ecs
@@ -10,9 +12,9 @@ from constructs import Construct
 from infra.deployment.file import Deployment
 from infra.foundation.secrets import Keys
 
-from .engine import Engine
 from .ingress.load_balancer import Ingress
 from .orchestrator import Orchestrator
+from .served_model import ServedModel
 
 _SNIPPET = """\
 from openai import OpenAI
@@ -35,7 +37,7 @@ class Outputs(Construct):
         *,
         deployment: Deployment,
         cluster: ecs.Cluster,
-        engine: Engine,
+        served: Sequence[ServedModel],
         orchestrator: Orchestrator,
         ingress: Ingress,
         keys: Keys,
@@ -61,11 +63,21 @@ class Outputs(Construct):
         self._add("ApiKeysSecretArn", keys.api_keys.secret_arn, "Named hashes of API keys, for `ops keys`")
         self._add("UsageTable", usage.table_name, "DynamoDB table of limits and usage, for `ops usage`")
         self._add("ClusterName", cluster.cluster_name, "ECS cluster")
-        self._add("EngineService", engine.service.service_name, "ECS service of the engines")
+        for one in served:
+            self._services(one)
         if any(one.security_group for one in deployment.tools.egress):
             groups = orchestrator.service.connections.security_groups
             self._add("OrchestratorSecurityGroup", groups[0].security_group_id, "Where tools connect from")
         self._add("OrchestratorService", orchestrator.service.service_name, "ECS service of the orchestrator")
+
+    def _services(self, one: ServedModel) -> None:
+        label = one.plan.label
+        whose = f" of {one.plan.deployment.entry}" if label else ""
+        self._add(
+            f"EngineService{label}", one.engine.service.service_name, f"ECS service of the engines{whose}"
+        )
+        if label:
+            self._add(f"ClusterName{label}", one.cluster.cluster_name, f"ECS cluster{whose}")
 
     def _add(self, name: str, value: str, description: str) -> None:
         cdk.CfnOutput(self, name, value=value, description=description).override_logical_id(name)

@@ -8,6 +8,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_secretsmanager as secretsmanager
+from aws_cdk import aws_servicediscovery as servicediscovery
 from constructs import Construct
 
 from infra.deployment.file import Deployment
@@ -24,10 +25,11 @@ from .engine import Engine
 from .engine_scaling import EngineScaling
 from .gpu_instances import GpuCapacity
 from .ingress.load_balancer import Ingress
-from .model_files import ModelFiles, model_files
+from .model_files import model_files
 from .monitoring import Monitoring
 from .orchestrator import Orchestrator
 from .outputs import Outputs
+from .served_model import ServedModel
 
 
 class ServingStack(cdk.Stack):
@@ -45,68 +47,90 @@ class ServingStack(cdk.Stack):
         description = "Tandem: engine, orchestrator and load balancer"
         super().__init__(scope, construct_id, env=env, description=description)
         self.add_stack_dependency(foundation)
+        self._parent: tuple[Construct, servicediscovery.INamespace] | None = None
         deployment, vpc, keys = plan.deployment, foundation.network.vpc, foundation.keys
         builder = self._builder(deployment)
         images = self._images(deployment, foundation, builder)
-        cluster = self._cluster(vpc, deployment)
-        capacity = GpuCapacity(self, "GpuCapacity", cluster=cluster, plan=plan)
-        files = model_files(self, plan, builder)
-        engine = self._engine(cluster, capacity, plan, images[1], keys.engine, files=files)
+        cluster = self._cluster(vpc, "Cluster", deployment)
+        served = [
+            self._serve(entry, cluster=cluster, image=images[1], key=keys.engine, builder=builder)
+            for entry in plan.entries
+        ]
         orchestrator = Orchestrator(
             self,
             "Orchestrator",
             cluster=cluster,
             image=images[0],
             plan=plan,
-            engine=engine,
+            engines=[one.engine for one in served],
             keys=keys,
             usage=foundation.usage.table,
         )
         ingress = self._ingress(vpc, deployment, orchestrator)
-        Monitoring(
-            self,
-            "Monitoring",
-            plan=plan,
-            capacity=capacity,
-            engine=engine,
-            orchestrator=orchestrator,
-            ingress=ingress,
-        )
+        Monitoring(self, "Monitoring", served=served, orchestrator=orchestrator, ingress=ingress)
         Outputs(
             self,
             "Outputs",
             deployment=deployment,
             cluster=cluster,
-            engine=engine,
+            served=served,
             orchestrator=orchestrator,
             ingress=ingress,
             keys=keys,
             usage=foundation.usage.table,
         )
 
-    def _engine(
+    def _serve(
         self,
-        cluster: ecs.Cluster,
-        capacity: GpuCapacity,
         plan: Plan,
+        *,
+        cluster: ecs.Cluster,
         image: Image,
         key: secretsmanager.ISecret,
-        *,
-        files: ModelFiles | None,
-    ) -> Engine:
+        builder: ImageBuilder | None,
+    ) -> ServedModel:
+        """Adds the instances and engines of a model. Names without a label are those of a single model."""
+        label = plan.label
+        if label:
+            # A capacity provider in use cannot leave its cluster, so a shared one would keep every model.
+            cluster = self._cluster(cluster.vpc, f"Cluster{label}", plan.deployment)
+        capacity = GpuCapacity(self, f"GpuCapacity{label}", cluster=cluster, plan=plan)
+        engines, namespace = self._engines(cluster.vpc, plan.deployment)
         engine = Engine(
-            self, "Engine", cluster=cluster, capacity=capacity, image=image, plan=plan, key=key, files=files
+            engines,
+            label or "Default",  # which is not part of names
+            cluster=cluster,
+            namespace=namespace,
+            capacity=capacity,
+            image=image,
+            plan=plan,
+            key=key,
+            files=model_files(self, plan, builder),
         )
         if plan.is_scaled:
             EngineScaling(
                 self,
-                "EngineScaling",
+                f"EngineScaling{label}",
                 engine=engine,
                 capacity=capacity,
                 cluster_name=cluster.cluster_name,
                 plan=plan,
             )
-        return engine
+        return ServedModel(plan, cluster, capacity, engine)
+
+    def _engines(
+        self, vpc: ec2.IVpc, deployment: Deployment
+    ) -> tuple[Construct, servicediscovery.INamespace]:
+        """Returns the parent of the engines of all models, and their namespace."""
+        if self._parent is None:
+            parent = Construct(self, "Engine")
+            self._parent = (
+                parent,
+                servicediscovery.PrivateDnsNamespace(
+                    parent, "Namespace", name=f"{deployment.name}.internal", vpc=vpc
+                ),
+            )
+        return self._parent
 
     def _ingress(self, vpc: ec2.IVpc, deployment: Deployment, orchestrator: Orchestrator) -> Ingress:
         return Ingress(
@@ -118,11 +142,11 @@ class ServingStack(cdk.Stack):
             certificate_arn=certificate_arn(self, deployment),
         )
 
-    def _cluster(self, vpc: ec2.IVpc, deployment: Deployment) -> ecs.Cluster:
+    def _cluster(self, vpc: ec2.IVpc, name: str, deployment: Deployment) -> ecs.Cluster:
         insights = deployment.metrics.container_insights
         cluster = ecs.Cluster(
             self,
-            "Cluster",
+            name,
             vpc=vpc,
             execute_command_configuration=ecs.ExecuteCommandConfiguration(
                 logging=ecs.ExecuteCommandLogging.NONE
@@ -144,7 +168,8 @@ class ServingStack(cdk.Stack):
 
     def _builder(self, deployment: Deployment) -> ImageBuilder | None:
         """Returns what builds in the account; None if nothing does."""
-        if deployment.images.build == "local" and deployment.model.source != MIRROR:
+        mirrors = any(one.model.source == MIRROR for one in deployment.entries)
+        if deployment.images.build == "local" and not mirrors:
             return None
         return ImageBuilder(
             self,

@@ -18,6 +18,7 @@ from . import (
     gpu_instances,
     ingress,
     model_files,
+    models,
     network,
     roles,
     schema,
@@ -28,9 +29,10 @@ from . import (
     user_data,
     warm_pool,
 )
+from .one_model import each_model
 from .template import Assembly, Resource
 
-TEMPLATE_RULES: tuple[Rule[Assembly, Resource], ...] = (
+MODEL_RULES: tuple[Rule[Assembly, Resource], ...] = (
     *gpu_instances.RULES,
     *capacity.RULES,
     *engine_scaling.RULES,
@@ -38,6 +40,13 @@ TEMPLATE_RULES: tuple[Rule[Assembly, Resource], ...] = (
     *warm_pool.RULES,
     *services.RULES,
     *alarms.RULES,
+    *model_files.RULES,
+)
+"""Rules on the engines of one model and the orchestrator in front of them."""
+
+TEMPLATE_RULES: tuple[Rule[Assembly, Resource], ...] = (
+    *MODEL_RULES,
+    *models.RULES,
     *ingress.RULES,
     *firewall.RULES,
     *network.RULES,
@@ -47,7 +56,6 @@ TEMPLATE_RULES: tuple[Rule[Assembly, Resource], ...] = (
     *tools.RULES,
     *traces.RULES,
     *access.RULES,
-    *model_files.RULES,
 )
 
 _ANY_REGION = "us-east-1"
@@ -56,7 +64,10 @@ _ANY_REGION = "us-east-1"
 
 def find(assembly: Assembly) -> list[Finding[Resource]]:
     """Returns the rules' findings in a deployment's templates."""
-    return [finding for rule in TEMPLATE_RULES for finding in rule.find(assembly)]
+    found = [finding for seen in each_model(assembly) for rule in MODEL_RULES for finding in rule.find(seen)]
+    others = [rule for rule in TEMPLATE_RULES if rule not in MODEL_RULES]
+    found += [finding for rule in others for finding in rule.find(assembly)]
+    return list(dict.fromkeys(found))
 
 
 @jsii.implements(cdk.IPolicyValidationPlugin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -85,9 +86,14 @@ def engine_url(assembly: Assembly) -> Found[Resource]:
     """The orchestrator uses the name and port under which the engines are registered."""
     urls = {_engine_url(assembly, service, task) for service, task in engine_services(assembly)}
     for _, task in orchestrator_services(assembly):
-        url = environment(task).get("VLLM_URL")
-        if url not in urls:
-            yield (task, f"VLLM_URL is {url}, but the engines are at {', '.join(map(str, urls)) or 'no URL'}")
+        models = environment(task).get("MODELS")
+        given = (
+            [one.get("url") for one in json.loads(models)] if models else [environment(task).get("VLLM_URL")]
+        )
+        if not urls or not urls <= {*given}:
+            there = ", ".join(map(str, urls)) or "no URL"
+            variable = "MODELS has" if models else "VLLM_URL is"
+            yield (task, f"{variable} {', '.join(map(str, given))}, but the engines are at {there}")
 
 
 def _engine_url(assembly: Assembly, service: Resource, task: Resource) -> str | None:

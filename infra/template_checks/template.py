@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,13 @@ class Assembly:
     def read(cls, paths: Iterable[str], plan: Plan) -> Assembly:
         """Reads template files."""
         return cls({path: json.loads(Path(path).read_text(encoding="utf-8")) for path in paths}, plan)
+
+    def without(self, hidden: Collection[Resource], plan: Plan) -> Assembly:
+        """Returns the templates without some resources, as another plan's."""
+        left = Assembly({}, plan)
+        left._resources = {place: one for place, one in self._resources.items() if one not in hidden}
+        left._exports = self._exports
+        return left
 
     def of_kind(self, kind: str) -> list[Resource]:
         """Returns all resources of a type such as `AWS::ECS::Service`."""

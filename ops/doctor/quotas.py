@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,13 +25,14 @@ _VPC_QUOTA, _NAT_QUOTA, _EIP_QUOTA = "L-F678F1CE", "L-FE5A380F", "L-0263D0A3"
 
 def check_gpu_quota(account: Account) -> list[Result]:
     """Checks the vCPU quota of the instance family: running instances plus this deployment's maximum."""
-    plan = account.plan
-    capacity = account.deployment.gpu.capacity
+    wanted: Counter[tuple[str, str]] = Counter()
+    for plan in account.plan.entries:
+        for family in {one.name[0] for one in plan.instances}:
+            most = max(one.vcpu for one in plan.instances if one.name[0] == family) * plan.instance_count
+            wanted[family, plan.deployment.gpu.capacity] += most
     results = []
-    families = {one.name[0] for one in plan.instances}
-    for family in sorted(families):
+    for (family, capacity), most in sorted(wanted.items()):
         code, name = _GPU_QUOTAS[family, capacity]
-        most = max(one.vcpu for one in plan.instances if one.name[0] == family) * plan.instance_count
         # Our own running instances are part of the maximum.
         others = sum(_vcpus(account, family, capacity, ours=False))
         results.append(

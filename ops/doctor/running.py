@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ops.account import Account
+from ops.engines import EngineService, engine_services
 from ops.report import Result, Status
 
-_TIERS = {"EngineService": "engine", "OrchestratorService": "orchestrator"}
+_ORCHESTRATOR = "orchestrator"
 _STOPPED_SHOWN = 3
 
 _REASONS = (
@@ -64,10 +65,14 @@ def check_services(account: Account) -> list[Result]:
 
 def _services(account: Account) -> dict[str, Any]:
     outputs = account.outputs()
-    names = {outputs[output]: tier for output, tier in _TIERS.items()}
-    ecs = account.client("ecs")
-    described = ecs.describe_services(cluster=outputs["ClusterName"], services=list(names))["services"]
-    return {names[one["serviceName"]]: one for one in described}
+    ecs, found = account.client("ecs"), {}
+    names = {one.service: (one.cluster, one.name) for one in engine_services(account)}
+    names[outputs["OrchestratorService"]] = (outputs["ClusterName"], _ORCHESTRATOR)
+    for cluster in dict.fromkeys(cluster for cluster, _ in names.values()):
+        services = [service for service, (where, _) in names.items() if where == cluster]
+        for one in ecs.describe_services(cluster=cluster, services=services)["services"]:
+            found[names[one["serviceName"]][1]] = one
+    return found
 
 
 def _service(service: Any, tier: str) -> Result:
@@ -103,12 +108,13 @@ def start_failure(events: list[str]) -> str | None:
 
 def check_stopped_tasks(account: Account) -> list[Result]:
     """Checks why tasks stopped. ECS remembers them for an hour."""
-    cluster = account.outputs()["ClusterName"]
     ecs = account.client("ecs")
-    arns = ecs.list_tasks(cluster=cluster, desiredStatus="STOPPED")["taskArns"]
-    if not arns:
+    tasks: list[Any] = []
+    for cluster in {account.outputs()["ClusterName"], *(one.cluster for one in engine_services(account))}:
+        if arns := ecs.list_tasks(cluster=cluster, desiredStatus="STOPPED")["taskArns"]:
+            tasks += ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"]
+    if not tasks:
         return [Result(Status.OK, "stopped tasks", "none in the last hour")]
-    tasks = ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"]
     wrong = [task for task in tasks if not _was_asked(task)]
     wrong.sort(key=lambda task: str(task.get("stoppedAt", "")), reverse=True)
     if not wrong:
@@ -136,7 +142,7 @@ def _stopped(task: Any) -> Result:
 
 def check_targets(account: Account) -> list[Result]:
     """Checks the orchestrators' health, as seen by the load balancer."""
-    service = _services(account)["orchestrator"]
+    service = _services(account)[_ORCHESTRATOR]
     elb = account.client("elbv2")
     results = []
     for balancer in service["loadBalancers"]:
@@ -156,12 +162,17 @@ def check_targets(account: Account) -> list[Result]:
 
 
 def check_capacity(account: Account) -> list[Result]:
-    """Checks how many GPU instances have a connected ECS agent."""
-    cluster = account.outputs()["ClusterName"]
+    """Checks how many GPU instances have a connected ECS agent, for each model."""
+    return [_instances(account, one) for one in engine_services(account)]
+
+
+def _instances(account: Account, engines: EngineService) -> Result:
     ecs = account.client("ecs")
-    wanted = account.plan.instance_count
-    arns = ecs.list_container_instances(cluster=cluster)["containerInstanceArns"]
-    described = ecs.describe_container_instances(cluster=cluster, containerInstances=arns) if arns else {}
+    wanted = engines.plan.instance_count
+    arns = ecs.list_container_instances(cluster=engines.cluster)["containerInstanceArns"]
+    described = (
+        ecs.describe_container_instances(cluster=engines.cluster, containerInstances=arns) if arns else {}
+    )
     instances = described.get("containerInstances", [])
     connected = [one for one in instances if one["agentConnected"] and one["status"] == "ACTIVE"]
     gpus = sum(
@@ -170,16 +181,17 @@ def check_capacity(account: Account) -> list[Result]:
         for resource in one["registeredResources"]
         if resource["name"] == "GPU"
     )
-    found = f"{len(connected)} of {wanted} instances are connected, with {gpus} GPUs"
+    whose = f"{engines.name}: " if len(engines.plan.deployment.models) > 1 else ""
+    found = f"{whose}{len(connected)} of {wanted} instances are connected, with {gpus} GPUs"
     if foreign := _without_provider(instances):
         fix = f"aws ec2 terminate-instances --instance-ids {' '.join(foreign)}; managed scaling replaces them"
         what = f"{', '.join(foreign)} belong to no capacity provider, so no task is placed there"
-        return [Result(Status.ERROR, "GPU instances", f"{found}; {what}", fix)]
+        return Result(Status.ERROR, "GPU instances", f"{found}; {what}", fix)
     if len(connected) >= wanted and gpus > 0:
-        return [Result(Status.OK, "GPU instances", found)]
+        return Result(Status.OK, "GPU instances", found)
     failure = _last_failure(account)
     fix = "add gpu.instance_types or network.availability_zones, to find GPUs more often"
-    return [Result(Status.ERROR, "GPU instances", f"{found}{failure}", fix)]
+    return Result(Status.ERROR, "GPU instances", f"{found}{failure}", fix)
 
 
 def _without_provider(instances: list[Any]) -> list[str]:
@@ -201,29 +213,34 @@ def _last_failure(account: Account) -> str:
 
 
 def check_cloud_map(account: Account) -> list[Result]:
-    """Compares the engine's DNS records with its running tasks. An extra address belongs to a dead task."""
-    engine = _services(account)["engine"]
+    """Compares the engines' DNS records with their tasks. An extra address belongs to a dead task."""
+    services = _services(account)
+    return [_records(account, one, services[one.name]) for one in engine_services(account)]
+
+
+def _records(account: Account, engines: EngineService, engine: Any) -> Result:
     registered: set[str] = set()
     for registry in engine["serviceRegistries"]:
         service = registry["registryArn"].rpartition("/")[2]
         found = account.client("servicediscovery").list_instances(ServiceId=service)["Instances"]
         registered |= {one["Attributes"].get("AWS_INSTANCE_IPV4", "") for one in found}
-    running = _addresses(account, engine["serviceName"])
+    running = _addresses(account, engines)
+    whose = f"{engines.name}: " if len(engines.plan.deployment.models) > 1 else ""
     if registered == running:
-        return [Result(Status.OK, "Cloud Map", f"{len(running)} engines, each with a record")]
+        return Result(Status.OK, "Cloud Map", f"{whose}{len(running)} engines, each with a record")
     stale, missing = sorted(registered - running), sorted(running - registered)
     parts = [
         f"{', '.join(stale)} without a task" if stale else "",
         f"{', '.join(missing)} not registered" if missing else "",
     ]
     fix = "wait a minute, then run aws ecs update-service --force-new-deployment for the engine"
-    return [Result(Status.WARNING, "Cloud Map", "; ".join(part for part in parts if part), fix)]
+    return Result(Status.WARNING, "Cloud Map", whose + "; ".join(part for part in parts if part), fix)
 
 
-def _addresses(account: Account, service: str) -> set[str]:
-    cluster = account.outputs()["ClusterName"]
+def _addresses(account: Account, engines: EngineService) -> set[str]:
+    cluster = engines.cluster
     ecs = account.client("ecs")
-    arns = ecs.list_tasks(cluster=cluster, serviceName=service, desiredStatus="RUNNING")["taskArns"]
+    arns = ecs.list_tasks(cluster=cluster, serviceName=engines.service, desiredStatus="RUNNING")["taskArns"]
     tasks = ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"] if arns else []
     return {
         detail["value"]

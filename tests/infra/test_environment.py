@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from typing import Any
 
@@ -32,14 +33,22 @@ SECRET = "s" * 48
 SECRETS = {"OTEL_EXPORTER_OTLP_HEADERS": f"x-key={SECRET}"}
 
 
+def _known() -> set[str]:
+    """The variables that the orchestrator reads; MODELS is agreed on, and comes with the routing."""
+    return {name.upper() for name in Settings.model_fields} | {"MODELS"}
+
+
 def _orchestrator(synthesis: Synthesis) -> Any:
     [(_, task)] = orchestrator_services(synthesis.assembly())
     return task
 
 
+def _engines(synthesis: Synthesis) -> list[Any]:
+    return [task for _, task in engine_services(synthesis.assembly())]
+
+
 def _engine(synthesis: Synthesis) -> Any:
-    [(_, task)] = engine_services(synthesis.assembly())
-    return task
+    return _engines(synthesis)[0]
 
 
 PLACEHOLDER = "arn:aws:secretsmanager:us-east-1:123456789012:secret:x"
@@ -64,7 +73,7 @@ def _values(task: Any) -> dict[str, str]:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_orchestrator_reads_every_variable(variant: str) -> None:
     values = _values(_orchestrator(synthesize(variant)))
-    known = {name.upper() for name in Settings.model_fields}
+    known = _known()
     tools = synthesize(variant).plan.deployment.tools
     assert values.keys() - known == {*tools.environment, *tools.all_secrets}
     if "DATABASE_URL" in values:
@@ -74,10 +83,11 @@ def test_orchestrator_reads_every_variable(variant: str) -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_engine_reads_every_variable(variant: str) -> None:
-    values = _values(_engine(synthesize(variant)))
     known = {field.name.upper() for field in dataclasses.fields(launch.Settings)}
-    assert values.keys() - known - VLLM_OWN - GIVEN_BY_CDK == set()
-    launch.build_argv(launch.Settings.from_environment(values), launch.load_models())
+    for engine in _engines(synthesize(variant)):
+        values = _values(engine)
+        assert values.keys() - known - VLLM_OWN - GIVEN_BY_CDK == set()
+        launch.build_argv(launch.Settings.from_environment(values), launch.load_models())
 
 
 def test_settings_have_the_values_of_the_deployment() -> None:
@@ -121,8 +131,7 @@ def test_tool_settings_reach_the_orchestrator() -> None:
 
 def test_every_setting_of_the_orchestrator_can_be_set() -> None:
     """Those that the deployment sets are named with the setting to use; all others go through by name."""
-    known = {name.upper() for name in Settings.model_fields}
-    assert set(OWNED) <= known
+    assert set(OWNED) <= _known()
     settings = {setting.path for setting in all_settings()}
     assert {setting for setting in OWNED.values() if setting} <= settings
     plan = synthesize("default").plan
@@ -130,7 +139,6 @@ def test_every_setting_of_the_orchestrator_can_be_set() -> None:
     deployment = plan.deployment.with_setting("orchestrator.environment", given)
     values = orchestrator_environment(
         dataclasses.replace(plan, deployment=deployment),
-        engine_url="http://vllm.tandem.internal:8000",
         api_keys_secret_arn="",
     )
     settings_ = Settings.from_environment(values)
@@ -174,7 +182,6 @@ def test_shortest_stop_timeout_is_still_one_that_the_service_takes() -> None:
     deployment = plan.deployment.with_setting("orchestrator.stop_timeout_seconds", 30)
     values = orchestrator_environment(
         dataclasses.replace(plan, deployment=deployment),
-        engine_url="http://vllm.tandem.internal:8000",
         api_keys_secret_arn="arn:aws:secretsmanager:us-east-1:123456789012:secret:x",
     )
     assert Settings.from_environment(values).stop_seconds == 20
@@ -194,7 +201,7 @@ def test_orchestrator_knows_whether_the_model_takes_images(model: dict[str, Any]
     plan = Plan(Deployment.model_validate({"model": model}), load_catalog())
 
     def taken(plan: Plan) -> bool:
-        values = orchestrator_environment(plan, engine_url="http://vllm:8000", api_keys_secret_arn="")
+        values = orchestrator_environment(plan, api_keys_secret_arn="")
         return Settings.from_environment(values).model_takes_images
 
     assert taken(plan) is takes_images
@@ -210,3 +217,46 @@ def test_orchestrator_knows_the_parser_that_the_engine_uses(variant: str) -> Non
     used = line[line.index("--tool-call-parser") + 1] if "--tool-call-parser" in line else NO_PARSER
     settings = Settings.from_environment(_values(_orchestrator(synthesize(variant))))
     assert settings.tool_call_parser == used
+
+
+def test_several_models_reach_the_orchestrator_and_their_engines() -> None:
+    synthesis = synthesize("two_models")
+    models = json.loads(_values(_orchestrator(synthesis))["MODELS"])
+    assert models == [
+        {
+            "model": "Qwen/Qwen2.5-7B-Instruct",
+            "url": "http://vllm.tandem.internal:8000",
+            "aliases": ["gpt-4o"],
+            "adapters": ["support-tone", "sql"],
+            "fallback": "Qwen/Qwen2.5-0.5B-Instruct",
+            "status_port": 8002,
+            "tool_call_parser": "hermes",
+        },
+        {
+            "model": "Qwen/Qwen2.5-0.5B-Instruct",
+            "url": "http://vllm-small.tandem.internal:8000",
+            "startup_seconds": 900,
+            "status_port": 8002,
+            "tool_call_parser": "hermes",
+        },
+        {
+            "model": "Qwen/Qwen3-Embedding-0.6B",
+            "url": "http://vllm-embed.tandem.internal:8000",
+            "kind": "embedding",
+            "status_port": 8002,
+        },
+    ]
+    engines = [launch.Settings.from_environment(_values(one)) for one in _engines(synthesis)]
+    assert [(one.model, one.kind) for one in engines] == [
+        ("Qwen/Qwen2.5-7B-Instruct", "chat"),
+        ("Qwen/Qwen2.5-0.5B-Instruct", "chat"),
+        ("Qwen/Qwen3-Embedding-0.6B", "embedding"),
+    ]
+    assert [str(one.source) for one in engines[0].adapters] == [
+        "s3://acme-adapters/support-tone",
+        "acme/sql-adapter",
+    ]
+
+
+def test_one_model_needs_no_list() -> None:
+    assert "MODELS" not in _values(_orchestrator(synthesize("default")))

@@ -100,9 +100,9 @@ class Serving:
         class Rotation(EngineKey):
             """ECS of the emulator starts no task, so each rollout is also done with the containers."""
 
-            def _roll_out(self, output: str) -> None:
-                super()._roll_out(output)
-                if output == "EngineService":
+            def _roll_out(self, cluster: str, service: str) -> None:
+                super()._roll_out(cluster, service)
+                if service == account.outputs()["EngineService"]:
                     services.replace_engine()
                 else:
                     services.roll_out()

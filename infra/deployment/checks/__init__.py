@@ -17,6 +17,8 @@ from . import (
     metrics,
     model,
     model_files,
+    model_kinds,
+    models,
     network,
     orchestrator,
     scaling,
@@ -25,12 +27,19 @@ from . import (
 )
 from .rule import Changes, Finding, Fix, Rule, Severity, errors
 
-RULES: tuple[Rule[Plan, str], ...] = (
+MODEL_RULES: tuple[Rule[Plan, str], ...] = (
     *model.RULES,
+    *model_kinds.RULES,
     *model_files.RULES,
     *gpu_instances.RULES,
     *scaling.RULES,
     *warm_instances.RULES,
+)
+"""Rules on one model and its engines."""
+
+RULES: tuple[Rule[Plan, str], ...] = (
+    *MODEL_RULES,
+    *models.RULES,
     *orchestrator.RULES,
     *tools.RULES,
     *network.RULES,
@@ -47,17 +56,35 @@ def check(deployment: Deployment, catalog: Catalog | None = None) -> list[Findin
     those of earlier findings.
     """
     plan = Plan(deployment, catalog or load_catalog())
-    broken = {rule.name: findings for rule in RULES if (findings := rule.find(plan))}
+    found = _check(plan, RULES)
+    for other in plan.entries[1:]:
+        found += _check(other, MODEL_RULES)
+    return errors(found) + [finding for finding in found if finding.severity is not Severity.ERROR]
+
+
+def _check(plan: Plan, rules: Sequence[Rule[Plan, str]]) -> list[Finding[str]]:
+    """Returns the findings on one model, with settings as the file names them."""
+    broken = {rule.name: findings for rule in rules if (findings := rule.find(plan))}
     order = sorted(
-        (rule for rule in RULES if rule.name in broken), key=lambda rule: rule.severity is not Severity.ERROR
+        (rule for rule in rules if rule.name in broken), key=lambda rule: rule.severity is not Severity.ERROR
     )
     offered: list[Fix] = []
     found = []
     for rule in order:
-        fixes = _agreeing(plan, rule, order, offered)
+        fixes = _agreeing(plan, rule, rules, order, offered)
         offered += fixes
-        found += [replace(finding, fixes=fixes) for finding in broken[rule.name]]
+        found += [_in_file(replace(finding, fixes=fixes), plan.deployment) for finding in broken[rule.name]]
     return found
+
+
+def _in_file(finding: Finding[str], deployment: Deployment) -> Finding[str]:
+    if not deployment.entry:
+        return finding
+    fixes = tuple(
+        Fix({deployment.in_file(name): value for name, value in fix.changes.items()}) for fix in finding.fixes
+    )
+    place, message = deployment.in_file(finding.place), deployment.in_file(finding.message)
+    return replace(finding, place=place, message=message, fixes=fixes)
 
 
 def checked_plan(deployment: Deployment, *, report: Callable[[str], object]) -> Plan:
@@ -76,10 +103,14 @@ def checked_plan(deployment: Deployment, *, report: Callable[[str], object]) -> 
 
 
 def _agreeing(
-    plan: Plan, rule: Rule[Plan, str], broken: Sequence[Rule[Plan, str]], offered: Sequence[Fix]
+    plan: Plan,
+    rule: Rule[Plan, str],
+    rules: Sequence[Rule[Plan, str]],
+    broken: Sequence[Rule[Plan, str]],
+    offered: Sequence[Fix],
 ) -> tuple[Fix, ...]:
     """The fixes of a broken rule that do not contradict those offered before, or else one of those."""
-    kept = [one for one in RULES if one not in broken]
+    kept = [one for one in rules if one not in broken]
     errors_kept = [one for one in kept if one.severity is Severity.ERROR]
     errors_broken = [one for one in broken if one.severity is Severity.ERROR and one is not rule]
     # At best a fix resolves every error at once.

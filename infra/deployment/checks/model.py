@@ -11,6 +11,7 @@ from infra.deployment.settings import HUB, MIRROR
 from infra.deployment.sizing import EngineSize, visible_gib, weights_format
 
 from .candidates import by_price, nearest, other_instances
+from .model_kinds import CHATS
 from .rule import Changes, Found, Severity, rule
 
 NO_PARSER = "none"
@@ -45,6 +46,11 @@ FLAGS = {
     "--enable-auto-tool-choice": "model.tool_call_parser",
     "--reasoning-parser": "model.reasoning_parser",
     "--chat-template": "model.chat_template",
+    "--enable-lora": "model.adapters",
+    "--lora-modules": "model.adapters",
+    "--max-lora-rank": "model.max_lora_rank",
+    "--max-loras": "model.max_loras",
+    "--runner": "model.kind",
     "--tensor-parallel-size": "gpu.gpus_per_task",
     "-tp": "gpu.gpus_per_task",
     "--pipeline-parallel-size": "gpu.gpus_per_task",
@@ -83,6 +89,8 @@ def _parsers(plan: Plan) -> Iterator[Changes]:
 def tool_parser(plan: Plan) -> Found[str]:
     """The engine needs a known tool-call parser to offer tools."""
     model, engine = plan.deployment.model, plan.catalog.engine
+    if model.kind not in CHATS:
+        return
     if model.tool_call_parser is None:
         known = plan.catalog.models.get(model.id)
         if known is None:

@@ -64,13 +64,13 @@ def _wider_networks(plan: Plan) -> Iterator[Changes]:
 )
 def addresses(plan: Plan) -> Found[str]:
     """The private subnets have enough addresses for every task, and for twice as many during a release."""
-    network, gpu = plan.deployment.network, plan.deployment.gpu
+    network = plan.deployment.network
     if network.existing_vpc:
         return
     count = len(network.availability_zones) or network.zones
     prefix = ipaddress.IPv4Network(network.cidr).prefixlen + math.ceil(math.log2(2 * count))
     there = count * (2 ** (32 - prefix) - _RESERVED_ADDRESSES) if prefix <= _LONGEST_PREFIX else 0
-    engines = plan.limits.most + int(gpu.spare_instance)
+    engines = sum(one.limits.most + int(one.deployment.gpu.spare_instance) for one in plan.entries)
     tasks = plan.deployment.orchestrator.max_tasks
     needed = 2 * tasks + 2 * engines + count * _LOAD_BALANCER_ADDRESSES
     if there >= needed:

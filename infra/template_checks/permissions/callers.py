@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -103,6 +104,9 @@ class _Finder:
         for name, variable in (("model_object", "MODEL_SOURCE"), ("cache_object", "CACHE_LOCATION")):
             place = self._arns.text(task.template, environment(task).get(variable) or "")
             places[name] = [_object_of(place)] if place else []
+        adapters = json.loads(environment(task).get("ADAPTERS") or "[]")
+        sources = sorted(one["source"].rstrip("/") for one in adapters if one["source"].startswith("s3://"))
+        places["adapter_object"] = [_object_of(source) for source in sources]
         buckets = {one.partition("/")[0] for objects in places.values() for one in objects}
         return {**places, "model_bucket": sorted(buckets)}
 
@@ -126,15 +130,23 @@ class _Finder:
         for launch in self._assembly.of_kind("AWS::EC2::LaunchTemplate"):
             profile = self._assembly.follow(launch, "LaunchTemplateData.IamInstanceProfile.Arn")
             roles = self._assembly.targets(profile.template, profile.get("Roles")) if profile else [None]
-            instances = [one.replace(":cluster/", ":container-instance/") + "/1" for one in self._clusters]
+            clusters = self._joined(launch)
+            instances = [one.replace(":cluster/", ":container-instance/") + "/1" for one in clusters]
             names = {
-                "cluster": self._clusters,
+                "cluster": clusters,
                 "container_instance": instances,
                 "shell": self._shell,
                 "instance_with_shell": [f"arn:aws:ec2:{_HERE}:instance/i-1"] if self._shell else [],
             }
             for role in roles:
                 yield Caller("ecs_agent", launch, role, {**_NAMES_OF_OTHERS, **names})
+
+    def _joined(self, launch: Resource) -> list[str]:
+        """The cluster that the instances of a launch template join; every one if it does not say."""
+        script = self._assembly.text(launch.template, launch.get("LaunchTemplateData.UserData"))
+        clusters = self._assembly.of_kind("AWS::ECS::Cluster")
+        named = [one for one in clusters if f"ECS_CLUSTER=${{{one.logical_id}}}" in script]
+        return [self._arns.arn(one) for one in named] or self._clusters
 
     def builds(self) -> Iterator[Caller]:
         for project in self._assembly.of_kind("AWS::CodeBuild::Project"):

@@ -118,7 +118,8 @@ def build_argv(
 def _kind_flags(settings: Settings, model: Model) -> list[str]:
     """The arguments that depend on what the model does."""
     if settings.kind in CHAT_KINDS:
-        return _tool_flags(settings, model)
+        # The share of cached tokens in the usage, which shows whether requests find their prefixes.
+        return [*_tool_flags(settings, model), "--enable-prompt-tokens-details"]
     return ["--runner", "pooling"] if settings.kind in POOLING_KINDS else []
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 
 import launch
+from engine_start.adapters import LocalAdapter
+from engine_start.settings import KINDS
 from tests.e2e.engine.serve import environment
 
 from .conftest import PYTHON
@@ -49,7 +52,8 @@ def every_setting() -> launch.Settings:
         model_revision="abc", served_model_name="name", tokenizer="other", host="127.0.0.1", port=1,
         dtype="float16", quantization="fp8", kv_cache_dtype="fp8", load_format="runai_streamer",
         max_model_len=4096, gpu_memory_utilization=0.5, max_num_seqs=2, max_num_queued_reqs=3,
-        tensor_parallel_size=4, reasoning_parser="qwen3", chat_template="/a/t.jinja", shutdown_timeout=1,
+        tensor_parallel_size=8, max_loras=3, reasoning_parser="qwen3", chat_template="/a/t.jinja",
+        shutdown_timeout=1,
     )  # fmt: skip
 
 
@@ -62,6 +66,11 @@ def test_vllm_accepts_every_command_line_of_launch_and_rejects_an_unknown_flag()
         launch.build_argv(launch.Settings(model=name, max_model_len=lengths[name]), models)[2:]
         for name in names
     ]
-    built.append(launch.build_argv(every_setting(), models)[2:])
+    adapters = [LocalAdapter(name, Path("/adapters") / name, 24) for name in ("tone", "sql")]
+    built.append(launch.build_argv(every_setting(), models, adapters=adapters)[2:])
+    built += [
+        launch.build_argv(launch.Settings(model="acme/one", kind=kind, tool_call_parser="none"), models)[2:]
+        for kind in KINDS
+    ]
     unknown = [*built[0], "--no-such-flag"]
     assert outcomes([*built, unknown]) == [0] * len(built) + [2]

@@ -228,3 +228,23 @@ def test_prices_have_one_region_and_date() -> None:
     assert (prices.region, prices.date.isoformat()) == ("us-east-1", "2026-07-20")
     numbers = [value for value in dataclasses.asdict(prices).values() if isinstance(value, float)]
     assert all(value > 0 for value in numbers)
+
+
+def test_several_models_are_priced_one_by_one() -> None:
+    several = Plan(
+        Deployment.model_validate(
+            {"models": {"main": {}, "small": {"id": "Qwen/Qwen2.5-0.5B-Instruct", "min_replicas": 0}}}
+        ),
+        CATALOG,
+    )
+    costs = {item.name: item.usd for item in monthly_cost(several)}
+    assert costs["GPUs main"] == pytest.approx(734, rel=0.01)
+    assert costs["GPUs small"] == 0
+    one = {item.name: item.usd for item in monthly_cost(plan())}
+    shared = one.keys() & costs.keys() - {"metrics and alarms"}
+    assert {name: costs[name] for name in shared} == {name: one[name] for name in shared}
+    assert (costs["metrics and alarms"] or 0) > (one["metrics and alarms"] or 0)
+    text = summary(several)
+    assert '"tandem", 2 models' in text
+    assert "small, 0 to 1 engine\n" in text
+    assert max(len(line) for line in text.splitlines()) <= WIDTH

@@ -10,9 +10,9 @@ import pytest
 
 from infra.deployment.catalog import load_catalog
 from infra.deployment.checks import check
+from infra.deployment.model_settings import ModelSize
 from infra.deployment.model_size import sized_model
 from infra.deployment.plan import Plan
-from infra.deployment.settings import ModelSize
 from infra.deployment.sizing import GIB
 from tests.infra.deployment.checks.broken_deployments import deployment
 

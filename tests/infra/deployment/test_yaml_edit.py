@@ -44,3 +44,20 @@ def test_shipped_file_changes_in_one_line() -> None:
     changed = [line for line in edited.splitlines() if line not in SHIPPED.splitlines()]
     assert changed == ["  ami: ami-1  # new"]
     assert len(edited.splitlines()) == len(SHIPPED.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("text", "edited"),
+    [
+        (
+            "models:\n  one:\n    id: a/b\n  two:\n    id: c/d\n",
+            "models:\n  one:\n    id: a/b\n  two:\n    ami: ami-1  # newest\n    id: c/d\n",
+        ),
+        ("models:\n    one:\n    two:\n", "models:\n    one:\n    two:\n      ami: ami-1  # newest\n"),
+        ("models:\n  two: {id: c/d}\n", "models:\n  two: {ami: ami-1, id: c/d}\n"),
+        ("models:\n  two:\n    ami: recommended\n", "models:\n  two:\n    ami: ami-1  # newest\n"),
+    ],
+)
+def test_value_of_an_entry(text: str, edited: str) -> None:
+    assert with_value(text, "models.two", "ami", "ami-1", comment="newest") == edited
+    assert yaml.safe_load(edited)["models"]["two"]["ami"] == "ami-1"

@@ -22,7 +22,8 @@ DEFAULT = (
     "vllm serve Qwen/Qwen2.5-7B-Instruct --revision a09a35458c702b33eeacc393d103063234e8bc28 "
     "--host 0.0.0.0 --port 8000 --dtype bfloat16 --max-model-len 16384 --gpu-memory-utilization 0.90 "
     "--max-num-seqs 32 --max-num-queued-reqs 64 --enable-auto-tool-choice --tool-call-parser hermes "
-    "--tool-strict-level function --exclude-tools-when-tool-choice-none --shutdown-timeout 90 "
+    "--tool-strict-level function --exclude-tools-when-tool-choice-none --enable-prompt-tokens-details "
+    "--shutdown-timeout 90 "
     "--disable-fastapi-docs "
     "--enable-tokenizer-info-endpoint "
     "--disable-access-log-for-endpoints /health,/metrics,/ping"
@@ -71,7 +72,8 @@ def test_every_setting_reaches_the_command_line() -> None:
         "--max-num-queued-reqs 9 --tensor-parallel-size 2 --enable-auto-tool-choice "
         "--tool-call-parser qwen3_xml --tool-strict-level function "
         "--exclude-tools-when-tool-choice-none --reasoning-parser deepseek_r1 "
-        "--chat-template /templates/own.jinja --shutdown-timeout 5 --disable-fastapi-docs "
+        "--chat-template /templates/own.jinja --enable-prompt-tokens-details --shutdown-timeout 5 "
+        "--disable-fastapi-docs "
         "--enable-tokenizer-info-endpoint "
         "--disable-access-log-for-endpoints /health,/metrics,/ping --seed 7 "
         "--override-generation-config '{\"temperature\": 0}'"
@@ -103,12 +105,12 @@ def test_parser_none_serves_without_tools() -> None:
 def test_pooling_models_are_served_without_tools(kind: str) -> None:
     line = argv(MODEL="BAAI/bge-m3", KIND=kind, MAX_MODEL_LEN="8192")
     assert line[line.index("--runner") + 1] == "pooling"
-    assert not {"--enable-auto-tool-choice", "--tool-call-parser"} & set(line)
+    assert not {"--enable-auto-tool-choice", "--enable-prompt-tokens-details"} & set(line)
 
 
 def test_speech_to_text_has_no_flags_of_chats() -> None:
     line = argv(MODEL="openai/whisper-large-v3", KIND="speech-to-text", MAX_MODEL_LEN="448")
-    assert not {"--runner", "--enable-auto-tool-choice"} & set(line)
+    assert not {"--runner", "--enable-auto-tool-choice", "--enable-prompt-tokens-details"} & set(line)
 
 
 def test_model_with_images_keeps_its_encoder() -> None:

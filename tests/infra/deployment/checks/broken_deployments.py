@@ -30,7 +30,39 @@ def deployment(**settings: Any) -> Deployment:
     return Deployment.model_validate(data)
 
 
+SMALL = {"id": "Qwen/Qwen2.5-0.5B-Instruct"}
+TONE = {"tone": "s3://acme-adapters/tone"}
+
+
+def several(**entries: dict[str, Any]) -> Deployment:
+    """Builds a deployment with several models."""
+    return Deployment.model_validate({"models": entries})
+
+
 BROKEN = {
+    "model-kind": [
+        deployment(model__kind="embedding", model__tool_call_parser="hermes"),
+        deployment(model__kind="reranker", model__reasoning_parser="qwen3"),
+    ],
+    "adapters": [deployment(model__kind="embedding", model__adapters=TONE)],
+    "adapter-settings": [
+        deployment(model__max_loras=2),
+        deployment(model__max_lora_rank=16),
+        deployment(model__adapters=TONE, model__max_loras=2),
+    ],
+    "model-names": [
+        several(one={}, two={}),
+        several(one={}, two={**SMALL, "aliases": ["Qwen/Qwen2.5-7B-Instruct"]}),
+        several(one={"adapters": TONE}, two={**SMALL, "adapters": TONE}),
+        several(one={"aliases": ["gpt-4o"]}, two={**SMALL, "served_name": "gpt-4o"}),
+        several(**{"a1-2": {}, "a12": SMALL}),
+    ],
+    "fallback": [
+        several(one={"fallback": "small"}, two=SMALL),
+        several(one={"fallback": "one"}, two=SMALL),
+        several(one={"fallback": "two"}, two={**SMALL, "fallback": "one"}),
+        several(one={"fallback": "two"}, two={**SMALL, "kind": "embedding"}),
+    ],
     "tool-parser": [
         deployment(model__id="Qwen/Qwen2.5-7B-Instrukt"),
         deployment(model__id="google/gemma-3-4b-it", model__hf_token_secret_arn=SECRET),

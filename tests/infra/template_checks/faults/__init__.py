@@ -11,6 +11,7 @@ from tests.infra.template_checks.faults import (
     gpu_instances,
     ingress,
     model_files,
+    models,
     network,
     roles,
     services,
@@ -37,4 +38,5 @@ FAULTS: tuple[Mutation, ...] = (
     *access.FAULTS,
     *alarms.FAULTS,
     *model_files.FAULTS,
+    *models.FAULTS,
 )

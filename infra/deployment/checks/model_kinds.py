@@ -1,0 +1,61 @@
+"""Rules on what a model does, and on its adapters."""
+
+from __future__ import annotations
+
+from infra.deployment.plan import Plan
+
+from .rule import Found, Severity, rule
+
+CHATS = ("chat", "vision")
+
+
+@rule(
+    "model-kind",
+    Severity.ERROR,
+    lambda _: [{"model.tool_call_parser": None}],
+    lambda _: [{"model.reasoning_parser": None}],
+    lambda _: [{"model.tool_call_parser": None, "model.reasoning_parser": None}],
+)
+def model_kind(plan: Plan) -> Found[str]:
+    """Parsers of calls and reasoning belong to models that chat."""
+    model = plan.deployment.model
+    if model.kind in CHATS:
+        return
+    for name in ("tool_call_parser", "reasoning_parser"):
+        if getattr(model, name):
+            yield (f"model.{name}", f"a model of the kind {model.kind} does not chat, so it has no parser")
+
+
+@rule("adapters", Severity.ERROR, lambda _: [{"model.adapters": {}}])
+def adapters(plan: Plan) -> Found[str]:
+    """Adapters are served with models that chat."""
+    model = plan.deployment.model
+    if model.adapters and model.kind not in CHATS:
+        yield (
+            "model.adapters",
+            f"adapters are served with models that chat, and this one is of the kind {model.kind}",
+        )
+
+
+@rule(
+    "adapter-settings",
+    Severity.WARNING,
+    lambda _: [{"model.max_loras": None}],
+    lambda _: [{"model.max_lora_rank": None}],
+    lambda _: [{"model.max_loras": None, "model.max_lora_rank": None}],
+)
+def adapter_settings(plan: Plan) -> Found[str]:
+    """Limits of adapters have no effect without adapters, or beyond their number."""
+    model = plan.deployment.model
+    if not model.adapters:
+        for name in ("max_loras", "max_lora_rank"):
+            if getattr(model, name) is not None:
+                yield (f"model.{name}", "it has no effect: the model has no adapters")
+    elif model.max_loras is not None and model.max_loras > len(model.adapters):
+        yield (
+            "model.max_loras",
+            f"memory is reserved for {model.max_loras} adapters, and there are {len(model.adapters)}",
+        )
+
+
+RULES = (model_kind, adapters, adapter_settings)
