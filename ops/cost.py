@@ -45,7 +45,8 @@ def live_prices(account: Account) -> dict[str, float]:
     # Few regions have an endpoint of the price list; this one has the prices of all regions.
     pricing = account.client("pricing", region="us-east-1")
     prices = {}
-    for name in account.deployment.gpu.instance_types:
+    types = [name for one in account.deployment.entries for name in one.gpu.instance_types]
+    for name in dict.fromkeys(types):
         wanted = {
             "instanceType": name,
             _LOCATION_CODE: account.region,
@@ -109,11 +110,20 @@ def with_prices(plan: Plan, prices: dict[str, float], *, spot_share: float | Non
 def alternatives(plan: Plan) -> list[Alternative]:
     """Returns the cost of scaling, and of stopping the GPUs when nobody asks; empty if a price is unknown."""
     now = total_usd(monthly_cost(plan))
-    hourly = instance_usd_per_hour(plan) if plan.instances else None
-    if now is None or hourly is None:
+    if now is None or not all(one.instances for one in plan.entries):
+        return []
+    counts = ", ".join(f"{one.instance_count} x {one.instances[0].name}" for one in plan.entries)
+    changed = [found for one in plan.entries for found in _alternatives(one)]
+    return [Alternative("unchanged", now, counts), *changed]
+
+
+def _alternatives(plan: Plan) -> list[Alternative]:
+    """The alternatives for the engines of one model."""
+    hourly = instance_usd_per_hour(plan)
+    if hourly is None:
         return []
     gpu = plan.deployment.gpu
-    found = [Alternative("unchanged", now, f"{plan.instance_count} x {plan.instances[0].name}")]
+    found: list[Alternative] = []
     if not gpu.schedule:
         found += _changed(plan, {"gpu.schedule": NIGHTS_OFF}, "12 h on working days", name=NIGHTS_OFF_NAME)
     if not plan.sleeps:
@@ -143,7 +153,7 @@ def _asleep(plan: Plan, hourly: float) -> list[Alternative]:
     usd = idle + hourly * BUSY_HOURS_PER_MONTH * max(plan.instances_for(plan.limits.least), 1)
     wait = f"the first request waits about {plan.start_seconds / 60:.0f} min"
     meaning = f"{BUSY_HOURS_PER_MONTH:.0f} busy hours; {wait}"
-    return [Alternative("gpu.min_replicas: 0", usd, meaning)]
+    return [Alternative(plan.deployment.in_file("gpu.min_replicas: 0"), usd, meaning)]
 
 
 def task_capacity(plan: Plan) -> str:
@@ -173,4 +183,4 @@ def _changed(
 ) -> list[Alternative]:
     fix = Fix(change)
     usd = total_usd(monthly_cost(Plan(fix.apply(plan.deployment), plan.catalog)))
-    return [] if usd is None else [Alternative(name or str(fix), usd, meaning)]
+    return [] if usd is None else [Alternative(plan.deployment.in_file(name or str(fix)), usd, meaning)]

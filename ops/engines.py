@@ -23,6 +23,11 @@ class EngineService:
         entry = self.plan.deployment.entry
         return f"engine of {entry}" if len(self.plan.deployment.models) > 1 else "engine"
 
+    @property
+    def whose(self) -> str:
+        """The start of a line about it, where there are several."""
+        return f"{self.name}: " if len(self.plan.deployment.models) > 1 else ""
+
 
 def engine_services(account: Account) -> list[EngineService]:
     """Returns the services of all models that are deployed."""

@@ -105,7 +105,8 @@ def groups(account: Account) -> dict[str, str]:
         with translated():
             (service,) = ecs.describe_services(cluster=cluster, services=[name])["services"]
             task = ecs.describe_task_definition(taskDefinition=service["taskDefinition"])["taskDefinition"]
-        (container,) = task["containerDefinitions"]
+        # Beside the service, there may be a collector of traces, which is not essential.
+        (container,) = [one for one in task["containerDefinitions"] if one.get("essential", True)]
         found[tier] = container["logConfiguration"]["options"]["awslogs-group"]
     return found
 

@@ -88,13 +88,20 @@ def engine_url(plan: Plan) -> str:
     return f"http://{engine_name(plan)}.{plan.deployment.name}.internal:{ENGINE_PORT}"
 
 
+def lists_models(plan: Plan) -> bool:
+    """Whether the orchestrator gets a list of models; the other variables describe one that only chats."""
+    model = plan.deployment.model
+    return len(plan.entries) > 1 or bool(model.aliases or model.adapters) or model.kind != "chat"
+
+
 def engine_models(plan: Plan) -> str:
     """Returns the models behind the orchestrator as JSON; "" if the other variables say it all."""
+    if not lists_models(plan):
+        return ""
     entries = plan.entries
     served = {one.deployment.entry: one.deployment.served_model for one in entries}
     models = [_engine_model(one, served) for one in entries]
-    said = {"model", "url", "startup_seconds", "status_port", "takes_images", "rescue", "tool_call_parser"}
-    return json.dumps(models) if len(models) > 1 or models[0].keys() - said else ""
+    return json.dumps(models)
 
 
 def _engine_model(plan: Plan, served: Mapping[str, str]) -> dict[str, Any]:
@@ -162,8 +169,8 @@ def orchestrator_environment(
         **_traces(settings.traces),
     }
     set_here = {name: value for name, value in environment.items() if value}
-    # A deployment may know its model better.
-    known = {"MODEL_TAKES_IMAGES": "true"} if plan.takes_images else {}
+    # A deployment may know its model better. Of several, MODELS says it of each.
+    known = {"MODEL_TAKES_IMAGES": "true"} if plan.takes_images and not lists_models(plan) else {}
     return {**known, **tools.environment, **settings.environment, **set_here}
 
 

@@ -11,7 +11,7 @@ from .gpu_instances import engine_services, groups, launch_templates
 from .template import Assembly, Resource
 
 _ALARM = "AWS::CloudWatch::Alarm"
-_OF_GROUPS = ("AWS::ECS::CapacityProvider", "Custom::Unprotected")
+_OF_GROUPS = ("AWS::ECS::CapacityProvider", "AWS::AutoScaling::WarmPool", "Custom::Unprotected")
 _OF_SERVICES = ("AWS::ApplicationAutoScaling::ScalableTarget", "AWS::ApplicationAutoScaling::ScalingPolicy")
 _MIRROR = "Custom::ModelMirror"
 

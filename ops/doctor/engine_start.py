@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from ops.account import Account, translated
+from ops.engines import EngineService, engine_services
 from ops.logs import groups
 from ops.report import Result, Status
 
@@ -42,13 +43,19 @@ class Progress:
 
 
 def check_engine_start(account: Account) -> list[Result]:
-    """Reports the step of each engine that starts, and the seconds of the last complete start."""
-    outputs = account.outputs()
-    cluster, service = outputs["ClusterName"], outputs["EngineService"]
+    """Reports the step of each engine that starts, and the seconds of each model's last complete start."""
+    by_tier = groups(account)
+    return [
+        replace(result, found=f"{one.whose}{result.found}")
+        for one in engine_services(account)
+        for result in _starts(account, one, by_tier[one.name])
+    ]
+
+
+def _starts(account: Account, engines: EngineService, group: str) -> list[Result]:
     ecs = account.client("ecs")
-    arns = ecs.list_tasks(cluster=cluster, serviceName=service)["taskArns"]
-    tasks = ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"] if arns else []
-    group = groups(account)["engine"]
+    arns = ecs.list_tasks(cluster=engines.cluster, serviceName=engines.service)["taskArns"]
+    tasks = ecs.describe_tasks(cluster=engines.cluster, tasks=arns)["tasks"] if arns else []
     last = _last_start(account, group)
     starting = [task for task in tasks if task.get("healthStatus") != "HEALTHY"]
     results = [_starting(progress_of(account, group, task), last) for task in starting]

@@ -73,7 +73,10 @@ def check_secrets(account: Account) -> list[Result]:
     """Checks that the secrets in the file exist, without reading their values."""
     deployment = account.deployment
     named = {
-        "model.hf_token_secret_arn": deployment.model.hf_token_secret_arn,
+        **{
+            one.in_file("model.hf_token_secret_arn"): one.model.hf_token_secret_arn
+            for one in deployment.entries
+        },
         "tools.database_url_secret_arn": deployment.tools.database_url_secret_arn,
         **deployment.tools.secret_arns,
     }

@@ -181,8 +181,7 @@ def _instances(account: Account, engines: EngineService) -> Result:
         for resource in one["registeredResources"]
         if resource["name"] == "GPU"
     )
-    whose = f"{engines.name}: " if len(engines.plan.deployment.models) > 1 else ""
-    found = f"{whose}{len(connected)} of {wanted} instances are connected, with {gpus} GPUs"
+    found = f"{engines.whose}{len(connected)} of {wanted} instances are connected, with {gpus} GPUs"
     if foreign := _without_provider(instances):
         fix = f"aws ec2 terminate-instances --instance-ids {' '.join(foreign)}; managed scaling replaces them"
         what = f"{', '.join(foreign)} belong to no capacity provider, so no task is placed there"
@@ -225,16 +224,15 @@ def _records(account: Account, engines: EngineService, engine: Any) -> Result:
         found = account.client("servicediscovery").list_instances(ServiceId=service)["Instances"]
         registered |= {one["Attributes"].get("AWS_INSTANCE_IPV4", "") for one in found}
     running = _addresses(account, engines)
-    whose = f"{engines.name}: " if len(engines.plan.deployment.models) > 1 else ""
     if registered == running:
-        return Result(Status.OK, "Cloud Map", f"{whose}{len(running)} engines, each with a record")
+        return Result(Status.OK, "Cloud Map", f"{engines.whose}{len(running)} engines, each with a record")
     stale, missing = sorted(registered - running), sorted(running - registered)
     parts = [
         f"{', '.join(stale)} without a task" if stale else "",
         f"{', '.join(missing)} not registered" if missing else "",
     ]
     fix = "wait a minute, then run aws ecs update-service --force-new-deployment for the engine"
-    return Result(Status.WARNING, "Cloud Map", whose + "; ".join(part for part in parts if part), fix)
+    return Result(Status.WARNING, "Cloud Map", engines.whose + "; ".join(part for part in parts if part), fix)
 
 
 def _addresses(account: Account, engines: EngineService) -> set[str]:

@@ -33,11 +33,6 @@ SECRET = "s" * 48
 SECRETS = {"OTEL_EXPORTER_OTLP_HEADERS": f"x-key={SECRET}"}
 
 
-def _known() -> set[str]:
-    """The variables that the orchestrator reads; MODELS is agreed on, and comes with the routing."""
-    return {name.upper() for name in Settings.model_fields} | {"MODELS"}
-
-
 def _orchestrator(synthesis: Synthesis) -> Any:
     [(_, task)] = orchestrator_services(synthesis.assembly())
     return task
@@ -73,7 +68,7 @@ def _values(task: Any) -> dict[str, str]:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_orchestrator_reads_every_variable(variant: str) -> None:
     values = _values(_orchestrator(synthesize(variant)))
-    known = _known()
+    known = {name.upper() for name in Settings.model_fields}
     tools = synthesize(variant).plan.deployment.tools
     assert values.keys() - known == {*tools.environment, *tools.all_secrets}
     if "DATABASE_URL" in values:
@@ -131,7 +126,7 @@ def test_tool_settings_reach_the_orchestrator() -> None:
 
 def test_every_setting_of_the_orchestrator_can_be_set() -> None:
     """Those that the deployment sets are named with the setting to use; all others go through by name."""
-    assert set(OWNED) <= _known()
+    assert set(OWNED) <= {name.upper() for name in Settings.model_fields}
     settings = {setting.path for setting in all_settings()}
     assert {setting for setting in OWNED.values() if setting} <= settings
     plan = synthesize("default").plan
@@ -221,7 +216,8 @@ def test_orchestrator_knows_the_parser_that_the_engine_uses(variant: str) -> Non
 
 def test_several_models_reach_the_orchestrator_and_their_engines() -> None:
     synthesis = synthesize("two_models")
-    models = json.loads(_values(_orchestrator(synthesis))["MODELS"])
+    values = _values(_orchestrator(synthesis))
+    models = json.loads(values["MODELS"])
     assert models == [
         {
             "model": "Qwen/Qwen2.5-7B-Instruct",
@@ -246,6 +242,12 @@ def test_several_models_reach_the_orchestrator_and_their_engines() -> None:
             "status_port": 8002,
         },
     ]
+    entries = Settings.from_environment(values).entries
+    assert [one.names for one in entries] == [
+        ("Qwen/Qwen2.5-7B-Instruct", "gpt-4o", "support-tone", "sql"),
+        ("Qwen/Qwen2.5-0.5B-Instruct",),
+        ("Qwen/Qwen3-Embedding-0.6B",),
+    ]
     engines = [launch.Settings.from_environment(_values(one)) for one in _engines(synthesis)]
     assert [(one.model, one.kind) for one in engines] == [
         ("Qwen/Qwen2.5-7B-Instruct", "chat"),
@@ -256,6 +258,19 @@ def test_several_models_reach_the_orchestrator_and_their_engines() -> None:
         "s3://acme-adapters/support-tone",
         "acme/sql-adapter",
     ]
+
+
+def test_each_of_several_models_says_whether_it_takes_images() -> None:
+    models = {
+        "main": {},
+        "seeing": {"id": "google/gemma-3-4b-it"},
+        "told": {"id": "acme/Unknown-1", "kind": "vision"},
+    }
+    plan = Plan(Deployment.model_validate({"models": models}), load_catalog())
+    values = orchestrator_environment(plan, api_keys_secret_arn="")
+    assert "MODEL_TAKES_IMAGES" not in values
+    entries = Settings.from_environment(values).entries
+    assert [one.sees_images for one in entries] == [False, True, True]
 
 
 def test_one_model_needs_no_list() -> None:

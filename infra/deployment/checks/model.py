@@ -66,11 +66,6 @@ FLAGS = {
     "--model-loader-extra-config": "",
     "--shutdown-timeout": "",
     "--otlp-traces-endpoint": "",
-    "--runner": "",
-    "--enable-lora": "",
-    "--lora-modules": "",
-    "--max-loras": "",
-    "--max-lora-rank": "",
 }
 """Arguments of `vllm serve` that the deployment sets, and the setting for each; "" if there is none."""
 

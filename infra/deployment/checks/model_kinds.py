@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from infra.deployment.plan import Plan
 
-from .rule import Found, Severity, rule
+from .rule import Changes, Found, Severity, rule
 
 CHATS = ("chat", "vision")
+_ONLY_TEXT = "--language-model-only"
+
+
+def _with_images(plan: Plan) -> Iterator[Changes]:
+    yield {"model.extra_args": tuple(one for one in plan.deployment.model.extra_args if one != _ONLY_TEXT)}
 
 
 @rule(
@@ -15,10 +22,13 @@ CHATS = ("chat", "vision")
     lambda _: [{"model.tool_call_parser": None}],
     lambda _: [{"model.reasoning_parser": None}],
     lambda _: [{"model.tool_call_parser": None, "model.reasoning_parser": None}],
+    _with_images,
 )
 def model_kind(plan: Plan) -> Found[str]:
-    """Parsers of calls and reasoning belong to models that chat."""
+    """A model has the parsers and arguments of what it does: only models that chat have parsers."""
     model = plan.deployment.model
+    if model.kind == "vision" and _ONLY_TEXT in model.extra_args:
+        yield ("model.extra_args", f"{_ONLY_TEXT} makes a model of the kind vision reject images")
     if model.kind in CHATS:
         return
     for name in ("tool_call_parser", "reasoning_parser"):

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterator
 
+from infra.deployment.environment import lists_models
 from infra.deployment.file import Deployment
 from infra.deployment.plan import Plan
 
 from .model_kinds import CHATS
-from .rule import Found, Severity, rule
+from .rule import Changes, Found, Severity, rule
+
+_NAME = re.compile(r"[\w./:@+-]{1,256}")
+"""What the orchestrator accepts where it chooses among names."""
+
+_TAKES_IMAGES = "MODEL_TAKES_IMAGES"
 
 
 def _names(deployment: Deployment) -> list[tuple[str, str]]:
@@ -46,6 +54,34 @@ def model_names(plan: Plan) -> Found[str]:
             return
 
 
+@rule("name-characters", Severity.ERROR)
+def name_characters(plan: Plan) -> Found[str]:
+    """The orchestrator does not start with a list of models in which a name has other characters."""
+    if lists_models(plan):
+        for place, name in _names(plan.deployment):
+            if not _NAME.fullmatch(name):
+                yield (place, f"{name!r} must have 1 to 256 letters, digits and characters of ./:@+_-")
+
+
+def _without_takes_images(plan: Plan) -> Iterator[Changes]:
+    for section in ("orchestrator", "tools"):
+        given = getattr(plan.deployment, section).environment
+        if _TAKES_IMAGES in given:
+            kept = {name: value for name, value in given.items() if name != _TAKES_IMAGES}
+            yield {f"{section}.environment": kept}
+
+
+@rule("takes-images", Severity.ERROR, _without_takes_images)
+def takes_images(plan: Plan) -> Found[str]:
+    """Where the orchestrator has a list of models, each says for itself whether it takes images."""
+    if lists_models(plan):
+        for changes in _without_takes_images(plan):
+            yield (
+                f"{next(iter(changes))}.{_TAKES_IMAGES}",
+                "it has no effect here; set kind: vision for a model that takes images",
+            )
+
+
 @rule("fallback", Severity.ERROR)
 def fallback(plan: Plan) -> Found[str]:
     """A fallback is another model of the same kind, and fallbacks do not go in circles."""
@@ -64,6 +100,12 @@ def fallback(plan: Plan) -> Found[str]:
                 place,
                 f"{entry.fallback} is of the kind {other.kind}, and {name} of the kind {entry.kind}",
             )
+        elif entry.kind == "embedding":
+            yield (
+                place,
+                "the vectors of two embedding models cannot be compared, so none answers for another; "
+                "delete the setting",
+            )
         elif circle := _circle(plan.deployment, name):
             yield (place, f"the fallbacks go in a circle: {' -> '.join(circle)}; delete one of them")
             return
@@ -81,4 +123,4 @@ def _circle(deployment: Deployment, name: str) -> list[str]:
     return []
 
 
-RULES = (model_names, fallback)
+RULES = (model_names, name_characters, takes_images, fallback)

@@ -31,6 +31,8 @@ def deployment(**settings: Any) -> Deployment:
 
 
 SMALL = {"id": "Qwen/Qwen2.5-0.5B-Instruct"}
+TEXT_ONLY = "--language-model-only"
+TAKES_IMAGES = {"MODEL_TAKES_IMAGES": "true"}
 TONE = {"tone": "s3://acme-adapters/tone"}
 
 
@@ -43,6 +45,7 @@ BROKEN = {
     "model-kind": [
         deployment(model__kind="embedding", model__tool_call_parser="hermes"),
         deployment(model__kind="reranker", model__reasoning_parser="qwen3"),
+        deployment(model__kind="vision", model__extra_args=[TEXT_ONLY]),
     ],
     "adapters": [deployment(model__kind="embedding", model__adapters=TONE)],
     "adapter-settings": [
@@ -57,7 +60,17 @@ BROKEN = {
         several(one={"aliases": ["gpt-4o"]}, two={**SMALL, "served_name": "gpt-4o"}),
         several(**{"a1-2": {}, "a12": SMALL}),
     ],
+    "name-characters": [
+        several(one={"aliases": ["gpt#4o"]}, two=SMALL),
+        deployment(model__served_name="réponses?", model__aliases=["gpt-4o"]),
+        deployment(model__served_name="vectors!", model__kind="embedding"),
+    ],
+    "takes-images": [
+        several(one={}, two=SMALL).with_setting("orchestrator.environment", TAKES_IMAGES),
+        deployment(model__aliases=["gpt-4o"], orchestrator__environment=TAKES_IMAGES),
+    ],
     "fallback": [
+        several(one={"kind": "embedding", "fallback": "two"}, two={**SMALL, "kind": "embedding"}),
         several(one={"fallback": "small"}, two=SMALL),
         several(one={"fallback": "one"}, two=SMALL),
         several(one={"fallback": "two"}, two={**SMALL, "fallback": "one"}),
