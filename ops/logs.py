@@ -97,18 +97,20 @@ def _events(
 def groups(account: Account) -> dict[str, str]:
     """Returns the log groups by tier, from the deployed task definitions."""
     outputs = account.outputs()
-    ecs = account.client("ecs")
-    found = {}
     tiers = {one.name: (one.cluster, one.service) for one in engine_services(account)}
     tiers["orchestrator"] = (outputs["ClusterName"], outputs["OrchestratorService"])
-    for tier, (cluster, name) in tiers.items():
-        with translated():
-            (service,) = ecs.describe_services(cluster=cluster, services=[name])["services"]
-            task = ecs.describe_task_definition(taskDefinition=service["taskDefinition"])["taskDefinition"]
-        # Beside the service, there may be a collector of traces, which is not essential.
-        (container,) = [one for one in task["containerDefinitions"] if one.get("essential", True)]
-        found[tier] = container["logConfiguration"]["options"]["awslogs-group"]
-    return found
+    return {tier: group_of(account, cluster, service) for tier, (cluster, service) in tiers.items()}
+
+
+def group_of(account: Account, cluster: str, service: str) -> str:
+    """Returns the log group of a service, from its deployed task definition."""
+    ecs = account.client("ecs")
+    with translated():
+        (described,) = ecs.describe_services(cluster=cluster, services=[service])["services"]
+        task = ecs.describe_task_definition(taskDefinition=described["taskDefinition"])["taskDefinition"]
+    # Beside the service, there may be a collector of traces, which is not essential.
+    (container,) = [one for one in task["containerDefinitions"] if one.get("essential", True)]
+    return str(container["logConfiguration"]["options"]["awslogs-group"])
 
 
 def entry(tier: str, event: Any) -> Entry:

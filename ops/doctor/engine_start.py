@@ -10,7 +10,7 @@ from typing import Any
 
 from ops.account import Account, translated
 from ops.engines import EngineService, engine_services
-from ops.logs import groups
+from ops.logs import group_of
 from ops.report import Result, Status
 
 SUBJECT = "engine start"
@@ -44,18 +44,18 @@ class Progress:
 
 def check_engine_start(account: Account) -> list[Result]:
     """Reports the step of each engine that starts, and the seconds of each model's last complete start."""
-    by_tier = groups(account)
     return [
         replace(result, found=f"{one.whose}{result.found}")
         for one in engine_services(account)
-        for result in _starts(account, one, by_tier[one.name])
+        for result in _starts(account, one)
     ]
 
 
-def _starts(account: Account, engines: EngineService, group: str) -> list[Result]:
+def _starts(account: Account, engines: EngineService) -> list[Result]:
     ecs = account.client("ecs")
     arns = ecs.list_tasks(cluster=engines.cluster, serviceName=engines.service)["taskArns"]
     tasks = ecs.describe_tasks(cluster=engines.cluster, tasks=arns)["tasks"] if arns else []
+    group = group_of(account, engines.cluster, engines.service)
     last = _last_start(account, group)
     starting = [task for task in tasks if task.get("healthStatus") != "HEALTHY"]
     results = [_starting(progress_of(account, group, task), last) for task in starting]

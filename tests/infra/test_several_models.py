@@ -35,7 +35,9 @@ Resources = dict[str, Any]
 def resources(*names: str) -> Resources:
     """The resources of a deployment with these models, in this order."""
     entries: dict[str, Any] = {"main": {}, "small": SMALL, "embed": EMBED}
-    plan = Plan(Deployment.model_validate({"models": {name: entries[name] for name in names}}), load_catalog())
+    plan = Plan(
+        Deployment.model_validate({"models": {name: entries[name] for name in names}}), load_catalog()
+    )
     found: Resources = templates(plan)["serving"]["Resources"]
     return found
 

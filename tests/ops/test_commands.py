@@ -237,6 +237,26 @@ def test_alternatives_keep_the_form_of_the_file(gpu: dict[str, int], settings: s
     assert {one for one in changes if "replicas" in one} == settings
 
 
+def test_each_of_several_models_has_alternatives_under_its_own_name() -> None:
+    models = {"main": {"max_replicas": 3}, "small": {"id": "Qwen/Qwen2.5-0.5B-Instruct", "min_replicas": 0}}
+    plan = Plan(Deployment.model_validate({"models": models}), load_catalog())
+    first, *others = cost.alternatives(plan)
+    assert (first.change, first.meaning) == ("unchanged", "3 x g5.xlarge, 1 x g5.xlarge")
+    found = {one.change: one.usd for one in others}
+    assert {one for one in found if "replicas" in one} == {
+        "models.main.max_replicas: 4", "models.main.min_replicas: 0", "models.small.max_replicas: 2",
+    }  # fmt: skip
+    assert found["models.main.capacity: spot"] < first.usd
+    assert found["models.small.capacity: spot"] == pytest.approx(first.usd)  # none runs while nobody asks
+    assert "models.small.schedule: nights and weekends off" in found
+
+
+def test_live_prices_are_those_of_every_model() -> None:
+    models = {"main": {}, "small": {"id": "Qwen/Qwen2.5-0.5B-Instruct", "instance_types": ["g6.xlarge"]}}
+    answers = {"pricing.GetProducts": {"PriceList": [json.dumps(PRODUCT)]}}
+    assert set(cost.live_prices(account(answers, models=models))) == {"g5.xlarge", "g6.xlarge"}
+
+
 def test_schedule_that_is_there_already_is_not_offered() -> None:
     deployment = Deployment().with_setting("gpu.schedule", cost.NIGHTS_OFF)
     found = {one.change: one.usd for one in cost.alternatives(Plan(deployment, load_catalog()))}

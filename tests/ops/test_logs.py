@@ -7,11 +7,29 @@ from typing import Any
 import pytest
 
 from ops import logs
-from tests.ops.scripted_aws import account
+from tests.ops.doctor.test_running import services
+from tests.ops.scripted_aws import Answer, account
 
 
 class Stop(Exception):
     """Ends the following."""
+
+
+def test_collector_beside_the_orchestrator_is_not_a_tier() -> None:
+    def container(name: str, *, essential: bool) -> dict[str, Any]:
+        options = {"awslogs-group": f"/{name}"}
+        logging = {"logDriver": "awslogs", "options": options}
+        return {"name": name, "essential": essential, "logConfiguration": logging}
+
+    containers = [container("collector", essential=False), container("service", essential=True)]
+    answers: dict[str, Answer] = {
+        **services({"taskDefinition": "engine:1"}),
+        "ecs.DescribeServices": lambda given: {
+            "services": [{"serviceName": given["services"][0], "taskDefinition": "one:1"}]
+        },
+        "ecs.DescribeTaskDefinition": {"taskDefinition": {"containerDefinitions": containers}},
+    }
+    assert logs.groups(account(answers)) == {"engine": "/service", "orchestrator": "/service"}
 
 
 def test_followed_lines_come_once_in_order_and_late_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -248,3 +248,13 @@ def test_several_models_are_priced_one_by_one() -> None:
     assert '"tandem", 2 models' in text
     assert "small, 0 to 1 engine\n" in text
     assert max(len(line) for line in text.splitlines()) <= WIDTH
+
+
+def test_stopped_instances_are_priced_for_the_model_that_keeps_them() -> None:
+    warm = {"id": "Qwen/Qwen2.5-0.5B-Instruct", "min_replicas": 0, "warm_instances": 1}
+    models = {"main": {}, "small": {**warm, "root_volume_gib": 200}}
+    several = Plan(Deployment.model_validate({"models": models}), CATALOG)
+    costs = {item.name: item.usd for item in monthly_cost(several)}
+    assert costs["warm small"] == pytest.approx(16 + 11)
+    assert "warm main" not in costs
+    assert max(len(line) for line in summary(several).splitlines()) <= WIDTH

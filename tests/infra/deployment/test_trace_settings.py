@@ -21,7 +21,7 @@ def plan(**traces: Any) -> Plan:
 
 
 def environment(one: Plan) -> dict[str, str]:
-    made = orchestrator_environment(one, engine_url="http://vllm:8000", api_keys_secret_arn=SECRET)
+    made = orchestrator_environment(one, api_keys_secret_arn=SECRET)
     return {name: value for name, value in made.items() if name.startswith("OTEL_")}
 
 

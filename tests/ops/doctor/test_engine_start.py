@@ -15,7 +15,7 @@ from ops.report import Status
 from tests.ops.scripted_aws import Answer, account
 
 from .expectations import expect
-from .test_running import services
+from .test_running import OUTPUTS, services
 
 NOW = datetime.now(UTC)
 LAST = {"instance": 70.0, "image": 80.0, "process": 20.0, "weights": 30.0, "compile": 40.0, "warm_up": 10.0}
@@ -149,3 +149,45 @@ def test_first_start_has_nothing_to_compare_with() -> None:
     assert "last time" not in start.found
     assert "are left" not in start.found
     expect(last, Status.OK, "no start in the last 7 days")
+
+
+def test_starts_of_each_model_are_told_apart() -> None:
+    """Each has a cluster and a log of its own."""
+    outputs = {**OUTPUTS, "ClusterNameSmall": "small-cluster", "EngineServiceSmall": "small-engine"}
+    described = [{"OutputKey": name, "OutputValue": value} for name, value in outputs.items()]
+
+    def stacks(given: Any) -> Any:
+        status = {"StackStatus": "CREATE_COMPLETE", "CreationTime": NOW, "Description": "Tandem: x"}
+        return {"Stacks": [{"StackName": given["StackName"], "Outputs": described, **status}]}
+
+    def of_cluster(given: Any) -> Any:
+        arn = "arn:aws:ecs:us-east-1:1:task/cluster/one"
+        return {"taskArns": [arn] if given["cluster"] == "small-cluster" else []}
+
+    def service(given: Any) -> Any:
+        return {"services": [{"serviceName": name, "taskDefinition": name} for name in given["services"]]}
+
+    def definition(given: Any) -> Any:
+        options = {"awslogs-group": f"/log/{given['taskDefinition']}"}
+        logging = {"logDriver": "awslogs", "options": options}
+        return {"taskDefinition": {"containerDefinitions": [{"logConfiguration": logging}]}}
+
+    def events(given: Any) -> Any:
+        starts = "engine_start" in given["filterPattern"] and given["logGroupName"] == "/log/small-engine"
+        return {"events": [STARTED] if starts else []}
+
+    scripted = account(
+        {
+            "cloudformation.DescribeStacks": stacks,
+            "ecs.ListTasks": of_cluster,
+            "ecs.DescribeTasks": {"tasks": [task(createdAt=ago(100))]},
+            "ecs.DescribeServices": service,
+            "ecs.DescribeTaskDefinition": definition,
+            "logs.FilterLogEvents": events,
+        },
+        models={"main": {}, "small": {"id": "Qwen/Qwen2.5-0.5B-Instruct"}},
+    )
+    main, starting, small = engine_start.check_engine_start(scripted)
+    expect(main, Status.OK, "engine of main: no start in the last 7 days")
+    expect(starting, Status.OK, "engine of small: an instance starts, for 100 s (last time 70 s)")
+    expect(small, Status.OK, "engine of small: the last one took 250 s")

@@ -65,6 +65,13 @@ def test_secrets(answer: Answer, mark: Status, found: str, fix: str) -> None:
     assert identity.check_secrets(account({}))[0].status is Status.OK
 
 
+def test_token_of_every_model_is_checked() -> None:
+    models = {"main": {}, "small": {"id": "acme/small", "hf_token_secret_arn": SECRET}}
+    one = account({"secretsmanager.DescribeSecret": Refused("ResourceNotFoundException")}, models=models)
+    (result,) = identity.check_secrets(one)
+    expect(result, Status.ERROR, "models.small.hf_token_secret_arn", "set models.small.hf_token_secret_arn")
+
+
 def test_secrets_of_tools_are_checked_and_so_is_their_key() -> None:
     described: Answer = {"Name": "crm", "KmsKeyId": "arn:aws:kms:us-east-1:123456789012:key/1"}
     one = account(
