@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import openai
-from openai.types import Model
 from openai.types.chat import ChatCompletion
 
 from .report import Result, Status
+from .served import Served, Starting, Unexpected, ask, first_of, others_of, served
 from .waiting import Waiting
 
 WEATHER: Any = {"type": "function", "function": {"name": "get_current_weather"}}
@@ -50,10 +51,6 @@ class Patience:
 PATIENCE = Patience()
 _MOST_LONG_TOKENS = 8000
 _NO_ANSWER = "no answer within"
-
-
-class Unexpected(Exception):
-    """The answer is wrong. The message contains it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +91,15 @@ def smoke(target: Target, *, long_seconds: float | None = None) -> list[Result]:
         results = [_result("models", lambda: _models(client), target, waiting)]
         if results[0].status is not Status.OK:
             return results
-        listed = client.models.list().data
-        model = target.model or listed[0].id
-        if _sleeps(listed):
-            results.append(_result("start of the engine", lambda: _wake(client, model), target, waiting))
+        listed = served(client.models.list().data)
+        model = first_of(listed, target.model)
+        if model.sleeps and model.chats:
+            results.append(_result("start of the engine", lambda: _wake(client, model.name), target, waiting))
             if results[-1].status is not Status.OK:
                 return results
-        for subject, ask in _questions(client, model, target, long_seconds):
-            results.append(_result(subject, ask, target, waiting))
+        others = [] if target.model else others_of(listed, model)
+        for subject, question in _questions(client, model, others, target, long_seconds):
+            results.append(_result(subject, question, target, waiting))
             if results[-1].found.startswith(_NO_ANSWER):
                 results.append(Result(Status.UNKNOWN, "other tests", "skipped: the server does not answer"))
                 return results
@@ -111,7 +109,20 @@ def smoke(target: Target, *, long_seconds: float | None = None) -> list[Result]:
 
 
 def _questions(
-    client: openai.OpenAI, model: str, target: Target, long_seconds: float | None
+    client: openai.OpenAI, first: Served, others: Sequence[Served], target: Target, long_seconds: float | None
+) -> Iterator[tuple[str, Callable[[], str]]]:
+    if first.chats:
+        yield from _chats(client, first.name, long_seconds)
+    else:
+        others = [first, *others]
+    for one in others:
+        yield f"{one.kind} of {one.name}", functools.partial(ask, client, one)
+    if target.key:
+        yield "wrong key", lambda: _wrong_key(client, first.name, target)
+
+
+def _chats(
+    client: openai.OpenAI, model: str, long_seconds: float | None
 ) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "chat", lambda: _chat(client, model)
     yield "streamed chat", lambda: _streamed(client, model)
@@ -119,8 +130,6 @@ def _questions(
     yield "weather", lambda: _server_tool(client, model, WEATHER, weather, "temperature")
     yield "calculator", lambda: _server_tool(client, model, MATH, "Calculate 123 * 456", "56088")
     yield "client-side tool", lambda: _client_tool(client, model)
-    if target.key:
-        yield "wrong key", lambda: _wrong_key(client, model, target)
     if long_seconds is not None:
         yield "long answer", lambda: _long(client, model, long_seconds)
 
@@ -144,6 +153,8 @@ def _result(subject: str, ask: Callable[[], str], target: Target, waiting: Waiti
             found = ask()
     except Unexpected as error:
         return Result(Status.ERROR, subject, str(error))
+    except Starting as error:
+        return Result(Status.UNKNOWN, subject, str(error), f"make smoke ARGS='--model {error.model}', later")
     except openai.APIError as error:
         found, fix = _explain(error, target, time.monotonic() - start)
         return Result(Status.ERROR, subject, found, fix)
@@ -174,12 +185,6 @@ def _models(client: openai.OpenAI) -> str:
     if not models:
         raise Unexpected("the list of models is empty")
     return ", ".join(models)
-
-
-def _sleeps(models: Sequence[Model]) -> bool:
-    """Whether the server lists a model whose engine it starts on demand, and that does not run."""
-    states = [(model.model_extra or {}).get("tandem") for model in models]
-    return any(isinstance(state, dict) and state.get("state") in ("sleeping", "starting") for state in states)
 
 
 def _wake(client: openai.OpenAI, model: str) -> str:

@@ -30,7 +30,7 @@ OUTPUTS = {
     "LoadBalancerName": "lb.example.com",
     "ReadApiKey": "aws secretsmanager get-secret-value --secret-id arn:x",
 }
-OK = [Result(Status.OK, "models", "m")]
+OK = [Result(Status.OK, "models", "m"), Result(Status.OK, "chat", "hello")]
 OUT_OF_REACH = [Result(Status.ERROR, "models", "https://api/v1 cannot be reached: timed out")]
 
 
@@ -130,7 +130,7 @@ def test_internal_load_balancer_is_tested_where_it_can_be_reached(
     internal = deployed(ingress__scheme="internal")
     acceptance.accept(acceptance.deployed(internal), as_json=True, account=internal)
     subjects = [one["subject"] for one in json.loads(capsys.readouterr().out)["results"]]
-    assert subjects == ["models", "curl"]
+    assert subjects == ["models", "chat", "curl"]
 
 
 def test_deployment_ends_with_its_url_and_a_line_that_works(
@@ -195,3 +195,13 @@ def test_load_balancer_that_verifies_tokens_is_tested_with_one(
     assert (target.token, target.headers) == ("a.b.c", {"X-API-Key": "sk-bootstrap"})
     assert '-H "Authorization: Bearer $TANDEM_TOKEN"' in curl.line(target)
     assert "a.b.c" not in curl.line(target)
+
+
+def test_line_that_chats_is_not_shown_where_no_model_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    targets_of(monkeypatch, [Result(Status.OK, "embedding of bge", "vectors")])
+    one = deployed()
+    acceptance.accept(acceptance.deployed(one), as_json=True, account=one)
+    subjects = [one["subject"] for one in json.loads(capsys.readouterr().out)["results"]]
+    assert subjects == ["embedding of bge"]
