@@ -49,7 +49,7 @@ class Served:
 
 
 def served(listed: Sequence[Model]) -> list[Served]:
-    """Returns what a server lists, in its order."""
+    """Returns the names that a server lists, in order."""
     return [_served(one) for one in listed]
 
 

@@ -264,7 +264,7 @@ def test_each_of_several_models_says_whether_it_takes_images() -> None:
     models = {
         "main": {},
         "seeing": {"id": "google/gemma-3-4b-it"},
-        "told": {"id": "acme/Unknown-1", "kind": "vision"},
+        "stated": {"id": "acme/Unknown-1", "kind": "vision"},
     }
     plan = Plan(Deployment.model_validate({"models": models}), load_catalog())
     values = orchestrator_environment(plan, api_keys_secret_arn="")

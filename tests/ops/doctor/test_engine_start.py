@@ -151,7 +151,7 @@ def test_first_start_has_nothing_to_compare_with() -> None:
     expect(last, Status.OK, "no start in the last 7 days")
 
 
-def test_starts_of_each_model_are_told_apart() -> None:
+def test_starts_of_each_model_have_its_name() -> None:
     """Each has a cluster and a log of its own."""
     outputs = {**OUTPUTS, "ClusterNameSmall": "small-cluster", "EngineServiceSmall": "small-engine"}
     described = [{"OutputKey": name, "OutputValue": value} for name, value in outputs.items()]
