@@ -27,6 +27,7 @@ from .own_tool import OwnTool
 from .project import CommandFailed, Project, Ran
 from .services import DeployedServices, DeploymentFailed
 from .serving import Serving
+from .several_models import SeveralModels
 from .steps import found, saw, step
 
 # Only in an account: the orchestrator's own check has no secret with keys.
@@ -44,6 +45,7 @@ class Rehearsal:
         self.project = project
         self.serving = Serving(project)
         self.tool = OwnTool(emulator, project, self._make_deploy)
+        self.models = SeveralModels(emulator, project, self.serving, self._make_deploy)
         acm = emulator.client("acm")
         self.certificate = acm.request_certificate(DomainName="api.example.com")["CertificateArn"]
 
@@ -256,6 +258,8 @@ def rehearse(directory: Path, account: Account) -> None:
             rehearsal.change(services)
             rehearsal.rotate(services)
             rehearsal.own_tool(services)
+            if services.has_standin:
+                rehearsal.models.run(services)
             rehearsal.fail(services)
             rehearsal.serving.revoke_bootstrap(services)
         rehearsal.destroy()

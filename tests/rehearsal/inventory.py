@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,7 +48,7 @@ def _compute(emulator: Emulator) -> Iterator[tuple[str, Any]]:
         for service in (
             ecs.describe_services(cluster=cluster["clusterArn"], services=arns)["services"] if arns else []
         ):
-            tier = "Engine" if "EngineService" in service["serviceName"] else "Orchestrator"
+            tier = _tier(service["serviceName"])
             yield f"service {tier}", service
             arn = service["taskDefinition"]
             yield (
@@ -68,6 +69,12 @@ def _compute(emulator: Emulator) -> Iterator[tuple[str, Any]]:
         yield f"function {function['FunctionName']}", function
     for project in emulator.client("codebuild").list_projects()["projects"]:
         yield f"build project {project}", project
+
+
+def _tier(service: str) -> str:
+    """Engine or Orchestrator; engines of a second model have the name of its entry as well."""
+    found = re.search(r"Engine(\w*?)Service", service)
+    return f"Engine {found[1]}".strip() if found else "Orchestrator"
 
 
 def _network(emulator: Emulator) -> Iterator[tuple[str, Any]]:

@@ -58,6 +58,11 @@ class DeployedServices(Parts):
         self.substitutions: list[str] = []
 
     @property
+    def has_standin(self) -> bool:
+        """Whether the stand-in engine runs, of which there is room for several."""
+        return self._engine_kind == "standin"
+
+    @property
     def log(self) -> str:
         return "\n".join(f"{running.name}:\n{running.log[-3000:]}" for running in self._running)
 
@@ -90,14 +95,18 @@ class DeployedServices(Parts):
         self._running.remove(running)
         running.remove()
 
-    def start_engine(self, change: Callable[[Task], None] | None = None) -> Running:
-        """Starts the engine's task, as deployed or changed, and returns once it is healthy.
+    def start_engine(
+        self, change: Callable[[Task], None] | None = None, *, service: str = "EngineService"
+    ) -> Running:
+        """Starts the task of an engine, as deployed or changed, and returns once it is healthy.
 
         Raises:
             DeploymentFailed: it is not.
         """
-        task = deployed_task(self._emulator, "EngineService")
+        task = deployed_task(self._emulator, service)
         self._fit_engine(task)
+        if "ADAPTERS" in task.environment:
+            task.environment |= self._aws | self._emulator.credentials(task.definition["taskRoleArn"])
         if change:
             change(task)
         running = self._run(task)
@@ -108,6 +117,10 @@ class DeployedServices(Parts):
             raise DeploymentFailed(str(error)) from error
         self.substitutions += [] if change else task.substitutions
         return running
+
+    def remove_engine(self, running: Running) -> None:
+        """Ends an engine's task at once."""
+        self._remove(running)
 
     def orchestrator_task(self) -> Task:
         """The orchestrator's task as it is deployed now."""

@@ -66,8 +66,12 @@ class Task:
 def deployed_task(emulator: Emulator, service: str) -> Task:
     """The task of the service whose name has `service` in it, as the emulator describes it."""
     ecs = emulator.ecs
-    cluster = ecs.list_clusters()["clusterArns"][0]
-    arn = next(arn for arn in ecs.list_services(cluster=cluster)["serviceArns"] if service in arn)
+    cluster, arn = next(
+        (cluster, arn)
+        for cluster in ecs.list_clusters()["clusterArns"]
+        for arn in ecs.list_services(cluster=cluster)["serviceArns"]
+        if service in arn
+    )
     described: Any = ecs.describe_services(cluster=cluster, services=[arn])["services"][0]
     definition: Any = ecs.describe_task_definition(taskDefinition=described["taskDefinition"])[
         "taskDefinition"
