@@ -133,6 +133,22 @@ EMBEDDINGS_BODY = _object(
     },
     "input",
 )
+_TEXTS_INPUT = _object({"model": _SAMPLING["model"], "input": _INPUT, "user": _TEXT}, "input")
+CLASSIFY_BODY = _TEXTS_INPUT
+POOLING_BODY = _object({**_TEXTS_INPUT["properties"], "dimensions": _COUNT}, "input")
+RERANK_BODY = _object(
+    {
+        "model": _SAMPLING["model"],
+        "query": _TEXT,
+        "documents": _INPUT,
+        "top_n": {"type": "integer", "minimum": 0, "description": "How many to return. 0: all."},
+    },
+    "query", "documents",
+    example={"query": "How do I get a refund?", "documents": ["Refunds take five days.", "We are closed."]},
+)  # fmt: skip
+SCORE_BODY = _object(
+    {"model": _SAMPLING["model"], "queries": _INPUT, "documents": _INPUT}, "queries", "documents"
+)
 RESPONSES_BODY = _object(
     {
         **{name: _SAMPLING[name] for name in ("model", "stream", "temperature", "top_p", "user")},

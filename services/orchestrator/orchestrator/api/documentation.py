@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from ..errors import (
     ApiError,
@@ -18,6 +18,7 @@ from .auth import missing_key
 from .body import too_large
 from .body_schemas import (
     CHAT_ANSWER,
+    CLASSIFY_BODY,
     COMPLETION_BODY,
     EMBEDDINGS_BODY,
     EVENT,
@@ -26,7 +27,10 @@ from .body_schemas import (
     MCP_ERROR,
     MESSAGES_BODY,
     MODEL,
+    POOLING_BODY,
+    RERANK_BODY,
     RESPONSES_BODY,
+    SCORE_BODY,
     chat_body,
 )
 
@@ -116,16 +120,25 @@ _ANSWER_EXAMPLE: JsonObject = {
 
 
 def complete(
-    schema: JsonObject, *, needs_key: bool, serves_mcp: bool = False, tools: Sequence[str] = ()
+    schema: JsonObject,
+    *,
+    needs_key: bool,
+    serves_mcp: bool = False,
+    tools: Sequence[str] = (),
+    served: Container[str] | None = None,
 ) -> JsonObject:
     """Adds the POST routes, the errors and, with `needs_key`, the keys to FastAPI's description.
 
     Args:
         serves_mcp: whether the server has the route `/mcp`.
         tools: names of the tools that the server runs.
+        served: the POST routes that a model has, if requests are divided among models by name.
     """
     mcp = mcp_route() if serves_mcp else {}
-    schema["paths"] = {**post_routes(tools), **stored_routes(), **mcp, **schema["paths"]}
+    posts = post_routes(tools)
+    if served is not None:
+        posts = {route: item for route, item in (posts | pooling_routes()).items() if route in served}
+    schema["paths"] = {**posts, **stored_routes(), **mcp, **schema["paths"]}
     for item in schema["paths"].values():
         for operation in item.values():
             operation["responses"].pop("422", None)  # FastAPI's own, which is never sent
@@ -175,6 +188,16 @@ def post_routes(tools: Sequence[str] = ()) -> JsonObject:
         "/v1/messages/count_tokens": _post(
             "Counts the tokens of a message's request", {**MESSAGES_BODY, "required": ["messages"]}
         ),
+    }
+
+
+def pooling_routes() -> JsonObject:
+    """Returns the OpenAPI path items of what only embedding models and rerankers have."""
+    return {
+        "/v1/rerank": _post("Sorts documents by their relevance to a query", RERANK_BODY),
+        "/v1/score": _post("Compares each query with its document", SCORE_BODY),
+        "/v1/classify": _post("The classes of texts", CLASSIFY_BODY),
+        "/v1/pooling": _post("The vectors or scores that the model gives for texts", POOLING_BODY),
     }
 
 

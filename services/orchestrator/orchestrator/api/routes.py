@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import orjson
@@ -17,6 +17,7 @@ from ..protocol import JsonObject
 from ..telemetry import Telemetry
 from ..tools.mcp.state import ServerState
 from ..tools.toolbox import Toolbox
+from .by_model import ROUTES, serving
 from .chat_page import add_chat_page
 from .docs_page import add_docs_page
 from .documentation import complete
@@ -70,16 +71,21 @@ def build_routes(
 
     app.add_exception_handler(ApiError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_error)
-    _complete_description(app, toolbox, needs_key=needs_key, serves_mcp=serves_mcp)
+    served = {route for route in ROUTES if serving(route, fleets)} if fleets.named else None
+    _complete_description(app, toolbox, served, needs_key=needs_key, serves_mcp=serves_mcp)
     return app
 
 
-def _complete_description(app: FastAPI, toolbox: Toolbox, *, needs_key: bool, serves_mcp: bool) -> None:
+def _complete_description(
+    app: FastAPI, toolbox: Toolbox, served: Container[str] | None, *, needs_key: bool, serves_mcp: bool
+) -> None:
     build_schema = app.openapi
 
     def openapi() -> JsonObject:
         tools = sorted(toolbox.names)
-        return complete(build_schema(), needs_key=needs_key, serves_mcp=serves_mcp, tools=tools)
+        return complete(
+            build_schema(), needs_key=needs_key, serves_mcp=serves_mcp, tools=tools, served=served
+        )
 
     app.openapi = openapi  # type: ignore[method-assign]
 

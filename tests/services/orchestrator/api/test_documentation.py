@@ -10,11 +10,12 @@ import time
 import jsonschema_rs
 import pytest
 
-from orchestrator.api.documentation import OPEN_ROUTES, error_responses, post_routes
+from orchestrator.api.documentation import OPEN_ROUTES, error_responses, pooling_routes, post_routes
 from orchestrator.limits.rules import Limits
 from orchestrator.protocol import check_chat_request
 from tests.support.live import Live, live
-from tests.support.scripted_engine import ScriptedEngine, whole
+from tests.support.scripted_engine import ScriptedEngine, body, whole
+from tests.support.several_models import several_models
 
 
 async def test_every_post_route_is_documented(server: Live) -> None:
@@ -23,6 +24,38 @@ async def test_every_post_route_is_documented(server: Live) -> None:
         assert "post" in documented[route]
         answer = await server.http.post(route, content=b"{")
         assert answer.status_code == 400, "the route is served"
+
+
+@pytest.mark.parametrize(
+    ("kind", "route", "sent"),
+    [
+        ("reranker", "/v1/rerank", {"query": "q", "documents": ["a", "b"], "top_n": 1}),
+        ("embedding", "/v1/rerank", {"query": "q", "documents": "a"}),
+        ("reranker", "/v1/score", {"queries": "q", "documents": ["a", "b"]}),
+        ("reranker", "/v1/classify", {"input": ["a"]}),
+        ("embedding", "/v1/pooling", {"input": "a", "dimensions": 8}),
+    ],
+)
+async def test_routes_of_rerankers_and_embedding_models_are_documented(
+    kind: str, route: str, sent: dict[str, object]
+) -> None:
+    async with several_models({"model": "chat"}, {"model": "other", "kind": kind}) as models:
+        paths = (await models.server.http.get("/openapi.json")).json()["paths"]
+        schema = paths[route]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        jsonschema_rs.validate(schema, sent)
+        models.engines["other"].play(body({"data": []}))
+        assert (await models.server.http.post(route, json=sent)).status_code == 200
+        assert "/v1/chat/completions" in paths
+
+
+async def test_routes_that_no_model_has_are_not_documented(server: Live) -> None:
+    documented = (await server.http.get("/openapi.json")).json()["paths"]
+    assert not documented.keys() & pooling_routes().keys()
+    async with several_models({"model": "bge", "kind": "embedding"}) as models:
+        documented = (await models.server.http.get("/openapi.json")).json()["paths"]
+        assert "/v1/chat/completions" not in documented
+        assert "/v1/classify" not in documented
+        assert {"/v1/embeddings", "/v1/pooling", "/v1/rerank", "/v1/score"} <= documented.keys()
 
 
 async def test_mcp_is_documented_where_it_is_served(server: Live, engine: ScriptedEngine) -> None:
