@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import wave
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +12,7 @@ import openai
 from openai.types import Model
 
 CHATS = ("chat", "vision")
+_HERTZ = 16_000
 _TEXTS = ("a cat on a mat", "a load balancer")
 
 
@@ -91,6 +94,8 @@ def ask(client: openai.OpenAI, model: Served) -> str:
                 return _embedding(client, model.name)
             case "reranker":
                 return _reranking(client, model.name)
+            case "speech-to-text":
+                return _transcription(client, model.name)
     except openai.InternalServerError as error:
         if error.code != "engine_starting":
             raise
@@ -124,3 +129,17 @@ def _reranking(client: openai.OpenAI, model: str) -> str:
     if found != set(range(len(_TEXTS))):
         raise Unexpected(f"{len(_TEXTS)} documents got these ranks: {answer}")
     return f"{len(found)} documents ranked"
+
+
+def _transcription(client: openai.OpenAI, model: str) -> str:
+    audio = io.BytesIO()
+    with wave.open(audio, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(_HERTZ)
+        file.writeframes(bytes(2 * _HERTZ))
+    answer = client.audio.transcriptions.create(model=model, file=("silence.wav", audio.getvalue()))
+    text = getattr(answer, "text", None)  # the client does not check what it gets
+    if not isinstance(text, str):
+        raise Unexpected(f"a second of silence got this answer: {answer}")
+    return f"a second of silence heard as {text.strip()[:40]!r}"

@@ -15,6 +15,7 @@ LARGE = {"model": "org/large", "aliases": ["gpt-4o"], "adapters": ["support-tone
 SMALL = {"model": "small"}
 BGE = {"model": "bge", "kind": "embedding"}
 RANK = {"model": "rank", "kind": "reranker"}
+WHISPER = {"model": "whisper", "kind": "speech-to-text"}
 VECTORS = [[0.1, 0.2, 0.3], [0.3, 0.2, 0.1]]
 NOWHERE = "http://127.0.0.1:9"
 
@@ -41,7 +42,8 @@ async def answers_of(url: str, model: str | None = None) -> dict[str, Result]:
 
 
 async def test_every_model_and_adapter_is_asked_for_what_it_does() -> None:
-    async with several_models(BGE, LARGE, SMALL, RANK) as models:
+    async with several_models(BGE, LARGE, SMALL, RANK, WHISPER) as models:
+        models.engines["whisper"].otherwise = body({"text": " you"})
         models.engines["bge"].otherwise = embedded(*VECTORS)
         models.engines["rank"].otherwise = ranked(1, 0)
         for name in ("org/large", "small"):
@@ -53,20 +55,24 @@ async def test_every_model_and_adapter_is_asked_for_what_it_does() -> None:
         "chat of support-tone": Status.OK,
         "chat of small": Status.OK,
         "reranker of rank": Status.OK,
+        "speech-to-text of whisper": Status.OK,
     }
+    assert "heard as 'you'" in results["speech-to-text of whisper"].found
     assert results["chat"].status is Status.OK  # of the first that chats
     assert "vectors of 3 numbers" in results["embedding of bge"].found
     assert names == {"org/large", "support-tone"}
 
 
 async def test_wrong_answers_are_errors() -> None:
-    async with several_models(BGE, RANK, SMALL) as models:
+    async with several_models(BGE, RANK, SMALL, WHISPER) as models:
+        models.engines["whisper"].otherwise = body({"words": []})
         models.engines["bge"].otherwise = embedded(VECTORS[0], VECTORS[0])
         models.engines["rank"].otherwise = ranked(0)
         models.engines["small"].otherwise = says_hello
         results = await answers_of(models.server.url)
     for subject in ("embedding of bge", "reranker of rank"):
         assert (results[subject].status, "2 " in results[subject].found) == (Status.ERROR, True)
+    assert results["speech-to-text of whisper"].status is Status.ERROR
 
 
 async def test_model_that_is_named_is_asked_alone() -> None:

@@ -36,13 +36,6 @@ def model_kind(plan: Plan) -> Found[str]:
             yield (f"model.{name}", f"a model of the kind {model.kind} does not chat, so it has no parser")
 
 
-@rule("kind-without-routes", Severity.WARNING)
-def kind_without_routes(plan: Plan) -> Found[str]:
-    """Clients reach a model only by routes for what it does, and there are none yet for speech."""
-    if plan.deployment.model.kind == "speech-to-text":
-        yield ("model.kind", "the orchestrator has no route for speech-to-text yet, so no client reaches it")
-
-
 @rule("adapters", Severity.ERROR, lambda _: [{"model.adapters": {}}])
 def adapters(plan: Plan) -> Found[str]:
     """Adapters are served with models that chat."""
@@ -75,4 +68,4 @@ def adapter_settings(plan: Plan) -> Found[str]:
         )
 
 
-RULES = (model_kind, kind_without_routes, adapters, adapter_settings)
+RULES = (model_kind, adapters, adapter_settings)

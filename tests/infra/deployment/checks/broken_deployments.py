@@ -47,7 +47,6 @@ BROKEN = {
         deployment(model__kind="reranker", model__reasoning_parser="qwen3"),
         deployment(model__kind="vision", model__extra_args=[TEXT_ONLY]),
     ],
-    "kind-without-routes": [deployment(model__id="openai/whisper-large-v3", model__kind="speech-to-text")],
     "adapters": [deployment(model__kind="embedding", model__adapters=TONE)],
     "adapter-settings": [
         deployment(model__max_loras=2),
