@@ -8,6 +8,8 @@ from .gpu_instances import engine_services, groups, launch_templates
 from .template import Assembly, Resource
 from .user_data import agent_settings, user_data
 
+_EACH_BOOT = "#cloud-boothook"
+
 
 @rule("T-warm-pool")
 def warm_pool(assembly: Assembly) -> Found[Resource]:
@@ -30,7 +32,7 @@ def warm_pool(assembly: Assembly) -> Found[Resource]:
 
 @rule("T-warm-user-data")
 def warm_user_data(assembly: Assembly) -> Found[Resource]:
-    """Agents of a warm pool wait until they are used, and nothing is kept on disks that a stop wipes."""
+    """Agents of a warm pool wait until they are used, and a stop neither interrupts nor wipes anything."""
     pools = assembly.of_kind("AWS::AutoScaling::WarmPool")
     warm = {assembly.follow(pool, "AutoScalingGroupName") for pool in pools}
     for service, _ in engine_services(assembly):
@@ -42,6 +44,12 @@ def warm_user_data(assembly: Assembly) -> Found[Resource]:
                 yield (
                     template,
                     "UserData must set ECS_WARM_POOLS_CHECK=true, or instances join and are then stopped",
+                )
+            if is_warm and not script.startswith(_EACH_BOOT):
+                yield (
+                    template,
+                    "UserData runs at the first boot only, and Auto Scaling stops warm instances without "
+                    f"waiting for it; its first line must be {_EACH_BOOT}",
                 )
             if is_warm and ("data-root" in script or "mkfs" in script):
                 yield (

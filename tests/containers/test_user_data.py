@@ -1,7 +1,8 @@
 """The user data of GPU instances, run in a container with a loop device as the instance store.
 
 `lsblk` is a stub that names the device as an instance does, and `systemctl` one that notes its calls. The
-tests do cloud-init's part: they run the script on the first boot only, and mount what fstab names on each.
+tests do cloud-init's part: they run the script on the first boot, a warm instance's on each, and mount what
+fstab names on each.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ echo "/dev/nvme0n1 Amazon Elastic Block Store"
 _STORE = 'echo "{device} Amazon EC2 NVMe Instance Storage"'
 
 
-def user_data() -> str:
+def user_data(variant: str = "default") -> str:
     """The script of the launch template, with the name of the cluster filled in."""
-    resources = synthesize("default").serving["Resources"].values()
+    resources = synthesize(variant).serving["Resources"].values()
     (template,) = [one for one in resources if one["Type"] == "AWS::EC2::LaunchTemplate"]
     encoded: Any = template["Properties"]["LaunchTemplateData"]["UserData"]["Fn::Base64"]
     if isinstance(encoded, str):
@@ -108,11 +109,15 @@ def is_prepared(instance: Instance) -> None:
     """The cache is on the instance store and the engine's, and the agent knows its cluster and the GPU."""
     assert instance.run(f"findmnt --noheadings --output SOURCE --target {CACHE}") == instance.device
     can_be_written(instance)
-    settings = dict(line.split("=", 1) for line in instance.run("cat /etc/ecs/ecs.config").splitlines())
+    settings = agent_settings(instance)
     assert settings["ECS_CLUSTER"] == CLUSTER
     assert settings["ECS_ENABLE_GPU_SUPPORT"] == "true"
     assert settings["ECS_AWSVPC_BLOCK_IMDS"] == "true"
     assert settings["ECS_IMAGE_PULL_BEHAVIOR"] == "once"
+
+
+def agent_settings(instance: Instance) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in instance.run("cat /etc/ecs/ecs.config").splitlines())
 
 
 def keeps_images_on_the_store(instance: Instance) -> None:
@@ -146,6 +151,20 @@ def test_cache_survives_a_reboot_that_renames_the_device(instance: Instance) -> 
 def test_cache_is_on_the_root_volume_where_there_is_no_store(instance: Instance) -> None:
     instance.first_boot(user_data())
     can_be_written(instance)
+
+
+def test_warm_instance_is_prepared_by_each_boot(instance: Instance) -> None:
+    instance.attach_store()
+    hook, _, script = user_data("warm").partition("\n")
+    assert hook == "#cloud-boothook"  # cloud-init removes the line, and runs the rest at each boot
+    instance.first_boot(script)
+    instance.run(f"echo kept > {CACHE}/weights", user=ENGINE_USER)
+    instance.run(script)
+    can_be_written(instance)
+    assert instance.run(f"findmnt --noheadings --output TARGET --target {CACHE}") != STORE
+    settings = agent_settings(instance)
+    assert (settings["ECS_CLUSTER"], settings["ECS_WARM_POOLS_CHECK"]) == (CLUSTER, "true")
+    assert instance.run("ls /systemctl.log 2>/dev/null || true") == ""
 
 
 def test_store_that_is_not_mounted_is_found(instance: Instance) -> None:

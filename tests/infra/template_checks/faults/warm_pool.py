@@ -33,6 +33,12 @@ FAULTS = (
     Mutation("a warm pool of spot instances", "T-warm-pool", put(ASG, _DISTRIBUTION, 0), "warm"),
     Mutation("warm instances join the cluster", "T-warm-user-data", in_user_data(_CHECK, ""), "warm"),
     Mutation(
+        "a stop interrupts user data of the first boot",
+        "T-warm-user-data",
+        in_user_data("#cloud-boothook\n", ""),
+        "warm",
+    ),
+    Mutation(
         "Docker's data on a disk that a stop wipes",
         "T-warm-user-data",
         in_user_data(
