@@ -53,6 +53,12 @@ def _object(loc: str, value: Any) -> JsonObject | None:
     return None if isinstance(value, dict) else problem("dict_type", loc, message, value)
 
 
+def _stop(loc: str, value: Any) -> JsonObject | None:
+    if isinstance(value, list):
+        return next((found for one in value if (found := _string(loc, one))), None)
+    return _string(loc, value)
+
+
 Check = Callable[[str, Any], JsonObject | None]
 SAMPLING_FIELDS: dict[str, Check] = {
     "model": _string,
@@ -64,6 +70,7 @@ SAMPLING_FIELDS: dict[str, Check] = {
     "max_tokens": _integer,
     "max_completion_tokens": _integer,
     "seed": _integer,
+    "stop": _stop,
     "stream": _boolean,
     "stream_options": _object,
 }

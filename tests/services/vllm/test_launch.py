@@ -83,7 +83,10 @@ def test_every_setting_reaches_the_command_line() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_stand_in_accepts_the_command_line_of_every_model(name: str) -> None:
     model = MODELS[name]
-    line = argv(MODEL=name, **({} if model.tool_call_parser else {"TOOL_CALL_PARSER": "pythonic"}))
+    settings = {} if model.tool_call_parser else {"TOOL_CALL_PARSER": "pythonic"}
+    if model.max_positions is not None:
+        settings["MAX_MODEL_LEN"] = str(min(model.max_positions, 16384))
+    line = argv(MODEL=name, **settings)
     options = parse_options(line[2:], {})
     assert options.model == name
     assert options.tool_call_parser == (model.tool_call_parser or "pythonic")

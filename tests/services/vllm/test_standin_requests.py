@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from standin_engine.app import App
@@ -64,6 +64,8 @@ BODY = st.dictionaries(st.sampled_from(FIELDS.split()), JSON, max_size=5) | st.f
 
 
 @given(path=st.sampled_from(ROUTES), body=BODY)
+@example("/v1/completions", {"prompt": "", "stop": True})
+@example("/v1/chat/completions", {"messages": [], "stop": ["x", 1]})
 def test_any_body_gets_an_answer_or_an_error(path: str, body: dict[str, Any]) -> None:
     app = App(parse_options(["m", *TOOL_FLAGS], {}))
     try:
