@@ -1,4 +1,8 @@
-"""schemathesis sends requests that it generates from the OpenAPI description, for a minute."""
+"""schemathesis sends requests that it generates from the OpenAPI description, for a minute.
+
+They are the same in each run, so that a change does not fail for another's fault: SCHEMATHESIS_SEED=N sends
+others.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ import pytest
 from tests.support.processes import MODEL, Processes, Service
 
 SECONDS = int(os.environ.get("SCHEMATHESIS_SECONDS", "60"))
+SEED = os.environ.get("SCHEMATHESIS_SEED", "20261126")
 CHECKS = ",".join(
     [
         "not_a_server_error",
@@ -92,7 +97,7 @@ def _run(tandem: Service, folder: Path, described: Json, *options: str, seconds:
             sys.executable, "-m", "schemathesis.cli", "run", str(schema), "--url", tandem.url,
             "--max-time", str(seconds), "--max-examples", "100000", "--phases", "examples,coverage,fuzzing",
             "--checks", CHECKS, "--workers", "2", "--suppress-health-check", "all", "--no-color",
-            "--generation-database", "none", "--warnings", "off", *options,
+            "--generation-database", "none", "--seed", SEED, "--warnings", "off", *options,
         ],
         cwd=folder, capture_output=True, text=True, check=False, timeout=LIMIT,
     )  # fmt: skip
