@@ -6,13 +6,17 @@ No package that contains CUDA is ever installed.
 """
 
 import argparse
+import fcntl
 import hashlib
+import os
 import platform
 import re
 import subprocess
 import sys
 import time
 import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -76,10 +80,28 @@ def install(folder: Path) -> None:
     lock = LOCK.read_text()
     refuse_cuda(locked_packages(lock), LOCK.name)
     fingerprint = hashlib.sha256(f"{TORCH}\n{lock}".encode()).hexdigest()
-    stamp = folder / STAMP
-    if stamp.is_file() and stamp.read_text() == fingerprint:
-        say(f"{folder} is up to date with {LOCK.name}")
-        return
+    with alone(folder):
+        if (folder / STAMP).is_file() and (folder / STAMP).read_text() == fingerprint:
+            say(f"{folder} is up to date with {LOCK.name}")
+        else:
+            install_packages(folder, lock)
+            (folder / STAMP).write_text(fingerprint)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Waits until no other process installs into `folder`: two would delete each other's files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
+
+
+def install_packages(folder: Path, lock: str) -> None:
+    """Replaces what is in `folder` by an environment with the packages of `lock`."""
     say(f"[1/4] virtual environment {folder}")
     venv.create(folder, with_pip=True, clear=True)
     say(f"[2/4] {TORCH}: about 200 MB")
@@ -88,7 +110,6 @@ def install(folder: Path) -> None:
     run_uv("pip", "install", *into(folder), "--no-deps", "--require-hashes", "--requirements", str(LOCK))
     say("[4/4] checking that CUDA was not installed")
     refuse_cuda(installed_packages(folder), str(folder))
-    stamp.write_text(fingerprint)
 
 
 def install_torch(folder: Path) -> None:

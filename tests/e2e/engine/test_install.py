@@ -1,6 +1,9 @@
 """The engine's environment: what the lock file contains, and what is rejected."""
 
+import fcntl
+import os
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -54,3 +57,28 @@ def test_machine_without_wheels_is_rejected_with_the_reason(
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_linux_is_accepted(machine: str) -> None:
     install.check_machine("Linux", machine, (3, 11))
+
+
+def test_second_installer_of_a_folder_waits_for_the_first(tmp_path: Path) -> None:
+    folder = tmp_path / "engine"
+    with install.alone(folder):
+        other = os.open(folder, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(other)
+
+
+def test_folder_stays_locked_while_its_old_content_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise, a second installer would lock the folder that replaces it."""
+    folder = tmp_path / "engine"
+    folder.mkdir()
+    before = folder.stat().st_ino
+    monkeypatch.setattr(install, "install_torch", lambda _: None)
+    monkeypatch.setattr(install, "run_uv", lambda *_: None)
+    monkeypatch.setattr(install, "installed_packages", lambda _: ["numpy"])
+    install.install(folder)
+    assert folder.stat().st_ino == before
+    assert (folder / install.STAMP).is_file()
