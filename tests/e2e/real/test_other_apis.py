@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -21,6 +22,13 @@ PARAMETERS: dict[str, Any] = {
     "type": "object",
     "properties": {"location": {"type": "string", "description": "The city"}},
     "required": ["location"],
+}
+# With a schema of strings, the tiny model fills the JSON with the white space that vLLM's grammar allows.
+ANSWER: dict[str, Any] = {
+    "type": "object",
+    "properties": {"result": {"type": "integer"}},
+    "required": ["result"],
+    "additionalProperties": False,
 }
 MATH: Any = {"type": "function", "name": "calculate_math"}
 MINE: Any = {
@@ -78,6 +86,15 @@ async def test_response_to_a_mixed_turn(asking: openai.AsyncOpenAI, repeats_resu
     assert "21.5" in second.output_text
 
 
+async def test_response_with_a_format(asking: openai.AsyncOpenAI) -> None:
+    wanted: Any = {"format": {"type": "json_schema", "name": "answer", "schema": ANSWER, "strict": True}}
+    response = await asking.responses.create(
+        input=SUM, tools=[MATH], text=wanted, max_output_tokens=200, **ASKED
+    )
+    assert [item.type for item in response.output] == ["mcp_call", "message"]
+    assert json.loads(response.output_text) == {"result": 56088}
+
+
 async def test_message_to_a_mixed_turn(claude: anthropic.AsyncAnthropic) -> None:
     history: list[Any] = [{"role": "user", "content": BOTH}]
     own = {"name": "weather_forecast", "description": "Get the weather", "input_schema": PARAMETERS}
@@ -94,3 +111,17 @@ async def test_message_to_a_mixed_turn(claude: anthropic.AsyncAnthropic) -> None
     second = await claude.messages.create(messages=history, **options)
     assert second.stop_reason == "end_turn"
     assert texts_of(second)
+
+
+async def test_message_with_a_format(claude: anthropic.AsyncAnthropic) -> None:
+    message = await claude.messages.create(
+        model="tiny",
+        max_tokens=200,
+        messages=[{"role": "user", "content": SUM}],
+        tools=[{"name": "calculate_math", "input_schema": {"type": "object"}}],
+        output_config={"format": {"type": "json_schema", "schema": ANSWER}},
+        extra_body={"temperature": 0},
+    )
+    kinds: list[str] = [block.type for block in message.content]
+    assert kinds == ["mcp_tool_use", "mcp_tool_result", "text"]
+    assert json.loads(texts_of(message)) == {"result": 56088}
