@@ -6,8 +6,9 @@ import asyncio
 import base64
 import contextlib
 import json
+import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,7 +62,7 @@ class Collector(ScriptedServer):
     @property
     def spans(self) -> list[Seen]:
         """All spans that it was sent, in order of their starts."""
-        found = [span for request in self.requests for span in spans_in(request.json)]
+        found = [span for request in self.requests for span in spans_of(request)]
         return sorted(found, key=lambda span: span.start)
 
     @property
@@ -101,12 +102,22 @@ def roots(spans: list[Seen]) -> list[Seen]:
     return found
 
 
+def spans_of(request: EngineRequest) -> list[Seen]:
+    """Reads a request in JSON or, as vLLM sends it, in protobuf."""
+    if request.headers["content-type"] != "application/x-protobuf":
+        return spans_in(request.json)
+    return _spans(ExportTraceServiceRequest.FromString(request.body))
+
+
 def spans_in(value: Any) -> list[Seen]:
-    """Reads a request. A field that the schema does not have is an error."""
+    """Reads a request in JSON. A field that the schema does not have is an error."""
     for one in [s for r in value["resourceSpans"] for p in r["scopeSpans"] for s in p["spans"]]:
         for name in ("traceId", "spanId", "parentSpanId"):  # hexadecimal in OTLP, unlike in protobuf's JSON
             one[name] = base64.b64encode(bytes.fromhex(one[name])).decode()
-    request: Any = ParseDict(value, ExportTraceServiceRequest())
+    return _spans(ParseDict(value, ExportTraceServiceRequest()))
+
+
+def _spans(request: Any) -> list[Seen]:
     return [
         _seen(span)
         for resource in request.resource_spans
@@ -152,3 +163,20 @@ async def collector() -> AsyncIterator[Collector]:
         yield one
     finally:
         await one.stop()
+
+
+@contextlib.contextmanager
+def collector_in_thread() -> Iterator[Collector]:
+    """Runs a collector for tests with event loops of their own, which share it."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="collector")
+    thread.start()
+    one = Collector()
+    try:
+        asyncio.run_coroutine_threadsafe(one.start(), loop).result(10)
+        yield one
+        asyncio.run_coroutine_threadsafe(one.stop(), loop).result(10)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

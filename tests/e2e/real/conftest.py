@@ -16,16 +16,24 @@ from tests.clients.support import Client, settle
 from tests.e2e.engine.serve import MODEL_NAME, RealEngine
 from tests.e2e.engine.train.names import HELD_OUT_PLACES
 from tests.support.openmeteo import OpenMeteo, running_open_meteo
+from tests.support.otlp import Collector, collector_in_thread
 from tests.support.processes import MODEL, Processes, Service
 
 PYTHON = Path(os.environ.get("VLLM_PYTHON", ".venv-vllm/bin/python"))
 
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealEngine]:
+def traces() -> Iterator[Collector]:
+    with collector_in_thread() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory, traces: Collector) -> Iterator[RealEngine]:
     log = tmp_path_factory.mktemp("engine") / "engine.log"
     # The client suite requests the users' default model; here the tiny one also answers to that name.
-    running = RealEngine(PYTHON, log, flags=("--served-model-name", MODEL_NAME, MODEL))
+    names = ("--served-model-name", MODEL_NAME, MODEL)
+    running = RealEngine(PYTHON, log, flags=names, collector=traces.url)
     running.start()
     try:
         yield running
@@ -54,7 +62,9 @@ def shared_processes() -> Iterator[Processes]:
 
 
 @pytest.fixture(scope="session")
-def tandem(shared_processes: Processes, engine: RealEngine, open_meteo: OpenMeteo) -> Service:
+def tandem(
+    shared_processes: Processes, engine: RealEngine, open_meteo: OpenMeteo, traces: Collector
+) -> Service:
     return shared_processes.orchestrator(
         engine.url,
         WEATHER_SOURCE="open-meteo",
@@ -63,6 +73,8 @@ def tandem(shared_processes: Processes, engine: RealEngine, open_meteo: OpenMete
         ENGINE_WAIT_SECONDS="150",
         TOOL_MODULES="waiting_tool",
         TOOL_TIMEOUT_SECONDS="60",
+        OTEL_EXPORTER_OTLP_ENDPOINT=traces.url,
+        OTEL_TRACES_SAMPLER_ARG="0",  # only what a client's traceparent samples
         PYTHONPATH=str(Path(__file__).parent),
     )
 
