@@ -101,7 +101,7 @@ def aims_text(rounds: Rounds) -> str:
     """Writes a line per target: the measured value, the target and whether it is met."""
     lines = []
     for aim, value in ratios(rounds):
-        measure = aim.measure if aim.ours == "ours" else f"{aim.measure} of {aim.ours}"
+        measure = aim.measure if aim.ours == "ours" else f"{aim.measure} ({aim.ours})"
         what = f"{measure} compared with {aim.other}" if aim.other else measure
         mark = "✓" if value <= aim.most else "✗"
         lines.append(f"{mark} {what}: {value:.3g}, target: at most {aim.most:.3g}")
