@@ -26,8 +26,8 @@ from .conftest import PYTHON
 LAUNCH = Path(__file__).parents[3] / "services/vllm/launch.py"
 WEIGHTS, CACHE = "s3://weights/tiny", "s3://weights/engine-cache"
 VLLM = '#!/bin/sh\nshift\nexec "{python}" -m vllm.entrypoints.openai.api_server --model "$@"\n'
-LEAST_RATIO = 1.0
-"""How much faster the second start compiles, at least. On two busy cores, 1.2 was seen."""
+LEAST_RATIO = 1.3
+"""How much faster the second start compiles, at least. On two idle cores, 2.8 was seen."""
 
 
 @pytest.fixture(scope="module")
