@@ -252,6 +252,11 @@ def _unreadable(error: Exception) -> ApiError:
     )
 
 
+_STOPPING = "cannot schedule new futures after shutdown"
+"""What vLLM 0.32 answers, with status 500, while it is being stopped and finishes older requests: it ends the
+executor of its templates first (`AsyncLLM.shutdown` in `vllm/v1/engine/async_llm.py`)."""
+
+
 def status_error(status: int, body: bytes, retry_after: bytes = b"") -> ApiError:
     """Returns the error for a response with a status of 400 or more, in any of vLLM's error formats."""
     try:
@@ -264,7 +269,7 @@ def status_error(status: int, body: bytes, retry_after: bytes = b"") -> ApiError
     text = str(message or body[:200].decode(errors="replace") or "no reason given")
     if status in (401, 403):
         return _key_rejected(text)
-    if status == 503:
+    if status == 503 or (status >= 500 and _STOPPING in text):
         seconds = retry_after.decode("latin-1") if retry_after.isdigit() else "5"
         return EngineUnavailable(
             f"The engine cannot take the request now: {text}", headers={"retry-after": seconds}

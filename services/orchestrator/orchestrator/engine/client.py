@@ -78,9 +78,9 @@ class Engines:
     ) -> Answer:
         """POSTs one request and waits for the first part of its answer; see `Address.post`, `_choose`.
 
-        Until then, a failed connection or a 503 leads to a retry on another address, and if no engine is up,
-        the request waits for one; if engines start on demand, only streams wait. A request that has broken
-        its connection three times is not sent again, since it may be what breaks the engines.
+        Until then, a broken connection, or an engine that is busy or being stopped, leads to a retry on
+        another one. If none is up, the request waits; if engines start on demand, only streams wait. One that
+        has broken its connection three times is not sent again, since it may be what breaks the engines.
 
         Raises:
             EngineUnavailable: no engine came up in time, all are busy, or one is started and nobody waits.
@@ -109,7 +109,7 @@ class Engines:
                     error_answer = status_error(response.status, await response.read(), response.retry_after)
                 if response.status == 401 and not key_changed and address.use_other_key(key):
                     key_changed = True
-                elif response.status != 503:
+                elif not isinstance(error_answer, EngineUnavailable):
                     raise error_answer
                 else:
                     wait.busy = error_answer
