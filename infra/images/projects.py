@@ -28,6 +28,13 @@ _MACHINES = {
     "x86_64": ("LINUX_CONTAINER", "aws/codebuild/amazonlinux-x86_64-standard:5.0"),
     "arm64": ("ARM_CONTAINER", "aws/codebuild/amazonlinux-aarch64-standard:3.0"),
 }
+ZSTD_PUSH = "type=image,push=true,compression=zstd,force-compression=true,oci-mediatypes=true"
+"""Instances unpack zstd layers faster than gzip. `force` compresses those of the base image again, too."""
+
+_BUILDER = "docker buildx create --use --bootstrap || docker buildx use default"
+"""Docker's own builder has gzip layers only, unless Docker keeps its images in containerd. It is used where
+BuildKit's image cannot be pulled: the image is then slower to unpack, but it is built."""
+
 _NO_ARTIFACTS = "The key would encrypt artifacts, which these builds do not have."
 _FETCH = 'aws s3 cp --only-show-errors "s3://$SOURCE" source.zip'
 _SOURCES = [
@@ -101,13 +108,16 @@ def _build_spec(recipe: Recipe) -> str:
     arguments = "".join(
         f" --build-arg {shlex.quote(f'{name}={value}')}" for name, value in recipe.arguments.items()
     )
-    build = f'docker build --tag "$REPOSITORY_URI:$IMAGE_TAG"{arguments} source'
+    build = (
+        'docker buildx build --provenance=false --tag "$REPOSITORY_URI:$IMAGE_TAG" '
+        f"--output {ZSTD_PUSH}{arguments} source"
+    )
     commands = [
         *_SOURCES,
         'aws ecr get-login-password | docker login --username AWS --password-stdin "${REPOSITORY_URI%%/*}"',
+        _BUILDER,
         # Retry once: registries of base images sometimes fail.
         f"{build} || {{ sleep 30; {build}; }}",
-        'docker push "$REPOSITORY_URI:$IMAGE_TAG"',
     ]
     return json.dumps({"version": "0.2", "phases": {"build": {"commands": commands}}})
 

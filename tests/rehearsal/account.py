@@ -47,7 +47,13 @@ class Account(Parts):
         """An emulator whose builds are run by this account's Docker."""
         emulator = Emulator(directory, registry=self.registry.address)
         aws = aws_credentials(emulator.url)
-        emulator.build = build_command(self.docker, self._appliances, self.registry.address, aws)
+        emulator.build = build_command(
+            self.docker,
+            self._appliances,
+            self.registry.address,
+            aws,
+            bases=[ORCHESTRATOR.arguments["PYTHON_IMAGE"], VLLM],
+        )
         return emulator
 
     def services(self, emulator: Emulator) -> DeployedServices:
@@ -55,7 +61,7 @@ class Account(Parts):
         return DeployedServices(
             self.docker,
             emulator,
-            registry=self.registry.address,
+            registry=self.registry,
             appliances=self._appliances,
             engine=self._engine_kind,
         )

@@ -17,7 +17,9 @@ from typing import Any
 import botocore.session
 import ministack.services.ecr as ecr
 
-_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+_MANIFESTS = (
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
+)
 _SECONDS = 1200
 
 
@@ -64,7 +66,7 @@ def _write_manifest(variables: dict[str, str]) -> None:
 def _copy_to_ecr(repository: str, tag: str) -> None:
     """Puts a pushed image into ECR; a build that pushed none succeeds all the same, as in AWS."""
     url = f"http://{os.environ['REGISTRY']}/v2/{repository}/manifests/{tag}"
-    asked = urllib.request.Request(url, headers={"Accept": _MANIFEST})
+    asked = urllib.request.Request(url, headers={"Accept": _MANIFESTS})
     try:
         with urllib.request.urlopen(asked, timeout=60) as answer:
             _put(repository, tag, answer.read().decode())

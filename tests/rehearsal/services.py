@@ -16,6 +16,7 @@ from tests.e2e.engine.serve import MODEL as TINY_MODEL
 from tests.support.containers.container import Running, network
 from tests.support.containers.engine import Engine
 from tests.support.containers.load_balancer import Listener, LoadBalancer, load_balancer
+from tests.support.containers.registry import Registry
 
 from .emulator import Emulator, aws_credentials
 from .forwarder import forwarded
@@ -43,7 +44,13 @@ class DeployedServices(Parts):
     """
 
     def __init__(
-        self, docker: Engine, emulator: Emulator, *, registry: str, appliances: str, engine: str = "standin"
+        self,
+        docker: Engine,
+        emulator: Emulator,
+        *,
+        registry: Registry,
+        appliances: str,
+        engine: str = "standin",
     ) -> None:
         super().__init__()
         self._docker = docker
@@ -210,13 +217,24 @@ class DeployedServices(Parts):
                 return json.loads(self._emulator.build), request
         raise LookupError(f"no build of {repository}")
 
+    def layer_types(self) -> set[str]:
+        """The media types of the layers of both images, as they were pulled by their digests."""
+        found = set()
+        for service in ("EngineService", "OrchestratorService"):
+            image = image_of(
+                self._emulator, self._registry.address, deployed_task(self._emulator, service)
+            ).partition("/")[2]
+            repository, _, digest = image.partition("@")
+            found |= set(self._registry.layer_types(repository, digest))
+        return found
+
     def desired_count(self) -> int:
         scaling = self._emulator.client("application-autoscaling")
         (target,) = scaling.describe_scalable_targets(ServiceNamespace="ecs")["ScalableTargets"]
         return int(target["MinCapacity"])
 
     def _run(self, task: Task) -> Running:
-        image = image_of(self._emulator, self._registry, task)
+        image = image_of(self._emulator, self._registry.address, task)
         self._docker.docker("pull", "--quiet", image)
         running = run(self._docker, task, image, NETWORK, self._hosts)
         self._running.append(running)

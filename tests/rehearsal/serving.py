@@ -20,6 +20,7 @@ from .services import DeployedServices, DeploymentFailed
 from .steps import found, saw, step
 from .traffic import Traffic
 
+_ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
 _PATHS = {
     "/metrics": 404,
     "//metrics": 404,
@@ -46,6 +47,8 @@ class Serving:
         with step("The deployed task definitions as containers behind a load balancer"):
             for substitution in dict.fromkeys(services.substitutions):
                 print(f"  instead  {substitution}")
+            same(services.layer_types(), {_ZSTD}, "layers of the images")
+            saw("Docker pulled both images by digest; all of their layers are zstd")
             services.engine_port_is_the_orchestrators()
             same(services.balancer.healthy(), services.desired_count(), "healthy targets")
             images.runs_as_its_image_says(services.engine)

@@ -19,7 +19,7 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException
 
-from .programs import NoEngine, install_programs
+from .programs import NoEngine, engine_programs, install_programs
 
 LABEL = "tandem.test"
 RUN = uuid.uuid4().hex
@@ -188,10 +188,14 @@ def _private_engine(state: Path) -> Iterator[Engine]:
 
 
 def _start_daemon(state: Path, run: Path, host: str) -> subprocess.Popen[bytes]:
-    command = ["dockerd", "--host", host, "--data-root", state / "data", "--exec-root", run / "exec"]
+    programs = engine_programs(state)
+    paths = [str(programs / "usr/sbin"), str(programs / "usr/bin"), os.environ["PATH"]]
+    command = [programs / "usr/sbin/dockerd", "--host", host, "--data-root", _data(state)]
+    command += ["--exec-root", run / "exec"]
     with (state / "dockerd.log").open("wb") as log:
         daemon = subprocess.Popen(
             [*map(str, command), "--pidfile", str(run / "dockerd.pid")],
+            env=os.environ | {"PATH": ":".join(paths)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -199,6 +203,11 @@ def _start_daemon(state: Path, run: Path, host: str) -> subprocess.Popen[bytes]:
         )
     (state / "dockerd.pid").write_text(str(daemon.pid))
     return daemon
+
+
+def _data(state: Path) -> Path:
+    """The engine's own data. No other release may use it: Docker reads no data of a newer one."""
+    return state / f"data-{engine_programs(state).name}"
 
 
 def _wait(daemon: subprocess.Popen[bytes], engine: Engine, log: Path) -> None:
@@ -229,7 +238,7 @@ def _end_orphan(state: Path) -> None:
         return
     pid = int(file.read_text() or 0)
     with suppress(OSError):
-        if str(state / "data").encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if str(_data(state)).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, 15)
             until = time.monotonic() + _STOP_SECONDS
             while Path(f"/proc/{pid}").exists() and time.monotonic() < until:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _PLUGINS = ("docker-compose", "docker-buildx")
-_PLUGIN_RELEASE = "trixie"  # the first Debian release with Compose v2; both plugins are static programs
+_ENGINE = ("docker.io", "containerd")
+_NEWER_RELEASE = "trixie"  # the first Debian release with Compose v2, and with an engine that unpacks zstd
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _ATTEMPTS = 3  # another process may hold the lock of the package lists
 _SECONDS = 900
@@ -34,8 +35,20 @@ def install_programs(state: Path) -> None:
         _apt("install", "--yes", "--quiet", "--no-install-recommends", *missing)
     plugins = state / "config" / "cli-plugins"
     if not all((plugins / name).exists() for name in _PLUGINS):
-        _require_apt(list(_PLUGINS))
-        _fetch_plugins(state / "packages", plugins)
+        unpacked = _fetch(state / "packages", _PLUGINS)
+        plugins.mkdir(parents=True, exist_ok=True)
+        for name in _PLUGINS:
+            shutil.copy(unpacked / "usr/libexec/docker/cli-plugins" / name, plugins / name)
+        shutil.rmtree(state / "packages")
+    if not engine_programs(state).is_dir():
+        unpacked = _fetch(state / "packages", _ENGINE)
+        unpacked.rename(engine_programs(state))
+        shutil.rmtree(state / "packages")
+
+
+def engine_programs(state: Path) -> Path:
+    """Where the programs of the private engine are; a machine's own may be too old to unpack zstd."""
+    return state / f"engine-{_NEWER_RELEASE}"
 
 
 def mirror() -> str:
@@ -76,12 +89,14 @@ def _apt(*arguments: str, cwd: Path | None = None, attempts: int = _ATTEMPTS) ->
             raise NoEngine(f"{' '.join(command)} failed: {ended.stderr.strip()[-1500:]}")
 
 
-def _fetch_plugins(directory: Path, plugins: Path) -> None:
-    """Takes the plugins out of the packages of a newer release, and installs no package of it."""
+def _fetch(directory: Path, names: Sequence[str]) -> Path:
+    """Unpacks packages of a newer release, and installs none of them; returns where they are."""
+    _require_apt(list(names))
+    shutil.rmtree(directory, ignore_errors=True)
     for part in ("lists/partial", "cache/archives/partial", "unpacked"):
         (directory / part).mkdir(parents=True, exist_ok=True)
     sources = directory / "sources.list"
-    sources.write_text(f"deb [signed-by={_KEYRING}] {mirror()} {_PLUGIN_RELEASE} main\n")
+    sources.write_text(f"deb [signed-by={_KEYRING}] {mirror()} {_NEWER_RELEASE} main\n")
     options = {
         "Dir::Etc::sourcelist": str(sources),
         "Dir::Etc::sourceparts": "/dev/null",
@@ -91,10 +106,7 @@ def _fetch_plugins(directory: Path, plugins: Path) -> None:
     }
     given = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
     _apt(*given, "update", "--quiet")
-    _apt(*given, "download", "--quiet", *_PLUGINS, cwd=directory)
+    _apt(*given, "download", "--quiet", *names, cwd=directory)
     for package in directory.glob("*.deb"):
         subprocess.run(["dpkg", "-x", package, directory / "unpacked"], check=True, timeout=_SECONDS)
-    plugins.mkdir(parents=True, exist_ok=True)
-    for name in _PLUGINS:
-        shutil.copy(directory / "unpacked/usr/libexec/docker/cli-plugins" / name, plugins / name)
-    shutil.rmtree(directory)
+    return directory / "unpacked"

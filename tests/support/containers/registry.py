@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
 
 from .container import Running, container, until
-from .engine import Engine
+from .engine import LABEL, RUN, Engine, state_directory
 
-_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+_MANIFESTS = (
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
+)
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,17 @@ class Registry:
 
     def digest(self, repository: str, tag: str) -> str | None:
         """The digest of a tag; None where nobody has pushed it."""
-        asked = httpx.get(
-            f"http://{self.address}/v2/{repository}/manifests/{tag}",
-            headers={"Accept": _MANIFEST},
-            timeout=60,
-        )
+        asked = self._manifest(repository, tag)
         return asked.headers["Docker-Content-Digest"] if asked.status_code == 200 else None
+
+    def layer_types(self, repository: str, reference: str) -> list[str]:
+        """The media types of an image's layers, which name their compression."""
+        manifest = self._manifest(repository, reference).raise_for_status().json()
+        return [layer["mediaType"] for layer in manifest["layers"]]
+
+    def _manifest(self, repository: str, reference: str) -> httpx.Response:
+        url = f"http://{self.address}/v2/{repository}/manifests/{reference}"
+        return httpx.get(url, headers={"Accept": _MANIFESTS}, timeout=60)
 
 
 @contextmanager
@@ -53,11 +60,24 @@ def registry(engine: Engine, image: str) -> Iterator[Registry]:
         yield Registry(address, running)
 
 
-def build_command(engine: Engine, image: str, address: str, aws: dict[str, str]) -> str:
-    """The command, as JSON, that runs a build specification with the engine's Docker and this registry."""
+def build_command(
+    engine: Engine, image: str, address: str, aws: dict[str, str], *, bases: Sequence[str]
+) -> str:
+    """The command, as JSON, that runs a build specification as CodeBuild does, and pushes to this registry.
+
+    As there, it has a Docker engine of its own, in a privileged container; `bases` are copied to that engine.
+    """
     socket = engine.host.removeprefix("unix://")
-    variables = {**aws, "REGISTRY": address, "DOCKER_BUILDKIT": "1"}
+    variables = {**aws, "REGISTRY": address, "BASES": " ".join(bases)}
     given = [part for name, value in variables.items() for part in ("--env", f"{name}={value}")]
-    command = ["docker", "--host", engine.host, "run", "--rm", "--interactive", "--network", "host"]
-    command += ["--volume", f"{socket}:/var/run/docker.sock", *given, image]
+    command = ["docker", "--host", engine.host, "run", "--rm", "--interactive", "--privileged"]
+    command += ["--network", "host", "--volume", f"{socket}:/var/run/outer.sock"]
+    command += ["--volume", f"{_data(engine)}:/var/lib/docker", "--label", f"{LABEL}={RUN}", *given, image]
     return json.dumps([*command, "python3", "/opt/appliances/codebuild.py"])
+
+
+def _data(engine: Engine) -> str:
+    """What the engine of builds keeps; not in a container, since an overlay cannot be mounted on another."""
+    if engine.private:
+        return str(state_directory() / "builds")
+    return str(engine.api.volumes.create(f"tandem-builds-{RUN}", labels={LABEL: RUN}).name)
