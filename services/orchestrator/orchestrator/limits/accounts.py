@@ -191,14 +191,11 @@ class Accounts:
             raise _too_many_in_flight(account, share, self.tasks)
         ticket = Ticket(account)
         requests, tokens = account.requests, account.tokens
-        room = self._room_while_down if self.down else Allowance.room
-        if tokens is not None and room(tokens, now) <= 0:
+        if tokens is not None and self._room(tokens, now) <= 0:
             self._expect_lease(account, tokens, now)
         if requests is not None:
-            if room(requests, now) > 0:
-                requests.spent += 1
-                if requests.shared:
-                    self._ask_early(account, requests)
+            if self._room(requests, now) > 0:
+                self._spend_request(account, requests)
             else:
                 self._expect_lease(account, requests, now)
                 requests.awaited += 1
@@ -215,15 +212,9 @@ class Accounts:
         tokens = ticket.account.tokens
         if tokens is None or ticket.waits:
             return not ticket.waits
-        room = self._room_while_down if self.down else Allowance.room
-        if room(tokens, self._now()) <= 0:
+        if self._room(tokens, self._now()) <= 0:
             return False
-        count = size // _BYTES_PER_TOKEN
-        count = count if count < MAX_RESERVED_TOKENS else MAX_RESERVED_TOKENS
-        ticket.reserved += count
-        tokens.reserved += count
-        if tokens.shared:
-            self._ask_early(ticket.account, tokens)
+        self._reserve(ticket, tokens, _prompt_tokens(size))
         return True
 
     async def wait(self, ticket: Ticket, size: int) -> None:
@@ -236,7 +227,7 @@ class Accounts:
         if tokens is None:
             await self._wait(ticket, account, size)
             return
-        awaited = min(size // _BYTES_PER_TOKEN, MAX_RESERVED_TOKENS)
+        awaited = _prompt_tokens(size)
         tokens.awaited += awaited
         try:
             await self._wait(ticket, account, size)
@@ -249,19 +240,16 @@ class Accounts:
             if self.leased is not None:
                 await self.leased()
             now = self._now()
-            room = self._room_while_down if self.down else Allowance.room
             if ticket.waits and (requests := account.requests) is not None:
-                if room(requests, now) > 0:
+                if self._room(requests, now) > 0:
                     self._stop_waiting(ticket)
-                    requests.spent += 1
-                    if requests.shared:
-                        self._ask_early(account, requests)
+                    self._spend_request(account, requests)
             elif ticket.waits:
                 self._stop_waiting(ticket)  # the limit has been lifted
             if self.reserve(ticket, size):
                 return
             for allowance in account.allowances:
-                if room(allowance, now) <= 0:
+                if self._room(allowance, now) <= 0:
                     self._expect_lease(account, allowance, now)
         raise LimitsUnavailable(
             "The limits of this key are being leased. Try again shortly.", headers={"retry-after": "1"}
@@ -288,11 +276,8 @@ class Accounts:
             self._stop_waiting(ticket)
         tokens = account.tokens
         if tokens is not None:
-            now = self._now()
-            if not tokens.begins <= now < tokens.ends:
-                tokens.roll(now)
-            left = tokens.reserved - ticket.reserved
-            tokens.reserved = left if left > 0 else 0
+            tokens.roll(self._now())
+            tokens.reserved = max(0, tokens.reserved - ticket.reserved)
             tokens.spent += tokens_used
             if tokens.shared:
                 self._ask_early(account, tokens)
@@ -303,8 +288,13 @@ class Accounts:
         if requests is not None:
             requests.awaited = max(0, requests.awaited - 1)
 
-    def _room_while_down(self, allowance: Allowance, now: float) -> int:
-        if not allowance.shared:
+    def _spend_request(self, account: Account, requests: Allowance) -> None:
+        requests.spent += 1
+        if requests.shared:
+            self._ask_early(account, requests)
+
+    def _room(self, allowance: Allowance, now: float) -> int:
+        if not (self.down and allowance.shared):
             return allowance.room(now)
         allowance.roll(now)
         units = allowance.limit if self._fail_open else allowance.granted
@@ -352,6 +342,10 @@ class Accounts:
         if requests is None:
             return account.lines_format % tokens.remaining()
         return account.lines_format % (requests.remaining(), tokens.remaining())
+
+
+def _prompt_tokens(size: int) -> int:
+    return min(size // _BYTES_PER_TOKEN, MAX_RESERVED_TOKENS)
 
 
 def _duration(allowance: Allowance, now: float) -> bytes:
