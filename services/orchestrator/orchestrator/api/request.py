@@ -51,7 +51,7 @@ class Request:
         if self.parsed is not None:
             parsed, self.parsed = self.parsed, None
             return parsed
-        payload = self._parse_form() if self.is_form else parse_object(self.body)
+        payload = self._parse()
         if self.head.deployment and payload.get("model") != self.head.deployment:
             payload = self._renamed(payload, self.head.deployment)
         if self.ticket is not None:
@@ -70,10 +70,11 @@ class Request:
     def use_again(self, model: str) -> None:
         """Hands the body that was kept to another model's handler."""
         self.body = self.kept
-        payload = self._parse_form() if self.is_form else parse_object(self.body)
-        self.use(payload, model)
+        self.use(self._parse(), model)
 
-    def _parse_form(self) -> JsonObject:
+    def _parse(self) -> JsonObject:
+        if not self.is_form:
+            return parse_object(self.body)
         form = Form(self.body, self.headers.get(b"content-type", b""))
         self.content_type = form.content_type
         return {"stream": form.stream} | ({"model": form.model} if form.model else {})
