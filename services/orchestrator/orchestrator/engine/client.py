@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from ..connection import OUR_FAILURES, ConnectionBroken
@@ -218,12 +219,12 @@ class Engines:
         return EngineUnavailable(f"{reason}. Try again in a few seconds.", headers={"retry-after": "5"})
 
 
-async def _post(
+def _post(
     address: Address, path: str, body: bytes, record: Record, content_type: bytes, *, whole: bool
-) -> Response:
+) -> Awaitable[Response]:
     # The size of a file says nothing about its tokens.
     record.ask(0 if content_type else len(body), address.label)
-    return await address.post(path, body, record.identity, whole=whole, content_type=content_type)
+    return address.post(path, body, record.identity, whole=whole, content_type=content_type)
 
 
 def _no_connection(error: OSError) -> EngineUnavailable:
