@@ -103,9 +103,8 @@ class StdioTransport:
                 process = await self._start()
         assert process.stdin is not None
         try:
-            await (
-                process.stdin.drain()
-            )  # a call that is given up leaves nothing to a program that does not read
+            # Before the write, so that calls that are given up leave nothing to a program that does not read.
+            await process.stdin.drain()
             process.stdin.write(dumps(message) + b"\n")
             await process.stdin.drain()
         except (ConnectionError, RuntimeError):
