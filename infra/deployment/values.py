@@ -83,6 +83,9 @@ def _name(pattern: str, example: str) -> StringConstraints:
     return StringConstraints(pattern=pattern)
 
 
+_S3 = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.=+-]+)*"
+_REPO = r"[A-Za-z0-9][\w.-]*/[\w.-]+"
+
 Tags = Annotated[dict[str, str], AfterValidator(_tags)]
 Ipv4Network = Annotated[str, AfterValidator(_ipv4_network)]
 VpcNetwork = Annotated[str, AfterValidator(_vpc_network)]
@@ -92,21 +95,15 @@ Name = Annotated[str, _name(r"^[a-z]([a-z0-9-]{0,18}[a-z0-9])?$", "tandem-dev")]
 Word = Annotated[str, _name(r"^\S+$", "a word without spaces")]
 ModelSource = Annotated[
     str,
-    _name(
-        r"^(hub|mirror|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.=+-]+)*)$",
-        "hub, mirror or s3://bucket/prefix",
-    ),
+    _name(rf"^(hub|mirror|{_S3})$", "hub, mirror or s3://bucket/prefix"),
 ]
 ShortName = Annotated[str, StringConstraints(max_length=16), _name(r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", "small")]
 AdapterName = Annotated[str, _name(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$", "support-tone")]
 AdapterSource = Annotated[
     str,
-    _name(
-        r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.=+-]+)*/?|[A-Za-z0-9][\w.-]*/[\w.-]+)$",
-        "s3://bucket/prefix, or owner/name on the Hugging Face Hub",
-    ),
+    _name(rf"^({_S3}/?|{_REPO})$", "s3://bucket/prefix, or owner/name on the Hugging Face Hub"),
 ]
-RepoId = Annotated[str, _name(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$", "Qwen/Qwen2.5-7B-Instruct")]
+RepoId = Annotated[str, _name(rf"^{_REPO}$", "Qwen/Qwen2.5-7B-Instruct")]
 Region = Annotated[str, _name(r"^[a-z]{2,}(-[a-z]+)+-\d$", "us-east-1")]
 Zone = Annotated[str, _name(r"^[a-z]{2,}(-[a-z]+)+-\d[a-z]$", "us-east-1a")]
 Ami = Annotated[str, _name(r"^(recommended|ami-[0-9a-f]{8,17})$", "recommended or ami-0123456789abcdef0")]
