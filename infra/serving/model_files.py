@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aws_cdk import aws_iam as iam
@@ -38,10 +39,7 @@ class ModelFiles:
             (self.readable, ["s3:GetObject"]),
             (self.writable, ["s3:GetObject", "s3:PutObject"]),
         ):
-            objects = f"{prefix}/*" if prefix else "*"
-            statement = iam.PolicyStatement(actions=actions, resources=[bucket.arn_for_objects(objects)])
-            role.add_to_principal_policy(statement)
-            accept_objects(role, bucket, objects)
+            _grant_objects(role, bucket, prefix, actions)
         buckets = {bucket.bucket_arn: None for bucket, _ in (self.readable, self.writable)}
         role.add_to_principal_policy(iam.PolicyStatement(actions=["s3:ListBucket"], resources=[*buckets]))
 
@@ -54,9 +52,8 @@ def model_files(scope: Construct, plan: Plan, builder: ImageBuilder | None) -> M
     own = s3.Bucket.from_bucket_name(scope, f"Models{plan.label}", model_bucket_name(plan.deployment))
     cache = f"s3://{own.bucket_name}/{CACHE_PREFIX}"
     if model.source != MIRROR:
-        name, _, prefix = model.source.removeprefix("s3://").partition("/")
-        yours = s3.Bucket.from_bucket_name(scope, f"YourModel{plan.label}", name)
-        return ModelFiles(model.source, cache, (yours, prefix), (own, CACHE_PREFIX), ())
+        yours = _place(scope, f"YourModel{plan.label}", model.source)
+        return ModelFiles(model.source, cache, yours, (own, CACHE_PREFIX), ())
     assert builder
     mirror = builder.mirror(
         f"Model{plan.label}",
@@ -74,13 +71,22 @@ def let_read_adapters(scope: Construct, role: iam.IRole, model: Model) -> None:
     """Lets an engine read its adapters in S3, and nothing beside them."""
     places = sorted({place.rstrip("/") for place in model.adapters.values() if place.startswith("s3://")})
     for number, place in enumerate(places, 1):
-        name, _, prefix = place.removeprefix("s3://").partition("/")
-        bucket = s3.Bucket.from_bucket_name(scope, f"Adapters{number}", name)
-        objects = f"{prefix}/*" if prefix else "*"
-        for action, resource in (
-            ("s3:GetObject", bucket.arn_for_objects(objects)),
-            # Without it, S3 answers "access denied" where a file is missing.
-            ("s3:ListBucket", bucket.bucket_arn),
-        ):
-            role.add_to_principal_policy(iam.PolicyStatement(actions=[action], resources=[resource]))
-        accept_objects(role, bucket, objects)
+        bucket, prefix = _place(scope, f"Adapters{number}", place)
+        _grant_objects(role, bucket, prefix, ["s3:GetObject"])
+        # Without it, S3 answers "access denied" where a file is missing.
+        role.add_to_principal_policy(
+            iam.PolicyStatement(actions=["s3:ListBucket"], resources=[bucket.bucket_arn])
+        )
+
+
+def _place(scope: Construct, construct_id: str, url: str) -> tuple[s3.IBucket, str]:
+    """Returns the bucket and the prefix of s3://bucket/prefix."""
+    name, _, prefix = url.removeprefix("s3://").partition("/")
+    return s3.Bucket.from_bucket_name(scope, construct_id, name), prefix
+
+
+def _grant_objects(role: iam.IRole, bucket: s3.IBucket, prefix: str, actions: Sequence[str]) -> None:
+    objects = f"{prefix}/*" if prefix else "*"
+    statement = iam.PolicyStatement(actions=[*actions], resources=[bucket.arn_for_objects(objects)])
+    role.add_to_principal_policy(statement)
+    accept_objects(role, bucket, objects)
