@@ -45,8 +45,7 @@ def live_prices(account: Account) -> dict[str, float]:
     # Few regions have an endpoint of the price list; this one has the prices of all regions.
     pricing = account.client("pricing", region="us-east-1")
     prices = {}
-    types = [name for one in account.deployment.entries for name in one.gpu.instance_types]
-    for name in dict.fromkeys(types):
+    for name in account.deployment.instance_types:
         wanted = {
             "instanceType": name,
             _LOCATION_CODE: account.region,

@@ -122,6 +122,11 @@ class Deployment(Section):
         """The deployment as each of its models sees it: `model` and `gpu` are those of the entry."""
         return tuple(self._seen_by(name) for name in self.models) or (self,)
 
+    @property
+    def instance_types(self) -> tuple[str, ...]:
+        """The instance types of all models, each once."""
+        return tuple(dict.fromkeys(name for one in self.entries for name in one.gpu.instance_types))
+
     def _seen_by(self, name: str) -> Deployment:
         entry = self.models[name]
         seen = self.model_copy(update={"model": entry.as_model, "gpu": entry.as_gpu})

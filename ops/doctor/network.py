@@ -18,11 +18,11 @@ _NAT_TARGETS = ("NatGatewayId", "TransitGatewayId", "InstanceId", "NetworkInterf
 def check_offerings(account: Account) -> list[Result]:
     """Checks each instance type in the zones that the deployment uses."""
     ec2 = account.client("ec2")
-    wanted = [*dict.fromkeys(name for one in account.deployment.entries for name in one.gpu.instance_types)]
+    wanted = account.deployment.instance_types
     zones = _zones(account, ec2)
     offered: dict[str, set[str]] = {name: set() for name in wanted}
     pages = ec2.get_paginator("describe_instance_type_offerings").paginate(
-        LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": wanted}]
+        LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": list(wanted)}]
     )
     for page in pages:
         for one in page["InstanceTypeOfferings"]:
