@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .adapter import Adapter
 from .hub import HUB, Hub, HubError
 from .location import Location
 from .settings import LORA_RANKS, LaunchError, Settings
@@ -25,7 +24,16 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 MOST_AT_ONCE = 4
 """Adapters of one batch by default. Each takes memory, whether requests use it or not."""
 
+LATER_RANK = 16
+"""The rank that adapters of ADAPTERS_FROM may have by default. vLLM fixes it when it starts."""
+
+_GUARD = "engine_start.adapter_routes.AdapterRoutes"
+_SEVERAL_SERVERS = ("--api-server-count", "-asc", "--data-parallel-size", "-dp")
 _SETTING = "ADAPTERS"
+
+
+class UnfitAdapter(LaunchError):
+    """An adapter that this engine cannot serve, however often it tries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +73,48 @@ def local_adapters(
             _from_s3(client(), adapter.source, place)
         else:
             _from_hub(Hub(environ.get("HF_TOKEN"), environ.get("HUB_ADDRESS") or HUB), adapter.source, place)
-        local.append(_checked(settings, adapter, place))
+        where = f"{_SETTING}: {adapter.name} ({adapter.source})"
+        local.append(
+            checked(adapter.name, place, base=settings.model, most=settings.max_lora_rank, where=where)
+        )
     return local
 
 
+def lora_rank(settings: Settings, adapters: Sequence[LocalAdapter]) -> int:
+    """Returns the largest rank that the engine serves: of these adapters, and of those that come later."""
+    needed = [one.rank for one in adapters] + ([LATER_RANK] if settings.adapters_from else [])
+    return settings.max_lora_rank or next(one for one in LORA_RANKS if one >= max(needed))
+
+
 def lora_flags(settings: Settings, adapters: Sequence[LocalAdapter]) -> list[str]:
-    """Returns the arguments of `vllm serve` for these adapters; none without adapters."""
-    if not adapters:
+    """Returns the arguments of `vllm serve` for these adapters and those that come later; none without any.
+
+    Raises:
+        LaunchError: Several processes would answer, of which only one gets adapters that come later.
+    """
+    if not adapters and not settings.adapters_from:
         return []
-    rank = settings.max_lora_rank or next(one for one in LORA_RANKS if one >= max(a.rank for a in adapters))
-    at_once = settings.max_loras or min(len(adapters), MOST_AT_ONCE)
+    at_once = settings.max_loras or (MOST_AT_ONCE if settings.adapters_from else _at_once(adapters))
+    flags = ["--enable-lora", "--max-lora-rank", str(lora_rank(settings, adapters))]
+    flags += ["--max-loras", str(at_once)]
+    if settings.adapters_from:
+        for argument in settings.extra_args:
+            if argument.partition("=")[0].replace("_", "-") in _SEVERAL_SERVERS:
+                raise LaunchError(
+                    f"EXTRA_ARGS={argument!r}: with ADAPTERS_FROM, one process must answer all requests, "
+                    "because vLLM loads an adapter in one only; delete the argument, or list the adapters in "
+                    "ADAPTERS"
+                )
+        flags += ["--middleware", _GUARD]
     base = settings.served_model_name or settings.model
     modules = [
         json.dumps({"name": one.name, "path": str(one.path), "base_model_name": base}) for one in adapters
     ]
-    sizes = ["--max-lora-rank", str(rank), "--max-loras", str(at_once)]
-    return ["--enable-lora", *sizes, "--lora-modules", *modules]
+    return [*flags, *(["--lora-modules", *modules] if modules else [])]
+
+
+def _at_once(adapters: Sequence[LocalAdapter]) -> int:
+    return min(len(adapters), MOST_AT_ONCE)
 
 
 def _from_s3(client: S3Client, source: Location, place: Path) -> None:
@@ -112,35 +146,47 @@ def _from_hub(hub: Hub, source: str, place: Path) -> None:
         raise LaunchError(f"{_SETTING}='{source}': {error}") from None
 
 
-def _checked(settings: Settings, adapter: Adapter, place: Path) -> LocalAdapter:
-    where = f"{_SETTING}: {adapter.name} ({adapter.source}): {CONFIG}"
+def checked(name: str, place: Path, *, base: str, most: int | None, where: str) -> LocalAdapter:
+    """Returns an adapter on the disk, if it fits the model.
+
+    Args:
+        name: The name that clients use.
+        place: The directory with its files.
+        base: The model.
+        most: The largest rank that the engine serves; None if it is not decided yet.
+        where: What to call the adapter in messages.
+
+    Raises:
+        UnfitAdapter: It does not fit.
+    """
+    where = f"{where}: {CONFIG}"
     try:
         config: Any = json.loads((place / CONFIG).read_bytes())
-    except ValueError as error:
-        raise LaunchError(f"{where} is not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UnfitAdapter(f"{where} is not JSON: {error}") from None
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else None
-        raise LaunchError(f"{where} has peft_type {kind!r}; vLLM serves LORA only")
-    base = config.get("base_model_name_or_path")
-    if base != settings.model:
-        raise LaunchError(
-            f"{where} has base_model_name_or_path {base!r}, and this engine serves {settings.model!r}. Serve "
+        raise UnfitAdapter(f"{where} has peft_type {kind!r}; vLLM serves LORA only")
+    given = config.get("base_model_name_or_path")
+    if given != base:
+        raise UnfitAdapter(
+            f"{where} has base_model_name_or_path {given!r}, and this engine serves {base!r}. Serve "
             "the adapter with its own base model, or correct the field if it names the same model"
         )
-    return LocalAdapter(adapter.name, place, _rank(settings, config, where))
+    return LocalAdapter(name, place, _rank(config, most or LORA_RANKS[-1], where))
 
 
-def _rank(settings: Settings, config: Mapping[str, Any], where: str) -> int:
-    ranks = [config.get("r"), *(config.get("rank_pattern") or {}).values()]
+def _rank(config: Mapping[str, Any], most: int, where: str) -> int:
+    pattern = config.get("rank_pattern") or {}
+    ranks = [config.get("r"), *(pattern.values() if isinstance(pattern, dict) else [pattern])]
     if not all(isinstance(rank, int) and not isinstance(rank, bool) and rank > 0 for rank in ranks):
-        raise LaunchError(f"{where} has the rank {config.get('r')!r}; it must be a whole number above 0")
+        raise UnfitAdapter(f"{where} has the rank {config.get('r')!r}; it must be a whole number above 0")
     rank: int = max(ranks)
-    most = settings.max_lora_rank or LORA_RANKS[-1]
     if rank > most:
         remedy = (
             f"set MAX_LORA_RANK to at least {rank}"
             if rank <= LORA_RANKS[-1]
             else "train it with a lower rank"
         )
-        raise LaunchError(f"{where} has rank {rank}, and the engine allows {most}; {remedy}")
+        raise UnfitAdapter(f"{where} has rank {rank}, and the engine allows {most}; {remedy}")
     return rank

@@ -32,7 +32,7 @@ _LEFT_OUT = frozenset({"assets", "modelinfos"})
 _MARK = ".tandem-cache-key"
 _SETTING = "CACHE_LOCATION"
 _IGNORED_FLAGS = frozenset(
-    {"--host", "--port", "--served-model-name", "--shutdown-timeout", "--lora-modules"}
+    {"--host", "--port", "--served-model-name", "--shutdown-timeout", "--lora-modules", "--middleware"}
 )
 _MOST_BYTES = 4_000_000_000
 

@@ -71,9 +71,13 @@ class Settings:
     adapters: tuple[Adapter, ...] = ()
     """LoRA adapters: a JSON list of {"name": NAME, "source": s3://bucket/prefix or a Hub repository}."""
     max_lora_rank: int | None = None
-    """Largest rank of an adapter. Default: the smallest that vLLM has for the adapters."""
+    """Largest rank of an adapter. Default: what the adapters need, and at least 16 with ADAPTERS_FROM."""
     max_loras: int | None = None
-    """Number of adapters that one batch may use. Default: all of them, but at most 4."""
+    """Number of adapters that one batch may use. Default: all, but at most 4; with ADAPTERS_FROM, 4."""
+    adapters_from: Location | None = None
+    """s3://bucket/prefix whose folders are further adapters, loaded and unloaded while the engine runs."""
+    adapters_seconds: int = 60
+    """Seconds between two looks at ADAPTERS_FROM."""
     tool_call_parser: str | None = None
     """vLLM's parser for tool calls. Default: the one in models.yaml. `none` serves without tools."""
     reasoning_parser: str | None = None
@@ -193,6 +197,8 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "adapters": parse_adapters,
     "max_lora_rank": _rank,
     "max_loras": _whole(1, 256),
+    "adapters_from": Location.parse,
+    "adapters_seconds": _whole(1, 3600),
     "shutdown_timeout": _whole(0),
     "hang_seconds": _whole(0),
     "otel_exporter_otlp_endpoint": _collector,
@@ -207,6 +213,7 @@ _NOT_FLAGS = frozenset(
     {
         "extra_args", "hang_seconds", "model_source", "stream_memory_mib", "cache_location", "status_port",
         "metrics_namespace", "deployment_name", "otel_exporter_otlp_endpoint", "kind", "adapters",
+        "adapters_from", "adapters_seconds",
     }
 )  # fmt: skip
 OWN_FLAGS = {

@@ -6,16 +6,19 @@ import os
 import shlex
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from . import supervisor
-from .adapters import local_adapters
+from .adapter_sync import AdapterSync, Limits
+from .adapters import LocalAdapter, local_adapters, lora_rank
 from .before import earlier_steps, image_digest, task_metadata
 from .cache import EngineCache, cache_key, gpu_name, say
 from .command_line import STREAMER, Files, Model, build_argv
+from .engine_adapters import EngineAdapters
 from .location import Location
 from .settings import LaunchError, Settings
 from .status import serve_status
@@ -61,7 +64,7 @@ def _run(
         steps.add(step, seconds)
     listed = stored_files(s3_client(), settings.model_source) if settings.model_source else []
     files = files_for(settings, _cache_directory(environ), listed)
-    adapters = local_adapters(settings, adapter_directory, s3_client, environ)
+    adapters = local_adapters(settings, adapter_directory / "configured", s3_client, environ)
     argv = build_argv(settings, models, files, adapters)
     cache = _engine_cache(settings, argv, environ, image_digest(metadata))
     if cache:
@@ -71,15 +74,59 @@ def _run(
     if files and not files.streamed and settings.model_source:
         steps.begin("copy")
         copy(s3_client(), settings.model_source, listed, Path(files.place), progress=steps.progress)
+    sync = _adapter_sync(settings, adapters, adapter_directory / "later", environ)
+    if sync:
+        threading.Thread(target=sync.fetch, daemon=True).start()
+
+    def on_ready() -> None:
+        if sync:
+            threading.Thread(target=sync.run, args=(settings.adapters_seconds,), daemon=True).start()
+        if cache:
+            say(cache.save(steps.seconds))
+
     print(f"launch.py: {shlex.join(argv)}", file=sys.stderr, flush=True)  # noqa: T201 - the start log
     steps.begin("process")
     return supervisor.run(
         argv,
-        CHILD_DEFAULTS | dict(environ) | _engine_key(environ),
-        url=f"http://127.0.0.1:{settings.port}/health",
+        child_environment(settings, environ),
+        url=f"{_url(settings)}/health",
         hang_seconds=settings.hang_seconds,
         steps=steps,
-        on_ready=lambda: say(cache.save(steps.seconds)) if cache else None,
+        on_ready=on_ready,
+    )
+
+
+def child_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """Returns vLLM's environment."""
+    child = CHILD_DEFAULTS | dict(environ) | _engine_key(environ)
+    if settings.adapters_from:
+        child["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
+        # vLLM imports adapter_routes.py, which keeps the routes that this opens to the container.
+        here = str(Path(__file__).parents[1])
+        child["PYTHONPATH"] = ":".join(filter(None, (environ.get("PYTHONPATH"), here)))
+    return child
+
+
+def _url(settings: Settings) -> str:
+    return f"http://127.0.0.1:{settings.port}"
+
+
+def _adapter_sync(
+    settings: Settings, adapters: Sequence[LocalAdapter], directory: Path, environ: Mapping[str, str]
+) -> AdapterSync | None:
+    if settings.adapters_from is None:
+        return None
+    directory.mkdir()
+    model = settings.served_model_name or settings.model
+    taken = frozenset((model, *(one.name for one in adapters)))
+    return AdapterSync(
+        settings.adapters_from,
+        s3_client,
+        EngineAdapters(_url(settings), _engine_key(environ).get("VLLM_API_KEY")),
+        directory,
+        Limits(settings.model, lora_rank(settings, adapters), taken),
+        # No request is older than its deadline, which is the time to finish.
+        keep_seconds=settings.shutdown_timeout,
     )
 
 

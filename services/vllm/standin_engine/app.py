@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import chat, completions, messages, responses
+from . import adapters, chat, completions, messages, responses
 from .arguments import Options
 from .errors import ApiError
 from .pace import Work, deliver
@@ -67,7 +67,7 @@ class App:
             "/load": lambda: ({"server_load": self.scheduler.running}, _JSON),
             "/metrics": lambda: (self.scheduler.metrics().encode(), _METRICS),
             "/v1/models": lambda: (
-                {"object": "list", "data": list(map(self._model, options.served_names))},
+                {"object": "list", "data": list(map(self._model, self._options.served_names))},
                 _JSON,
             ),
         }
@@ -95,11 +95,12 @@ class App:
     async def _route(self, request: Request, connection: Connection, headers: dict[str, str]) -> None:
         page, generates = self._pages.get(request.path), request.path in self._posts
         counts = request.path == _COUNT_TOKENS
+        change = adapters.ROUTES.get(request.path) if self._options.changes_adapters else None
         stored = _STORED_RESPONSE.fullmatch(request.path)
-        if not (page or generates or counts or stored):
+        if not (page or generates or counts or stored or change):
             connection.respond(404, {"detail": "Not Found"}, headers=headers)
             return
-        allowed = "POST" if generates or counts or (stored and stored.group(2)) else "GET"
+        allowed = "POST" if generates or counts or change or (stored and stored.group(2)) else "GET"
         if request.method != allowed:
             connection.respond(405, {"detail": "Method Not Allowed"}, headers=headers | {"allow": allowed})
         elif stored:
@@ -109,6 +110,10 @@ class App:
             connection.respond(200, body, content_type, headers)
         else:
             body = parse_body(bytes(request.body), request.headers.get("content-type", ""))
+            if change:
+                self._options, done = change(self._options, body)
+                connection.respond(200, done.encode(), headers=headers)
+                return
             if counts:
                 connection.respond(200, self._count_tokens(body), headers=headers)
                 return
@@ -155,7 +160,7 @@ class App:
             "created": self._created,
             "owned_by": "standin",
             "root": self._options.model,
-            "parent": None,
+            "parent": self._options.served_names[0] if name in self._options.adapters else None,
             "max_model_len": self._options.max_model_len,
             "permission": [permission],
             "notice": NOTICE,

@@ -31,7 +31,7 @@ _IGNORED_VALUES = """
     --tool-strict-level --tool-parser-plugin --uvicorn-log-level --disable-access-log-for-endpoints
     --allowed-origins --allowed-methods --allowed-headers --root-path --max-log-len --response-role
     --fingerprint-mode --sse-keep-alive-interval --otlp-traces-endpoint --max-lora-rank --max-loras --runner
-    --convert
+    --convert --middleware
 """
 
 
@@ -41,6 +41,8 @@ class Options:
 
     model: str
     served_names: tuple[str, ...]
+    adapters: tuple[str, ...] = ()
+    changes_adapters: bool = False
     host: str = _ANY_HOST
     port: int = 8000
     max_model_len: int = 32768
@@ -76,10 +78,12 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Optio
     if found.enable_auto_tool_choice and not found.tool_call_parser:
         parser.error("--enable-auto-tool-choice requires --tool-call-parser")
     environment_key = environ.get("VLLM_API_KEY")
+    adapters = tuple(map(_adapter_name, found.lora_modules or ()))
     return Options(
         model=model,
-        # An adapter answers as the model does, under its own name.
-        served_names=(*(found.served_model_name or (model,)), *map(_adapter_name, found.lora_modules or ())),
+        served_names=(*(found.served_model_name or (model,)), *adapters),
+        adapters=adapters,
+        changes_adapters=environ.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING") == "1",
         host=found.host,
         port=found.port,
         max_model_len=found.max_model_len,
