@@ -49,8 +49,13 @@ def _engine_urls(value: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(base_url(url) for url in value))
 
 
+def is_name(value: str) -> bool:
+    """Returns whether a model or an adapter may have this name."""
+    return _NAME.fullmatch(value) is not None
+
+
 def _model_name(value: str) -> str:
-    if not _NAME.fullmatch(value):
+    if not is_name(value):
         raise ValueError("must have 1 to 256 letters, digits and characters of ./:@+_-")
     return value
 
@@ -67,6 +72,7 @@ class ModelSettings(BaseModel):
         kind: what the model is for, which decides about the routes that serve it.
         aliases: other names by which clients may ask for it.
         adapters: names of its LoRA adapters, which clients ask for like models.
+        loads_adapters: whether its engines have further adapters, which come and go while they run.
         fallback: another model that answers while this one is not available.
     """
 
@@ -77,6 +83,7 @@ class ModelSettings(BaseModel):
     kind: Kind = "chat"
     aliases: tuple[ModelName, ...] = ()
     adapters: tuple[ModelName, ...] = ()
+    loads_adapters: bool = False
     fallback: ModelName | None = None
     startup_seconds: float = Field(0, ge=0, le=3600)
     status_port: int = Field(0, ge=0, le=65535)

@@ -1,7 +1,8 @@
 """Keeps vLLM's routes that change adapters to the container of the engine.
 
 vLLM opens them all with VLLM_ALLOW_RUNTIME_LORA_UPDATING: those below /v1, which its key protects, and
-/adapters, which it does not. This module runs inside of vLLM (`--middleware`), so it imports nothing of ours.
+/adapters, which it does not. This module runs inside of vLLM (`--middleware`), so it imports no other module
+of this package.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from ..control_tokens import ControlTokens
 from ..errors import ApiError
 from ..memory import Budget
 from ..protocol import JsonObject
+from .adapters import EngineAdapters
 from .address import Address
 from .load import Loads
 from .starts import Starts
@@ -63,6 +64,7 @@ class Discovery:
         startup_seconds: float = 0,
         status_port: int = 0,
         control_tokens: ControlTokens | None = None,
+        adapters: EngineAdapters | None = None,
         budget: Budget | None = None,
         max_answer_bytes: int = 67_108_864,
         variable: str = "VLLM_URL",
@@ -72,6 +74,7 @@ class Discovery:
         self.starts = Starts(startup_seconds)
         self._loads = Loads(self.starts, timeout_seconds=probe_seconds)
         self._control_tokens = control_tokens
+        self._adapters = adapters
         self._budget = budget or Budget(max_answer_bytes)
         self._max_answer_bytes = max_answer_bytes
         self._urls = [urlsplit(url) for url in urls]
@@ -162,6 +165,8 @@ class Discovery:
         if address.up:
             log.warning("engine down", extra={"fields": {"engine": address.label, "reason": reason}})
         address.up = False
+        if self._adapters:
+            self._adapters.went_down(address)
         self._renew_up()
         address.known = True
         address.drop_idle()
@@ -175,12 +180,16 @@ class Discovery:
             self._renew_up()
         self.starts.report(address.label, None)
         address.known = True
+        if self._adapters:
+            self._adapters.came_up(address, self._up)
         address.missed_probes = 0
         self.starts.came_up()
         self._came_up.set()
 
     def _renew_up(self) -> None:
         self._up = [address for address in self._addresses.values() if address.up]
+        if self._adapters:
+            self._adapters.renew(self._up)
 
     async def _keep_probing(self, address: Address) -> None:
         """Probes an engine until its address is gone and its last request has ended."""
@@ -223,6 +232,10 @@ class Discovery:
                 if not address.up or time.monotonic() - address.models_at >= self._refresh_seconds:
                     await self._ask_for_models(address)
                 await self._learn_tokens(address)
+            if self._lacks_adapters(address):
+                address.up, address.known = False, True
+                self._renew_up()
+                return
             self._mark_up(address)
         except TimeoutError:
             if address.up and address.heard_since(begun):
@@ -234,6 +247,11 @@ class Discovery:
             if isinstance(error, OSError) and error.errno in OUR_FAILURES:
                 return
             self.mark_down(address, str(error))
+
+    def _lacks_adapters(self, address: Address) -> bool:
+        """Whether an engine comes up that is still loading adapters."""
+        running = address.up and address.known
+        return self._adapters is not None and not running and self._adapters.is_loading(address)
 
     async def _ask_for_status(self, address: Address) -> None:
         """Asks an engine that is down, at most every second, which step of its start it is at."""
@@ -276,6 +294,8 @@ class Discovery:
         with contextlib.suppress(orjson.JSONDecodeError, KeyError, TypeError):
             if status == 200:
                 self.models = list(orjson.loads(body)["data"])
+                if self._adapters:
+                    self._adapters.read(address, self.models)
 
     async def _keep_resolving(self) -> None:
         while True:

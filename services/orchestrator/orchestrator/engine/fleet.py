@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 
 from ..collectors import EngineLoad, EngineState
@@ -14,8 +15,11 @@ from ..model_settings import ModelSettings
 from ..record import EngineTime, engine_time
 from ..settings import Settings
 from ..telemetry import Telemetry
+from .adapters import EngineAdapters
 from .client import Engines
 from .discovery import Discovery
+
+log = logging.getLogger("orchestrator.engine")
 
 _NEAREST = 3
 _SHOWN_CHARACTERS = 100
@@ -29,6 +33,7 @@ class Fleet:
         entry: the model's name in metrics and logs, empty if there is only one.
         clock: the time of its engines; see `EngineTime`.
         adapters: the names of its adapters.
+        loaded: those that its engines load while they run; None if they load none.
     """
 
     def __init__(
@@ -38,6 +43,7 @@ class Fleet:
         self.entry = entry
         self.clock = EngineTime() if entry else engine_time
         self.adapters = frozenset(model.adapters)
+        self.loaded = EngineAdapters() if model.loads_adapters else None
         self.control_tokens = ControlTokens(model.tool_call_parser)
         key = settings.vllm_api_key
         self.discovery = Discovery(
@@ -50,6 +56,7 @@ class Fleet:
             startup_seconds=model.startup_seconds,
             status_port=model.status_port,
             control_tokens=self.control_tokens,
+            adapters=self.loaded,
             budget=budget,
             max_answer_bytes=settings.max_answer_bytes,
             variable="the model's url in MODELS" if entry else "VLLM_URL",
@@ -88,6 +95,8 @@ class Fleets:
             model = fleet.settings.model
             self.names |= dict.fromkeys((model, *fleet.settings.aliases), (fleet, model))
             self.names |= {name: (fleet, name) for name in fleet.settings.adapters}
+            if fleet.loaded:
+                fleet.loaded.on_change = self._take_loaded
 
     def __iter__(self) -> Iterator[Fleet]:
         return iter(self._fleets)
@@ -113,6 +122,19 @@ class Fleets:
         wanted = frozenset(name for name in adapters if name not in self.names)
         fleet.adapters = wanted
         self.names |= {name: (fleet, name) for name in sorted(wanted)}
+
+    def _take_loaded(self) -> None:
+        """Takes over what engines have loaded. Of two adapters with one name, the first model's counts."""
+        loading = [(fleet, fleet.loaded.names) for fleet in self._fleets if fleet.loaded]
+        before = {name for fleet, _ in loading for name in fleet.adapters}
+        for fleet, _ in loading:
+            self.set_adapters(fleet, fleet.settings.adapters)
+        for fleet, names in loading:
+            self.set_adapters(fleet, (*fleet.settings.adapters, *names))
+        after = {name for fleet, _ in loading for name in fleet.adapters}
+        if before != after:
+            changes = {"added": sorted(after - before), "removed": sorted(before - after)}
+            log.info("adapters changed", extra={"fields": changes})
 
     async def start(self) -> None:
         for fleet in self._fleets:
