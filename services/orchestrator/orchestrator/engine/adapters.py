@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 
@@ -50,6 +51,10 @@ class EngineAdapters:
             return False
         now = time.monotonic()
         return now - self._loading_since.setdefault(address, now) < LOADING_SECONDS
+
+    def wait_for_none(self, addresses: Iterable[Address]) -> None:
+        """Lets engines that may have been running for long get requests with the adapters that they have."""
+        self._loading_since |= dict.fromkeys(addresses, -math.inf)
 
     def came_up(self, address: Address, up: Iterable[Address]) -> None:
         """Takes note that an engine answers, and of what it has listed."""

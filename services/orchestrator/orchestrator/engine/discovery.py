@@ -98,6 +98,8 @@ class Discovery:
     async def start(self) -> None:
         """Resolves the names once and keeps watching from then on."""
         await self._resolve()
+        if self._adapters:
+            self._adapters.wait_for_none(self._addresses.values())
         self._resolver = asyncio.create_task(self._keep_resolving())
 
     async def close(self) -> None:

@@ -17,7 +17,7 @@ from orchestrator.engine.adapters import MOST_ADAPTERS, EngineAdapters
 from orchestrator.engine.address import Address
 from orchestrator.memory import Budget
 from tests.support.live import Live, live, until
-from tests.support.scripted_engine import ScriptedEngine, scripted_engine, whole
+from tests.support.scripted_engine import Exchange, ScriptedEngine, body, scripted_engine, whole
 from tests.support.several_models import setting
 
 LARGE: dict[str, Any] = {"model": "large", "aliases": ["gpt-4o"], "adapters": ["own"], "loads_adapters": True}
@@ -100,13 +100,24 @@ async def test_engine_that_starts_gets_no_requests_before_its_adapters() -> None
         await two.second.stop()
         await two.until_up(1)
         lists(two.second)
+        asked = 0
+
+        async def listing(exchange: Exchange) -> None:
+            nonlocal asked
+            asked += 1
+            await body(two.second.models)(exchange)
+
+        two.second.pages["/v1/models"] = listing
         await two.second.start(port)
+        await until(lambda: asked == 3)
         two.first.otherwise = whole("ok")
-        for _ in range(8):
+        for _ in range(4):
             assert (await two.ask("tone")).status_code == 200
         assert two.adapters == {"own", "tone"}
+        assert len(two.fleets.first.discovery.up()) == 1
         lists(two.second, "tone")
         await two.until_up(2)
+        assert two.adapters == {"own", "tone"}
 
 
 async def test_engine_that_never_gets_an_adapter_serves_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
