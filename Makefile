@@ -77,6 +77,9 @@ smoke: $(OPS) ## Test the deployed system as a user would; ARGS="--url URL --key
 keys: $(OPS) ## Manage API keys; ARGS="create alice", "set alice", list, "revoke alice", "rotate alice", rotate-engine
 	@$(RUN) -m ops keys $(ARGS)
 
+adapters: $(OPS) ## Manage adapters without a release; ARGS="add NAME s3://BUCKET/PREFIX" or "add NAME DIRECTORY", list, "remove NAME"
+	@$(RUN) -m ops adapters $(ARGS)
+
 usage: $(OPS) ## Print who used how much; ARGS="--since 30d", --csv, --json, or "--url URL --key KEY" for another server
 	@$(RUN) -m ops usage $(ARGS)
 
@@ -209,4 +212,4 @@ TOOLS ?= services/orchestrator/tools
 lock-tools: .venv/developer ## Lock the packages of your own tools: TOOLS=DIRECTORY with a requirements.in
 	$(LOCK) -c services/orchestrator/requirements.txt $(TOOLS)/requirements.in -o $(TOOLS)/requirements.txt
 
-.PHONY: help fast-start clients lock-tools swagger-ui page-vendor record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-traces bench-guard bench-engine bench-affinity bench-synth simulate-scaling synth rehearse rehearse-scaling pin-images doctor deploy smoke keys usage cost rollback destroy logs tiny-model tiny-adapter soak soak-restarts soak-limits fuzz check lock
+.PHONY: help fast-start clients lock-tools swagger-ui page-vendor record-iam gate demo up down test e2e containers vllm-cpu record-wire bench bench-compare bench-trees bench-growth bench-traces bench-guard bench-engine bench-affinity bench-synth simulate-scaling synth rehearse rehearse-scaling pin-images doctor deploy smoke keys adapters usage cost rollback destroy logs tiny-model tiny-adapter soak soak-restarts soak-limits fuzz check lock

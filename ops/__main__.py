@@ -36,6 +36,7 @@ from . import (
     usage,
 )
 from .account import NoAccess, NotAllowed
+from .adapter_commands import adapters_app
 from .command_line import (
     FAILURE,
     FILE,
@@ -65,6 +66,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(keys_app, name="keys")
+app.add_typer(adapters_app, name="adapters")
 
 
 @app.command("synth")

@@ -17,7 +17,7 @@ LOCKS = {
     "developer": "requirements.txt",
 }
 OPERATOR_TARGETS = (
-    "synth", "doctor", "deploy", "smoke", "keys", "cost", "destroy", "logs", "rollback",
+    "synth", "doctor", "deploy", "smoke", "keys", "adapters", "cost", "destroy", "logs", "rollback",
 )  # fmt: skip
 
 

@@ -91,7 +91,7 @@ def engine_url(plan: Plan) -> str:
 def lists_models(plan: Plan) -> bool:
     """Whether the orchestrator gets a list of models; the other variables describe one that only chats."""
     model = plan.deployment.model
-    return len(plan.entries) > 1 or bool(model.aliases or model.adapters) or model.kind != "chat"
+    return len(plan.entries) > 1 or bool(model.aliases or model.has_adapters) or model.kind != "chat"
 
 
 def engine_models(plan: Plan) -> str:
@@ -113,6 +113,7 @@ def _engine_model(plan: Plan, served: Mapping[str, str]) -> dict[str, Any]:
         "kind": model.kind if model.kind != "chat" else None,
         "aliases": list(model.aliases),
         "adapters": list(model.adapters),
+        "loads_adapters": model.adapters_from is not None,
         "fallback": served[entry.fallback] if entry and entry.fallback else None,
         "startup_seconds": deployment.gpu.startup_seconds if plan.sleeps else None,
         "status_port": STATUS_PORT,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
 from .gpu_settings import Gpu
 from .values import (
     AdapterName,
+    AdapterPrefix,
     AdapterSource,
     ModelSource,
     RepoId,
@@ -21,6 +22,11 @@ from .values import (
 
 MAIN = "main"
 """The entry of `models` that keeps the names of a deployment with one model."""
+
+
+LoraRank = Literal[1, 8, 16, 32, 64, 128, 256, 320, 512]
+LORA_RANKS: tuple[int, ...] = get_args(LoraRank)
+"""The largest ranks that vLLM may have."""
 
 
 class ModelSize(Section):
@@ -125,15 +131,28 @@ class Model(Section):
         description="LoRA adapters of the model: name to s3://bucket/prefix, or to a repository on the Hub. "
         "Clients request one by its name.",
     )
-    max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] | None = Field(
-        default=None, description="Largest rank of an adapter. Default: what the adapters need."
+    adapters_from: AdapterPrefix | None = Field(
+        default=None,
+        description="s3://bucket/prefix of further adapters, which engines load and unload while they run: "
+        "each folder directly below is one of that name. `make adapters` adds and removes them.",
+    )
+    max_lora_rank: LoraRank | None = Field(
+        default=None,
+        description="Largest rank of an adapter. Default: what the adapters need; at least 16 with "
+        "`adapters_from`.",
     )
     max_loras: int | None = Field(
         default=None,
         ge=1,
         le=256,
-        description="Number of adapters that one batch may use. Default: all of them, but at most 4.",
+        description="Number of adapters that one batch may use. Default: all of them, but at most 4; "
+        "4 with `adapters_from`.",
     )
+
+    @property
+    def has_adapters(self) -> bool:
+        """Whether the model is served with adapters, of now or of later."""
+        return bool(self.adapters or self.adapters_from)
 
 
 class ModelEntry(Model, Gpu):

@@ -98,11 +98,13 @@ ModelSource = Annotated[
     _name(rf"^(hub|mirror|{_S3})$", "hub, mirror or s3://bucket/prefix"),
 ]
 ShortName = Annotated[str, StringConstraints(max_length=16), _name(r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", "small")]
-AdapterName = Annotated[str, _name(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$", "support-tone")]
+ADAPTER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
+AdapterName = Annotated[str, _name(ADAPTER_NAME, "support-tone")]
 AdapterSource = Annotated[
     str,
     _name(rf"^({_S3}/?|{_REPO})$", "s3://bucket/prefix, or owner/name on the Hugging Face Hub"),
 ]
+AdapterPrefix = Annotated[str, _name(rf"^{_S3}/?$", "s3://bucket/prefix")]
 RepoId = Annotated[str, _name(rf"^{_REPO}$", "Qwen/Qwen2.5-7B-Instruct")]
 Region = Annotated[str, _name(r"^[a-z]{2,}(-[a-z]+)+-\d$", "us-east-1")]
 Zone = Annotated[str, _name(r"^[a-z]{2,}(-[a-z]+)+-\d[a-z]$", "us-east-1a")]

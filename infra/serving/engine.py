@@ -66,6 +66,7 @@ def engine_environment(deployment: Deployment, files: ModelFiles | None = None) 
         "TENSOR_PARALLEL_SIZE": str(gpu.gpus_per_task),
         "KIND": None if model.kind == "chat" else model.kind,
         "ADAPTERS": _adapters(model),
+        "ADAPTERS_FROM": model.adapters_from,
         "MAX_LORA_RANK": str(model.max_lora_rank or ""),
         "MAX_LORAS": str(model.max_loras or ""),
         "TOOL_CALL_PARSER": model.tool_call_parser,

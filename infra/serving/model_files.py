@@ -69,7 +69,8 @@ def model_files(scope: Construct, plan: Plan, builder: ImageBuilder | None) -> M
 
 def let_read_adapters(scope: Construct, role: iam.IRole, model: Model) -> None:
     """Lets an engine read its adapters in S3, and nothing beside them."""
-    places = sorted({place.rstrip("/") for place in model.adapters.values() if place.startswith("s3://")})
+    sources = (*model.adapters.values(), model.adapters_from or "")
+    places = sorted({place.rstrip("/") for place in sources if place.startswith("s3://")})
     for number, place in enumerate(places, 1):
         bucket, prefix = _place(scope, f"Adapters{number}", place)
         _grant_objects(role, bucket, prefix, ["s3:GetObject"])

@@ -48,6 +48,8 @@ def adapters(assembly: Assembly) -> Found[Resource]:
         given = {one["name"]: one["source"] for one in json.loads(variables.get("ADAPTERS", "[]"))}
         if given != dict(model.adapters):
             yield (task, f"ADAPTERS has {given}; the deployment file has {dict(model.adapters)}")
+        if (later := variables.get("ADAPTERS_FROM")) != model.adapters_from:
+            yield (task, f"ADAPTERS_FROM is {later or 'unset'}; it must be {model.adapters_from or 'unset'}")
         if variables.get("KIND", "chat") != model.kind:
             yield (task, f"KIND is {variables.get('KIND', 'chat')}; the model is of the kind {model.kind}")
 

@@ -224,6 +224,7 @@ def test_several_models_reach_the_orchestrator_and_their_engines() -> None:
             "url": "http://vllm.tandem.internal:8000",
             "aliases": ["gpt-4o"],
             "adapters": ["support-tone", "sql"],
+            "loads_adapters": True,
             "fallback": "Qwen/Qwen2.5-0.5B-Instruct",
             "status_port": 8002,
             "tool_call_parser": "hermes",
@@ -258,6 +259,7 @@ def test_several_models_reach_the_orchestrator_and_their_engines() -> None:
         "s3://acme-adapters/support-tone",
         "acme/sql-adapter",
     ]
+    assert [str(one.adapters_from) for one in engines] == ["s3://acme-adapters/later", "None", "None"]
 
 
 def test_each_of_several_models_says_whether_it_takes_images() -> None:
@@ -271,6 +273,13 @@ def test_each_of_several_models_says_whether_it_takes_images() -> None:
     assert "MODEL_TAKES_IMAGES" not in values
     entries = Settings.from_environment(values).entries
     assert [one.sees_images for one in entries] == [False, True, True]
+
+
+def test_adapters_of_later_make_a_list_of_one_model() -> None:
+    given = Deployment.model_validate({"model": {"adapters_from": "s3://acme-adapters/later"}})
+    values = orchestrator_environment(Plan(given, load_catalog()), api_keys_secret_arn="")
+    [entry] = Settings.from_environment(values).entries
+    assert (entry.loads_adapters, entry.adapters) == (True, ())
 
 
 def test_one_model_needs_no_list() -> None:

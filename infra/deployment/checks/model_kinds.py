@@ -10,6 +10,7 @@ from .rule import Changes, Found, Severity, rule
 
 CHATS = ("chat", "vision")
 _ONLY_TEXT = "--language-model-only"
+_SEVERAL_PROCESSES = ("--api-server-count", "-asc")
 
 
 def _with_images(plan: Plan) -> Iterator[Changes]:
@@ -36,15 +37,58 @@ def model_kind(plan: Plan) -> Found[str]:
             yield (f"model.{name}", f"a model of the kind {model.kind} does not chat, so it has no parser")
 
 
-@rule("adapters", Severity.ERROR, lambda _: [{"model.adapters": {}}])
+@rule(
+    "adapters",
+    Severity.ERROR,
+    lambda _: [{"model.adapters": {}}],
+    lambda _: [{"model.adapters_from": None}],
+    lambda _: [{"model.adapters": {}, "model.adapters_from": None}],
+)
 def adapters(plan: Plan) -> Found[str]:
     """Adapters are served with models that chat."""
     model = plan.deployment.model
-    if model.adapters and model.kind not in CHATS:
+    for name in ("adapters", "adapters_from"):
+        if getattr(model, name) and model.kind not in CHATS:
+            yield (
+                f"model.{name}",
+                f"adapters are served with models that chat, and this one is of the kind {model.kind}",
+            )
+
+
+def _below(plan: Plan) -> list[str]:
+    """The adapters whose sources are below the prefix of further ones."""
+    model = plan.deployment.model
+    if not model.adapters_from:
+        return []
+    prefix = model.adapters_from.rstrip("/") + "/"
+    return [name for name, source in model.adapters.items() if f"{source}/".startswith(prefix)]
+
+
+def _without_those_below(plan: Plan) -> Iterator[Changes]:
+    below = _below(plan)
+    yield {
+        "model.adapters": {
+            name: source for name, source in plan.deployment.model.adapters.items() if name not in below
+        }
+    }
+
+
+@rule("adapters-from", Severity.ERROR, _without_those_below, lambda _: [{"model.adapters_from": None}])
+def adapters_from(plan: Plan) -> Found[str]:
+    """Adapters that engines load while they run are not configured too, and one process loads them."""
+    model = plan.deployment.model
+    for name in _below(plan):
         yield (
-            "model.adapters",
-            f"adapters are served with models that chat, and this one is of the kind {model.kind}",
+            f"model.adapters.{name}",
+            f"{model.adapters[name]} is below model.adapters_from, so engines load it from there already",
         )
+    for argument in model.extra_args if model.adapters_from else ():
+        if argument.partition("=")[0].replace("_", "-") in _SEVERAL_PROCESSES:
+            yield (
+                "model.extra_args",
+                f"with {argument}, several processes answer, and only one of them would load an adapter of "
+                "model.adapters_from",
+            )
 
 
 @rule(
@@ -57,15 +101,15 @@ def adapters(plan: Plan) -> Found[str]:
 def adapter_settings(plan: Plan) -> Found[str]:
     """Limits of adapters have no effect without adapters, or beyond their number."""
     model = plan.deployment.model
-    if not model.adapters:
+    if not model.has_adapters:
         for name in ("max_loras", "max_lora_rank"):
             if getattr(model, name) is not None:
                 yield (f"model.{name}", "it has no effect: the model has no adapters")
-    elif model.max_loras is not None and model.max_loras > len(model.adapters):
+    elif not model.adapters_from and model.max_loras is not None and model.max_loras > len(model.adapters):
         yield (
             "model.max_loras",
             f"memory is reserved for {model.max_loras} adapters, and there are {len(model.adapters)}",
         )
 
 
-RULES = (model_kind, adapters, adapter_settings)
+RULES = (model_kind, adapters, adapters_from, adapter_settings)

@@ -19,7 +19,7 @@ _NAME = re.compile(r"[\w./:@+-]{1,256}")
 _TAKES_IMAGES = "MODEL_TAKES_IMAGES"
 
 
-def _names(deployment: Deployment) -> list[tuple[str, str]]:
+def names(deployment: Deployment) -> list[tuple[str, str]]:
     """The place and the value of every name that a client may request."""
     named = []
     for seen in deployment.entries:
@@ -35,7 +35,7 @@ def _names(deployment: Deployment) -> list[tuple[str, str]]:
 @rule("model-names", Severity.ERROR)
 def model_names(plan: Plan) -> Found[str]:
     """Every model, alias and adapter has a name of its own, which clients request it by."""
-    named = _names(plan.deployment)
+    named = names(plan.deployment)
     count = Counter(name for _, name in named)
     for name, uses in count.items():
         if uses > 1:
@@ -58,7 +58,7 @@ def model_names(plan: Plan) -> Found[str]:
 def name_characters(plan: Plan) -> Found[str]:
     """The orchestrator does not start with a list of models in which a name has other characters."""
     if lists_models(plan):
-        for place, name in _names(plan.deployment):
+        for place, name in names(plan.deployment):
             if not _NAME.fullmatch(name):
                 yield (place, f"{name!r} must have 1 to 256 letters, digits and characters of ./:@+_-")
 
@@ -123,4 +123,24 @@ def _circle(deployment: Deployment, name: str) -> list[str]:
     return []
 
 
-RULES = (model_names, name_characters, takes_images, fallback)
+@rule("adapters-from-shared", Severity.ERROR)
+def adapters_from_shared(plan: Plan) -> Found[str]:
+    """Each model has a prefix of its own for further adapters, since an adapter fits one model only."""
+    seen: dict[str, str] = {}
+    for one in plan.deployment.entries:
+        place, prefix = one.in_file("model.adapters_from"), one.model.adapters_from
+        if prefix is None:
+            continue
+        prefix = prefix.rstrip("/") + "/"
+        for other, its in seen.items():
+            if prefix.startswith(its) or its.startswith(prefix):
+                yield (
+                    place,
+                    f"{one.model.adapters_from} and {other} contain one another, and an adapter fits one "
+                    "model only; give each model a prefix of its own",
+                )
+                break
+        seen[place] = prefix
+
+
+RULES = (model_names, name_characters, takes_images, fallback, adapters_from_shared)

@@ -105,7 +105,8 @@ class _Finder:
             place = self._arns.text(task.template, environment(task).get(variable) or "")
             places[name] = [_object_of(place)] if place else []
         adapters = json.loads(environment(task).get("ADAPTERS") or "[]")
-        sources = sorted(one["source"].rstrip("/") for one in adapters if one["source"].startswith("s3://"))
+        named = [one["source"] for one in adapters] + [environment(task).get("ADAPTERS_FROM") or ""]
+        sources = sorted(source.rstrip("/") for source in named if source.startswith("s3://"))
         places["adapter_object"] = [_object_of(source) for source in sources]
         buckets = {one.partition("/")[0] for objects in places.values() for one in objects}
         return {**places, "model_bucket": sorted(buckets)}

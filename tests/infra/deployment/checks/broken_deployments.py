@@ -34,6 +34,7 @@ SMALL = {"id": "Qwen/Qwen2.5-0.5B-Instruct"}
 TEXT_ONLY = "--language-model-only"
 TAKES_IMAGES = {"MODEL_TAKES_IMAGES": "true"}
 TONE = {"tone": "s3://acme-adapters/tone"}
+LATER = "s3://acme-adapters/later"
 
 
 def several(**entries: dict[str, Any]) -> Deployment:
@@ -47,7 +48,18 @@ BROKEN = {
         deployment(model__kind="reranker", model__reasoning_parser="qwen3"),
         deployment(model__kind="vision", model__extra_args=[TEXT_ONLY]),
     ],
-    "adapters": [deployment(model__kind="embedding", model__adapters=TONE)],
+    "adapters": [
+        deployment(model__kind="embedding", model__adapters=TONE),
+        deployment(model__kind="reranker", model__adapters_from=LATER),
+    ],
+    "adapters-from": [
+        deployment(model__adapters=TONE, model__adapters_from="s3://acme-adapters"),
+        deployment(model__adapters_from=LATER, model__extra_args=["--api-server-count", "2"]),
+    ],
+    "adapters-from-shared": [
+        several(one={"adapters_from": LATER}, two={**SMALL, "adapters_from": f"{LATER}/"}),
+        several(one={"adapters_from": f"{LATER}/small"}, two={**SMALL, "adapters_from": LATER}),
+    ],
     "adapter-settings": [
         deployment(model__max_loras=2),
         deployment(model__max_lora_rank=16),

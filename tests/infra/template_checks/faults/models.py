@@ -64,6 +64,14 @@ FAULTS = (
         "T-adapters",
         variable("EngineTask", "ADAPTERS", '[{"name": "support-tone", "source": "s3://other/tone"}]'),
     ),
+    _found(
+        "engine does not look for later adapters", "T-adapters", variable("EngineTask", "ADAPTERS_FROM", None)
+    ),
+    _found(
+        "later adapters from another prefix",
+        "T-adapters",
+        variable("EngineTask", "ADAPTERS_FROM", "s3://acme-adapters/others"),
+    ),
     _found("embedding model served as chat", "T-adapters", variable("EngineEmbedTask", "KIND", None)),
     _found(
         "engine may write its adapters",
