@@ -61,7 +61,7 @@ def test_verdicts_are_the_same(
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff", b"[" * 100_000, b"[]", b"null", b'"LORA"'])
-def test_what_is_no_configuration_is_rejected_by_both(content: bytes, tmp_path: Path) -> None:
+def test_other_content_is_rejected_by_both(content: bytes, tmp_path: Path) -> None:
     (tmp_path / engine.CONFIG).write_bytes(content)
     with pytest.raises(engine.UnfitAdapter):
         engine.checked("a", tmp_path, base=BASE, most=16, where="ADAPTERS_FROM")

@@ -136,8 +136,8 @@ def adapters_from_shared(plan: Plan) -> Found[str]:
             if prefix.startswith(its) or its.startswith(prefix):
                 yield (
                     place,
-                    f"{one.model.adapters_from} and {other} contain one another, and an adapter fits one "
-                    "model only; give each model a prefix of its own",
+                    f"{one.model.adapters_from} overlaps with {other}, and an adapter fits one model only; "
+                    "give each model a prefix of its own",
                 )
                 break
         seen[place] = prefix
