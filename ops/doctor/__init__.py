@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ops.account import Account, NoAccess, NotAllowed, Unreachable, translated
 from ops.report import Result, Status
 
-from . import domain, engine_start, identity, machine_image, network, quotas, running, stacks, tools
+from . import adapters, domain, engine_start, identity, machine_image, network, quotas, running, stacks, tools
 
 
 class Check(NamedTuple):
@@ -41,6 +41,7 @@ BEFORE = (
     Check("hosted zone", domain.check_zone),
     Check("CloudFront", domain.check_cloudfront),
     Check("secrets", identity.check_secrets),
+    Check("adapters", adapters.check_adapters),
     Check("permissions", identity.check_policies),
     Check("service roles", identity.check_service_roles),
 )
@@ -48,6 +49,7 @@ AFTER = (
     Check("deployment file", identity.check_file),
     Check("tools", tools.check_tools),
     Check("secrets", identity.check_secrets),
+    Check("adapters", adapters.check_adapters),
     Check("permissions", identity.check_policies),
     Check("credentials", identity.check_identity),
     Check("stacks", stacks.check_stacks),

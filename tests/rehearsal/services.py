@@ -113,6 +113,8 @@ class DeployedServices(Parts):
         task = deployed_task(self._emulator, service)
         self._fit_engine(task)
         if "ADAPTERS" in task.environment:
+            if "ADAPTERS_FROM" in task.environment:
+                task.substitute("ADAPTERS_SECONDS", "1", "so that a later adapter is known soon")
             task.environment |= self._aws | self._emulator.credentials(task.definition["taskRoleArn"])
         if change:
             change(task)

@@ -10,6 +10,7 @@ import httpx
 import yaml
 
 from tests.e2e.engine.serve import MODEL
+from tests.support.containers.container import until
 
 from .emulator import Emulator
 from .expectations import same
@@ -21,7 +22,9 @@ from .steps import saw, step
 
 _SMALL = "Qwen/Qwen2.5-0.5B-Instruct"
 _SERVICE = "EngineSmallService"
-_ADAPTER, _BUCKET = "support-tone", "rehearsal-adapters"
+_ADAPTER, _LATER, _BUCKET = "support-tone", "legal", "rehearsal-adapters"
+_PREFIX = f"s3://{_BUCKET}/later"
+_SECONDS = 30.0
 _ADAPTER_FILES = MODEL.parent / "adapter"
 _OF_THE_ORCHESTRATOR = {"service Orchestrator", "task definition Orchestrator"}
 _GPU_QUOTA = "L-DB2E81BA"
@@ -52,13 +55,16 @@ class SeveralModels:
         with step("make deploy of an adapter: only its own engines are replaced"):
             self._store_adapter()
             two = inventory(self._emulator)
-            self._release(file, small={"id": _SMALL, "adapters": {_ADAPTER: f"s3://{_BUCKET}/{_ADAPTER}"}})
+            configured = {_ADAPTER: f"s3://{_BUCKET}/{_ADAPTER}"}
+            self._release(file, small={"id": _SMALL, "adapters": configured, "adapters_from": _PREFIX})
             kept = {name for name in self._changed(two) if " Small" not in name}
             same(kept - self._orchestrators() - self._roles("EngineSmall"), set(), "what else changed")
             services.remove_engine(small)
             small = services.start_engine(service=_SERVICE)
             self._serving.roll_out(services)
             same(_answering(services, _ADAPTER), _ADAPTER, "the adapter that answers")
+        with step("make adapters: an adapter comes and goes, and nothing is deployed"):
+            self._without_a_release(services)
         with step("make deploy without the second model: nothing is left of it"):
             self._release(file)
             services.remove_engine(small)
@@ -68,6 +74,19 @@ class SeveralModels:
             self._serving.roll_out(services)
             same(_status(services, _SMALL), 404, "the status of a request for it")
         self._forget(file)
+
+    def _without_a_release(self, services: DeployedServices) -> None:
+        before = inventory(self._emulator)
+        same(_status(services, _LATER), 404, "the status before")
+        self._project.ops("adapters", "add", _LATER, f"s3://{_BUCKET}/{_ADAPTER}")
+        [listed] = json.loads(self._project.ops("adapters", "list", "--json"))
+        same((listed["name"], listed["state"], listed["rank"]), (_LATER, "complete", 8), "what is listed")
+        until(lambda: _LATER in _listed(services), "the later adapter to be listed", _SECONDS)
+        same(_answering(services, _LATER), _LATER, "the adapter that answers")
+        self._project.ops("adapters", "remove", _LATER)
+        until(lambda: _LATER not in _listed(services), "the later adapter to be gone", _SECONDS)
+        same(_status(services, _LATER), 404, "the status after")
+        same(self._changed(before), set(), "what changed")
 
     def _release(self, file: str, **others: dict[str, Any]) -> None:
         """Deploys the file with its model as the entry `main`, and these others."""

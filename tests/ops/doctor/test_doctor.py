@@ -8,7 +8,7 @@ from tests.ops.scripted_aws import account
 
 from .expectations import CERTIFICATE, SECRET, VPC
 
-OF_THE_FILE = ("tools", "tool connections", "permissions")
+OF_THE_FILE = ("tools", "tool connections", "permissions", "adapters")
 """They ask AWS nothing unless the file names something."""
 
 

@@ -217,7 +217,7 @@ def test_missing_permission_is_reported_for_each_check() -> None:
     asked = [
         result
         for result in results
-        if result.subject not in ("deployment file", "tools", "secrets", "permissions")
+        if result.subject not in ("deployment file", "tools", "secrets", "permissions", "adapters")
     ]
     assert {result.status for result in asked} == {Status.UNKNOWN}
     assert len(results) == len(AFTER)
