@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from typing import Any
 
@@ -94,3 +95,18 @@ def test_unknown_name_is_answered_with_the_nearest_ones(name: str, message: str)
 
 def test_many_names_are_not_all_listed() -> None:
     assert "and 80 more" in unknown_model("x", [f"model-{number}" for number in range(100)]).message
+
+
+def test_names_of_any_length_and_number_are_compared_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[int, int]] = []
+    matches = difflib.get_close_matches
+
+    def count(word: str, names: list[str], **options: Any) -> list[str]:
+        compared.append((len(word), len(names)))
+        return matches(word, names, **options)
+
+    monkeypatch.setattr(difflib, "get_close_matches", count)
+    names = [f"customer-{number}-tone" for number in range(700)]
+    assert "did you mean customer-12-tone" in unknown_model("customer-12-tune", names).message
+    unknown_model("x" * 8_000_000, names)
+    assert compared == [(16, 20), (256, 20)]
