@@ -25,6 +25,7 @@ _SERVICE = "EngineSmallService"
 _ADAPTER, _LATER, _BUCKET = "support-tone", "legal", "rehearsal-adapters"
 _PREFIX = f"s3://{_BUCKET}/later"
 _SECONDS = 30.0
+_ASKED = 4
 _ADAPTER_FILES = MODEL.parent / "adapter"
 _OF_THE_ORCHESTRATOR = {"service Orchestrator", "task definition Orchestrator"}
 _GPU_QUOTA = "L-DB2E81BA"
@@ -81,10 +82,10 @@ class SeveralModels:
         self._project.ops("adapters", "add", _LATER, f"s3://{_BUCKET}/{_ADAPTER}")
         [listed] = json.loads(self._project.ops("adapters", "list", "--json"))
         same((listed["name"], listed["state"], listed["rank"]), (_LATER, "complete", 8), "what is listed")
-        until(lambda: _LATER in _listed(services), "the later adapter to be listed", _SECONDS)
+        until(lambda: _knowing(services, _LATER) == _ASKED, "all orchestrators to know it", _SECONDS)
         same(_answering(services, _LATER), _LATER, "the adapter that answers")
         self._project.ops("adapters", "remove", _LATER)
-        until(lambda: _LATER not in _listed(services), "the later adapter to be gone", _SECONDS)
+        until(lambda: _knowing(services, _LATER) == 0, "no orchestrator to know it", _SECONDS)
         same(_status(services, _LATER), 404, "the status after")
         same(self._changed(before), set(), "what changed")
 
@@ -150,6 +151,11 @@ def _client(services: DeployedServices) -> httpx.Client:
 def _listed(services: DeployedServices) -> set[str]:
     with _client(services) as client:
         return {one["id"] for one in client.get(f"{services.url}/models").json()["data"]}
+
+
+def _knowing(services: DeployedServices, name: str) -> int:
+    """How many of several requests in a row, which reach all orchestrators, find a name in the list."""
+    return sum(name in _listed(services) for _ in range(_ASKED))
 
 
 def _ask(services: DeployedServices, model: str) -> httpx.Response:
