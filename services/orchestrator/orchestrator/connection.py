@@ -40,6 +40,7 @@ class Connection(asyncio.Protocol):
         given_up: whether it was closed because the server does not answer.
     """
 
+    __deletable__ = ("_parser",)  # for mypyc
     __slots__ = (
         "_body", "_broken", "_buffered", "_file", "_keep_alive", "_loop", "_parser", "_paused", "_started",
         "_transport", "_waiter", "complete", "content_type", "framed", "given_up", "heard", "idle_since",

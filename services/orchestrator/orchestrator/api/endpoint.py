@@ -286,7 +286,7 @@ class Exchange:
             request = Request(
                 route, head.headers, body, record, head, share, accounts, account, ticket, is_form
             )
-            del body  # the request's to free
+            body = b""  # the request's to free
             await self._endpoint.handler(request, reply)
             reply.end()
             record.status = record.status or reply.status

@@ -172,6 +172,7 @@ class TurnReader:
             self._finish_reason = reason if isinstance(reason, str) else "stop"
         visible: JsonObject = {}
         message = message_of(choice)
+        value: Any
         for key, value in message.items():
             if key == "role":
                 if self._first:

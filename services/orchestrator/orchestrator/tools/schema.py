@@ -223,8 +223,8 @@ def _field(parameter: inspect.Parameter, description: str | None) -> tuple[Any, 
     kind, *own = get_args(parameter.annotation) if annotated else [parameter.annotation]
     # Later metadata takes precedence, so the author's own Field comes last.
     metadata = (Field(alias=parameter.name, description=description), *own)
-    annotation = Annotated[kind, *metadata]  # type: ignore[valid-type]
-    return annotation, ... if parameter.default is parameter.empty else parameter.default
+    made: Any = Annotated  # subscripted as a value, because mypyc takes a subscript for a type
+    return made[(kind, *metadata)], ... if parameter.default is parameter.empty else parameter.default
 
 
 def _check_type(parameter: inspect.Parameter, where: str) -> None:
