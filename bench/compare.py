@@ -19,6 +19,7 @@ from bench.__main__ import engine_at, started
 from bench.gateways import ENGINE_PORT, GATEWAYS, ROOT, Gateway, Running, build
 from bench.measure import CHUNKS, MEASURES, once, write_bodies
 from bench.results import median, ratio, spread
+from tests.support.compiled import compiled
 
 COMPARED = ("relay", "chunk", "tool loop")
 SERVICE = Path("services/orchestrator")
@@ -46,9 +47,9 @@ def unpacked(tree: str, directory: Path) -> Path:
 
 
 def gateway_of(tree: Path, variables: Mapping[str, str] = {}) -> Gateway:
-    """Returns our gateway as `tree` has it, with the packages of this tree's lock file."""
+    """Returns our gateway as `tree` has it, compiled where it can be, with the packages of our lock file."""
     ours = next(gateway for gateway in GATEWAYS if gateway.name == "ours")
-    path = {"PYTHONPATH": str(tree / SERVICE), **variables}
+    path = {"PYTHONPATH": str(compiled(tree / SERVICE)), **variables}
     return dataclasses.replace(ours, environment=lambda port, engine: ours.environment(port, engine) | path)
 
 

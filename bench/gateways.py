@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tests.support.compiled import compiled
+
 ROOT = Path(__file__).resolve().parents[1]
 INSTALLED = ROOT / ".cache" / "bench"
 LOCKS = ROOT / "bench" / "peers"
@@ -89,9 +91,9 @@ def _python(name: str) -> str:
 
 
 def _ours(port: int, engine: str) -> dict[str, str]:
-    """Configures ours as deployed: keys, metrics, logs, limits and tool detection; but offline weather."""
+    """Configures ours as deployed: compiled, with keys, metrics and logs; but offline weather."""
     return {
-        "PYTHONPATH": str(ROOT / "services" / "orchestrator"),
+        "PYTHONPATH": str(compiled()),
         "VLLM_URL": engine,
         "HOST": "127.0.0.1",
         "PORT": str(port),

@@ -65,7 +65,15 @@ class Recipe:
 
 ORCHESTRATOR = Recipe(
     service="orchestrator",
-    files=("Dockerfile", "requirements.txt", TOOLS_REQUIREMENTS, "orchestrator", TOOLS_FOLDER),
+    files=(
+        "Dockerfile",
+        "requirements.txt",
+        "build-requirements.txt",
+        TOOLS_REQUIREMENTS,
+        "compile.py",
+        "orchestrator",
+        TOOLS_FOLDER,
+    ),
     # The same image as on Docker Hub, from a registry without rate limits for CodeBuild's shared addresses.
     arguments={"PYTHON_IMAGE": "public.ecr.aws/docker/library/python:3.11.14-slim-bookworm"},
     compute="BUILD_GENERAL1_SMALL",

@@ -67,12 +67,29 @@ def is_read_only_for_its_user(engine: Engine, image: str, _network: str, _base: 
     images.cannot_change(engine, image, "/app", "/venv")
 
 
+def has_compiled_modules(engine: Engine, image: str, _network: str, _base: str) -> None:
+    images.has_compiled_modules(engine, image)
+
+
 def holds_only_what_it_needs(engine: Engine, image: str, _network: str, base: str) -> None:
     images.holds_only_what_it_needs(engine, image, base, 160)
 
 
 FAULTS = [
-    Fault("orchestrator", "a missing file", without("orchestrator/errors.py"), serves, "No module named"),
+    Fault(
+        "orchestrator",
+        "a missing file",
+        rewritten(r"COPY tools", "RUN rm /app/orchestrator/errors.py\nCOPY tools"),
+        serves,
+        "No module named",
+    ),
+    Fault(
+        "orchestrator",
+        "modules that are not compiled",
+        rewritten(r"ARG COMPILE=1", "ARG COMPILE=0"),
+        has_compiled_modules,
+        "not compiled",
+    ),
     Fault(
         "orchestrator",
         "a wrong user",

@@ -19,6 +19,10 @@ def test_orchestrators_image_has_a_user_without_rights(
     images.cannot_change(docker_engine, orchestrator_image, "/app", "/venv")
 
 
+def test_orchestrators_modules_are_compiled(docker_engine: Engine, orchestrator_image: str) -> None:
+    images.has_compiled_modules(docker_engine, orchestrator_image)
+
+
 def test_engines_image_has_the_account_of_vllms_image(docker_engine: Engine, engine_image: str) -> None:
     images.runs_as(docker_engine, engine_image, "2000:0")
     images.cannot_change(docker_engine, engine_image, "/opt/tandem")

@@ -14,9 +14,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
+import orchestrator
+
 MODEL = "Qwen/Qwen2.5-7B-Instruct"
 ROOT = Path(__file__).parents[2]
-ORCHESTRATOR = ROOT / "services" / "orchestrator"
+ORCHESTRATOR = Path(orchestrator.__file__ or "").parents[1]
+"""Where this process imports it from: the sources, or a compiled copy."""
 STANDIN = ROOT / "services" / "vllm" / "standin.py"
 
 _START_SECONDS = 30.0

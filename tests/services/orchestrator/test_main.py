@@ -19,9 +19,8 @@ import httpx
 import pytest
 
 from tests.support.live import until
+from tests.support.processes import ORCHESTRATOR
 from tests.support.scripted_engine import ScriptedEngine, after, call, stream, text, whole
-
-SERVICE = Path(__file__).parents[3] / "services/orchestrator"
 
 
 class Running:
@@ -38,7 +37,7 @@ class Running:
 
 def environment(**settings: str) -> dict[str, str]:
     return {
-        "PATH": os.environ["PATH"], "PYTHONPATH": str(SERVICE), "HOST": "127.0.0.1", "PORT": "0",
+        "PATH": os.environ["PATH"], "PYTHONPATH": str(ORCHESTRATOR), "HOST": "127.0.0.1", "PORT": "0",
         "WEATHER_SOURCE": "sample", "ENGINE_REFRESH_SECONDS": "0.2", **settings,
     }  # fmt: skip
 
@@ -130,7 +129,7 @@ async def test_tool_that_exits_in_the_background_ends_neither_the_process_nor_ot
     engine: ScriptedEngine, tmp_path: Path, tool: str
 ) -> None:
     (tmp_path / "exits.py").write_text(TOOLS)
-    settings = {"PYTHONPATH": f"{SERVICE}:{tmp_path}", "TOOL_MODULES": "exits", "VLLM_URL": engine.url}
+    settings = {"PYTHONPATH": f"{ORCHESTRATOR}:{tmp_path}", "TOOL_MODULES": "exits", "VLLM_URL": engine.url}
     async with process(**settings) as server:
         go_on = asyncio.Event()
         engine.play(stream(*text("slow"), go_on, *text(" end")))

@@ -27,7 +27,8 @@ VLLM_CPU = "vllm/vllm-openai-cpu:v0.32.0"
 _HERE = Path(__file__).parent
 _LOCAL_PYTHON = "tandem-test/python"
 _RELEASE = "bookworm"
-_PACKAGES = "python3,python3-venv,python3-pip,ca-certificates"
+# With the headers, as in Python's own image: the orchestrator's modules are compiled.
+_PACKAGES = "python3,python3-dev,python3-venv,python3-pip,ca-certificates"
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host")
 _SITE_PACKAGES = "/usr/local/lib/python3.11/dist-packages"
@@ -61,11 +62,20 @@ def python_base(engine: Engine, name: str = PYTHON) -> str:
     Raises:
         NoEngine: it can neither be pulled nor made.
     """
+    made_here = _id(engine, name) and _id(engine, name) == _id(engine, _LOCAL_PYTHON)
+    if made_here and _packages(engine) != _PACKAGES:
+        for outdated in (name, _LOCAL_PYTHON):
+            engine.api.images.remove(outdated, noprune=True)
     if not engine.has_image(name):
         _pull_or_make(engine, name)
     if _id(engine, name) == _id(engine, _LOCAL_PYTHON):
         engine.note(f"{name} cannot be pulled here; a Debian {_RELEASE} with its Python stands for it")
     return name
+
+
+def _packages(engine: Engine) -> str | None:
+    """The packages that the image made here was made of."""
+    return (engine.api.images.get(_LOCAL_PYTHON).labels or {}).get("packages")
 
 
 def _pull_or_make(engine: Engine, name: str) -> None:
@@ -101,7 +111,7 @@ def _make_python_base(engine: Engine) -> None:
                     file.unlink()
         with subprocess.Popen(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE) as tar:
             subprocess.run(
-                ["docker", "import", "-", _LOCAL_PYTHON],
+                ["docker", "import", "--change", f"LABEL packages={_PACKAGES}", "-", _LOCAL_PYTHON],
                 env=dict(engine.environment),
                 stdin=tar.stdout,
                 stdout=subprocess.DEVNULL,

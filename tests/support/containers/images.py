@@ -16,6 +16,8 @@ from typing import Any
 
 import httpx
 
+from tests.support.compiled import modules
+
 from .container import FAST_HEALTH, HARDENED, Running, container, until
 from .engine import Engine
 
@@ -61,6 +63,16 @@ def has_no_build_tools(engine: Engine, image: str) -> None:
     looks = " ; ".join(f"command -v {tool}" for tool in _BUILD_TOOLS)
     found = engine.docker("run", "--rm", "--entrypoint", "sh", image, "-c", f"{looks}; true").split()
     assert not found, f"build tools in the image: {found}"
+
+
+def has_compiled_modules(engine: Engine, image: str) -> None:
+    """The image's Python runs the machine code of each module that compile.py names, not its source."""
+    names = [f"orchestrator.{module.replace('/', '.')}" for module in modules()]
+    looks = f"import importlib as i; print(*(i.import_module(name).__file__ for name in {names}), sep='\\n')"
+    files = engine.docker("run", "--rm", "--entrypoint", "python", image, "-c", looks).split()
+    python = [file for file in files if not file.endswith(".so")]
+    assert len(files) == len(names), f"{len(files)} modules instead of {len(names)}"
+    assert not python, f"modules that are not compiled: {python}"
 
 
 def holds_only_what_it_needs(engine: Engine, image: str, base: str, mebibytes: int) -> None:

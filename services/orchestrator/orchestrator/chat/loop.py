@@ -6,9 +6,8 @@ It produces a stream of events, from which a non-streaming answer is folded.
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Self
+from typing import Any
 
 import orjson
 
@@ -55,13 +54,18 @@ class ChatLoop:
         self._rescue = rescue
         self._control_tokens = control_tokens
 
-    def over(self, toolbox: Toolbox) -> Self:
+    def over(self, toolbox: Toolbox) -> ChatLoop:
         """Returns a loop with other tools, for one request."""
         if toolbox is self._toolbox:
             return self
-        other = copy.copy(self)
-        other._toolbox = toolbox
-        return other
+        return ChatLoop(
+            self._engines,
+            toolbox,
+            self._telemetry,
+            max_rounds=self._max_rounds,
+            rescue=self._rescue,
+            control_tokens=self._control_tokens,
+        )
 
     async def run(self, plan: ToolPlan, record: Record, emit: Emit) -> None:
         """Emits the answer in batches of events. The last event is the `Ending`.

@@ -97,9 +97,9 @@ class Engines:
             key = address.key
             try:
                 response = await _post(address, path, body, record, content_type, whole=whole)
-            except ConnectionBroken as error:
-                resends += not isinstance(error, StaleConnection)
-                self._after_break(address, error, resends, avoid, record)
+            except ConnectionBroken as broken:
+                resends += not isinstance(broken, StaleConnection)
+                self._after_break(address, broken, resends, avoid, record)
             except OSError as error:
                 self._after_no_connection(address, error, record)
             else:

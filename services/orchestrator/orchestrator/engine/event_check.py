@@ -67,8 +67,8 @@ class EventCheck:
             return ""
         try:
             value = orjson.loads(payload)
-        except orjson.JSONDecodeError as error:
-            return f"The engine sent invalid JSON: {error}"
+        except orjson.JSONDecodeError as invalid:
+            return f"The engine sent invalid JSON: {invalid}"
         if not isinstance(value, dict):
             return "The engine sent JSON that is not an object"
         found = _TEXT_START.search(raw)

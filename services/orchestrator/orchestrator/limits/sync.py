@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -213,4 +214,4 @@ class Sync:
 
 
 def _counts(use: Use) -> dict[str, Any]:
-    return {name: getattr(use, name) for name in Use.__slots__}
+    return {field.name: getattr(use, field.name) for field in dataclasses.fields(use)}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import functools
 import logging
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from ..errors import ToolError
 from .arguments import Arguments
@@ -95,10 +94,14 @@ class Toolbox:
         self._remote[server] = [tool for tool in tools if tool.name not in self._own]
         self._index()
 
-    def extended(self, tools: Iterable[RemoteTool]) -> Self:
+    def extended(self, tools: Iterable[RemoteTool]) -> Toolbox:
         """Returns a toolbox that also has these tools, for one request. It shares everything else."""
-        more = copy.copy(self)
-        more._remote = dict(self._remote)
+        more = Toolbox(
+            [], timeout=self._timeout, result_limit=self._result_limit, max_threads=self._max_threads
+        )
+        more._own, more._runner, more._remote = self._own, self._runner, dict(self._remote)
+        more._brought = self._brought
+        more._index()
         by_server: dict[str, list[RemoteTool]] = {}
         for tool in tools:
             by_server.setdefault(tool.server, []).append(tool)
@@ -207,13 +210,13 @@ class Toolbox:
         try:
             result = await tool.run(tool.given(parsed), context)
             content = render(result.value, self._result_limit)
-        except CallTimeout as error:
-            return "timeout", self._error(str(error)), ()
+        except CallTimeout as late:
+            return "timeout", self._error(str(late)), ()
         except ToolError as error:
             return "error", self._error(str(error)), ()
-        except Exception as error:
+        except Exception as unexpected:
             log.exception("%s raised", tool.name)
-            return "error", self._error(f"{tool.name} failed: {type(error).__name__}"), ()
+            return "error", self._error(f"{tool.name} failed: {type(unexpected).__name__}"), ()
         if result.failed:
             return "error", self._error(content), result.images
         return "ok", content, result.images

@@ -209,6 +209,7 @@ async def test_client_that_leaves_while_sending_its_body_is_forgotten(server: Li
     assert len(server.server.in_flight) == 0
 
 
+@pytest.mark.patches_methods
 async def test_unexpected_error_gets_a_500_without_internal_details(
     server: Live, engine: ScriptedEngine, monkeypatch: Any, caplog: Any
 ) -> None:

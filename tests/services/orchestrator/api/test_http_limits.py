@@ -311,6 +311,7 @@ async def test_any_status_from_the_engine_is_passed_on(
     await until(lambda: len(server.server.in_flight) == 0)
 
 
+@pytest.mark.patches_methods
 async def test_exchange_ends_even_if_the_answer_cannot_be_written(
     server: Live, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -29,6 +29,7 @@ def broken(*_: Any, **__: Any) -> Any:
     raise RuntimeError("cannot be written")
 
 
+@pytest.mark.patches_methods
 @pytest.mark.parametrize("name", REQUESTS)
 @pytest.mark.parametrize("methods", [("_head",), ("whole",), ("fail",), ("whole", "fail", "_write", "end")])
 async def test_reply_that_cannot_be_written_ends(
@@ -48,6 +49,7 @@ async def test_reply_that_cannot_be_written_ends(
     assert len(server.server.in_flight) == 0
 
 
+@pytest.mark.patches_methods
 async def test_request_that_cannot_be_counted_ends(
     server: Live, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

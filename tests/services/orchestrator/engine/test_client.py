@@ -332,6 +332,7 @@ def engine_buffer(engine: ScriptedEngine) -> int:
     return sum(writer.transport.get_write_buffer_size() for writer in engine._writers)
 
 
+@pytest.mark.patches_methods
 @pytest.mark.parametrize("number", sorted(OUR_FAILURES))
 async def test_failure_to_open_a_connection_at_all_is_not_the_engines(
     server: Live, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch, number: int
