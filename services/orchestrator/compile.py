@@ -38,7 +38,16 @@ MODULES = (
     "tools/results", "tools/schema", "tools/toolbox",
 )  # fmt: skip
 
-_FLAGS = ("-O2", "-mcpu=baseline", "-fPIC", "-fwrapv", "-DNDEBUG", "-w")
+_FLAGS = (
+    "-Os",  # as fast as -O2 here, and 0.6 MB less memory
+    "-fvisibility=hidden",
+    "-fno-asynchronous-unwind-tables",
+    "-mcpu=baseline",  # zig's default is the processor of the machine that builds
+    "-fPIC",
+    "-fwrapv",
+    "-DNDEBUG",
+    "-w",
+)
 
 
 def compile_modules(directory: Path, python: str = sys.executable) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from .documentation import OPEN_ROUTES
+from .auth import OPEN_ROUTES
 from .endpoint import Endpoint
 from .reply import Reply
 from .request import Request

@@ -29,6 +29,14 @@ _OPEN = "-"
 
 _FIELDS = frozenset({"sha256", "created", *(one.name for one in fields(Limits))})
 
+OPEN_ROUTES = frozenset(
+    {
+        "/health", "/ready", "/metrics", "/v1/models", "/v1/models/{model}", "/docs", "/docs/{name}",
+        "/openapi.json", "/", "/page/{name}",
+    }
+)  # fmt: skip
+"""The routes that need no key. All others do, so that a new route is not open by mistake."""
+
 
 @dataclass(slots=True)
 class KeyEntry:

@@ -14,7 +14,7 @@ from ..errors import (
     RateLimited,
 )
 from ..protocol import JsonObject
-from .auth import missing_key
+from .auth import OPEN_ROUTES, missing_key
 from .body import too_large
 from .body_schemas import (
     CHAT_ANSWER,
@@ -33,14 +33,6 @@ from .body_schemas import (
     SCORE_BODY,
     chat_body,
 )
-
-OPEN_ROUTES = frozenset(
-    {
-        "/health", "/ready", "/metrics", "/v1/models", "/v1/models/{model}", "/docs", "/docs/{name}",
-        "/openapi.json", "/", "/page/{name}",
-    }
-)  # fmt: skip
-"""The routes that need no key. All others do, so that a new route is not open by mistake."""
 
 _ERROR_SCHEMA: JsonObject = {
     "type": "object",

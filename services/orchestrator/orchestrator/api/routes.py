@@ -20,7 +20,6 @@ from ..tools.toolbox import Toolbox
 from .by_model import ROUTES, serving
 from .chat_page import add_chat_page
 from .docs_page import add_docs_page
-from .documentation import complete
 from .model_routes import add_model_routes, readiness
 from .usage import UsageReport, add_usage_route
 
@@ -82,6 +81,8 @@ def _complete_description(
     build_schema = app.openapi
 
     def openapi() -> JsonObject:
+        from .documentation import complete  # saves memory in a server whose description nobody reads
+
         tools = sorted(toolbox.names)
         return complete(
             build_schema(), needs_key=needs_key, serves_mcp=serves_mcp, tools=tools, served=served

@@ -10,7 +10,8 @@ import time
 import jsonschema_rs
 import pytest
 
-from orchestrator.api.documentation import OPEN_ROUTES, error_responses, pooling_routes, post_routes
+from orchestrator.api.auth import OPEN_ROUTES
+from orchestrator.api.documentation import error_responses, pooling_routes, post_routes
 from orchestrator.limits.rules import Limits
 from orchestrator.protocol import check_chat_request
 from tests.support.live import Live, live

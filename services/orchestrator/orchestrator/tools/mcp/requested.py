@@ -21,8 +21,6 @@ from ...mcp_settings import allowed_url, check_headers, endpoint
 from ...memory import Budget
 from ...telemetry import Telemetry
 from ..remote import JsonObject, RemoteTool
-from .http import HttpTransport
-from .server import McpServer
 from .wire import McpError
 
 _LABEL = re.compile(r"[a-zA-Z0-9]+(?:[_-][a-zA-Z0-9]+)*")
@@ -86,6 +84,9 @@ class RequestServers:
             InvalidRequest: a field is invalid, or the server is not allowed.
             ServerUnavailable: the server cannot be used.
         """
+        from .http import HttpTransport  # as in servers.py, only where they are used
+        from .server import McpServer
+
         label, url = self._label(tool, where), self._url(tool, where)
         headers = _headers(tool, where)
         address = await self._address(url, f"{where}.server_url")
