@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import functools
 import secrets
 from collections.abc import Sequence
@@ -323,6 +322,8 @@ def _attached(settings: Settings, toolbox: Toolbox) -> tuple[str, ...]:
     prefixes = tuple(f"{server.name}__" for server in settings.mcp_servers)
     for name in settings.attach_tools:
         if name not in toolbox.names and not name.startswith(prefixes):
+            import difflib  # saves memory until a name is wrong
+
             known = ", ".join(sorted(toolbox.names))
             near = difflib.get_close_matches(name, toolbox.names, n=1)
             meant = f"; did you mean {near[0]}?" if near else ""

@@ -8,7 +8,6 @@ would wait for more than a second.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import errno
 import logging
 import socket
@@ -135,10 +134,12 @@ def listen(host: str, port: int) -> list[socket.socket]:
 
 
 def _drop_new(listener: socket.socket) -> None:
-    program = ctypes.create_string_buffer(_DROP_SYN, len(_DROP_SYN))
     length = len(_DROP_SYN) // struct.calcsize("HBBI")
     try:
+        import ctypes  # saves memory until the server stops
+
+        program = ctypes.create_string_buffer(_DROP_SYN, len(_DROP_SYN))
         pointer = struct.pack("HP", length, ctypes.addressof(program))
         listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointer)
-    except OSError as error:  # not Linux: a client that connects at this moment may be reset
+    except (OSError, ImportError) as error:  # not Linux: a client that connects at this moment may be reset
         log.info("new connections cannot be held back", extra={"fields": {"reason": str(error)}})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import heapq
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -163,6 +162,8 @@ class Fleets:
 
 def unknown_model(name: str, known: Iterable[str]) -> NotFound:
     """Returns the error for a name that stands for no model, with the names that are most like it."""
+    import difflib  # saves memory until a name is wrong
+
     names = list(known)
     start = name[:_COMPARED_CHARACTERS]
     near = difflib.get_close_matches(start, _likely(start, names), n=_NEAREST, cutoff=0.4)
