@@ -50,7 +50,8 @@ def compiled(service: Path = SERVICE) -> Path:
             shutil.rmtree(unfinished, ignore_errors=True)
             shutil.copytree(service / "orchestrator", unfinished / "orchestrator", ignore=_LEFT_OUT)
             print(f"compiling {service} with mypyc, which takes a minute", file=sys.stderr, flush=True)
-            subprocess.run([sys.executable, service / "compile.py", unfinished], check=True)
+            command = [sys.executable, str(service / "compile.py"), str(unfinished)]
+            subprocess.run(command, stdout=sys.stderr.fileno(), check=True)
             unfinished.rename(target)
     return target
 
