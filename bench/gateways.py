@@ -94,6 +94,7 @@ def _ours(port: int, engine: str) -> dict[str, str]:
     """Configures ours as deployed: compiled, with keys, metrics and logs; but offline weather."""
     return {
         "PYTHONPATH": str(compiled()),
+        "PYTHONNODEBUGRANGES": "1",
         "VLLM_URL": engine,
         "HOST": "127.0.0.1",
         "PORT": str(port),

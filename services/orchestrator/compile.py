@@ -31,11 +31,11 @@ MODULES = (
     "chat/carried", "chat/conversation", "chat/execution", "chat/json_end", "chat/loop", "chat/quotation",
     "chat/request_fields", "chat/scanner", "chat/shapes", "chat/token_data", "chat/tool_choice",
     "chat/tool_plan", "chat/turn",
-    "collectors", "connection", "memory", "protocol",
+    "collectors", "connection", "control_tokens", "memory", "protocol", "record",
     "engine/address", "engine/affinity", "engine/answer", "engine/client", "engine/event_check",
     "limits/accounts", "limits/allowance", "limits/rules", "limits/usage",
     "tools/arguments", "tools/expression", "tools/mcp/http", "tools/mcp/session", "tools/mcp/wire",
-    "tools/results", "tools/schema", "tools/toolbox",
+    "tools/nulls", "tools/results", "tools/schema", "tools/toolbox", "traces/record",
 )  # fmt: skip
 
 _FLAGS = (

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 
 class EngineTime:
@@ -80,7 +80,6 @@ class Record:
     `saw_request`, `saw_answer`, `saw_turn`, `attempt_failed` and `end_trace` are given.
 
     Attributes:
-        traced: whether the steps of the request are noted.
         traceparent, tracestate: the client's trace context (W3C Trace Context), empty if it sent none.
         hints: what the client probably did not mean.
         permitted_tools: names of the server's tools that the request's key may use. None: all of them.
@@ -93,8 +92,6 @@ class Record:
         clock: the time of these engines.
         may_wait: whether the request waits if no engine can take it. If not, another model takes it.
     """
-
-    traced: ClassVar[bool] = False
 
     request_id: str
     route: str
@@ -128,6 +125,11 @@ class Record:
     may_wait: bool = True
     _asked: float | None = None
     _share: float = 0.0
+
+    @property
+    def traced(self) -> bool:
+        """Whether the steps of the request are noted."""
+        return False
 
     @property
     def identity(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -64,6 +63,8 @@ class Starts:
     @property
     def expected_seconds(self) -> float:
         """How long a start takes: the median of the last ones, or the limit before the first one."""
+        import statistics  # saves memory until engines are started
+
         return statistics.median(self._took) if self._took else self.startup_seconds
 
     @property

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from ..record import Record, Result, Tools
 from .content import input_messages, output_messages, text_of_answer
@@ -53,13 +53,6 @@ class TracedRecord(Record):
         offer: takes the spans when the request ends, and the number of those that were left out.
     """
 
-    traced: ClassVar[bool] = True
-
-    __slots__ = (
-        "_agent", "_answer", "_answer_size", "_attempt", "_content_limit", "_failures", "_lost", "_offer",
-        "_request", "_root", "_trace", "_wait",
-    )  # fmt: skip
-
     def __init__(
         self,
         record: Record,
@@ -93,6 +86,10 @@ class TracedRecord(Record):
         self._request: dict[str, Any] = {}
         self._answer: list[bytes] = []
         self._answer_size = 0
+
+    @property
+    def traced(self) -> bool:
+        return True
 
     @property
     def identity(self) -> str:
