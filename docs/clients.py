@@ -22,6 +22,12 @@ beginnings of the programs in `tests/clients/matrix/programs/`, which `make clie
 result. They read the base URL from `TANDEM` and the model from `MODEL`. If the server demands a key, put your
 key in place of `unused`.
 
+With `ENGINE=vllm` the same programs ask the real vLLM with our tiny model, through compiled orchestrators in
+the run of 2026-11-26. Of 102 cells, 83 had the right answer, among them all for chat, streams, both kinds of
+tools and Responses. Eight mixed turns failed, since the model copied a result wrongly into its answer, and 11
+structured answers, since it filled a string with digits up to the limit, which the grammar permits. Only
+failures outside these two columns let the command fail.
+
 [tools.md](tools.md) describes which side runs a tool. A library that only takes functions gets one with the
 name and the parameters of the server's tool; the function itself never runs.
 

@@ -1,6 +1,8 @@
 """`make clients`: asks each client of the matrix for each thing, and prints a table.
 
 Two orchestrators get the requests in turn. ENGINE=vllm puts the real vLLM with the tiny model behind them.
+That model repeats results wrongly and may fill a string up to the limit, so the cells that it can spoil do
+not decide about the exit status then.
 WRITE=1 writes the table into README.md; without it, a table that differs from the one there is a failure.
 """
 
@@ -35,6 +37,7 @@ from tests.support.processes import MODEL, ROOT, Processes
 PYTHON = ROOT / ".venv-clients/bin/python"
 _SECONDS = 240
 _AT_ONCE = 2
+_NEEDS_A_GOOD_MODEL = ("mixed", "structured")
 
 Outcome = dict[str, Any]
 
@@ -49,19 +52,20 @@ def main() -> None:
             outcomes = dict(
                 zip(asked, pool.map(lambda row: _ask(row, both, urls[0], model), asked), strict=True)
             )
-    failures = [
-        f"{row.name}, {CELLS[cell]}: {outcome['error']}"
+    errors = [
+        (row, cell, outcome["error"])
         for row, cells in outcomes.items()
         for cell, outcome in cells.items()
         if "error" in outcome
     ]
     table = render(outcomes)
     print(table)
-    for failure in failures:
-        print(f"\nFAILED {failure}", file=sys.stderr)
-    if not real and len(chosen) == len(ROWS) and not failures:
-        failures += write(table, check=not os.environ.get("WRITE"))
-    sys.exit(1 if failures else 0)
+    for row, cell, error in errors:
+        print(f"\nFAILED {row.name}, {CELLS[cell]}: {error}", file=sys.stderr)
+    failed = [cell for _, cell, _ in errors if not (real and cell in _NEEDS_A_GOOD_MODEL)]
+    if not real and len(chosen) == len(ROWS) and not errors:
+        failed += write(table, check=not os.environ.get("WRITE"))
+    sys.exit(1 if failed else 0)
 
 
 @contextlib.contextmanager
