@@ -7,7 +7,7 @@ stay and are used wherever there is no extension module. PYTHON is the interpret
 the modules import, for their types. The C compiler is `$CC`, or zig's if that is not set.
 
 Other modules stay Python: no request is faster for them, or mypyc cannot compile them as they are (exceptions
-whose class attributes differ, dataclasses with class attributes, asynchronous generators).
+whose class attributes differ, dataclasses with class attributes, coroutines that wait in `except` blocks).
 """
 
 from __future__ import annotations

@@ -46,6 +46,51 @@ def test_mixed_exception_names_are_found(tmp_path: Path) -> None:
     assert mixed_exception_names(file) == ["f: e"]
 
 
+def waits_while_handling(path: Path) -> list[str]:
+    """The functions that wait while they handle an exception, with the line.
+
+    An `async with` waits for the exit of its manager there. Those of a time limit and of a lock do not wait.
+    """
+    found = []
+    for function in functions(path):
+        handlers: list[ast.AST] = []
+        for node in ast.walk(function):
+            if isinstance(node, ast.ExceptHandler):
+                handlers.append(node)
+            elif isinstance(node, ast.Try):
+                handlers += node.finalbody
+            elif isinstance(node, ast.AsyncWith):
+                managers = {ast.unparse(item.context_expr).split("(")[0] for item in node.items}
+                if managers - {"asyncio.timeout", "self._connecting"}:
+                    found.append(f"{function.name}: {node.lineno}")
+        waits = (ast.Await, ast.AsyncWith, ast.AsyncFor, ast.Yield, ast.YieldFrom)
+        for handler in handlers:
+            found += [
+                f"{function.name}: {node.lineno}" for node in ast.walk(handler) if isinstance(node, waits)
+            ]
+    return found
+
+
+@pytest.mark.parametrize("module", modules())
+def test_nothing_is_awaited_while_an_exception_is_handled(module: str) -> None:
+    """A compiled coroutine that was cancelled, waits in the handler and raises again ends the process."""
+    assert waits_while_handling(PACKAGE / f"{module}.py") == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "try:\n        g()\n    except E:\n        await h()\n        raise",
+        "try:\n        g()\n    finally:\n        await h()",
+        "async with manager():\n        g()",
+    ],
+)
+def test_waits_while_an_exception_is_handled_are_found(tmp_path: Path, body: str) -> None:
+    file = tmp_path / "waits.py"
+    file.write_text(f"async def f():\n    {body}\n")
+    assert len(waits_while_handling(file)) == 1
+
+
 def test_only_modules_that_exist_are_compiled() -> None:
     assert [module for module in modules() if not (PACKAGE / f"{module}.py").is_file()] == []
     assert len(set(modules())) == len(modules())

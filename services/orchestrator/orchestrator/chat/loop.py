@@ -113,8 +113,8 @@ class ChatLoop:
                     f"The engine rejected the request with the results of the tools: {error.message}"
                 ) from error
             note = f"(The tool results do not fit into the model's context: {error.message})"
-            await emit([talk.tail({"content": note}), talk.ending("length")])
-            return None
+        await emit([talk.tail({"content": note}), talk.ending("length")])
+        return None
 
     async def _ask(self, talk: Conversation, record: Record, emit: Emit) -> Turn:
         """Runs one round, and retries it as long as the client has seen none of it."""

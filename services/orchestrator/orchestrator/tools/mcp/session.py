@@ -7,6 +7,7 @@ servers may forget the session, for example when they restart.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 from collections.abc import Callable, Coroutine, Mapping
@@ -269,11 +270,10 @@ class Session:
         if not self.version:
             await self._connect_once("")
         session = self._transport.session_id
-        try:
+        with contextlib.suppress(SessionLost):
             return await self._send(ask, self.version)
-        except SessionLost:
-            await self._connect_once(session)
-            return await self._send(ask, self.version)
+        await self._connect_once(session)
+        return await self._send(ask, self.version)
 
     async def _connect_once(self, lost: str) -> None:
         """Connects, unless another request has already replaced the lost session."""
