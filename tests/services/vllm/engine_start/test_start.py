@@ -40,6 +40,7 @@ class Launched:
             listener.bind(("127.0.0.1", 0))
             port = int(listener.getsockname()[1])
         self.url = f"http://127.0.0.1:{port}"
+        self._skipped: list[dict[str, Any]] = []
         own = {
             "PATH": f"{directory}:{os.environ['PATH']}", "HOST": "127.0.0.1", "PORT": str(port),
             "HANG_SECONDS": "0", "VLLM_API_KEY": "current,next",
@@ -54,11 +55,18 @@ class Launched:
         )
 
     def wait_for(self, **wanted: str) -> dict[str, Any]:
-        """Reads the log up to an entry with these values."""
+        """Returns the first entry of the log with these values that was not returned before."""
         assert self.process.stderr
+        for entry in self._skipped:
+            if wanted.items() <= entry.items():
+                self._skipped.remove(entry)
+                return entry
         for line in self.process.stderr:
-            if line.startswith("{") and wanted.items() <= (entry := json.loads(line)).items():
-                return dict(entry)
+            if line.startswith("{"):
+                entry = dict(json.loads(line))
+                if wanted.items() <= entry.items():
+                    return entry
+                self._skipped.append(entry)
         raise AssertionError(f"the log ended without {wanted}")
 
     def models(self) -> dict[str, str | None]:
