@@ -119,16 +119,16 @@ async def _engines_of_one_model_share_its_requests(
 async def _one_model_serves_while_the_other_is_killed(
     client: openai.AsyncOpenAI, service: Service, other: RealEngine
 ) -> None:
-    streams = await asyncio.gather(
-        *(
-            client.chat.completions.create(
+    begun = []
+    for name in (MODEL_NAME, OTHER):  # in turn, so that the second is killed right after its first token
+        stream = aiter(
+            await client.chat.completions.create(
                 model=name, messages=[{"role": "user", "content": QUESTION}], **LONG
             )
-            for name in (MODEL_NAME, OTHER)
         )
-    )
-    first, second = (aiter(stream) for stream in streams)
-    await asyncio.gather(anext(first), anext(second))
+        await anext(stream)
+        begun.append(stream)
+    first, second = begun
     other.kill()
     finished = [chunk.choices[0].finish_reason async for chunk in first if chunk.choices]
     assert finished[-1] == "length"
