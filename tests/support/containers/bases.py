@@ -62,10 +62,9 @@ def python_base(engine: Engine, name: str = PYTHON) -> str:
     Raises:
         NoEngine: it can neither be pulled nor made.
     """
-    made_here = _id(engine, name) and _id(engine, name) == _id(engine, _LOCAL_PYTHON)
-    if made_here and _packages(engine) != _PACKAGES:
-        for outdated in (name, _LOCAL_PYTHON):
-            engine.api.images.remove(outdated, noprune=True)
+    for known in (_LOCAL_PYTHON, name):
+        if _is_outdated(engine, known):
+            engine.api.images.remove(known, noprune=True)
     if not engine.has_image(name):
         _pull_or_make(engine, name)
     if _id(engine, name) == _id(engine, _LOCAL_PYTHON):
@@ -73,9 +72,13 @@ def python_base(engine: Engine, name: str = PYTHON) -> str:
     return name
 
 
-def _packages(engine: Engine) -> str | None:
-    """The packages that the image made here was made of."""
-    return (engine.api.images.get(_LOCAL_PYTHON).labels or {}).get("packages")
+def _is_outdated(engine: Engine, name: str) -> bool:
+    """Whether the image was made here, from other packages. Only one that was pulled has digests."""
+    try:
+        image = engine.api.images.get(name)
+    except (ImageNotFound, APIError):
+        return False
+    return not image.attrs["RepoDigests"] and image.labels.get("packages") != _PACKAGES
 
 
 def _pull_or_make(engine: Engine, name: str) -> None:

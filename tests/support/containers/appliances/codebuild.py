@@ -38,8 +38,9 @@ FUNCTIONS = """\
 sleep() { command sleep 1; }
 docker() {
     case "$1 $2" in
+    # Compiling takes a minute in each build of the orchestrator; the container suite tests that.
     "buildx create") echo "no image of BuildKit can be pulled here"; return 1;;
-    "buildx build") shift 2; command docker buildx build --network host "$@";;
+    "buildx build") shift 2; command docker buildx build --network host --build-arg COMPILE=0 "$@";;
     *) command docker "$@";;
     esac
 }"""
