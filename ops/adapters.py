@@ -155,7 +155,7 @@ def _plan_of(plan: Plan, entry: str | None) -> Plan:
     entries = {one.deployment.entry: one for one in plan.entries}
     if entry is not None and entry not in entries:
         known = ", ".join(filter(None, entries)) or "none, so leave --model out"
-        raise Failed(f"--model {entry}: there is no such entry of models; the entries are {known}")
+        raise Failed(f"--model {entry}: unknown entry of models; the entries are {known}")
     able = [one for one in plan.entries if one.deployment.model.adapters_from]
     if entry is not None:
         able = [one for one in able if one.deployment.entry == entry]

@@ -232,9 +232,7 @@ def test_model_is_named_where_several_have_a_prefix(s3: S3Client, tmp_path: Path
     store = AdapterStore(two, "small")
     assert (store.model, str(store.place)) == (SMALL["id"], "s3://acme-adapters/small")
     store.add("tone", save(tmp_path / "a", base_model_name_or_path=SMALL["id"]))
-    with pytest.raises(
-        Failed, match="--model tiny: there is no such entry of models; the entries are main, small"
-    ):
+    with pytest.raises(Failed, match="--model tiny: unknown entry of models; the entries are main, small"):
         AdapterStore(two, "tiny")
     for entry, given in (("other", two), (None, account(model={}))):
         with pytest.raises(Failed, match="the model has no adapters_from; set it to s3://bucket/prefix"):

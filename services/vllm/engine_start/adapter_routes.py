@@ -27,7 +27,7 @@ class AdapterRoutes:
         self._app = app
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Passes a request on, or answers that there is no such route."""
+        """Passes a request on, or answers it with 404."""
         path = scope.get("path") or ""
         if _FOR_NOBODY in path or (_FROM_HERE in path and not _is_from_here(scope)):
             await _not_found(send)

@@ -39,7 +39,7 @@ def unload(options: Options, body: Mapping[str, Any]) -> tuple[Options, str]:
     """Returns the options without an adapter, and what to answer.
 
     Raises:
-        ApiError: There is no such adapter.
+        ApiError: The adapter is not loaded.
     """
     name = str(body.get("lora_name") or "")
     if not name:
