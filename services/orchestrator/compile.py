@@ -1,10 +1,10 @@
 """Compiles the modules that every request runs through to machine code, with mypyc.
 
-Usage: compile.py DIRECTORY [PYTHON]
+Usage: compile.py DIRECTORY
 
 DIRECTORY contains the package `orchestrator`. The extension modules are written beside their sources, which
-stay and are used wherever there is no extension module. PYTHON is the interpreter that has the packages which
-the modules import, for their types. The C compiler is `$CC`, or zig's if that is not set.
+stay and are used wherever there is no extension module. The interpreter needs the packages that the modules
+import, for their types. The C compiler is zig's.
 
 Other modules stay Python: no request is faster for them, or mypyc cannot compile them as they are (exceptions
 whose class attributes differ, dataclasses with class attributes, coroutines that wait in `except` blocks).
@@ -13,12 +13,10 @@ whose class attributes differ, dataclasses with class attributes, coroutines tha
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -38,6 +36,7 @@ MODULES = (
     "tools/nulls", "tools/results", "tools/schema", "tools/toolbox", "traces/record",
 )  # fmt: skip
 
+_COMPILER = (sys.executable, "-m", "ziglang", "cc")
 _FLAGS = (
     "-Os",  # as fast as -O2 here, and 0.6 MB less memory
     "-fvisibility=hidden",
@@ -50,7 +49,7 @@ _FLAGS = (
 )
 
 
-def compile_modules(directory: Path, python: str = sys.executable) -> None:
+def compile_modules(directory: Path) -> None:
     """Compiles the modules in place.
 
     Raises:
@@ -58,30 +57,34 @@ def compile_modules(directory: Path, python: str = sys.executable) -> None:
         subprocess.CalledProcessError: The C compiler or the linker failed.
     """
     os.chdir(directory)
-    with tempfile.TemporaryDirectory() as build:
+    with tempfile.TemporaryDirectory() as build, ThreadPoolExecutor(os.cpu_count()) as threads:
         config = Path(build) / "mypy.ini"
-        config.write_text(f"[mypy]\nignore_missing_imports = True\npython_executable = {python}\n")
+        config.write_text(f"[mypy]\nignore_missing_imports = True\npython_executable = {sys.executable}\n")
         options = ["--config-file", str(config), "--cache-dir", f"{build}/cache"]
         sources = [f"orchestrator/{module}.py" for module in MODULES]
         extensions = mypycify([*options, *sources], multi_file=True, target_dir=build)
-        compiler = shlex.split(os.environ.get("CC") or f"{sys.executable} -m ziglang cc")
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            for extension in extensions:
-                _build(compiler, extension, Path(build), threads)
+        compiled = [threads.submit(_compile, one, source) for one in extensions for source in one.sources]
+        for one in compiled:
+            one.result()
+        list(threads.map(_link, extensions))
 
 
-def _build(compiler: Sequence[str], extension: Extension, build: Path, threads: ThreadPoolExecutor) -> None:
+def _compile(extension: Extension, source: str) -> None:
     folders = [*extension.include_dirs, sysconfig.get_path("include"), sysconfig.get_path("platinclude")]
-    command = [*compiler, *_FLAGS, *(f"-I{folder}" for folder in folders)]
-    objects = [f"{build}/{extension.name}-{number}.o" for number, _ in enumerate(extension.sources)]
+    command = [*_COMPILER, *_FLAGS, *(f"-I{folder}" for folder in folders)]
+    subprocess.run([*command, "-c", source, "-o", _object(extension, source)], check=True)
 
-    def compiled(source: str, target: str) -> None:
-        subprocess.run([*command, "-c", source, "-o", target], check=True)
 
-    list(threads.map(compiled, extension.sources, objects))
+def _link(extension: Extension) -> None:
+    objects = [_object(extension, source) for source in extension.sources]
     library = extension.name.replace(".", "/") + sysconfig.get_config_var("EXT_SUFFIX")
-    subprocess.run([*compiler, "-shared", "-s", *objects, "-o", library], check=True)
+    subprocess.run([*_COMPILER, "-shared", "-s", *objects, "-o", library], check=True)
+
+
+def _object(extension: Extension, source: str) -> str:
+    """The object file of a source; extensions share sources of mypyc's own."""
+    return f"{source}.{extension.name}.o"
 
 
 if __name__ == "__main__":
-    compile_modules(Path(sys.argv[1]).resolve(), *sys.argv[2:])
+    compile_modules(Path(sys.argv[1]).resolve())
