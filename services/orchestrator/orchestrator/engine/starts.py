@@ -63,9 +63,11 @@ class Starts:
     @property
     def expected_seconds(self) -> float:
         """How long a start takes: the median of the last ones, or the limit before the first one."""
-        import statistics  # saves memory until engines are started
+        if not self._took:
+            return self.startup_seconds
+        import statistics  # saves memory until an engine was started
 
-        return statistics.median(self._took) if self._took else self.startup_seconds
+        return statistics.median(self._took)
 
     @property
     def remaining_seconds(self) -> float:
