@@ -53,6 +53,11 @@ class TracedRecord(Record):
         offer: takes the spans when the request ends, and the number of those that were left out.
     """
 
+    __slots__ = (
+        "_agent", "_answer", "_answer_size", "_attempt", "_content_limit", "_failures", "_lost", "_offer",
+        "_request", "_root", "_trace", "_wait",
+    )  # fmt: skip
+
     def __init__(
         self,
         record: Record,
