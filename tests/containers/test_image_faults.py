@@ -33,11 +33,6 @@ def rewritten(pattern: str, replacement: str) -> Callable[[Path], None]:
     return change
 
 
-def without(name: str) -> Callable[[Path], None]:
-    """Removes a file from a build context."""
-    return lambda context: (context / name).unlink()
-
-
 @dataclass(frozen=True)
 class Fault:
     """A change of a service's build context, and what the check must report."""
