@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from infra.deployment.catalog import load_catalog
 from infra.deployment.file import Deployment
@@ -28,16 +25,6 @@ ONE = {"model": {"adapters_from": "s3://acme-adapters/later", "aliases": ["gpt-4
 def account(**settings: Any) -> Account:
     given = Deployment.model_validate({"region": "us-east-1", **(settings or ONE)})
     return Account(Plan(given, load_catalog()))
-
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Client]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    with mock_aws():
-        client = boto3.client("s3", region_name="us-east-1")
-        client.create_bucket(Bucket="acme-adapters")
-        yield client
 
 
 def save(directory: Path, weights: bytes | None = b"weights", **changes: Any) -> str:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import boto3
-import pytest
-from moto import mock_aws
 
 from ops.doctor import AFTER, BEFORE
 from ops.doctor.adapters import check_adapters
@@ -18,16 +13,6 @@ from ..test_adapters import SMALL, account, save
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Client]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    with mock_aws():
-        client = boto3.client("s3", region_name="us-east-1")
-        client.create_bucket(Bucket="acme-adapters")
-        yield client
 
 
 def put(s3: S3Client, directory: str, key: str) -> None:
