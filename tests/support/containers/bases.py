@@ -27,6 +27,8 @@ VLLM_CPU = "vllm/vllm-openai-cpu:v0.32.0"
 _HERE = Path(__file__).parent
 _LOCAL_PYTHON = "tandem-test/python"
 _RELEASE = "bookworm"
+_IMPORTED = "Imported from -"
+"""What `docker import` notes in an image."""
 # With the headers, as in Python's own image: the orchestrator's modules are compiled.
 _PACKAGES = "python3,python3-dev,python3-venv,python3-pip,ca-certificates"
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -73,12 +75,13 @@ def python_base(engine: Engine, name: str = PYTHON) -> str:
 
 
 def _is_outdated(engine: Engine, name: str) -> bool:
-    """Whether the image was made here, from other packages. Only one that was pulled has digests."""
+    """Whether the image was made here, from other packages. One that was pulled or loaded stays."""
     try:
         image = engine.api.images.get(name)
     except (ImageNotFound, APIError):
         return False
-    return not image.attrs["RepoDigests"] and image.labels.get("packages") != _PACKAGES
+    made_here = image.attrs["Comment"] == _IMPORTED
+    return made_here and image.labels.get("packages") != _PACKAGES
 
 
 def _pull_or_make(engine: Engine, name: str) -> None:
