@@ -37,7 +37,9 @@ def compiled(service: Path = SERVICE) -> Path:
     """
     if not (service / "compile.py").exists():
         return service
-    sources = sorted([*(service / "orchestrator").rglob("*.py"), service / "compile.py"])
+    package = [path for path in (service / "orchestrator").rglob("*") if path.is_file()]
+    sources = sorted(path for path in package if path.suffix not in (".pyc", ".so"))
+    sources += [service / "compile.py", service / "build-requirements.txt"]
     digest = hashlib.sha256(sys.version.encode())
     for source in sources:
         digest.update(f"{source.relative_to(service)}\0".encode() + source.read_bytes())
