@@ -151,7 +151,7 @@ class Model(Section):
 
     @property
     def has_adapters(self) -> bool:
-        """Whether the model is served with adapters, of now or of later."""
+        """Whether the model is served with adapters, configured or loaded while its engines run."""
         return bool(self.adapters or self.adapters_from)
 
 
