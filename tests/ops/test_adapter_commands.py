@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
-from moto import mock_aws
 from typer.testing import CliRunner
 
 import ops.__main__ as commands
 
 from .test_adapters import save
 
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
 
 @pytest.fixture
-def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def file(tmp_path: Path, s3: S3Client) -> Path:
     """A deployment file whose model has a prefix, in a bucket that exists."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
     path = tmp_path / "tandem.yaml"
     path.write_text("region: us-east-1\nmodel:\n  adapters_from: s3://acme-adapters/later\n")
-    with mock_aws():
-        boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="acme-adapters")
-        yield path
+    return path
 
 
 def run(file: Path, *arguments: str) -> Any:
@@ -46,13 +42,11 @@ def test_add_list_and_remove(file: Path, tmp_path: Path) -> None:
     assert run(file, "list").stdout == ""
 
 
-def test_json_is_one_value(file: Path, tmp_path: Path) -> None:
+def test_json_is_one_value(file: Path, tmp_path: Path, s3: S3Client) -> None:
     model = "Qwen/Qwen2.5-7B-Instruct"
     added = run(file, "add", "tone", save(tmp_path / "a"), "--json")
     assert json.loads(added.stdout) == {"name": "tone", "model": model, "rank": 8}
-    boto3.client("s3", region_name="us-east-1").put_object(
-        Bucket="acme-adapters", Key="later/half/adapter_config.json", Body=b"{}"
-    )
+    s3.put_object(Bucket="acme-adapters", Key="later/half/adapter_config.json", Body=b"{}")
     half, tone = json.loads(run(file, "list", "--json").stdout)
     assert (half["state"], half["reason"]) == ("incomplete", "there is no adapter_model.safetensors")
     assert (tone["name"], tone["rank"], tone["state"]) == ("tone", 8, "complete")
@@ -62,10 +56,8 @@ def test_json_is_one_value(file: Path, tmp_path: Path) -> None:
     assert "there is no adapter 'tone'" in json.loads(failed.stdout)["error"]
 
 
-def test_reasons_are_below_the_table(file: Path, tmp_path: Path) -> None:
-    boto3.client("s3", region_name="us-east-1").put_object(
-        Bucket="acme-adapters", Key="later/half/adapter_config.json", Body=b"{}"
-    )
+def test_reasons_are_below_the_table(file: Path, s3: S3Client) -> None:
+    s3.put_object(Bucket="acme-adapters", Key="later/half/adapter_config.json", Body=b"{}")
     assert "half: there is no adapter_model.safetensors" in run(file, "list").stderr
 
 
