@@ -36,8 +36,9 @@ def add_adapter(
 ) -> None:
     """Check an adapter and copy it to where the engines look."""
     state = "The adapter may be there in part, which engines ignore: add it again, or remove it."
-    with errors_reported(state, as_json=as_json):
+    with errors_reported(as_json=as_json):
         store = AdapterStore(account_of(deployment), model)
+    with errors_reported(state, as_json=as_json):
         rank = store.add(name, source, replace=replace)
         say(
             f"{name} (rank {rank}) is in {store.place}/{name}. The engines of {store.model} look every "
@@ -80,8 +81,9 @@ def remove_adapter(
 ) -> None:
     """Delete an adapter from where the engines look. Requests that use it finish."""
     state = "The adapter may be removed in part, and engines may still serve it: remove it again."
-    with errors_reported(state, as_json=as_json):
+    with errors_reported(as_json=as_json):
         store = AdapterStore(account_of(deployment), model)
+    with errors_reported(state, as_json=as_json):
         store.remove(name)
         say(f"{name} is removed. Within two minutes, requests for it get a 404.")
         if as_json:

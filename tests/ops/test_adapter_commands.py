@@ -10,6 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 import ops.__main__ as commands
+from ops import command_line
+from ops.account import NoAccess
 
 from .test_adapters import save
 
@@ -59,6 +61,19 @@ def test_json_is_one_value(file: Path, tmp_path: Path, s3: S3Client) -> None:
 def test_reasons_are_below_the_table(file: Path, s3: S3Client) -> None:
     s3.put_object(Bucket="acme-adapters", Key="later/half/adapter_config.json", Body=b"{}")
     assert "half: there is no adapter_model.safetensors" in run(file, "list").stderr
+
+
+@pytest.mark.parametrize("arguments", [("add", "tone", "directory"), ("remove", "tone")])
+def test_nothing_is_changed_before_the_account_is_known(
+    file: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    def without_region(*_: Any) -> Any:
+        raise NoAccess("no region is set")
+
+    monkeypatch.setattr(command_line, "Account", without_region)
+    result = run(file, *arguments, "--json")
+    assert result.exit_code == 3
+    assert json.loads(result.stdout) == {"error": "no region is set\nNothing was changed."}
 
 
 def test_model_without_a_prefix(tmp_path: Path, file: Path) -> None:
