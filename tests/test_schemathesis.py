@@ -90,7 +90,7 @@ def _description(tandem: Service) -> Json:
 
 
 def _run(tandem: Service, folder: Path, described: Json, *options: str, seconds: int) -> None:
-    """Uses one worker: in Python 3.11.7, `ast.parse`, which Hypothesis calls, fails in two threads at once."""
+    """Uses one worker: `ast.parse`, which Hypothesis calls, fails in two threads of Python 3.11.7 at once."""
     schema = folder / "openapi.json"
     schema.write_text(json.dumps(described))
     done = subprocess.run(
