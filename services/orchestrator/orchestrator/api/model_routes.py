@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import time
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
 
 from ..engine.discovery import Discovery
 from ..engine.fleet import Fleet, Fleets, unknown_model
 from ..protocol import JsonObject
+from .described import json_answer
 
 _MODEL_LIST = {
     "object": {"const": "list"},
     "data": {"type": "array", "items": {"$ref": "#/components/schemas/Model"}},
 }
+_MODEL_PARAMETER = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 def add_model_routes(app: FastAPI, fleets: Fleets) -> None:
@@ -25,25 +28,27 @@ def add_model_routes(app: FastAPI, fleets: Fleets) -> None:
         "/v1/models",
         tags=["models"],
         summary="The models, also while their engines sleep; always 200",
-        responses={200: _json("The models", {"type": "object", "properties": _MODEL_LIST})},
+        responses={200: json_answer("The models", {"type": "object", "properties": _MODEL_LIST})},
     )
-    async def list_models() -> JsonObject:
-        return {"object": "list", "data": models(fleets, started)}
+    async def list_models() -> Response:
+        return JSONResponse({"object": "list", "data": models(fleets, started)})
 
     @app.get(
         "/v1/models/{model:path}",
         tags=["models"],
         summary="One model",
         responses={
-            200: _json("The model", {"$ref": "#/components/schemas/Model"}),
-            404: _json("The model does not exist", {"$ref": "#/components/schemas/Error"}),
+            200: json_answer("The model", {"$ref": "#/components/schemas/Model"}),
+            404: json_answer("The model does not exist", {"$ref": "#/components/schemas/Error"}),
         },
+        openapi_extra={"parameters": [_MODEL_PARAMETER]},
     )
-    async def get_model(model: str) -> JsonObject:
+    async def get_model(request: Request) -> Response:
+        model = request.path_params["model"]
         known = {entry["id"]: entry for entry in models(fleets, started)}
         if model not in known:
             raise unknown_model(model, known)
-        return known[model]
+        return JSONResponse(known[model])
 
 
 def models(fleets: Fleets, created: int) -> list[JsonObject]:
@@ -108,7 +113,3 @@ def state_of(discovery: Discovery) -> JsonObject:
             return {"state": state, **expected, **report}
         expected["remaining_seconds"] = math.ceil(starts.remaining_seconds)
     return {"state": state, **expected}
-
-
-def _json(description: str, schema: JsonObject) -> JsonObject:
-    return {"description": description, "content": {"application/json": {"schema": schema}}}

@@ -28,7 +28,8 @@ def add_files(app: FastAPI, path: str, directory: Path) -> None:
     files = {name: file for file in directory.rglob("*") if (name := _name(file, directory))}
 
     @app.get(f"{path}/{{name:path}}", include_in_schema=False)
-    async def file(name: str, request: Request) -> Response:
+    async def file(request: Request) -> Response:
+        name = request.path_params["name"]
         if name not in files:
             raise NotFound(f"There is no file {name!r} below {path}/", code="unknown_route")
         stored = files[name].read_bytes()

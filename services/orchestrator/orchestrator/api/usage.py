@@ -8,13 +8,15 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
 
 from ..errors import InvalidRequest
 from ..limits.accounts import Account
 from ..limits.allowance import DAY, Allowance
 from ..limits.usage import RowKey, Usage, Use, day_of, shown
 from ..protocol import JsonObject
+from .described import json_answer
 
 MAX_DAYS = 400
 _CACHE_SECONDS = 5.0
@@ -98,8 +100,13 @@ def _remaining(allowance: Allowance | None, now: float) -> int | None:
 
 
 def add_usage_route(app: FastAPI, report: UsageReport) -> None:
-    @app.get("/v1/usage", tags=["usage"], summary="What the key has used, and its limits")
-    async def get_usage(request: Request) -> JsonObject:
+    @app.get(
+        "/v1/usage",
+        tags=["usage"],
+        summary="What the key has used, and its limits",
+        responses={200: json_answer("The usage")},
+    )
+    async def get_usage(request: Request) -> Response:
         """`days` is the number of days, 7 unless given. Keys with `admin` get the usage of all keys."""
         text = request.query_params.get("days", "7")
         days = int(text) if text.isascii() and text.isdigit() and len(text) <= 3 else 0
@@ -107,4 +114,4 @@ def add_usage_route(app: FastAPI, report: UsageReport) -> None:
             raise InvalidRequest(
                 f"days must be a number from 1 to {MAX_DAYS}, not {text[:40]!r}", param="days"
             )
-        return await report.of(request.state.account, days)
+        return JSONResponse(await report.of(request.state.account, days))

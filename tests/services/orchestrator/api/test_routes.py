@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -196,3 +198,16 @@ async def _model_state(server: Live) -> dict[str, Any]:
     listed = (await server.http.get("/v1/models")).json()["data"][0]["tandem"]
     assert listed.keys() == state.keys()
     return state
+
+
+def test_routes_need_no_second_pydantic() -> None:
+    """FastAPI imports pydantic.v1 for the first parameter or answer that it has to build a model for."""
+    code = (
+        "import sys\n"
+        "from orchestrator.app import Orchestrator\n"
+        "from orchestrator.settings import Settings\n"
+        "Orchestrator(Settings.from_environment({'VLLM_URL': 'http://127.0.0.1:9'}))\n"
+        "assert 'fastapi.routing' in sys.modules\n"
+        "assert 'pydantic.v1' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": "services/orchestrator"})
