@@ -77,7 +77,7 @@ def _canonical(value: dict[str, Any]) -> str:
 
 def _parse_json(text: str) -> Any:
     try:
-        return from_json(text, allow_inf_nan=False)
+        return from_json(text, allow_inf_nan=False, cache_strings="none")
     except (ValueError, TypeError) as error:  # TypeError: a lone surrogate
         raise MalformedArguments(f"the arguments are not valid JSON: {error}") from error
 
