@@ -32,8 +32,9 @@ MODULES = (
     "collectors", "connection", "control_tokens", "memory", "protocol", "record",
     "engine/address", "engine/affinity", "engine/answer", "engine/client", "engine/event_check",
     "limits/accounts", "limits/allowance", "limits/rules", "limits/usage",
-    "tools/arguments", "tools/expression", "tools/mcp/http", "tools/mcp/session", "tools/mcp/wire",
-    "tools/nulls", "tools/results", "tools/schema", "tools/toolbox", "traces/record",
+    "log_lines", "telemetry", "tools/arguments", "tools/arithmetic", "tools/climate", "tools/expression",
+    "tools/mcp/http", "tools/mcp/session", "tools/mcp/wire", "tools/nulls", "tools/places", "tools/results",
+    "tools/running", "tools/schema", "tools/toolbox", "traces/record",
 )  # fmt: skip
 
 _COMPILER = (sys.executable, "-m", "ziglang", "cc")
@@ -41,6 +42,7 @@ _FLAGS = (
     "-Os",  # as fast as -O2 here, and 0.6 MB less memory
     "-fvisibility=hidden",
     "-fno-asynchronous-unwind-tables",
+    "-fno-unwind-tables",
     "-mcpu=baseline",  # zig's default is the processor of the machine that builds
     "-fPIC",
     "-fwrapv",

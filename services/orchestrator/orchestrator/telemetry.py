@@ -187,7 +187,7 @@ class Telemetry:
             totals[4] += 1
             self._rejections.add(self._label(record.entry))
         if not quiet and log.isEnabledFor(logging.INFO):
-            log.handle(_RequestLine(_fields(record, seconds)))
+            log.handle(_line_of(_fields(record, seconds)))
 
     def _label(self, model: str) -> tuple[str, ...]:
         """Returns the label of a model, which is `-` for requests that have reached none."""
@@ -223,15 +223,16 @@ def _fields(record: Record, seconds: float) -> dict[str, Any]:
     return fields
 
 
-class _RequestLine(logging.LogRecord):
-    """The log record of a request. Copying a prepared record saves 2.5 µs over `log.info`, 6% of a relay."""
+_LINE = logging.makeLogRecord(
+    {"name": log.name, "msg": "request", "levelno": logging.INFO, "levelname": "INFO"}
+).__dict__
 
-    _COMMON = logging.makeLogRecord(
-        {"name": log.name, "msg": "request", "levelno": logging.INFO, "levelname": "INFO"}
-    ).__dict__
 
-    def __init__(self, fields: dict[str, Any]) -> None:
-        self.__dict__.update(self._COMMON, created=time.time(), fields=fields)
+def _line_of(fields: dict[str, Any]) -> logging.LogRecord:
+    """Returns the log record of a request. A copy of a prepared one saves 2.5 µs, 6% of a relay."""
+    line: logging.LogRecord = logging.LogRecord.__new__(logging.LogRecord)
+    line.__dict__ = {**_LINE, "created": time.time(), "fields": fields}
+    return line
 
 
 class JsonFormatter(logging.Formatter):

@@ -49,7 +49,8 @@ def test_mixed_exception_names_are_found(tmp_path: Path) -> None:
 def waits_while_handling(path: Path) -> list[str]:
     """The functions that wait while they handle an exception, with the line.
 
-    An `async with` waits for the exit of its manager there. Those of a time limit and of a lock do not wait.
+    An `async with` waits for the exit of its manager there. Those of time limits, locks and semaphores do
+    not wait.
     """
     found = []
     for function in functions(path):
@@ -61,7 +62,7 @@ def waits_while_handling(path: Path) -> list[str]:
                 handlers += node.finalbody
             elif isinstance(node, ast.AsyncWith):
                 managers = {ast.unparse(item.context_expr).split("(")[0] for item in node.items}
-                if managers - {"asyncio.timeout", "self._connecting"}:
+                if managers - {"asyncio.timeout", "self._connecting", "semaphore"}:
                     found.append(f"{function.name}: {node.lineno}")
         waits = (ast.Await, ast.AsyncWith, ast.AsyncFor, ast.Yield, ast.YieldFrom)
         for handler in handlers:

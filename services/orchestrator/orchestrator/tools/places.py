@@ -23,6 +23,14 @@ class Place:
         return ", ".join(dict.fromkeys(part for part in (self.name, self.region, self.country) if part))
 
 
+@dataclass(frozen=True, slots=True)
+class Located(Place):
+    """A town with its coordinates in degrees."""
+
+    latitude: float
+    longitude: float
+
+
 P = TypeVar("P", bound=Place)
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .threads import WorkerThreads
@@ -64,8 +63,15 @@ class Runner:
         Raises:
             NoFreeThread, CallTimeout, CallFailed: see there.
         """
-        async with self._turn(request_id):
-            return await self.waiting(lambda: self._threads.run(function))
+        semaphore, users = self._requests.setdefault(request_id, (asyncio.Semaphore(self._share), []))
+        users.append(None)
+        try:
+            async with semaphore:
+                return await self.waiting(lambda: self._threads.run(function))
+        finally:
+            users.pop()
+            if not users:
+                del self._requests[request_id]
 
     async def waiting(self, function: Callable[[], Awaitable[Any]]) -> Any:
         """Runs a coroutine function in a task of its own, which is cancelled with the caller.
@@ -74,16 +80,16 @@ class Runner:
             CallTimeout, CallCancelled, CallFailed: see there.
         """
         task = asyncio.create_task(_outcome(function))
+        cancelled: asyncio.CancelledError | None = None
         try:
             await asyncio.sleep(0)
             if not task.done():  # as it is for tools that have the answer in memory
                 await self._end_of(task)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancellation:
+            cancelled = cancellation
+        if cancelled is not None or not task.done():
             await self._stop(task)
-            raise
-        if not task.done():
-            await self._stop(task)
-            raise CallTimeout
+            raise cancelled or CallTimeout
         if task.cancelled():
             raise CallCancelled
         result, error = task.result()
@@ -112,19 +118,6 @@ class Runner:
                 log.error("a tool ignores that it was cancelled, so its call ended without it")
                 self._stuck.add(task)
                 task.add_done_callback(self._stuck.discard)
-
-    @contextlib.asynccontextmanager
-    async def _turn(self, request_id: str) -> AsyncIterator[None]:
-        """Waits until the request uses less than its share of the threads."""
-        semaphore, users = self._requests.setdefault(request_id, (asyncio.Semaphore(self._share), []))
-        users.append(None)
-        try:
-            async with semaphore:
-                yield
-        finally:
-            users.pop()
-            if not users:
-                del self._requests[request_id]
 
 
 async def _outcome(function: Callable[[], Awaitable[Any]]) -> tuple[Any, BaseException | None]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ToolError
 from .climate import CITIES, find_city
-from .places import Place, choose, split_location
+from .places import Located, choose, split_location
 
 if TYPE_CHECKING:
     import httpx
@@ -19,12 +18,6 @@ _SAMPLE_NOTE = "sample data (climate average), not a forecast"
 _CURRENT = "temperature_2m,relative_humidity_2m,weather_code,wind_speed_10m"
 _ONE_REQUEST_SECONDS = 4.0
 _MOST_RESULTS = 100  # the geocoder's maximum: a small Springfield is far down in its results
-
-
-@dataclass(frozen=True, slots=True)
-class _Found(Place):
-    latitude: float
-    longitude: float
 
 
 class Weather:
@@ -78,7 +71,7 @@ class Weather:
         if self._client is not None:
             await self._client.aclose()
 
-    async def _find(self, name: str, qualifiers: list[str], location: str) -> _Found:
+    async def _find(self, name: str, qualifiers: list[str], location: str) -> Located:
         count = _MOST_RESULTS if qualifiers else 1
         answer = await self._get(
             f"{self._geocoding_url}/v1/search", name=name, count=count, language="en", format="json"
@@ -97,7 +90,7 @@ class Weather:
             f"no place named {name!r} is known: write 'City, Region' or 'City, Country' in English"
         )
 
-    async def _current(self, place: _Found, unit: Unit) -> dict[str, Any]:
+    async def _current(self, place: Located, unit: Unit) -> dict[str, Any]:
         answer = await self._get(
             f"{self._forecast_url}/v1/forecast",
             latitude=place.latitude,
@@ -141,10 +134,10 @@ def _object(response: httpx.Response) -> dict[str, Any]:
     return answer
 
 
-def _place(result: Any) -> _Found:
+def _place(result: Any) -> Located:
     """Reads one result of https://open-meteo.com/en/docs/geocoding-api, which omits empty fields."""
     try:
-        return _Found(
+        return Located(
             name=result["name"],
             region=result.get("admin1", ""),
             country=result.get("country", ""),

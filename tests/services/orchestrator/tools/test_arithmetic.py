@@ -10,15 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import ToolError
-from orchestrator.tools.calculator import MAX_CHARACTERS, MAX_DIGITS, calculate_math
+from orchestrator.tools.arithmetic import MAX_CHARACTERS, MAX_DIGITS, evaluate
 
 AT_ONCE = 0.2  # seconds
-
-
-def result(expression: str) -> float:
-    answer = calculate_math(expression)
-    assert list(answer) == ["result"]
-    return answer["result"]
 
 
 @pytest.mark.parametrize(
@@ -78,9 +72,9 @@ def result(expression: str) -> float:
 def test_results(expression: str, expected: float | None) -> None:
     if expected is None:
         with pytest.raises(ToolError):
-            calculate_math(expression)
+            evaluate(expression)
         return
-    answer = result(expression)
+    answer = evaluate(expression)
     assert answer == expected
     assert type(answer) is type(expected)
 
@@ -143,7 +137,7 @@ def test_results(expression: str, expected: float | None) -> None:
 )
 def test_expression_without_a_result_is_explained(expression: str, complaint: str) -> None:
     with pytest.raises(ToolError, match=complaint):
-        calculate_math(expression)
+        evaluate(expression)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +166,7 @@ def test_expression_without_a_result_is_explained(expression: str, complaint: st
 def test_expensive_expression_is_rejected_at_once(expression: str, complaint: str) -> None:
     began = time.process_time()
     with pytest.raises(ToolError, match=complaint):
-        calculate_math(expression)
+        evaluate(expression)
     assert time.process_time() - began < AT_ONCE
 
 
@@ -212,16 +206,16 @@ def test_results_are_the_same_as_in_python(expression: str) -> None:
         expected = python_value(expression)
     except (ZeroDivisionError, OverflowError):
         with pytest.raises(ToolError, match=r"zero|too large"):
-            calculate_math(expression)
+            evaluate(expression)
         return
-    answer = result(expression)
+    answer = evaluate(expression)
     assert answer == expected
     assert type(answer) is type(expected)
 
 
 @given(st.integers(0, 10**30), st.sampled_from(["", ".5"]))
 def test_thousands_separators_do_not_change_the_result(number: int, fraction: str) -> None:
-    assert result(f"{number:,}{fraction}") == result(f"{number}{fraction}")
+    assert evaluate(f"{number:,}{fraction}") == evaluate(f"{number}{fraction}")
 
 
 flat = st.lists(
@@ -236,7 +230,7 @@ flat = st.lists(
 def outcome(expression: str) -> str:
     """Returns the result, or the reason why there is none."""
     try:
-        return repr(result(expression))
+        return repr(evaluate(expression))
     except ToolError as refusal:
         return str(refusal)
 
@@ -259,7 +253,7 @@ fragments = st.lists(operators | operands | calls, max_size=60)
 def test_any_text_results_in_a_number_or_a_tool_error_at_once(expression: str) -> None:
     began = time.process_time()
     try:
-        answer = result(expression)
+        answer = evaluate(expression)
     except ToolError as refusal:
         message = str(refusal)
     else:
