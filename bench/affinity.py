@@ -85,7 +85,7 @@ def chooser(key: Callable[[Json], int] | None, engines: list[Chosen]) -> Callabl
     def choose(request: Json) -> Chosen:
         if key is None:
             return engines[next(turn) % len(engines)]
-        bound = most_in_flight(engines)
+        bound = most_in_flight(sum(engine.in_flight for engine in engines), len(engines))
         return next(engine for engine in ranked(engines, key(request)) if engine.in_flight < bound)
 
     return choose

