@@ -7,7 +7,7 @@ stay and are used wherever there is no extension module. The interpreter needs t
 import, for their types. The C compiler is zig's.
 
 Other modules stay Python: no request is faster for them, or mypyc cannot compile them as they are (exceptions
-whose class attributes differ, dataclasses with class attributes, coroutines that wait in `except` blocks).
+whose class attributes differ, functions whose annotations are read, coroutines that wait in `except` blocks).
 """
 
 from __future__ import annotations
