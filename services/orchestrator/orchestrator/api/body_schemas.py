@@ -149,6 +149,18 @@ RERANK_BODY = _object(
 SCORE_BODY = _object(
     {"model": _SAMPLING["model"], "queries": _INPUT, "documents": _INPUT}, "queries", "documents"
 )
+AUDIO_FORM = _object(
+    {
+        "file": {"type": "string", "format": "binary", "description": "Audio, in a format that vLLM reads"},
+        "model": _SAMPLING["model"],
+        "language": {**_TEXT, "description": "The language of the audio, as in ISO 639-1"},
+        "prompt": {**_TEXT, "description": "Text before the audio, or names that occur in it"},
+        "response_format": {"enum": ["json", "text", "verbose_json"]},
+        "temperature": {"type": "number", "minimum": 0},
+        "stream": {"type": "boolean"},
+    },
+    "file",
+)
 RESPONSES_BODY = _object(
     {
         **{name: _SAMPLING[name] for name in ("model", "stream", "temperature", "top_p", "user")},

@@ -17,6 +17,7 @@ from ..protocol import JsonObject
 from .auth import OPEN_ROUTES, missing_key
 from .body import too_large
 from .body_schemas import (
+    AUDIO_FORM,
     CHAT_ANSWER,
     CLASSIFY_BODY,
     COMPLETION_BODY,
@@ -129,7 +130,8 @@ def complete(
     mcp = mcp_route() if serves_mcp else {}
     posts = post_routes(tools)
     if served is not None:
-        posts = {route: item for route, item in (posts | pooling_routes()).items() if route in served}
+        posts |= pooling_routes() | audio_routes()
+        posts = {route: item for route, item in posts.items() if route in served}
     schema["paths"] = {**posts, **stored_routes(), **mcp, **schema["paths"]}
     for item in schema["paths"].values():
         for operation in item.values():
@@ -193,6 +195,18 @@ def pooling_routes() -> JsonObject:
     }
 
 
+def audio_routes() -> JsonObject:
+    """Returns the OpenAPI path items of what only speech-to-text models have, whose bodies are forms."""
+    return {
+        "/v1/audio/transcriptions": _post(
+            "The text of a recording", AUDIO_FORM, media_type="multipart/form-data"
+        ),
+        "/v1/audio/translations": _post(
+            "The text of a recording, in English", AUDIO_FORM, media_type="multipart/form-data"
+        ),
+    }
+
+
 def stored_routes() -> JsonObject:
     """Returns the OpenAPI path items of stored responses."""
     return {
@@ -240,7 +254,9 @@ def _stored(summary: str) -> JsonObject:
     }
 
 
-def _post(summary: str, body: JsonObject, *, tools: bool = False) -> JsonObject:
+def _post(
+    summary: str, body: JsonObject, *, tools: bool = False, media_type: str = "application/json"
+) -> JsonObject:
     execution = {
         "name": "X-Tool-Execution",
         "in": "header",
@@ -255,7 +271,7 @@ def _post(summary: str, body: JsonObject, *, tools: bool = False) -> JsonObject:
             "tags": ["openai"],
             "summary": summary,
             "parameters": [execution] if tools else [],
-            "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+            "requestBody": {"required": True, "content": {media_type: {"schema": body}}},
             "responses": {
                 "200": {
                     "description": "The answer, or a stream of it",

@@ -11,7 +11,8 @@ import jsonschema_rs
 import pytest
 
 from orchestrator.api.auth import OPEN_ROUTES
-from orchestrator.api.documentation import error_responses, pooling_routes, post_routes
+from orchestrator.api.by_model import FORM_ROUTES, ROUTES
+from orchestrator.api.documentation import audio_routes, error_responses, pooling_routes, post_routes
 from orchestrator.limits.rules import Limits
 from orchestrator.protocol import check_chat_request
 from tests.support.live import Live, live
@@ -49,9 +50,18 @@ async def test_routes_of_rerankers_and_embedding_models_are_documented(
         assert "/v1/chat/completions" in paths
 
 
+async def test_every_route_that_a_model_has_is_documented_with_its_body() -> None:
+    kinds = ("chat", "embedding", "reranker", "speech-to-text")
+    async with several_models(*({"model": kind, "kind": kind} for kind in kinds)) as models:
+        documented = (await models.server.http.get("/openapi.json")).json()["paths"]
+    for route in ROUTES:
+        (media_type,) = documented[route]["post"]["requestBody"]["content"]
+        assert media_type == ("multipart/form-data" if route in FORM_ROUTES else "application/json"), route
+
+
 async def test_routes_that_no_model_has_are_not_documented(server: Live) -> None:
     documented = (await server.http.get("/openapi.json")).json()["paths"]
-    assert not documented.keys() & pooling_routes().keys()
+    assert not documented.keys() & (pooling_routes() | audio_routes()).keys()
     async with several_models({"model": "bge", "kind": "embedding"}) as models:
         documented = (await models.server.http.get("/openapi.json")).json()["paths"]
         assert "/v1/chat/completions" not in documented
