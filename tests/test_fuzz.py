@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def rig() -> Iterator[Rig]:
 @pytest.mark.parametrize("file", regressions.files(), ids=lambda file: file.stem)
 def test_failure_that_was_found_stays_fixed(rig: Rig, file: Path) -> None:
     target, case = regressions.load(file)
+    rig.serve(TARGETS[target].models)
     TARGETS[target].check(rig, case)
 
 
@@ -38,7 +40,7 @@ def test_generated_cases_pass_and_can_be_stored(rig: Rig, name: str) -> None:
         seen.append(case)
         TARGETS[name].check(rig, case)
 
-    result = campaign.run(Target(name, TARGETS[name].cases, check), rig, seed=1, seconds=1)
+    result = campaign.run(replace(TARGETS[name], check=check), rig, seed=1, seconds=1)
     assert not result.reason, (result.reason, result.case)
     assert seen
     assert json.loads(json.dumps(seen)) == seen

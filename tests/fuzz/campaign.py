@@ -40,6 +40,7 @@ class Result:
 def run(target: Target, rig: Rig, *, seed: int, seconds: float) -> Result:
     """Checks generated cases for `seconds`, or until one fails. The same seed gives the same cases."""
     result = Result(target.name)
+    rig.serve(target.models)
     until = time.monotonic() + seconds
     batch = 0
     while time.monotonic() < until and not result.reason:

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from tests.support.processes import ROOT, Processes, Service
 from tests.support.scripted_engine import EngineRequest, ScriptedEngine
 
 T = TypeVar("T")
+Models = Sequence[dict[str, Any]]
 
 KEY = "a-key-that-only-the-fuzzer-knows"
 SECONDS = 12.0
@@ -88,6 +89,7 @@ class Rig:
 
     engine: ScriptedEngine = field(default_factory=ScriptedEngine)
     trap: Trap = field(default_factory=Trap)
+    _models: Models = ()
 
     def __enter__(self) -> Rig:
         self._loop = asyncio.new_event_loop()
@@ -108,8 +110,17 @@ class Rig:
         self._loop.close()
 
     def start(self) -> None:
-        self._service = self._processes.orchestrator(self.engine.url, PYTHONPATH=str(ROOT), **_SETTINGS)
+        models = [{**model, "url": self.engine.url} for model in self._models]
+        settings = {**_SETTINGS, "MODELS": json.dumps(models)} if models else _SETTINGS
+        self._service = self._processes.orchestrator(self.engine.url, PYTHONPATH=str(ROOT), **settings)
         self.port = int(self._service.url.rsplit(":", 1)[1])
+
+    def serve(self, models: Models) -> None:
+        """Starts the orchestrator again if it has other models."""
+        if models != self._models:
+            self.stop()
+            self._models = models
+            self.start()
 
     def stop(self) -> None:
         """Ends the orchestrator, whatever its state."""
@@ -179,12 +190,14 @@ class Rig:
             return await self.send(*parts, seconds=seconds)
         return read_answers(bytes(received))
 
-    async def post(self, path: str, body: bytes, *fields: str) -> Answer:
+    async def post(
+        self, path: str, body: bytes, *fields: str, content_type: str = "application/json"
+    ) -> Answer:
         """Sends one POST request with the key and these fields, and returns its answer."""
         more = "".join(f"{field}\r\n" for field in fields)
         head = (
             f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nConnection: close\r\n"
-            f"Content-Type: application/json\r\n{more}Content-Length: {len(body)}\r\n\r\n"
+            f"Content-Type: {content_type}\r\n{more}Content-Length: {len(body)}\r\n\r\n"
         )
         answers = await self.send(head.encode() + body)
         if len(answers) != 1:

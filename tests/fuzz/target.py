@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis.strategies import SearchStrategy
 
-from tests.fuzz.rig import Rig
+from tests.fuzz.rig import Models, Rig
 
 Case = dict[str, Any]
 """The input of one check, as plain JSON; bytes are Latin-1 text."""
@@ -21,8 +21,11 @@ class Target:
     Attributes:
         cases: generates input.
         check: uses one input, and raises Failure if a rule was broken.
+        models: the models of the orchestrator that it needs, as in `MODELS` but without addresses; none for a
+            single one.
     """
 
     name: str
     cases: SearchStrategy[Case]
     check: Callable[[Rig, Case], None]
+    models: Models = ()
