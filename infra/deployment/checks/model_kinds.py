@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from infra.deployment.plan import Plan
+from infra.deployment.tool_files import ROOT
 
 from .rule import Changes, Found, Severity, rule
 
 CHATS = ("chat", "vision")
+ENGINE_DOCKERFILE = ROOT / "services" / "vllm" / "Dockerfile"
 _ONLY_TEXT = "--language-model-only"
 _SEVERAL_PROCESSES = ("--api-server-count", "-asc")
 
@@ -35,6 +37,21 @@ def model_kind(plan: Plan) -> Found[str]:
     for name in ("tool_call_parser", "reasoning_parser"):
         if getattr(model, name):
             yield (f"model.{name}", f"a model of the kind {model.kind} does not chat, so it has no parser")
+
+
+@rule("audio-libraries")
+def audio_libraries(plan: Plan) -> Found[str]:
+    """A speech-to-text model needs libraries for audio, which vLLM's image leaves out for their licences."""
+    if plan.deployment.model.kind != "speech-to-text":
+        return
+    lines = ENGINE_DOCKERFILE.read_text(encoding="utf-8").splitlines()
+    if not any("vllm[audio]" in line and not line.lstrip().startswith("#") for line in lines):
+        yield (
+            "model.kind",
+            "vLLM's image has no libraries for audio, without which it cannot read a recording. If their "
+            "licences suit you, add this line to services/vllm/Dockerfile, after FROM: RUN uv pip install "
+            f"--system 'vllm[audio]=={plan.catalog.engine.version}'",
+        )
 
 
 @rule(
@@ -112,4 +129,4 @@ def adapter_settings(plan: Plan) -> Found[str]:
         )
 
 
-RULES = (model_kind, adapters, adapters_from, adapter_settings)
+RULES = (model_kind, audio_libraries, adapters, adapters_from, adapter_settings)

@@ -48,6 +48,7 @@ BROKEN = {
         deployment(model__kind="reranker", model__reasoning_parser="qwen3"),
         deployment(model__kind="vision", model__extra_args=[TEXT_ONLY]),
     ],
+    "audio-libraries": [deployment(model__id="openai/whisper-large-v3-turbo", model__kind="speech-to-text")],
     "adapters": [
         deployment(model__kind="embedding", model__adapters=TONE),
         deployment(model__kind="reranker", model__adapters_from=LATER),

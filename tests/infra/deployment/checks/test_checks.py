@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from engine_start.settings import OWN_FLAGS, SECRET_FLAGS
 from infra.deployment.catalog import load_catalog
-from infra.deployment.checks import RULES, check
+from infra.deployment.checks import RULES, check, model_kinds
 from infra.deployment.checks.model import FLAGS
 from infra.deployment.checks.orchestrator import FARGATE_MEMORY_MIB
 from infra.deployment.checks.rule import Finding, Severity, errors
@@ -35,7 +35,7 @@ def test_default_deployment_has_no_findings() -> None:
 WITHOUT_FIX = {
     "gated-model", "model-size", "model-not-sized",
     "tool-files", "variables", "secret-values", "secret-names",
-    "model-names", "name-characters", "fallback", "adapters-from-shared",
+    "audio-libraries", "model-names", "name-characters", "fallback", "adapters-from-shared",
     "tool-egress", "mcp-servers", "mcp-egress", "tool-permissions", "existing-vpc", "schedule-limits",
 }  # fmt: skip
 """A token, the size of an unmeasured model, what is yours: no value can be found by trying."""
@@ -278,3 +278,20 @@ def test_no_fix_contradicts_the_first_fix_of_an_earlier_finding(one: Deployment)
                 earlier = [before[setting] for before in offered if setting in before]
                 assert not earlier or value in earlier
         offered += [fix.changes for fix in finding.fixes]
+
+
+@pytest.mark.parametrize(
+    ("line", "rejected"),
+    [
+        ("RUN uv pip install --system 'vllm[audio]==0.32.0'", False),
+        ("# RUN uv pip install --system 'vllm[audio]==0.32.0'", True),
+    ],
+)
+def test_speech_to_text_needs_an_image_with_libraries_for_audio(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, *, rejected: bool
+) -> None:
+    dockerfile = tmp_path / "Dockerfile"
+    dockerfile.write_text(f"FROM vllm/vllm-openai:v0.32.0\n{line}\n")
+    monkeypatch.setattr(model_kinds, "ENGINE_DOCKERFILE", dockerfile)
+    (broken,) = BROKEN["audio-libraries"]
+    assert ("audio-libraries" in {finding.rule for finding in check(broken)}) is rejected
