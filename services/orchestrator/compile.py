@@ -7,7 +7,8 @@ stay and are used wherever there is no extension module. The interpreter needs t
 import, for their types. The C compiler is zig's.
 
 Other modules stay Python: no request is faster for them, or mypyc cannot compile them as they are (exceptions
-whose class attributes differ, functions whose annotations are read, coroutines that wait in `except` blocks).
+whose class attributes differ, functions whose annotations are read, coroutines that wait in `except` blocks,
+objects that are referred to weakly, arithmetic with both int and float).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ MODULES = (
     "collectors", "connection", "control_tokens", "memory", "protocol", "record",
     "engine/address", "engine/affinity", "engine/answer", "engine/client", "engine/event_check",
     "limits/accounts", "limits/allowance", "limits/rules", "limits/usage",
-    "log_lines", "telemetry", "tools/arguments", "tools/arithmetic", "tools/climate", "tools/expression",
+    "telemetry", "tools/arguments", "tools/climate", "tools/expression",
     "tools/mcp/http", "tools/mcp/session", "tools/mcp/wire", "tools/nulls", "tools/places", "tools/results",
     "tools/running", "tools/schema", "tools/toolbox", "traces/record",
 )  # fmt: skip

@@ -95,3 +95,39 @@ def test_waits_while_an_exception_is_handled_are_found(tmp_path: Path, body: str
 def test_only_modules_that_exist_are_compiled() -> None:
     assert [module for module in modules() if not (PACKAGE / f"{module}.py").is_file()] == []
     assert len(set(modules())) == len(modules())
+
+
+BASES = {
+    "Generic", "Protocol", "Enum", "IntEnum", "Exception", "ValueError", "asyncio.Protocol", "Collector",
+    "GenerateJsonSchema", "logging.Formatter",
+}  # fmt: skip
+"""Classes that are not compiled, and to whose instances nobody refers weakly."""
+
+
+def classes(path: Path) -> Iterator[ast.ClassDef]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ClassDef):
+            yield node
+
+
+def other_bases(path: Path, compiled: set[str]) -> list[str]:
+    """The classes with a base that is neither compiled nor among `BASES`."""
+    return [
+        f"{one.name}: {base}"
+        for one in classes(path)
+        for base in (ast.unparse(each).split("[")[0] for each in one.bases)
+        if base not in BASES | compiled
+    ]
+
+
+@pytest.mark.parametrize("module", modules())
+def test_bases_that_are_not_compiled_are_never_referred_to_weakly(module: str) -> None:
+    """A compiled object with such a base, once freed, leaves weak references that point to other memory."""
+    compiled = {one.name for name in modules() for one in classes(PACKAGE / f"{name}.py")}
+    assert other_bases(PACKAGE / f"{module}.py", compiled) == []
+
+
+def test_other_bases_are_found(tmp_path: Path) -> None:
+    file = tmp_path / "handler.py"
+    file.write_text("class A(B): pass\nclass C(logging.Handler): pass\nclass D(Generic[T]): pass\n")
+    assert other_bases(file, {"B"}) == ["C: logging.Handler"]

@@ -74,6 +74,7 @@ async def test_health_is_answered_whatever_the_number_of_requests_in_flight(engi
         assert (await server.http.get("/health")).status_code == 200
 
 
+@pytest.mark.patches_methods
 async def test_error_in_the_app_is_reported_as_a_500_in_openais_format(
     server: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
