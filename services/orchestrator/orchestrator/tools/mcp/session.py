@@ -104,6 +104,7 @@ class Session:
         self._numbers = itertools.count(1)
         self._connecting = asyncio.Lock()
         self._background: set[asyncio.Task[None]] = set()
+        self._closed = False
         self._listener: asyncio.Task[None] | None = None
         self.version = ""
 
@@ -204,6 +205,7 @@ class Session:
         await self._shake_hands()
 
     async def close(self) -> None:
+        self._closed = True
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.cancel()
@@ -213,9 +215,12 @@ class Session:
                     await self._transport.end_session(self._headers("", {}))
             except (McpError, TimeoutError):
                 pass  # it ends by itself
-        for task in list(self._background):
+        background = list(self._background)
+        for task in background:
             task.cancel()
         await self._transport.close()
+        if background:
+            await asyncio.wait(background, timeout=_NOTIFY_SECONDS)
 
     def forget(self) -> None:
         """Forgets the version and the session, so that the next request asks again."""
@@ -330,8 +335,8 @@ class Session:
             self._on_change()
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        if len(self._background) >= _BACKGROUND:
-            work.close()  # a server that floods us
+        if self._closed or len(self._background) >= _BACKGROUND:
+            work.close()  # a server that floods us, or goes on sending while it is being stopped
             return
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
