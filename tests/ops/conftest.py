@@ -14,11 +14,17 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Client]:
-    """S3 with a bucket for adapters."""
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An empty AWS account."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     with mock_aws():
-        client = boto3.client("s3", region_name="us-east-1")
-        client.create_bucket(Bucket="acme-adapters")
-        yield client
+        yield
+
+
+@pytest.fixture
+def s3(aws: None) -> S3Client:
+    """S3 with a bucket for adapters."""
+    client = boto3.client("s3", region_name="us-east-1")
+    client.create_bucket(Bucket="acme-adapters")
+    return client

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +12,6 @@ import boto3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from moto import mock_aws
 
 from infra.deployment.catalog import load_catalog
 from infra.deployment.file import Deployment
@@ -118,12 +116,9 @@ class SecretAccount(Account):
 
 
 @pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[SecretAccount]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    with mock_aws():
-        client = boto3.client("secretsmanager", region_name="us-east-1")
-        yield SecretAccount(client.create_secret(Name="keys", SecretString="{}")["ARN"])
+def account(aws: None) -> SecretAccount:
+    client = boto3.client("secretsmanager", region_name="us-east-1")
+    return SecretAccount(client.create_secret(Name="keys", SecretString="{}")["ARN"])
 
 
 def test_change_is_visible_to_the_next_reader(account: SecretAccount) -> None:
